@@ -1,0 +1,1 @@
+//! A brokerless message bus.

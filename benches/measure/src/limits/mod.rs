@@ -1,0 +1,38 @@
+//! What the machine itself allows: contenders made of loads, stores and copies.
+//!
+//! Each is the least that could answer its scenario at all, with no bounds, no
+//! recovery and no second user; a bus is measured by how near it comes. They
+//! depend on nothing but this kit.
+
+mod claim;
+mod copy;
+mod futex;
+mod pingpong;
+mod slots;
+
+use crate::{Contender, Scenario};
+
+/// All limits.
+pub fn all() -> Vec<&'static dyn Contender> {
+    vec![
+        &pingpong::PLAIN,
+        &pingpong::PAUSE,
+        &slots::Slots,
+        &claim::CAS,
+        &claim::ADD,
+        &copy::Copy,
+        &futex::Futex,
+    ]
+}
+
+/// The limit that a scenario's ratios refer to.
+pub fn of(scenario: Scenario, mode: crate::Mode) -> &'static str {
+    use crate::Mode;
+    match (scenario, mode) {
+        (Scenario::Wake, _) | (Scenario::Latency | Scenario::Zerocopy, Mode::Block) => futex::NAME,
+        (Scenario::Latency | Scenario::Zerocopy, Mode::Spin) => pingpong::NAME,
+        (Scenario::Throughput | Scenario::Batch, _) => slots::NAME,
+        (Scenario::Contended, _) => claim::NAME,
+        (Scenario::Copy, _) => copy::NAME,
+    }
+}

@@ -1,1 +1,46 @@
-//! A brokerless message bus.
+//! A brokerless message bus in shared memory.
+
+#![cfg_attr(loom, allow(missing_docs, dead_code))]
+
+#[cfg(not(loom))]
+mod bus;
+#[cfg(not(loom))]
+mod channel;
+#[cfg(not(loom))]
+mod error;
+#[cfg(not(loom))]
+mod sys;
+
+macro_rules! floors {
+    ($($name:ident)*) => {$(
+        #[cfg(loom)]
+        pub mod $name;
+        #[cfg(not(loom))]
+        mod $name;
+    )*};
+}
+
+// Public only to the model checks.
+floors!(layout pool ring shm sync);
+
+#[cfg(not(loom))]
+pub use {
+    bus::{
+        Builder, Bus, ChannelBuilder, DEFAULT_POOL_BYTES, DEFAULT_ROOT, ObjectInfo, Origin,
+        ParticipantInfo, ROOT_VARIABLE, Report,
+    },
+    channel::{
+        Channel, ChannelStats, Definition, Loan, PinnedView, PollDescriptor, Producer, Reader,
+        ReaderBuilder, ReaderStats, Record, View, wait_any,
+    },
+    error::{JoinError, OpenError, ParticipantId, ReadError, SendError},
+    ring::seat::Start,
+    ring::wait::Idle,
+    ring::{Overflow, Producers},
+};
+
+/// Pinning threads to cores.
+#[cfg(not(loom))]
+pub mod affinity {
+    pub use crate::sys::affinity::{cores, pin_current_thread};
+}

@@ -1,0 +1,291 @@
+//! One attachment of this process to a bus.
+
+use super::builder::{Builder, Origin};
+use super::catalog::{ChannelBuilder, ObjectInfo};
+use super::doctor::Report;
+use super::registry::{Membership, ParticipantInfo, Registry, RegistryLiveness};
+use super::{OBJECTS, POOL, TEMPORARY};
+use crate::ParticipantId;
+use crate::channel::{Host, Site};
+use crate::error::OpenError;
+use crate::layout::bus::BusHeader;
+use crate::pool::segment::{SegmentPolicy, Segments};
+use crate::ring::Liveness;
+use crate::sys::clock;
+use crate::sys::file::Access;
+use crate::sys::mapping::MapOptions;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How often somebody who waits looks for dead participants.
+const SCAN_EVERY: Duration = Duration::from_secs(1);
+
+/// A bus, open in this process: one participant.
+///
+/// Cheap to clone; thread-safe. Several opens in one process are several participants. The
+/// participant leaves when the last handle made through it is dropped; when the process dies, the
+/// kernel says so to the others and they sweep what it left. After a fork, every handle of the
+/// parent returns `Forked` in the child; open the bus again there.
+#[derive(Clone)]
+pub struct Bus {
+    pub(super) inner: Arc<Attachment>,
+}
+
+pub(crate) struct Attachment {
+    pub name: String,
+    pub directory: PathBuf,
+    pub site: Site,
+    pub origin: Origin,
+    pub segments: Arc<Segments>,
+    pub registry: Arc<Registry>,
+    pub liveness: Arc<RegistryLiveness>,
+    pub membership: Membership,
+    last_scan: AtomicU64,
+}
+
+impl Bus {
+    /// Begins to open or create the bus `name`.
+    ///
+    /// Names have 1 to 80 characters of `A-Z a-z 0-9 _ -`.
+    pub fn builder(name: &str) -> Builder {
+        Builder::new(name)
+    }
+
+    /// Opens the bus `name` with defaults.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(name: &str) -> Result<Self, OpenError> {
+        Self::builder(name).open()
+    }
+
+    /// Opens the bus `name`, or creates it with defaults.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_or_create(name: &str) -> Result<Self, OpenError> {
+        Self::builder(name).open_or_create()
+    }
+
+    pub(super) fn new(
+        name: String,
+        directory: PathBuf,
+        header: BusHeader,
+        registry: Arc<Registry>,
+        membership: Membership,
+        origin: Origin,
+        pre_touch: bool,
+    ) -> Self {
+        let access = Access {
+            mode: header.mode,
+            group: (header.group != u32::MAX).then_some(header.group),
+        };
+        let prefix = format!("{TEMPORARY}{}-{}-", membership.slot, membership.generation);
+        let policy = SegmentPolicy {
+            directory: directory.join(POOL),
+            access,
+            quota_bytes: header.pool_bytes,
+            bus_id: header.preamble.bus_id,
+            boot_id: header.preamble.boot_id,
+            temporary_prefix: prefix.clone(),
+            map: MapOptions {
+                pre_touch,
+                huge_pages: false,
+            },
+        };
+        let site = Site {
+            directory: directory.join(OBJECTS),
+            access,
+            bus_id: header.preamble.bus_id,
+            boot_id: header.preamble.boot_id,
+            temporary_prefix: prefix,
+            pre_touch,
+        };
+        let liveness = Arc::new(RegistryLiveness(Arc::clone(&registry)));
+        Self {
+            inner: Arc::new(Attachment {
+                name,
+                directory,
+                site,
+                origin,
+                segments: Arc::new(Segments::new(policy)),
+                registry,
+                liveness,
+                membership,
+                last_scan: AtomicU64::new(clock::coarse()),
+            }),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Its directory.
+    pub fn directory(&self) -> &Path {
+        &self.inner.directory
+    }
+
+    /// Whether this call found or made it, or started it empty after a boot.
+    pub fn origin(&self) -> Origin {
+        self.inner.origin
+    }
+
+    /// This participant.
+    pub fn me(&self) -> ParticipantId {
+        ParticipantId(self.inner.membership.slot)
+    }
+
+    /// Everybody who takes part, the dead included until they are reaped. System calls: one per
+    /// entry in use.
+    ///
+    /// # Errors
+    /// [`OpenError::Forked`].
+    pub fn participants(&self) -> Result<Vec<ParticipantInfo>, OpenError> {
+        self.inner.check_fork()?;
+        Ok(self.inner.registry.participants())
+    }
+
+    /// One participant, if its entry is in use.
+    pub fn participant(&self, id: ParticipantId) -> Option<ParticipantInfo> {
+        self.inner.check_fork().ok()?;
+        self.inner.registry.info(id.0)
+    }
+
+    /// Begins to open or create the channel `name`.
+    pub fn channel(&self, name: &str) -> ChannelBuilder {
+        ChannelBuilder::new(Arc::clone(&self.inner), name)
+    }
+
+    /// Every object, by name.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn objects(&self) -> Result<Vec<ObjectInfo>, OpenError> {
+        self.inner.check_fork()?;
+        self.inner.objects()
+    }
+
+    /// Removes an object. Who has it open gets `Removed`; its memory goes with the last of them.
+    ///
+    /// # Errors
+    /// [`OpenError::NotFound`], or the system refuses.
+    pub fn remove(&self, name: &str) -> Result<(), OpenError> {
+        self.inner.check_fork()?;
+        self.inner.remove_object(name)
+    }
+
+    /// Takes role `role` (0..64) from nobody or from a proven dead holder. It passes on when this
+    /// participant dies, or by [`release_role`](Self::release_role). Never blocks.
+    ///
+    /// A role avoids double work; it is no lock: its holder may be stopped at any instruction.
+    ///
+    /// # Errors
+    /// The participant that holds it.
+    ///
+    /// # Panics
+    /// When `role` is not below 64.
+    pub fn take_role(&self, role: usize) -> Result<(), ParticipantId> {
+        assert!(role < crate::layout::bus::ROLES, "roles are 0..64");
+        self.inner
+            .registry
+            .take_role(role, self.inner.membership.slot)
+            .map_err(ParticipantId)
+    }
+
+    /// Gives role `role` back. Whether this participant held it.
+    pub fn release_role(&self, role: usize) -> bool {
+        role < crate::layout::bus::ROLES
+            && self
+                .inner
+                .registry
+                .release_role(role, self.inner.membership.slot)
+    }
+
+    /// Who holds role `role`.
+    pub fn role_holder(&self, role: usize) -> Option<ParticipantId> {
+        if role >= crate::layout::bus::ROLES {
+            return None;
+        }
+        let holder = self.inner.registry.role_holder(role);
+        (holder != 0).then_some(ParticipantId(holder))
+    }
+
+    /// Sweeps what dead participants left; how many were reaped. Bounded work; anyone may call it
+    /// at any time, and whoever waits does so once a second.
+    ///
+    /// # Errors
+    /// [`OpenError::Forked`].
+    pub fn reap(&self) -> Result<usize, OpenError> {
+        self.inner.check_fork()?;
+        Ok(self.inner.reap_dead().len())
+    }
+
+    /// Looks at everything and, with `heal`, mends what dead processes left.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn doctor(&self, heal: bool) -> Result<Report, OpenError> {
+        self.inner.check_fork()?;
+        self.inner.doctor(heal)
+    }
+
+    /// Removes the whole bus `name` under `root` (`None`: as [`Builder::root`] describes).
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`] while anybody lives on it, unless `force`; then they get `Removed`.
+    pub fn remove_bus(name: &str, root: Option<&Path>, force: bool) -> Result<(), OpenError> {
+        super::doctor::remove_bus(name, root, force)
+    }
+}
+
+impl Attachment {
+    pub fn check_fork(&self) -> Result<(), OpenError> {
+        if self.registry.is_forked() {
+            Err(OpenError::Forked)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Liveness for Attachment {
+    fn is_dead(&self, owner: u16) -> bool {
+        self.liveness.is_dead(owner)
+    }
+}
+
+impl Host for Attachment {
+    fn is_current(&self) -> bool {
+        self.registry.is_current(&self.membership)
+    }
+
+    fn tick(&self) {
+        let now = clock::coarse();
+        let last = self.last_scan.load(Ordering::Relaxed);
+        if now.saturating_sub(last) >= SCAN_EVERY.as_nanos() as u64
+            && self
+                .last_scan
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            self.reap_dead();
+        }
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        if self.registry.is_forked() {
+            return;
+        }
+        // Every handle is gone, and each gave back what it held; roles are held by the attachment.
+        for role in 0..crate::layout::bus::ROLES {
+            self.registry.release_role(role, self.membership.slot);
+        }
+        self.registry.leave(&self.membership);
+    }
+}

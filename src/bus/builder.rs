@@ -1,0 +1,402 @@
+//! Opening or creating a bus.
+//!
+//! Creation builds the whole directory under a temporary name, with the creator's lock held, and
+//! publishes it by one rename; dying in between leaves a directory that `doctor` removes. A bus
+//! from before the last boot is put aside under the lock byte `RESET_LOCK` of its own file, so of
+//! several processes that find it exactly one moves exactly that directory.
+
+use super::attachment::Bus;
+use super::registry::Registry;
+use super::{BUS_FILE, OBJECTS, POOL, name};
+use crate::channel::check_preamble;
+use crate::error::OpenError;
+use crate::layout::bus::{BUS_FILE_BYTES, BusHeader, MAGIC, PARTICIPANTS, RESET_LOCK};
+use crate::layout::{FEATURES_REQUIRED, FORMAT_MAJOR, FORMAT_MINOR, PAGE, Preamble, READY};
+use crate::shm::words;
+use crate::sys::file::{self, Access, CreateFailure};
+use crate::sys::mapping::{MapOptions, Mapping};
+use crate::sys::{clock, host, lock};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a bus lies when nobody says otherwise.
+pub const DEFAULT_ROOT: &str = "/dev/shm";
+/// The environment variable that says otherwise.
+pub const ROOT_VARIABLE: &str = "RINGWAY_ROOT";
+/// Quota of the payload pool when the creator does not say.
+pub const DEFAULT_POOL_BYTES: u64 = 1 << 30;
+const DEFAULT_MODE: u32 = 0o600;
+/// How often an open that races with creations and removals starts over.
+const ATTEMPTS: usize = 100;
+
+/// How a bus came into this process's hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was there.
+    Opened,
+    /// This call created it.
+    Created,
+    /// It was from before the last boot; this call put it aside and created it empty.
+    ReplacedAfterBoot,
+}
+
+/// Options for opening or creating a bus. Mode, group and pool size count only for creation.
+#[derive(Clone, Debug)]
+#[must_use = "call open, create or open_or_create"]
+pub struct Builder {
+    name: String,
+    root: Option<PathBuf>,
+    mode: u32,
+    group: Option<u32>,
+    pool_bytes: u64,
+    participant_name: String,
+    pre_touch: bool,
+}
+
+impl Builder {
+    pub(super) fn new(name: &str) -> Self {
+        let participant_name = std::env::args_os()
+            .next()
+            .and_then(|program| {
+                Path::new(&program)
+                    .file_name()
+                    .map(|name| name.to_string_lossy().into_owned())
+            })
+            .unwrap_or_default();
+        Self {
+            name: name.to_owned(),
+            root: None,
+            mode: DEFAULT_MODE,
+            group: None,
+            pool_bytes: DEFAULT_POOL_BYTES,
+            participant_name,
+            pre_touch: true,
+        }
+    }
+
+    /// The directory under which the bus lies: any tmpfs, a bind mount, a disk. The default is
+    /// `$RINGWAY_ROOT`, or `/dev/shm`.
+    pub fn root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.root = Some(root.into());
+        self
+    }
+
+    /// Permission bits of every file of the bus, whatever the umask. Default `0o600`. Who may not
+    /// write can't take part.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Group of every file of the bus. The default is the creator's.
+    pub fn group(mut self, group: u32) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    /// Most bytes of payload-pool segments. They are made when first needed. Default 1 GiB.
+    pub fn pool_bytes(mut self, bytes: u64) -> Self {
+        self.pool_bytes = bytes;
+        self
+    }
+
+    /// How this participant is called in listings (first 48 bytes). Default: the program's name.
+    pub fn participant_name(mut self, name: &str) -> Self {
+        self.participant_name = name.to_owned();
+        self
+    }
+
+    /// Whether to fault in every page of rings and pool segments when they are mapped, so that the
+    /// hot path faults none. Default `true`.
+    pub fn pre_touch(mut self, pre_touch: bool) -> Self {
+        self.pre_touch = pre_touch;
+        self
+    }
+
+    /// Opens the bus; joins as a participant.
+    ///
+    /// # Errors
+    /// [`OpenError`]; `NotFound` when there is none, `OtherBoot` when it is from before the last
+    /// boot.
+    pub fn open(self) -> Result<Bus, OpenError> {
+        name::check(&self.name)?;
+        self.attach(Origin::Opened)
+    }
+
+    /// Creates the bus; `AlreadyExists` when there is one.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn create(self) -> Result<Bus, OpenError> {
+        name::check(&self.name)?;
+        self.build()?;
+        self.attach(Origin::Created)
+    }
+
+    /// Opens the bus, or creates it when there is none. A bus from before the last boot is put
+    /// aside and created empty; [`Bus::origin`] says so.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_or_create(self) -> Result<Bus, OpenError> {
+        name::check(&self.name)?;
+        let mut origin = Origin::Created;
+        for _ in 0..ATTEMPTS {
+            match self.attach(Origin::Opened) {
+                Err(OpenError::NotFound { .. } | OpenError::Removed { .. }) => {}
+                Err(OpenError::OtherBoot { .. }) => {
+                    self.put_aside()?;
+                    origin = Origin::ReplacedAfterBoot;
+                }
+                other => return other,
+            }
+            match self.build() {
+                Ok(()) => return self.attach(origin),
+                Err(OpenError::AlreadyExists { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(OpenError::io(
+            self.directory(),
+            io::Error::other("others keep creating and removing it"),
+        ))
+    }
+
+    pub(super) fn root_directory(&self) -> PathBuf {
+        match (&self.root, std::env::var_os(ROOT_VARIABLE)) {
+            (Some(root), _) => root.clone(),
+            (None, Some(root)) if !root.is_empty() => root.into(),
+            _ => DEFAULT_ROOT.into(),
+        }
+    }
+
+    /// The directory of the bus.
+    pub fn directory(&self) -> PathBuf {
+        self.root_directory().join(format!("ringway-{}", self.name))
+    }
+
+    /// Builds the directory under a temporary name and publishes it.
+    fn build(&self) -> Result<(), OpenError> {
+        if self.mode & !0o777 != 0 || self.mode & 0o600 != 0o600 {
+            return Err(OpenError::InvalidOption {
+                option: "mode",
+                given: format!("{:#o}", self.mode),
+                rule: "permission bits with read and write for the owner, such as 0o660".into(),
+            });
+        }
+        let directory = self.directory();
+        if directory.symlink_metadata().is_ok() {
+            return Err(OpenError::AlreadyExists { path: directory });
+        }
+        let access = Access {
+            mode: self.mode,
+            group: self.group,
+        };
+        let temporary = self.root_directory().join(format!(
+            ".ringway-{}.{:016x}",
+            self.name,
+            host::random_u64()
+        ));
+        let built = self.fill(&temporary, access).and_then(|()| {
+            file::publish(&temporary, &directory).map_err(|e| OpenError::io(&directory, e))
+        });
+        if built.is_err() {
+            let _ = std::fs::remove_dir_all(&temporary);
+        }
+        built
+    }
+
+    fn fill(&self, temporary: &Path, access: Access) -> Result<(), OpenError> {
+        let at = |path: &Path, error| OpenError::io(path, error);
+        file::create_directory(temporary, access).map_err(|e| match e.kind() {
+            // The root is what is missing or closed to us.
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+                at(&self.root_directory(), e)
+            }
+            _ => at(temporary, e),
+        })?;
+        for part in [OBJECTS, POOL] {
+            let path = temporary.join(part);
+            file::create_directory(&path, access).map_err(|e| at(&path, e))?;
+        }
+        let path = temporary.join(BUS_FILE);
+        let file =
+            file::create_temporary(&path, BUS_FILE_BYTES as u64, access).map_err(|e| match e {
+                CreateFailure::NoSpace(room) => OpenError::NoSpace {
+                    path: self.directory(),
+                    needed: room.needed,
+                    available: room.available,
+                },
+                CreateFailure::Io(error) => at(&path, error),
+            })?;
+        let boot_id = host::boot_id().map_err(|e| at(&path, e))?;
+        let mapping = Mapping::new(&file, MapOptions::default()).map_err(|e| at(&path, e))?;
+        words::write_header(
+            &mapping,
+            &BusHeader {
+                preamble: Preamble {
+                    magic: MAGIC,
+                    major: FORMAT_MAJOR,
+                    minor: FORMAT_MINOR,
+                    ready: READY,
+                    features: FEATURES_REQUIRED,
+                    bus_id: host::random_u64() | 1,
+                    boot_id,
+                    object_id: 0,
+                    created_ms: clock::unix_ms(),
+                },
+                mode: self.mode,
+                group: self.group.unwrap_or(u32::MAX),
+                pool_bytes: self.pool_bytes,
+                file_bytes: BUS_FILE_BYTES as u64,
+                reserved: [0; PAGE - 64 - 24],
+            },
+        );
+        Ok(())
+    }
+
+    /// Opens what is there and joins.
+    fn attach(&self, origin: Origin) -> Result<Bus, OpenError> {
+        let directory = self.directory();
+        let path = directory.join(BUS_FILE);
+        let at = |error| OpenError::io(&path, error);
+        let file = file::open(&path).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                OpenError::NotFound {
+                    path: directory.clone(),
+                }
+            } else {
+                OpenError::io(&path, error)
+            }
+        })?;
+        let header = check(&file, &path)?;
+        let mapping = Mapping::new(
+            &file,
+            MapOptions {
+                pre_touch: true,
+                huge_pages: false,
+            },
+        )
+        .map_err(at)?;
+        if mapping.len() < BUS_FILE_BYTES {
+            let (expected, actual) = (BUS_FILE_BYTES as u64, mapping.len() as u64);
+            return Err(OpenError::WrongLength {
+                path,
+                expected,
+                actual,
+            });
+        }
+        let registry = Arc::new(Registry::new(mapping, file));
+        let membership = registry
+            .join(&self.participant_name, || {
+                // The very file that was checked, through a new open file description.
+                reopen(registry.file())
+            })
+            .map_err(|source| match source.raw_os_error() {
+                Some(libc::EINVAL | libc::ENOLCK | libc::EOPNOTSUPP) => OpenError::Unsupported {
+                    path: path.clone(),
+                    what: "the file system has no open-file-description locks",
+                },
+                _ => OpenError::io(&path, source),
+            })?
+            .ok_or(OpenError::TooManyParticipants {
+                limit: PARTICIPANTS - 1,
+            })?;
+        Ok(Bus::new(
+            self.name.clone(),
+            directory,
+            header,
+            registry,
+            membership,
+            origin,
+            self.pre_touch,
+        ))
+    }
+
+    /// Puts a bus from before the last boot aside and removes it.
+    fn put_aside(&self) -> Result<(), OpenError> {
+        let directory = self.directory();
+        let path = directory.join(BUS_FILE);
+        let stale = match file::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(OpenError::io(&path, error)),
+        };
+        let at = |error| OpenError::io(&path, error);
+        let deadline = clock::Deadline::after(std::time::Duration::from_secs(10));
+        while !lock::try_lock(&stale, RESET_LOCK).map_err(at)? {
+            if deadline.passed() {
+                return Err(at(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "another process has been replacing this bus for 10 s; continue or kill it",
+                )));
+            }
+            std::thread::yield_now();
+        }
+        // Whoever held the lock before us may have moved it already.
+        if !file::is_at(&stale, &path) {
+            return Ok(());
+        }
+        match check(&stale, &path) {
+            Err(OpenError::OtherBoot { .. }) => {}
+            _ => return Ok(()),
+        }
+        let aside = self.root_directory().join(format!(
+            ".ringway-{}.{:016x}",
+            self.name,
+            host::random_u64()
+        ));
+        file::publish(&directory, &aside).map_err(|e| OpenError::io(&directory, e))?;
+        std::fs::remove_dir_all(&aside).map_err(|e| OpenError::io(&aside, e))
+    }
+}
+
+/// A fresh open file description of the same file, whatever its name leads to by now.
+fn reopen(file: &std::fs::File) -> io::Result<std::fs::File> {
+    use std::os::fd::AsRawFd;
+    std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Checks the header of a bus file.
+fn check(file: &std::fs::File, path: &Path) -> Result<BusHeader, OpenError> {
+    let actual = file.metadata().map_err(|e| OpenError::io(path, e))?.len();
+    if actual < PAGE as u64 {
+        let expected = BUS_FILE_BYTES as u64;
+        return Err(OpenError::WrongLength {
+            path: path.into(),
+            expected,
+            actual,
+        });
+    }
+    let mapping = Mapping::new(file, MapOptions::default()).map_err(|e| OpenError::io(path, e))?;
+    let header: BusHeader = words::copy_header(&mapping);
+    check_preamble(&header.preamble, MAGIC, "bus", path)?;
+    if header.file_bytes != actual || actual != BUS_FILE_BYTES as u64 {
+        return Err(OpenError::WrongLength {
+            path: path.into(),
+            expected: header.file_bytes,
+            actual,
+        });
+    }
+    if header.preamble.bus_id == 0 {
+        return Err(OpenError::Scribbled {
+            path: path.into(),
+            what: "its id is zero",
+        });
+    }
+    if header.mode & !0o777 != 0 {
+        return Err(OpenError::Scribbled {
+            path: path.into(),
+            what: "impossible permission bits",
+        });
+    }
+    let boot_id = host::boot_id().map_err(|e| OpenError::io(path, e))?;
+    if header.preamble.boot_id != boot_id {
+        return Err(OpenError::OtherBoot { path: path.into() });
+    }
+    Ok(header)
+}

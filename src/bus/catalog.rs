@@ -1,0 +1,279 @@
+//! The objects of a bus.
+
+use super::attachment::Attachment;
+use super::{TEMPORARY, name};
+use crate::channel::{self, Channel, Definition, Inner};
+use crate::error::OpenError;
+use crate::layout::bus::RESET_LOCK;
+use crate::layout::{READY_OFFSET, REMOVED};
+use crate::ring::{Overflow, Producers, SlotRing};
+use crate::shm::words;
+use crate::sync::Ordering;
+use crate::sys::mapping::{MapOptions, Mapping};
+use crate::sys::{file, lock};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often an open that races with creations and removals starts over.
+const ATTEMPTS: usize = 100;
+
+/// One object of a bus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its name.
+    pub name: String,
+    /// Length of its file.
+    pub bytes: u64,
+}
+
+/// Options for opening or creating a channel. An option that is given has to agree with an
+/// existing channel; one that is not given takes the default at creation and is not compared.
+#[must_use = "call open, create or open_or_create"]
+pub struct ChannelBuilder {
+    attachment: Arc<Attachment>,
+    definition: Definition,
+    given: Given,
+}
+
+#[derive(Default)]
+struct Given {
+    slots: bool,
+    stride: bool,
+    readers: bool,
+    producers: bool,
+    overflow: bool,
+    stall_timeout: bool,
+}
+
+impl ChannelBuilder {
+    pub(super) fn new(attachment: Arc<Attachment>, name: &str) -> Self {
+        Self {
+            attachment,
+            definition: Definition::named(name),
+            given: Given::default(),
+        }
+    }
+
+    /// Slots, a power of two from 1,024 to 4,194,304. Default 32,768.
+    pub fn slots(mut self, slots: u64) -> Self {
+        self.definition.slots = slots;
+        self.given.slots = true;
+        self
+    }
+
+    /// Bytes from slot to slot, a multiple of 32 from 64 to 4,096; 32 of them are header, the rest
+    /// holds short bodies. Default 128.
+    pub fn stride(mut self, stride: u64) -> Self {
+        self.definition.stride = stride;
+        self.given.stride = true;
+        self
+    }
+
+    /// Most readers at a time, 1 to 1,024. Default 64.
+    pub fn readers(mut self, readers: u32) -> Self {
+        self.definition.readers = readers;
+        self.given.readers = true;
+        self
+    }
+
+    /// Who may send. Default: shared, any number of producers.
+    pub fn producers(mut self, producers: Producers) -> Self {
+        self.definition.producers = producers;
+        self.given.producers = true;
+        self
+    }
+
+    /// What a full ring does. Default: it refuses.
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.definition.overflow = overflow;
+        self.given.overflow = true;
+        self
+    }
+
+    /// After this long a live but stopped producer's claim is stepped over by readers that wait
+    /// for it. 1 ms to 60 s, default 20 ms.
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.definition.stall_timeout = timeout;
+        self.given.stall_timeout = true;
+        self
+    }
+
+    /// Asks for transparent huge pages (the file system must have them: tmpfs mounted with
+    /// `huge=advise`); harmless where there are none.
+    pub fn huge_pages(mut self, huge_pages: bool) -> Self {
+        self.definition.huge_pages = huge_pages;
+        self
+    }
+
+    /// Opens the channel.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(self) -> Result<Channel, OpenError> {
+        self.check()?;
+        self.attach()
+    }
+
+    /// Creates the channel.
+    ///
+    /// # Errors
+    /// [`OpenError`]; `AlreadyExists` when there is one.
+    pub fn create(self) -> Result<Channel, OpenError> {
+        self.check()?;
+        channel::create_ring(&self.attachment.site, &self.definition)?;
+        self.attach()
+    }
+
+    /// Opens the channel, or creates it.
+    ///
+    /// # Errors
+    /// [`OpenError`]; `Mismatch` when it exists with other values of given options.
+    pub fn open_or_create(self) -> Result<Channel, OpenError> {
+        self.check()?;
+        for _ in 0..ATTEMPTS {
+            match self.attach() {
+                Err(OpenError::NotFound { .. }) => {}
+                Err(OpenError::Removed { .. }) => {
+                    self.attachment.finish_removal(&self.definition.name)?;
+                }
+                other => return other,
+            }
+            match channel::create_ring(&self.attachment.site, &self.definition) {
+                Ok(()) | Err(OpenError::AlreadyExists { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let path = self.attachment.site.directory.join(&self.definition.name);
+        Err(OpenError::io(
+            path,
+            io::Error::other("others keep creating and removing it"),
+        ))
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        self.attachment.check_fork()?;
+        name::check(&self.definition.name)?;
+        self.definition.check()
+    }
+
+    fn attach(&self) -> Result<Channel, OpenError> {
+        let attachment = &self.attachment;
+        // Noted before anything can be left there.
+        attachment
+            .registry
+            .note_joined(&attachment.membership, name::hash(&self.definition.name));
+        let ring = channel::open_ring(&attachment.site, &self.definition.name)?;
+        self.compare(&ring.definition, &ring.path)?;
+        Ok(Channel {
+            inner: Arc::new(Inner {
+                ring: SlotRing::new(
+                    ring.memory,
+                    Arc::clone(&attachment.liveness) as _,
+                    attachment.membership.slot,
+                    ring.definition.producers,
+                    ring.definition.overflow,
+                    ring.definition.stall_timeout.as_nanos() as u64,
+                ),
+                definition: ring.definition,
+                object_id: ring.object_id,
+                segments: Arc::clone(&attachment.segments),
+                path: ring.path,
+                file: ring.file,
+                mapping: ring.mapping,
+                host: Arc::clone(attachment) as _,
+            }),
+        })
+    }
+
+    fn compare(&self, existing: &Definition, path: &std::path::Path) -> Result<(), OpenError> {
+        let wanted = &self.definition;
+        let mismatch = |option, existing: String, wanted: String| {
+            Err(OpenError::Mismatch {
+                path: path.into(),
+                option,
+                existing,
+                wanted,
+            })
+        };
+        macro_rules! same {
+            ($($field:ident)*) => {$(
+                if self.given.$field && existing.$field != wanted.$field {
+                    let (existing, wanted) = (&existing.$field, &wanted.$field);
+                    return mismatch(
+                        stringify!($field),
+                        format!("{existing:?}"),
+                        format!("{wanted:?}"),
+                    );
+                }
+            )*};
+        }
+        same!(slots stride readers producers overflow stall_timeout);
+        Ok(())
+    }
+}
+
+impl Attachment {
+    /// Every object, by name.
+    pub(super) fn objects(&self) -> Result<Vec<ObjectInfo>, OpenError> {
+        let directory = &self.site.directory;
+        let mut objects = Vec::new();
+        for name in file::names(directory).map_err(|e| OpenError::io(directory, e))? {
+            if name.starts_with(TEMPORARY) {
+                continue;
+            }
+            // One that was removed meanwhile is not there.
+            if let Ok(meta) = std::fs::metadata(directory.join(&name)) {
+                objects.push(ObjectInfo {
+                    name,
+                    bytes: meta.len(),
+                });
+            }
+        }
+        objects.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(objects)
+    }
+
+    /// Marks an object removed, wakes who waits on it, and takes its name away.
+    pub(super) fn remove_object(&self, name: &str) -> Result<(), OpenError> {
+        name::check(name)?;
+        let path = self.site.directory.join(name);
+        // A damaged file is removed all the same: that is what its error message advises.
+        match channel::open_ring(&self.site, name) {
+            Ok(ring) => {
+                words::word32(&ring.mapping, READY_OFFSET).store(REMOVED, Ordering::Release);
+                ring.memory.wake().fetch_add(1, Ordering::Release);
+                crate::sys::futex::wake_all(ring.memory.wake());
+                self.finish_removal(name)
+            }
+            Err(OpenError::Removed { .. }) => self.finish_removal(name),
+            Err(error @ (OpenError::NotFound { .. } | OpenError::Permission { .. })) => Err(error),
+            Err(_) => std::fs::remove_file(&path).map_err(|e| OpenError::io(&path, e)),
+        }
+    }
+
+    /// Takes the name of a file that is marked removed. Everyone who does so holds the lock byte
+    /// of that very file while it still has the name, so a fresh object of the same name is never
+    /// hit.
+    pub(super) fn finish_removal(&self, name: &str) -> Result<(), OpenError> {
+        let path = self.site.directory.join(name);
+        let at = |error| OpenError::io(&path, error);
+        let file = match file::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(at(error)),
+        };
+        if !lock::try_lock(&file, RESET_LOCK).map_err(at)? {
+            // Somebody else is at it.
+            std::thread::yield_now();
+            return Ok(());
+        }
+        let mapping = Mapping::new(&file, MapOptions::default()).map_err(at)?;
+        let removed = mapping.len() >= crate::layout::PAGE
+            && words::word32(&mapping, READY_OFFSET).load(Ordering::Acquire) == REMOVED;
+        if removed && file::is_at(&file, &path) {
+            std::fs::remove_file(&path).map_err(at)?;
+        }
+        Ok(())
+    }
+}

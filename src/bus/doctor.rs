@@ -1,0 +1,224 @@
+//! The doctor: what is there, what is wrong, and what was mended. And the removal of a whole bus.
+
+use super::attachment::Attachment;
+use super::builder::Builder;
+use super::reap::Rings;
+use super::{BUS_FILE, TEMPORARY, name};
+use crate::error::OpenError;
+use crate::layout::word::Ctl;
+use crate::layout::{READY_OFFSET, REMOVED};
+use crate::ring::{Counter, Liveness};
+use crate::shm::words;
+use crate::sync::Ordering;
+use crate::sys::file;
+use crate::sys::mapping::{MapOptions, Mapping};
+use std::path::Path;
+
+/// What the doctor found. Everything but the first group is zero on a clean bus.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Live participants.
+    pub participants: u64,
+    /// Objects.
+    pub objects: u64,
+    /// Pool chunks that are free, in a participant's hands, attached to a record.
+    pub chunks: [u64; 3],
+    /// Claims of live participants, at this moment.
+    pub open_claims: u64,
+    /// Slots with an impossible header, counted since creation.
+    pub damaged_slots: u64,
+
+    /// Dead participants.
+    pub dead_participants: u64,
+    /// Their claims.
+    pub dead_claims: u64,
+    /// Their reader entries.
+    pub dead_readers: u64,
+    /// Their producer words and roles.
+    pub dead_roles: u64,
+    /// Pool chunks nobody owns or names.
+    pub lost_chunks: u64,
+    /// Temporary files of dead creators.
+    pub temporary_files: u64,
+    /// Object files that can't be opened, with the reason.
+    pub broken_objects: Vec<String>,
+    /// Whether what could be mended was.
+    pub healed: bool,
+}
+
+impl Report {
+    /// Whether nothing dead was found (before healing).
+    pub fn is_clean(&self) -> bool {
+        self.dead_participants == 0
+            && self.dead_claims == 0
+            && self.dead_readers == 0
+            && self.dead_roles == 0
+            && self.lost_chunks == 0
+            && self.temporary_files == 0
+            && self.broken_objects.is_empty()
+    }
+}
+
+impl Attachment {
+    pub(super) fn doctor(&self, heal: bool) -> Result<Report, OpenError> {
+        let mut report = Report {
+            healed: heal,
+            ..Default::default()
+        };
+        let dead = self.registry.dead();
+        report.dead_participants = dead.len() as u64;
+        self.examine_rings(&mut report);
+        report.dead_roles += (0..crate::layout::bus::ROLES)
+            .filter(|role| {
+                let holder = self.registry.role_holder(*role);
+                holder != 0 && self.liveness.is_dead(holder)
+            })
+            .count() as u64;
+        report.temporary_files = self.temporary_files(heal)?;
+        for object in self.objects()? {
+            report.objects += 1;
+            match crate::channel::open_ring(
+                &crate::channel::Site {
+                    pre_touch: false,
+                    ..self.site.clone()
+                },
+                &object.name,
+            ) {
+                Ok(_) | Err(OpenError::NotFound { .. }) => {}
+                Err(OpenError::Removed { .. }) if heal => self.finish_removal(&object.name)?,
+                Err(error) => report.broken_objects.push(error.to_string()),
+            }
+        }
+        if heal {
+            for reaped in self.reap_dead() {
+                report.lost_chunks += reaped.chunks.freed;
+                report.temporary_files += reaped.temporary_files;
+            }
+            let mut rings = Rings::new(self);
+            let swept = self
+                .segments
+                .sweep_attached(|ring, position, chunk| rings.name_chunk(ring, position, chunk));
+            report.lost_chunks += swept.freed;
+        } else {
+            report.lost_chunks = self.count_lost_chunks(&dead);
+        }
+        report.participants = self
+            .registry
+            .participants()
+            .iter()
+            .filter(|participant| participant.alive)
+            .count() as u64;
+        report.chunks = self.segments.census();
+        Ok(report)
+    }
+
+    fn examine_rings(&self, report: &mut Report) {
+        let mut rings = Rings::new(self);
+        rings.each(|ring, word| {
+            if matches!(word.state(), Ctl::CLAIMED | Ctl::HELD) {
+                if ring.is_dead(word.owner()) {
+                    report.dead_claims += 1;
+                } else {
+                    report.open_claims += 1;
+                }
+            }
+        });
+        for ring in rings.all() {
+            report.damaged_slots += ring
+                .memory()
+                .counter(Counter::Damaged.offset())
+                .load(Ordering::Relaxed);
+            for index in 0..ring.readers_in_use() {
+                let word = ring.memory().reader(index).word.load(Ordering::Acquire);
+                let owner = crate::layout::word::Role(word).owner();
+                report.dead_readers += u64::from(owner != 0 && ring.is_dead(owner));
+            }
+            let producer = ring.producer_holder();
+            report.dead_roles += u64::from(producer != 0 && ring.is_dead(producer));
+        }
+    }
+
+    /// Without healing: chunks of the dead, and chunks attached to records that are gone.
+    fn count_lost_chunks(&self, dead: &[u16]) -> u64 {
+        let mut rings = Rings::new(self);
+        self.segments.count_lost(dead, |ring, position, chunk| {
+            rings.name_chunk(ring, position, chunk)
+        })
+    }
+
+    /// Temporary files whose creator is dead, or none of the registry's any more.
+    fn temporary_files(&self, heal: bool) -> Result<u64, OpenError> {
+        let mut found = 0;
+        for directory in [
+            self.site.directory.clone(),
+            self.directory.join(super::POOL),
+        ] {
+            for name in file::names(&directory).map_err(|e| OpenError::io(&directory, e))? {
+                let Some(creator) = name.strip_prefix(TEMPORARY) else {
+                    continue;
+                };
+                let mut parts = creator.split('-');
+                let slot = parts.next().and_then(|slot| slot.parse::<u16>().ok());
+                let generation = parts
+                    .next()
+                    .and_then(|generation| generation.parse::<u64>().ok());
+                let alive = slot
+                    .and_then(|slot| self.registry.info(slot))
+                    .is_some_and(|info| info.alive && Some(info.generation) == generation);
+                if !alive {
+                    found += 1;
+                    if heal {
+                        let _ = std::fs::remove_file(directory.join(&name));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// See [`Bus::remove_bus`](super::Bus::remove_bus).
+pub(super) fn remove_bus(name: &str, root: Option<&Path>, force: bool) -> Result<(), OpenError> {
+    name::check(name)?;
+    let mut builder = Builder::new(name)
+        .participant_name("remove")
+        .pre_touch(false);
+    if let Some(root) = root {
+        builder = builder.root(root);
+    }
+    let directory = builder.directory();
+    let aside = builder.root_directory().join(format!(
+        ".ringway-{name}.{:016x}",
+        crate::sys::host::random_u64()
+    ));
+    let bus_file = directory.join(BUS_FILE);
+    // A bus that can't be opened (damaged, old, of another boot) is removed all the same: that is
+    // what its error messages advise.
+    match builder.open() {
+        Ok(bus) => {
+            let others = bus.participants()?.iter().filter(|p| p.alive).count() - 1;
+            if others > 0 && !force {
+                return Err(OpenError::InUse {
+                    path: directory,
+                    participants: others,
+                });
+            }
+            for object in bus.objects()? {
+                bus.remove(&object.name)?;
+            }
+        }
+        Err(error @ (OpenError::NotFound { .. } | OpenError::Permission { .. })) => {
+            return Err(error);
+        }
+        Err(_) => {}
+    }
+    if let Ok(bus_file) = file::open(&bus_file) {
+        if let Ok(mapping) = Mapping::new(&bus_file, MapOptions::default()) {
+            if mapping.len() >= crate::layout::PAGE {
+                words::word32(&mapping, READY_OFFSET).store(REMOVED, Ordering::Release);
+            }
+        }
+    }
+    file::publish(&directory, &aside).map_err(|e| OpenError::io(&directory, e))?;
+    std::fs::remove_dir_all(&aside).map_err(|e| OpenError::io(&aside, e))
+}

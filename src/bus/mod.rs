@@ -1,0 +1,34 @@
+//! L6: the front door. A bus is a directory; whoever may open its files takes part.
+//!
+//! ```text
+//! ROOT/ringway-NAME/        ROOT: $RINGWAY_ROOT, Builder::root, or /dev/shm
+//!   bus                     header, roles, registry; one lock byte per participant
+//!   objects/OBJECT          one file per object: the catalog is the directory
+//!   pool/00000 …            payload-pool segments
+//! ```
+//! The catalog needs no words of its own: an object appears by `renameat2(RENAME_NOREPLACE)` of a
+//! finished file and goes by `unlink`, which the kernel makes atomic whatever dies
+//! (docs/decisions/0003-directory-as-catalog.md).
+
+mod attachment;
+mod builder;
+mod catalog;
+mod doctor;
+mod name;
+mod reap;
+mod registry;
+
+pub use attachment::Bus;
+pub use builder::{Builder, DEFAULT_POOL_BYTES, DEFAULT_ROOT, Origin, ROOT_VARIABLE};
+pub use catalog::{ChannelBuilder, ObjectInfo};
+pub use doctor::Report;
+pub use registry::ParticipantInfo;
+
+/// The bus file inside the directory.
+const BUS_FILE: &str = "bus";
+/// The objects inside the directory.
+const OBJECTS: &str = "objects";
+/// The pool inside the directory.
+const POOL: &str = "pool";
+/// Temporary names begin so; then participant slot and generation.
+const TEMPORARY: &str = ".tmp-";

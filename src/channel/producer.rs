@@ -1,0 +1,444 @@
+//! Sending: inline bodies into the slot, larger ones through the pool, one by one or in batches.
+
+use super::loan::Loan;
+use super::{Inner, wait};
+use crate::ParticipantId;
+use crate::error::{JoinError, SendError};
+use crate::layout::ring::{ChunkRef, Meta};
+use crate::pool::lend::{Lender, Lent};
+use crate::pool::segment::GrowFailure;
+use crate::ring::claim::{Appender, Blocked, Claim};
+use crate::ring::commit::Lost;
+use crate::ring::{Producers, SlotRing, Tenant};
+use crate::sync::Ordering;
+use core::cell::Cell;
+use core::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Largest payload: what a chunk reference can say and a segment can hold.
+const MAX_PAYLOAD: usize = 1 << 40;
+/// Positions between two looks at the ready word: a read-mostly line, but not free.
+const CHECK_REMOVED_EVERY: u64 = 64;
+/// Refusals between two looks at the file system: a full ring is polled, and each look is two
+/// system calls.
+const CHECK_LINK_EVERY: u32 = 1024;
+
+/// A producer of one channel.
+///
+/// May move to another thread, is not shared between threads (make one per thread; an exclusive
+/// channel has only one). Dropping it gives an exclusive channel free. In a forked child every
+/// call returns [`SendError::Forked`]. When its process dies, what it committed stays, what it
+/// did not commit never was.
+pub struct Producer {
+    appender: Appender,
+    lender: Lender,
+    exclusive: bool,
+    inline_bytes: usize,
+    refusals: u32,
+    inner: Arc<Inner>,
+    not_sync: PhantomData<Cell<()>>,
+}
+
+/// Frees the chunks of records that leave the ring.
+struct Vacate<'a> {
+    lender: &'a mut Lender,
+    ring: u64,
+}
+
+impl Tenant for Vacate<'_> {
+    fn vacated(&mut self, position: u64, body: [u8; 24]) {
+        self.lender
+            .vacate(bytemuck::cast(body), self.ring, position);
+    }
+}
+
+/// A claim that a panic must not leave open.
+struct OpenClaim<'a> {
+    appender: &'a mut Appender,
+    ring: &'a SlotRing,
+    exclusive: bool,
+    claim: Option<Claim>,
+}
+
+impl Drop for OpenClaim<'_> {
+    fn drop(&mut self) {
+        match self.claim.take() {
+            Some(claim) if self.exclusive => self.appender.abort_exclusive(self.ring, claim),
+            Some(claim) => self.appender.abort(self.ring, claim),
+            None => {}
+        }
+    }
+}
+
+impl Producer {
+    pub(super) fn new(inner: Arc<Inner>) -> Result<Self, JoinError> {
+        let exclusive = inner.ring.producers() == Producers::Exclusive;
+        let appender = if exclusive {
+            inner.ring.take_producer().map_err(|by| JoinError::Busy {
+                by: ParticipantId(by),
+            })?;
+            Appender::new_exclusive(&inner.ring)
+        } else {
+            Appender::new(&inner.ring)
+        };
+        Ok(Self {
+            appender,
+            lender: Lender::new(Arc::clone(&inner.segments), inner.ring.me()),
+            exclusive,
+            inline_bytes: inner.ring.memory().geometry().body_bytes(),
+            refusals: 0,
+            inner,
+            not_sync: PhantomData,
+        })
+    }
+
+    /// Largest body that lies in the slot itself; a longer one takes a chunk of the pool.
+    pub fn inline_bytes(&self) -> usize {
+        self.inline_bytes
+    }
+
+    /// Sends `body`; its position. Never blocks. For inline bodies: no system call unless
+    /// somebody sleeps, no allocation.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when a reliable reader still needs the oldest record; the others of
+    /// [`SendError`]. Nothing was sent then.
+    #[inline]
+    pub fn try_send(&mut self, body: &[u8]) -> Result<u64, SendError> {
+        if body.len() > self.inline_bytes {
+            return self.send_large(body);
+        }
+        let position = self.append(Meta::new(body.len() as u32, Meta::INLINE, 0), body)?;
+        self.wake();
+        Ok(position)
+    }
+
+    /// Sends a body of `len` bytes that `fill` writes in place, inside the claimed slot.
+    ///
+    /// `fill` must be quick: a claim that stays open for the stall time-out is abandoned and the
+    /// call starts over. Only for bodies up to [`inline_bytes`](Self::inline_bytes); use
+    /// [`loan`](Self::loan) for larger ones. A panic in `fill` leaves the position empty.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send); `TooLarge` for a longer body.
+    pub fn try_send_with(
+        &mut self,
+        len: usize,
+        mut fill: impl FnMut(&mut [u8]),
+    ) -> Result<u64, SendError> {
+        if len > self.inline_bytes {
+            return Err(SendError::TooLarge {
+                len,
+                max: self.inline_bytes,
+            });
+        }
+        loop {
+            let claim = self.claim()?;
+            let slot = self.inner.ring.memory().slot(claim.position);
+            let mut open = OpenClaim {
+                appender: &mut self.appender,
+                ring: &self.inner.ring,
+                exclusive: self.exclusive,
+                claim: Some(claim),
+            };
+            // SAFETY: len <= body bytes of the slot; the claim makes this the only writer among
+            // well-behaved processes, and readers validate what they copied.
+            fill(unsafe { core::slice::from_raw_parts_mut(slot.body(), len) });
+            let claim = open.claim.take().expect("set above");
+            drop(open);
+            let meta = Meta::new(len as u32, Meta::INLINE, 0);
+            self.appender.write_header(&self.inner.ring, &claim, meta);
+            if let Some(position) = self.commit(claim)? {
+                self.wake();
+                return Ok(position);
+            }
+        }
+    }
+
+    /// Sends as many of `bodies` as there is room for, in order; how many. One wake for all.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send), when not even the first could be sent. An error behind the
+    /// first is met again by the next call.
+    pub fn try_send_batch<B: AsRef<[u8]>>(&mut self, bodies: &[B]) -> Result<usize, SendError> {
+        let mut sent = 0;
+        for body in bodies {
+            let body = body.as_ref();
+            let result = if body.len() > self.inline_bytes {
+                self.send_large(body)
+            } else {
+                self.append(Meta::new(body.len() as u32, Meta::INLINE, 0), body)
+            };
+            match result {
+                Ok(_) => sent += 1,
+                Err(error) if sent == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        self.wake();
+        Ok(sent)
+    }
+
+    /// Sends `body`, waiting for room up to `timeout`.
+    ///
+    /// Blocks by polling with pauses of at most 1 ms: readers make no system call for producers.
+    ///
+    /// # Errors
+    /// After `timeout`: [`SendError::Stalled`] when the reader that holds the ring back has not
+    /// moved for the stall time-out, else [`SendError::Full`]. Others at once.
+    pub fn send(&mut self, body: &[u8], timeout: Duration) -> Result<u64, SendError> {
+        let mut patience = wait::Patience::new(timeout);
+        loop {
+            match self.try_send(body) {
+                Err(SendError::Full { by }) => {
+                    let cursor = self.inner.ring.lowest_cursor().0;
+                    if !patience.pause(&*self.inner.host, by, cursor) {
+                        let stall = self.inner.ring.stall_timeout_ns();
+                        return Err(match patience.stalled(stall) {
+                            Some(by) => SendError::Stalled { by },
+                            None => SendError::Full { by },
+                        });
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Lends `len` bytes of the payload pool to fill. No system call and no read-modify-write
+    /// while the private cache holds a chunk of the class.
+    ///
+    /// # Errors
+    /// [`SendError::PoolExhausted`] at the quota of the bus, [`SendError::NoSpace`] when the file
+    /// system is full.
+    pub fn loan(&mut self, len: usize) -> Result<Loan, SendError> {
+        let lent = self.lend(len)?;
+        let data = self
+            .lender
+            .data(lent)
+            .ok_or_else(|| SendError::Pool("segment lost".into()))?;
+        Ok(Loan {
+            inner: Arc::clone(&self.inner),
+            lent,
+            len,
+            data,
+            sent: false,
+        })
+    }
+
+    /// Sends a loan without copying it; its position.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send), with the loan back.
+    pub fn try_send_loan(&mut self, mut loan: Loan) -> Result<u64, (SendError, Loan)> {
+        if !Arc::ptr_eq(&loan.inner.segments, &self.inner.segments) {
+            return Err((SendError::Pool("the loan is from another bus".into()), loan));
+        }
+        match self.send_chunk(loan.lent, loan.len) {
+            Ok(position) => {
+                loan.sent = true;
+                Ok(position)
+            }
+            Err(error) => Err((error, loan)),
+        }
+    }
+
+    fn send_large(&mut self, body: &[u8]) -> Result<u64, SendError> {
+        let lent = self.lend(body.len())?;
+        let Some(data) = self.lender.data(lent) else {
+            return Err(SendError::Pool("segment lost".into()));
+        };
+        // SAFETY: the chunk holds at least body.len() bytes (its class was chosen by that length),
+        // is aligned to 64 and OWNED by this producer.
+        unsafe { crate::shm::copy::copy_in(data, body) };
+        self.send_chunk(lent, body.len())
+            .inspect_err(|_| self.lender.put_back(lent))
+    }
+
+    fn send_chunk(&mut self, lent: Lent, len: usize) -> Result<u64, SendError> {
+        let reference = ChunkRef {
+            segment: lent.segment,
+            chunk: lent.chunk,
+            version: lent.version,
+            len: len as u64,
+        };
+        let payloads = self.inner.ring.memory().payloads();
+        if payloads.load(Ordering::Relaxed) == 0 {
+            payloads.store(1, Ordering::Relaxed); // ordered before the record by its commit
+        }
+        let body = bytemuck::bytes_of(&reference);
+        let meta = Meta::new(body.len() as u32, Meta::CHUNK, 0);
+        loop {
+            let claim = self.claim()?;
+            self.lender
+                .address(lent, self.inner.object_id, claim.position);
+            self.appender.write_header(&self.inner.ring, &claim, meta);
+            let memory = self.inner.ring.memory();
+            memory
+                .slot(claim.position)
+                .write_body(memory.geometry(), body);
+            if let Some(position) = self.commit(claim)? {
+                self.wake();
+                self.lender.attach(lent);
+                return Ok(position);
+            }
+        }
+    }
+
+    /// A chunk: from the cache; from records that every reader has passed; from the shared words;
+    /// from a new segment.
+    fn lend(&mut self, len: usize) -> Result<Lent, SendError> {
+        if self.inner.ring.memory().is_forked() {
+            return Err(SendError::Forked);
+        }
+        if len > MAX_PAYLOAD {
+            return Err(SendError::TooLarge {
+                len,
+                max: MAX_PAYLOAD,
+            });
+        }
+        if let Some(lent) = self.lender.cached(len) {
+            return Ok(lent);
+        }
+        self.reclaim_payloads();
+        for _ in 0..2 {
+            if let Some(lent) = self.lender.cached(len) {
+                return Ok(lent);
+            }
+            if self.lender.refill(len) {
+                continue;
+            }
+            match self.lender.grow(len) {
+                Ok(()) => {
+                    self.lender.refill(len);
+                }
+                Err(GrowFailure::Quota { used, quota }) => {
+                    return Err(SendError::PoolExhausted {
+                        needed: len as u64,
+                        used,
+                        quota,
+                    });
+                }
+                Err(GrowFailure::NoSpace(room)) => {
+                    return Err(SendError::NoSpace {
+                        needed: room.needed,
+                        available: room.available,
+                    });
+                }
+                Err(GrowFailure::Damaged(path)) => {
+                    return Err(SendError::Pool(format!("{} is damaged", path.display())));
+                }
+                Err(GrowFailure::Io(error)) => return Err(SendError::Pool(error.to_string())),
+            }
+        }
+        self.lender.cached(len).ok_or(SendError::Full { by: None })
+    }
+
+    fn reclaim_payloads(&mut self) {
+        let mut vacate = Vacate {
+            lender: &mut self.lender,
+            ring: self.inner.object_id,
+        };
+        self.appender.reclaim_all(&self.inner.ring, &mut vacate);
+    }
+
+    #[inline(always)]
+    fn append(&mut self, meta: Meta, body: &[u8]) -> Result<u64, SendError> {
+        loop {
+            let claim = self.claim()?;
+            self.appender.write_header(&self.inner.ring, &claim, meta);
+            let memory = self.inner.ring.memory();
+            memory
+                .slot(claim.position)
+                .write_body(memory.geometry(), body);
+            if let Some(position) = self.commit(claim)? {
+                return Ok(position);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn claim(&mut self) -> Result<Claim, SendError> {
+        let ring = &self.inner.ring;
+        if ring.memory().is_forked() {
+            return Err(SendError::Forked);
+        }
+        let mut vacate = Vacate {
+            lender: &mut self.lender,
+            ring: self.inner.object_id,
+        };
+        if self.appender.next() % CHECK_REMOVED_EVERY == 0 && self.inner.is_removed() {
+            return Err(SendError::Removed);
+        }
+        let claimed = if self.exclusive {
+            self.appender.claim_exclusive(ring, &mut vacate)
+        } else {
+            self.appender.claim(ring, &mut vacate)
+        };
+        match claimed {
+            Ok(claim) => Ok(claim),
+            Err(blocked) => Err(self.refused(blocked)),
+        }
+    }
+
+    /// The position, or `None` when the claim was abandoned and the record has to be sent again.
+    #[inline(always)]
+    fn commit(&mut self, claim: Claim) -> Result<Option<u64>, SendError> {
+        let ring = &self.inner.ring;
+        let position = claim.position;
+        if self.exclusive {
+            self.appender.commit_exclusive(ring, claim);
+        } else if let Err(lost) = self.appender.commit(ring, claim) {
+            return self.lost(lost, position);
+        }
+        Ok(Some(position))
+    }
+
+    #[cold]
+    fn lost(&self, lost: Lost, position: u64) -> Result<Option<u64>, SendError> {
+        match lost {
+            Lost::Abandoned => Ok(None),
+            Lost::Corrupt => Err(SendError::Corrupt { position }),
+        }
+    }
+
+    #[inline(always)]
+    fn wake(&self) {
+        if self.exclusive {
+            self.inner.ring.wake_sleepers();
+        } else {
+            self.inner.ring.wake_behind_commit();
+        }
+    }
+
+    #[cold]
+    fn refused(&mut self, blocked: Blocked) -> SendError {
+        if self.inner.is_removed() {
+            return SendError::Removed;
+        }
+        if !self.inner.host.is_current() {
+            return SendError::Stale;
+        }
+        self.refusals = self.refusals.wrapping_add(1);
+        if self.refusals % CHECK_LINK_EVERY == 0 && self.inner.is_unlinked() {
+            return SendError::Unlinked;
+        }
+        match blocked {
+            Blocked::Full { by } => SendError::Full {
+                by: (by != 0).then_some(ParticipantId(by)),
+            },
+            Blocked::Corrupt | Blocked::Sealed => SendError::Corrupt {
+                position: self.appender.next(),
+            },
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        if self.exclusive && !self.inner.ring.memory().is_forked() {
+            self.inner.ring.release_producer();
+        }
+    }
+}

@@ -1,0 +1,681 @@
+//! Reading: copies that are validated, runs in place, and what to do about claims that hang.
+
+use super::view::{PinnedView, View};
+use super::{Inner, PollDescriptor, wait};
+use crate::ParticipantId;
+use crate::error::{JoinError, ReadError};
+use crate::layout::ring::{ChunkRef, Meta, PINS};
+use crate::layout::word::{Chunk, Ctl};
+use crate::ring::read::Look;
+use crate::ring::seat::{Seat, Start};
+use crate::ring::wait::Idle;
+use crate::ring::{Counter, Overflow};
+use crate::shm::ring::Slot;
+use crate::sync::{Label, Ordering, fence_at};
+use crate::sys::clock;
+use core::sync::atomic::AtomicU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Looks at a hanging claim between two glances at the clock.
+const PENDING_LOOKS: u32 = 64;
+
+/// Chooses how to read a channel.
+#[must_use = "call join"]
+pub struct ReaderBuilder {
+    inner: Arc<Inner>,
+    start: Start,
+    reliable: Option<bool>,
+    idle: Idle,
+}
+
+impl ReaderBuilder {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        Self {
+            inner,
+            start: Start::Latest,
+            reliable: None,
+            idle: Idle::default(),
+        }
+    }
+
+    /// Where to start; the default is [`Start::Latest`]. A position that is gone becomes the
+    /// oldest one that is there.
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// A reliable reader misses nothing: producers wait for it (`Full`). The default on a channel
+    /// that refuses when full.
+    pub fn reliable(mut self) -> Self {
+        self.reliable = Some(true);
+        self
+    }
+
+    /// A lossy reader holds nobody back and is told what it missed
+    /// ([`ReadError::Lagged`]). The default, and the only kind, on a channel that drops its oldest.
+    pub fn lossy(mut self) -> Self {
+        self.reliable = Some(false);
+        self
+    }
+
+    /// How to wait. The default is [`Idle::SpinThenPark`].
+    pub fn idle(mut self, idle: Idle) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// Takes a reader entry.
+    ///
+    /// # Errors
+    /// [`JoinError::TooManyReaders`], [`JoinError::NotReliable`], or the channel is gone.
+    pub fn join(self) -> Result<Reader, JoinError> {
+        self.inner.check_join()?;
+        let keeps = self.inner.ring.overflow() == Overflow::Refuse;
+        let reliable = self.reliable.unwrap_or(keeps);
+        if reliable && !keeps {
+            return Err(JoinError::NotReliable);
+        }
+        let limit = self.inner.definition.readers;
+        let (seat, next) = self
+            .inner
+            .ring
+            .join(reliable, self.start)
+            .ok_or(JoinError::TooManyReaders { limit })?;
+        let body_bytes = self.inner.ring.memory().geometry().body_bytes();
+        Ok(Reader {
+            seat: Arc::new(SeatGuard {
+                inner: self.inner,
+                seat,
+                pins: AtomicU32::new(0),
+            }),
+            next,
+            reliable,
+            idle: self.idle,
+            body_bytes,
+            pending: None,
+            poll: None,
+        })
+    }
+}
+
+/// A reader entry, given back when the reader and every pinned view are gone.
+pub(super) struct SeatGuard {
+    pub inner: Arc<Inner>,
+    pub seat: Seat,
+    /// Which pins of the entry are in use: private to this process.
+    pub pins: AtomicU32,
+}
+
+impl SeatGuard {
+    /// A free pin of the entry.
+    pub fn reserve_pin(&self) -> Option<usize> {
+        let mut used = self.pins.load(Ordering::Relaxed);
+        loop {
+            let pin = used.trailing_ones() as usize;
+            if pin >= PINS {
+                return None;
+            }
+            let wanted = used | 1 << pin;
+            match self
+                .pins
+                .compare_exchange(used, wanted, Ordering::Acquire, Ordering::Relaxed)
+            {
+                Ok(_) => return Some(pin),
+                Err(seen) => used = seen,
+            }
+        }
+    }
+
+    /// Gives a pin back.
+    pub fn release_pin(&self, pin: usize) {
+        if !self.inner.ring.memory().is_forked() {
+            self.inner.ring.unpin(&self.seat, pin);
+        }
+        self.pins.fetch_and(!(1 << pin), Ordering::Release);
+    }
+}
+
+impl Drop for SeatGuard {
+    fn drop(&mut self) {
+        if !self.inner.ring.memory().is_forked() {
+            self.inner.ring.leave(&self.seat);
+        }
+    }
+}
+
+/// What was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its position; positions grow, with gaps where sends were abandoned.
+    pub position: u64,
+    /// Bytes of body.
+    pub len: usize,
+}
+
+/// Where a body lies.
+#[derive(Clone, Copy)]
+pub(super) enum Body {
+    Inline(usize),
+    Chunk(ChunkRef),
+}
+
+impl Body {
+    fn len(self) -> usize {
+        match self {
+            Self::Inline(len) => len,
+            Self::Chunk(reference) => reference.len as usize,
+        }
+    }
+}
+
+/// A reader of one channel.
+///
+/// May move to another thread, is not shared between threads. Dropping it gives its entry back.
+/// In a forked child every call returns [`ReadError::Forked`]. When its process dies, its entry is
+/// freed by whoever it holds back, within milliseconds.
+pub struct Reader {
+    pub(super) seat: Arc<SeatGuard>,
+    next: u64,
+    reliable: bool,
+    idle: Idle,
+    body_bytes: usize,
+    /// A claim we wait for: its word, when we met it, looks since.
+    pending: Option<(Ctl, u64, u32)>,
+    poll: Option<Arc<super::poll::Shared>>,
+}
+
+impl Reader {
+    /// The position that is read next.
+    pub fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether producers wait for this reader.
+    pub fn is_reliable(&self) -> bool {
+        self.reliable
+    }
+
+    /// The participant this reader belongs to.
+    pub fn participant(&self) -> ParticipantId {
+        ParticipantId(self.seat.inner.ring.me())
+    }
+
+    /// Goes on reading at `position` (forwards, or back to the oldest that is there).
+    ///
+    /// A reliable reader can go back only as far as it has not read: what it passed may be gone.
+    pub fn seek(&mut self, position: u64) {
+        self.next = if self.reliable {
+            position.max(self.next)
+        } else {
+            position
+        };
+        self.pending = None;
+        self.publish();
+    }
+
+    /// Copies the next record into `buffer`. `None` when there is none yet. Never blocks, makes no
+    /// system call, allocates nothing.
+    ///
+    /// # Errors
+    /// [`ReadError::Lagged`] (lossy readers) tells what was missed, and the next call goes on;
+    /// [`ReadError::BufferTooSmall`] leaves the record next; the others of [`ReadError`].
+    #[inline]
+    pub fn try_read(&mut self, buffer: &mut [u8]) -> Result<Option<Record>, ReadError> {
+        loop {
+            let Some((position, body)) = self.find()? else {
+                return Ok(None);
+            };
+            let len = body.len();
+            if len > buffer.len() {
+                return Err(ReadError::BufferTooSmall {
+                    needed: len,
+                    given: buffer.len(),
+                });
+            }
+            let out = &mut buffer[..len];
+            if self.copy(position, body, out) {
+                self.advance(position);
+                return Ok(Some(Record { position, len }));
+            }
+            // Overwritten under the copy: look again, which tells how.
+        }
+    }
+
+    /// Waits up to `timeout` for a record and copies it. `None` after the time-out.
+    ///
+    /// # Errors
+    /// As [`try_read`](Self::try_read).
+    pub fn read(
+        &mut self,
+        buffer: &mut [u8],
+        timeout: Duration,
+    ) -> Result<Option<Record>, ReadError> {
+        if let Some(record) = self.try_read(buffer)? {
+            return Ok(Some(record));
+        }
+        if self.wait(timeout)? {
+            self.try_read(buffer)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Hands up to `max` records to `each`, in place; how many. The cursor moves once, behind the
+    /// last: for throughput.
+    ///
+    /// Only reliable readers read in place without a pin; a lossy reader gets one record at a time
+    /// as a copy-free pinned view.
+    ///
+    /// # Errors
+    /// As [`try_read`](Self::try_read), when not even the first could be read.
+    pub fn read_batch(
+        &mut self,
+        max: usize,
+        mut each: impl FnMut(Record, &[u8]),
+    ) -> Result<usize, ReadError> {
+        let mut count = 0;
+        while count < max {
+            if !self.reliable {
+                let Some(view) = self.try_view()? else { break };
+                each(view.record(), &view);
+                count += 1;
+                continue;
+            }
+            match self.find() {
+                Ok(Some((position, body))) => {
+                    let Some(bytes) = self.bytes(position, body) else {
+                        self.publish();
+                        return Err(self.damaged(position));
+                    };
+                    // SAFETY: `bytes` checked that the range lies inside the mapping; this reader's
+                    // published cursor is at or below `position`, so no well-behaved producer
+                    // overwrites it before `publish`.
+                    let bytes = unsafe { core::slice::from_raw_parts(bytes.0, bytes.1) };
+                    each(
+                        Record {
+                            position,
+                            len: bytes.len(),
+                        },
+                        bytes,
+                    );
+                    self.next = position + 1;
+                    count += 1;
+                }
+                Ok(None) => break,
+                Err(error) if count == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        self.publish();
+        Ok(count)
+    }
+
+    /// The next record in place, without a copy. `None` when there is none yet.
+    ///
+    /// # Errors
+    /// As [`try_read`](Self::try_read).
+    pub fn try_view(&mut self) -> Result<Option<View<'_>>, ReadError> {
+        loop {
+            let Some((position, body)) = self.find()? else {
+                return Ok(None);
+            };
+            let pin = if self.reliable {
+                None
+            } else {
+                Some(self.pin(position)?)
+            };
+            if let Some(None) = pin {
+                continue; // trim has passed it
+            }
+            let pin = pin.flatten();
+            let slot = self.seat.inner.ring.memory().slot(position);
+            let held = self.reliable || self.seat.inner.ring.still(slot, position);
+            let bytes = if held {
+                self.bytes(position, body)
+            } else {
+                None
+            };
+            let Some((data, len)) = bytes else {
+                if let Some(pin) = pin {
+                    self.seat.release_pin(pin);
+                }
+                if held {
+                    return Err(self.damaged(position));
+                }
+                continue;
+            };
+            self.next = position + 1;
+            return Ok(Some(View::new(self, Record { position, len }, data, pin)));
+        }
+    }
+
+    /// The next record in place, as a view that outlives this borrow: it is pinned, up to
+    /// 14 of them at a time, and costs producers one slot while it is open.
+    ///
+    /// # Errors
+    /// [`ReadError::TooManyViews`]; as [`try_read`](Self::try_read).
+    pub fn try_view_pinned(&mut self) -> Result<Option<PinnedView>, ReadError> {
+        loop {
+            let Some((position, body)) = self.find()? else {
+                return Ok(None);
+            };
+            let Some(pin) = self.pin(position)? else {
+                continue;
+            };
+            let slot = self.seat.inner.ring.memory().slot(position);
+            let held = self.seat.inner.ring.still(slot, position);
+            let bytes = if held {
+                self.bytes(position, body)
+            } else {
+                None
+            };
+            let Some((data, len)) = bytes else {
+                self.seat.release_pin(pin);
+                if held {
+                    return Err(self.damaged(position));
+                }
+                continue;
+            };
+            self.advance(position);
+            let record = Record { position, len };
+            return Ok(Some(PinnedView::new(
+                Arc::clone(&self.seat),
+                record,
+                data,
+                pin,
+            )));
+        }
+    }
+
+    /// Waits up to `timeout` until there is something to read (or to be told). Blocks by the
+    /// [`Idle`] this reader joined with; wakes within microseconds of a send.
+    ///
+    /// # Errors
+    /// When the channel is gone or the handle stale.
+    pub fn wait(&mut self, timeout: Duration) -> Result<bool, ReadError> {
+        wait::wait_one(self, timeout)
+    }
+
+    /// A descriptor for epoll, poll or an async runtime: readable while there is something to
+    /// read. When it is, read until `None`; that arms it again. Starts one small thread.
+    ///
+    /// # Errors
+    /// When the system gives no descriptor or thread.
+    pub fn poll_descriptor(&mut self) -> std::io::Result<PollDescriptor> {
+        let descriptor = PollDescriptor::start(Arc::clone(&self.seat), self.next)?;
+        self.poll = Some(descriptor.shared());
+        Ok(descriptor)
+    }
+
+    /// Whether a look at the ring would find something other than the end.
+    pub(super) fn is_ready(&mut self) -> bool {
+        match self.seat.inner.ring.look(self.next).1 {
+            Look::End => false,
+            Look::Pending(word) => self.settle(self.next, word),
+            Look::Record(_) | Look::Gone => true,
+        }
+    }
+
+    pub(super) fn idle(&self) -> Idle {
+        self.idle
+    }
+
+    /// Whether the reader hangs on a claim: it must look again soon.
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// The next record and where its body lies, past everything that is gone.
+    #[inline(always)]
+    fn find(&mut self) -> Result<Option<(u64, Body)>, ReadError> {
+        if self.seat.inner.ring.memory().is_forked() {
+            return Err(ReadError::Forked);
+        }
+        let p = self.next;
+        let (slot, look) = self.seat.inner.ring.look(p);
+        if let Look::Record(meta) = look {
+            if meta.kind() == Meta::INLINE && meta.len() as usize <= self.body_bytes {
+                return Ok(Some((p, Body::Inline(meta.len() as usize))));
+            }
+            if let Some(reference) = self.chunk_reference(slot, p, meta) {
+                return Ok(Some((p, Body::Chunk(reference))));
+            }
+        } else if look == Look::End {
+            return self.at_end();
+        }
+        self.find_on()
+    }
+
+    #[inline(always)]
+    fn at_end(&mut self) -> Result<Option<(u64, Body)>, ReadError> {
+        if self.pending.is_some() {
+            self.pending = None;
+        }
+        if self.seat.inner.is_removed() {
+            return Err(ReadError::Removed);
+        }
+        match &self.poll {
+            None => Ok(None),
+            Some(poll) => {
+                poll.rearm(self.next);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Everything but the next record in its place.
+    #[cold]
+    fn find_on(&mut self) -> Result<Option<(u64, Body)>, ReadError> {
+        // Bounded: a scribbled lap must not keep us here for ever.
+        for _ in 0..=self.seat.inner.ring.memory().geometry().slots() {
+            let inner = Arc::clone(&self.seat.inner);
+            let p = self.next;
+            let (slot, look) = inner.ring.look(p);
+            match look {
+                Look::End => return self.at_end(),
+                Look::Pending(word) => {
+                    if !self.settle(p, word) {
+                        return Ok(None);
+                    }
+                }
+                Look::Record(meta) => {
+                    self.pending = None;
+                    if meta.kind() == Meta::INLINE && meta.len() as usize <= self.body_bytes {
+                        return Ok(Some((p, Body::Inline(meta.len() as usize))));
+                    }
+                    if let Some(reference) = self.chunk_reference(slot, p, meta) {
+                        return Ok(Some((p, Body::Chunk(reference))));
+                    }
+                    if inner.ring.still(slot, p) {
+                        return Err(self.damaged(p));
+                    }
+                }
+                Look::Gone => {
+                    self.pending = None;
+                    self.pass_gone(p)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Position `p` holds nothing any more: dropped before we came, or never filled.
+    fn pass_gone(&mut self, p: u64) -> Result<(), ReadError> {
+        let ring = &self.seat.inner.ring;
+        match ring.oldest() {
+            Some(trim) if p < trim => {
+                self.next = trim;
+                let lost = ring.memory().reader(self.seat.seat.index).lost;
+                lost.fetch_add(trim - p, Ordering::Relaxed); // a statistic of ours
+                self.publish();
+                Err(ReadError::Lagged { from: p, to: trim })
+            }
+            Some(_) => {
+                self.next = p + 1;
+                self.publish();
+                Ok(())
+            }
+            None => {
+                self.next = ring.tail_now().max(p + 1);
+                self.publish();
+                Err(ReadError::Corrupt { position: p })
+            }
+        }
+    }
+
+    /// A claim stands at `p`. `true` when it is out of the way.
+    #[cold]
+    fn settle(&mut self, p: u64, word: Ctl) -> bool {
+        match &mut self.pending {
+            Some((seen, since, looks)) if *seen == word => {
+                *looks += 1;
+                if *looks % PENDING_LOOKS != 0 && *looks > 1 {
+                    return false;
+                }
+                let waited = clock::now().saturating_sub(*since);
+                if self.seat.inner.ring.resolve(p, word, waited) {
+                    self.pending = None;
+                    return true;
+                }
+                false
+            }
+            _ => {
+                self.pending = Some((word, clock::now(), 0));
+                false
+            }
+        }
+    }
+
+    /// Called by a waiter before each bounded sleep: the clock is looked at every time.
+    pub(super) fn settle_now(&mut self) -> bool {
+        let Some((word, since, _)) = self.pending else {
+            return false;
+        };
+        let waited = clock::now().saturating_sub(since);
+        let resolved = self.seat.inner.ring.resolve(self.next, word, waited);
+        if resolved {
+            self.pending = None;
+        }
+        resolved
+    }
+
+    fn chunk_reference(&self, slot: Slot<'_>, p: u64, meta: Meta) -> Option<ChunkRef> {
+        if meta.kind() != Meta::CHUNK || meta.len() as usize != size_of::<ChunkRef>() {
+            return None;
+        }
+        let ring = &self.seat.inner.ring;
+        let mut bytes = [0u8; size_of::<ChunkRef>()];
+        slot.read_body(ring.memory().geometry(), &mut bytes);
+        let reference: ChunkRef = bytemuck::cast(bytes);
+        let segment = self.seat.inner.segments.get(reference.segment)?;
+        let valid = reference.chunk < segment.chunks()
+            && reference.len <= segment.chunk_bytes() as u64
+            && ring.still(slot, p);
+        valid.then_some(reference)
+    }
+
+    /// Copies a body and says whether it was the record of `position` all the time.
+    #[inline(always)]
+    fn copy(&self, position: u64, body: Body, out: &mut [u8]) -> bool {
+        let ring = &self.seat.inner.ring;
+        let slot = ring.memory().slot(position);
+        match body {
+            Body::Inline(_) => {
+                slot.read_body(ring.memory().geometry(), out);
+                ring.still(slot, position)
+            }
+            Body::Chunk(reference) => self.copy_chunk(slot, position, reference, out),
+        }
+    }
+
+    fn copy_chunk(&self, slot: Slot<'_>, position: u64, from: ChunkRef, out: &mut [u8]) -> bool {
+        let Some(segment) = self.seat.inner.segments.get(from.segment) else {
+            return false;
+        };
+        // SAFETY: chunk_reference checked len <= chunk bytes and chunk < chunks; the segment stays
+        // mapped; the copy is opaque, so the bytes may change meanwhile.
+        unsafe { crate::shm::copy::copy_out(out, segment.data(from.chunk)) };
+        fence_at(Label::ReadFence, Ordering::Acquire);
+        Chunk(segment.word(from.chunk).load(Ordering::Relaxed)).version() == from.version
+            && self.seat.inner.ring.still(slot, position)
+    }
+
+    /// Where the bytes of a held record lie; `None` when its reference is not what it says.
+    fn bytes(&self, position: u64, body: Body) -> Option<(*const u8, usize)> {
+        match body {
+            Body::Inline(len) => Some((
+                self.seat
+                    .inner
+                    .ring
+                    .memory()
+                    .slot(position)
+                    .body()
+                    .cast_const(),
+                len,
+            )),
+            Body::Chunk(reference) => {
+                let segment = self.seat.inner.segments.get(reference.segment)?;
+                let word = Chunk(segment.word(reference.chunk).load(Ordering::Acquire));
+                (word.version() == reference.version && word.state() != Chunk::FREE).then(|| {
+                    (
+                        segment.data(reference.chunk).cast_const(),
+                        reference.len as usize,
+                    )
+                })
+            }
+        }
+    }
+
+    fn pin(&self, position: u64) -> Result<Option<usize>, ReadError> {
+        let pin = self
+            .seat
+            .reserve_pin()
+            .ok_or(ReadError::TooManyViews { limit: PINS })?;
+        if self.seat.inner.ring.pin(&self.seat.seat, pin, position) {
+            return Ok(Some(pin));
+        }
+        self.seat.release_pin(pin);
+        Ok(None)
+    }
+
+    fn damaged(&mut self, position: u64) -> ReadError {
+        self.seat.inner.ring.count(Counter::Damaged, 1);
+        self.advance(position);
+        ReadError::Corrupt { position }
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, position: u64) {
+        self.next = position + 1;
+        self.publish();
+    }
+
+    /// Everything below `next` is read.
+    #[inline(always)]
+    pub(super) fn publish(&self) {
+        self.seat
+            .inner
+            .ring
+            .publish_cursor(&self.seat.seat, self.next);
+    }
+
+    /// Slow checks of a waiter: whether there still is anything to wait for.
+    pub(super) fn check_alive(&self) -> Result<(), ReadError> {
+        let inner = &self.seat.inner;
+        if inner.ring.memory().is_forked() {
+            return Err(ReadError::Forked);
+        }
+        if inner.is_removed() {
+            return Err(ReadError::Removed);
+        }
+        if inner.is_unlinked() {
+            return Err(ReadError::Unlinked);
+        }
+        if !inner.host.is_current() || !inner.ring.is_seated(&self.seat.seat) {
+            return Err(ReadError::Stale);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! The four transitions of a chunk word. Pure functions of the word, for the pool and its model.
+
+use crate::layout::word::Chunk;
+use crate::sync::{AtomicU64, Label, Ordering, order};
+
+/// FREE → OWNED(me). The version, if it was free.
+pub fn take(word: &AtomicU64, me: u16) -> Option<u64> {
+    let seen = Chunk(word.load(Ordering::Relaxed)); // the CAS decides
+    if seen.state() != Chunk::FREE {
+        return None;
+    }
+    word.compare_exchange(
+        seen.0,
+        Chunk::new(Chunk::OWNED, me, seen.version()).0,
+        order(Label::ChunkTake, Ordering::Acquire),
+        Ordering::Relaxed,
+    )
+    .ok()
+    .map(|_| seen.version())
+}
+
+/// OWNED(me, version) → ATTACHED(version). `false` when a consumer has freed it already.
+pub fn attach(word: &AtomicU64, me: u16, version: u64) -> bool {
+    word.compare_exchange(
+        Chunk::new(Chunk::OWNED, me, version).0,
+        Chunk::new(Chunk::ATTACHED, 0, version).0,
+        Ordering::Relaxed, // the commit has published the bytes
+        Ordering::Relaxed,
+    )
+    .is_ok()
+}
+
+/// OWNED(anyone) or ATTACHED of exactly `version` → FREE(version+1). Whether this call did it.
+pub fn free(word: &AtomicU64, version: u64) -> bool {
+    leave(word, version, Chunk::new(Chunk::FREE, 0, version.wrapping_add(1)))
+}
+
+/// ATTACHED or OWNED(anyone) of exactly `version` → OWNED(me, version+1).
+pub fn recycle(word: &AtomicU64, version: u64, me: u16) -> bool {
+    leave(word, version, Chunk::new(Chunk::OWNED, me, version.wrapping_add(1)))
+}
+
+fn leave(word: &AtomicU64, version: u64, to: Chunk) -> bool {
+    loop {
+        let seen = Chunk(word.load(Ordering::Relaxed)); // the CAS decides
+        if seen.state() == Chunk::FREE || seen.version() != version {
+            return false;
+        }
+        // At most one retry in practice: OWNED → ATTACHED of the same version.
+        if word
+            .compare_exchange(
+                seen.0,
+                to.0,
+                order(Label::ChunkFree, Ordering::AcqRel),
+                Ordering::Relaxed,
+            )
+            .is_ok()
+        {
+            return true;
+        }
+    }
+}
+
+/// OWNED(dead, version) → ATTACHED: a committed record names it.
+pub fn adopt(word: &AtomicU64, seen: Chunk) -> bool {
+    word.compare_exchange(
+        seen.0,
+        Chunk::new(Chunk::ATTACHED, 0, seen.version()).0,
+        order(Label::ChunkFree, Ordering::AcqRel),
+        Ordering::Relaxed,
+    )
+    .is_ok()
+}

@@ -1,0 +1,280 @@
+//! Lending chunks: a private cache per producer, refilled from the shared words.
+//!
+//! `Lender` belongs to one producer (it may move between threads but is not shared); `Segments` to
+//! the attachment. Taking a chunk that the cache holds is no read-modify-write and no system call.
+//! The fences of the words order the bytes: whoever freed a chunk has read it before.
+
+use super::chunk;
+use super::segment::{CLASSES, GrowFailure, Segments, class_of};
+use crate::layout::ring::ChunkRef;
+use crate::layout::word::Chunk;
+use crate::sync::Ordering;
+use std::sync::Arc;
+
+/// Chunks taken at once when the cache is empty; bounded in bytes too, so that one producer does
+/// not sit on the pool.
+const REFILL: usize = 8;
+const REFILL_BYTES: u64 = 1 << 20;
+
+/// A chunk in this producer's hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lent {
+    pub segment: u32,
+    pub chunk: u32,
+    pub version: u64,
+    pub capacity: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Lender {
+    segments: Arc<Segments>,
+    me: u16,
+    cache: [Vec<Lent>; CLASSES],
+    /// Where the search for free chunks goes on.
+    next: [(u32, u32); CLASSES],
+}
+
+impl Lender {
+    /// An empty cache.
+    pub fn new(segments: Arc<Segments>, me: u16) -> Self {
+        Self {
+            segments,
+            me,
+            cache: core::array::from_fn(|_| Vec::with_capacity(2 * REFILL)),
+            next: [(0, 0); CLASSES],
+        }
+    }
+
+    /// A chunk for `len` bytes from the cache.
+    #[inline]
+    pub fn cached(&mut self, len: usize) -> Option<Lent> {
+        let (class, _) = class_of(len as u64);
+        let cache = &mut self.cache[class];
+        if class < CLASSES - 1 {
+            return cache.pop();
+        }
+        let fitting = cache.iter().position(|lent| lent.capacity >= len)?;
+        Some(cache.swap_remove(fitting))
+    }
+
+    /// Takes free chunks for `len` bytes into the cache. Whether it found any.
+    #[cold]
+    pub fn refill(&mut self, len: usize) -> bool {
+        let (class, bytes) = class_of(len as u64);
+        let wanted = REFILL.min((REFILL_BYTES / bytes).max(1) as usize);
+        let known = self.segments.known() as u32;
+        let (first, from) = self.next[class];
+        let mut found = 0;
+        // One round over all segments, beginning where the last search ended.
+        for step in 0..=known {
+            let number = if known == 0 { break } else { (first + step) % known };
+            let Some(segment) = self.segments.get(number) else { continue };
+            if !fits(segment.chunk_bytes() as u64, class, bytes) {
+                continue;
+            }
+            let start = if step == 0 { from.min(segment.chunks()) } else { 0 };
+            for index in start..segment.chunks() {
+                if let Some(version) = chunk::take(segment.word(index), self.me) {
+                    self.cache[class].push(Lent {
+                        segment: number,
+                        chunk: index,
+                        version,
+                        capacity: segment.chunk_bytes(),
+                    });
+                    found += 1;
+                    self.next[class] = (number, index + 1);
+                    if found == wanted {
+                        return true;
+                    }
+                }
+            }
+        }
+        found > 0
+    }
+
+    /// Adds a segment for `len` bytes.
+    ///
+    /// # Errors
+    /// See [`GrowFailure`].
+    pub fn grow(&self, len: usize) -> Result<(), GrowFailure> {
+        self.segments.grow(class_of(len as u64).1)
+    }
+
+    /// Puts a chunk back into the cache, or frees it when the cache is full.
+    pub fn put_back(&mut self, lent: Lent) {
+        let (class, bytes) = class_of(lent.capacity as u64);
+        let cache = &mut self.cache[class];
+        if cache.len() < cache.capacity() && (cache.len() as u64 + 1) * bytes <= 2 * REFILL_BYTES {
+            cache.push(lent);
+        } else if let Some(segment) = self.segments.get(lent.segment) {
+            chunk::free(segment.word(lent.chunk), lent.version);
+        }
+    }
+
+    /// First byte of a lent chunk.
+    pub fn data(&self, lent: Lent) -> Option<*mut u8> {
+        Some(self.segments.get(lent.segment)?.data(lent.chunk))
+    }
+
+    /// Notes the record that is going to name the chunk. Before its commit.
+    #[inline]
+    pub fn address(&self, lent: Lent, ring: u64, position: u64) {
+        if let Some(segment) = self.segments.get(lent.segment) {
+            // Relaxed: ordered by the commit; only the owner writes.
+            segment.ring(lent.chunk).store(ring, Ordering::Relaxed);
+            segment.position(lent.chunk).store(position, Ordering::Relaxed);
+        }
+    }
+
+    /// Behind the commit: the chunk belongs to the record now.
+    #[inline]
+    pub fn attach(&self, lent: Lent) {
+        if let Some(segment) = self.segments.get(lent.segment) {
+            chunk::attach(segment.word(lent.chunk), self.me, lent.version);
+        }
+    }
+
+    /// The record at (ring, position) that named `reference` is gone: the chunk goes into this
+    /// cache, or free. Exactly this version, ring and position, or nothing.
+    pub fn vacate(&mut self, reference: ChunkRef, ring: u64, position: u64) -> bool {
+        let Some(segment) = self.segments.get(reference.segment) else { return false };
+        if reference.chunk >= segment.chunks()
+            || segment.ring(reference.chunk).load(Ordering::Relaxed) != ring
+            || segment.position(reference.chunk).load(Ordering::Relaxed) != position
+        {
+            return false;
+        }
+        let capacity = segment.chunk_bytes();
+        let (class, bytes) = class_of(capacity as u64);
+        let cache = &mut self.cache[class];
+        let word = segment.word(reference.chunk);
+        if cache.len() < cache.capacity() && (cache.len() as u64 + 1) * bytes <= 2 * REFILL_BYTES {
+            let recycled = chunk::recycle(word, reference.version, self.me);
+            if recycled {
+                // At the far end: the chunks circulate in order, so the working set is what is
+                // in flight and no chunk stays cold.
+                let ChunkRef { segment, chunk, .. } = reference;
+                let version = reference.version.wrapping_add(1);
+                cache.insert(0, Lent { segment, chunk, version, capacity });
+            }
+            return recycled;
+        }
+        chunk::free(word, reference.version)
+    }
+}
+
+fn fits(chunk_bytes: u64, class: usize, bytes: u64) -> bool {
+    if class < CLASSES - 1 {
+        chunk_bytes == bytes
+    } else {
+        chunk_bytes >= bytes && chunk_bytes / 2 <= bytes
+    }
+}
+
+impl Drop for Lender {
+    fn drop(&mut self) {
+        if self.segments.is_forked() {
+            return;
+        }
+        for lent in self.cache.iter_mut().flat_map(core::mem::take) {
+            if let Some(segment) = self.segments.get(lent.segment) {
+                chunk::free(segment.word(lent.chunk), lent.version);
+            }
+        }
+    }
+}
+
+/// What a sweep over the pool found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SweptChunks {
+    /// Chunks freed.
+    pub freed: u64,
+    /// Chunks a dead sender had committed but not attached.
+    pub adopted: u64,
+}
+
+impl Segments {
+    /// Resolves every chunk OWNED by the dead participant `owner`. `is_named(ring, position,
+    /// reference)` says whether a committed record names it.
+    pub fn sweep_owned(
+        &self,
+        owner: u16,
+        mut is_named: impl FnMut(u64, u64, ChunkRef) -> bool,
+    ) -> SweptChunks {
+        self.sweep(|word| word.state() == Chunk::OWNED && word.owner() == owner, &mut is_named)
+    }
+
+    /// Frees every ATTACHED chunk whose record is gone.
+    pub fn sweep_attached(
+        &self,
+        mut is_named: impl FnMut(u64, u64, ChunkRef) -> bool,
+    ) -> SweptChunks {
+        self.sweep(|word| word.state() == Chunk::ATTACHED, &mut is_named)
+    }
+
+    fn sweep(
+        &self,
+        wanted: impl Fn(Chunk) -> bool,
+        is_named: &mut dyn FnMut(u64, u64, ChunkRef) -> bool,
+    ) -> SweptChunks {
+        let _ = self.discover();
+        let mut swept = SweptChunks::default();
+        for (number, segment) in self.all() {
+            for index in 0..segment.chunks() {
+                let word = Chunk(segment.word(index).load(Ordering::Acquire));
+                if !wanted(word) {
+                    continue;
+                }
+                let ring = segment.ring(index).load(Ordering::Relaxed);
+                let position = segment.position(index).load(Ordering::Relaxed);
+                let reference =
+                    ChunkRef { segment: number, chunk: index, version: word.version(), len: 0 };
+                if is_named(ring, position, reference) {
+                    if word.state() == Chunk::OWNED && chunk::adopt(segment.word(index), word) {
+                        swept.adopted += 1;
+                    }
+                } else if chunk::free(segment.word(index), word.version()) {
+                    swept.freed += 1;
+                }
+            }
+        }
+        swept
+    }
+
+    /// Chunks that a sweep over the `dead` and over the attached would free.
+    pub fn count_lost(
+        &self,
+        dead: &[u16],
+        mut is_named: impl FnMut(u64, u64, ChunkRef) -> bool,
+    ) -> u64 {
+        let _ = self.discover();
+        let mut lost = 0;
+        for (number, segment) in self.all() {
+            for index in 0..segment.chunks() {
+                let word = Chunk(segment.word(index).load(Ordering::Acquire));
+                let suspect = word.state() == Chunk::ATTACHED
+                    || (word.state() == Chunk::OWNED && dead.contains(&word.owner()));
+                let version = word.version();
+                let reference = ChunkRef { segment: number, chunk: index, version, len: 0 };
+                let ring = segment.ring(index).load(Ordering::Relaxed);
+                let position = segment.position(index).load(Ordering::Relaxed);
+                lost += u64::from(suspect && !is_named(ring, position, reference));
+            }
+        }
+        lost
+    }
+
+    /// Chunks by state: free, owned, attached.
+    pub fn census(&self) -> [u64; 3] {
+        let _ = self.discover();
+        let mut census = [0; 3];
+        for (_, segment) in self.all() {
+            for index in 0..segment.chunks() {
+                let state = Chunk(segment.word(index).load(Ordering::Relaxed)).state();
+                census[(state as usize).min(2)] += 1;
+            }
+        }
+        census
+    }
+}

@@ -1,0 +1,279 @@
+//! Claiming a position of a shared ring: the table of the append protocol.
+//!
+//! `Appender` is one producer's private cursor. It may be sent to another thread but not shared.
+//! It never blocks: every outcome that would need waiting is returned. Facts the proof stands on:
+//! *contiguity* (a position is claimed or stepped over only after its predecessor was seen taken)
+//! and *finality* (`lap(w) >= lap(p)` forbids p for ever; no transition lowers a lap).
+
+use super::reclaim::{Protection, Verdict};
+use super::{Counter, SlotRing, Tenant};
+use crate::layout::word::{Ctl, LAP_SEALED};
+use crate::shm::ring::Slot;
+use crate::sync::{Label, Ordering, fence_at, order};
+
+/// Positions over which an appender judges whether the ring is mostly stepped over.
+const STEP_WINDOW: u32 = 256;
+/// Taken positions in a row after which the tail hint is worth a look: it saves a chase along
+/// slots whose lines another producer is writing.
+const CHASE: u32 = 4;
+
+/// Why no position could be claimed. Nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// The ring has come round to a record that must stay. `by` is the participant whose reliable
+    /// cursor or view holds it, 0 when none could be named.
+    Full {
+        by: u16,
+    },
+    /// A slot shows a lap no sender can have reached: a peer scribbled.
+    Corrupt,
+    /// The ring was sealed; records go to its successor.
+    Sealed,
+}
+
+/// A claimed position: the slot belongs to this producer until commit, abort or abandonment.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a claim that is neither committed nor aborted has to be voided"]
+pub struct Claim {
+    pub position: u64,
+}
+
+/// One producer's private side.
+///
+/// Every method takes the ring it was made for: the handle above keeps both together, so that no
+/// reference count moves on the hot path.
+pub struct Appender {
+    pub(super) next: u64,
+    /// Positions below this need no look at `trim` and `reclaim`.
+    pub(super) free_below: u64,
+    pub(super) protection: Protection,
+    chase: u32,
+    examined: u32,
+    stepped: u32,
+}
+
+impl Appender {
+    /// Starts at the tail.
+    pub fn new(ring: &SlotRing) -> Self {
+        Self {
+            next: ring.find_tail(),
+            free_below: 0,
+            protection: Protection::default(),
+            chase: 0,
+            examined: 0,
+            stepped: 0,
+        }
+    }
+
+    /// Where the next claim is tried.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Claims the next free position. At most N steps.
+    ///
+    /// # Errors
+    /// See [`Blocked`].
+    #[inline]
+    pub fn claim(
+        &mut self,
+        ring: &SlotRing,
+        tenant: &mut dyn Tenant,
+    ) -> Result<Claim, Blocked> {
+        let mut steps = 0;
+        loop {
+            let p = self.next;
+            let lap = ring.memory.geometry().lap_of(p);
+            let slot = ring.memory.slot(p);
+            let word = Ctl(slot.ctl().load(order(Label::ClaimLoad, Ordering::Acquire)));
+            if word.lap() < lap {
+                let free = match word.state() {
+                    Ctl::VOID => true,
+                    Ctl::COMMITTED => p < self.free_below || {
+                        match self.judge(ring, slot, word, p, tenant) {
+                            Verdict::Free => true,
+                            Verdict::Renew => {
+                                self.renew(ring, slot, word, lap)?;
+                                false
+                            }
+                            Verdict::Full { by } => return Err(Blocked::Full { by }),
+                        }
+                    },
+                    _ => {
+                        self.pass_claim(ring, slot, word, lap)?;
+                        false
+                    }
+                };
+                if free && ring.take(slot, word, lap) {
+                    self.next = p + 1;
+                    self.chase = 0;
+                    return Ok(Claim { position: p });
+                }
+            } else {
+                self.follow(ring, word, lap)?;
+            }
+            steps += 1;
+            if steps > 2 * ring.memory.geometry().slots() {
+                return Err(Blocked::Full { by: 0 });
+            }
+        }
+    }
+
+    /// The position is taken or stepped over, or we slept for laps.
+    #[cold]
+    fn follow(&mut self, ring: &SlotRing, word: Ctl, lap: u64) -> Result<(), Blocked> {
+        if word.lap() == lap {
+            self.next += 1;
+            self.chase += 1;
+            if self.chase >= CHASE {
+                self.chase = 0;
+                if let Some(hint) = ring.checked_tail_hint() {
+                    self.next = self.next.max(hint);
+                }
+            }
+            return Ok(());
+        }
+        if word.lap() == LAP_SEALED {
+            return Err(Blocked::Sealed);
+        }
+        let geometry = ring.memory.geometry();
+        let index = geometry.slot_of(self.next);
+        self.next = geometry.position_of(index, word.lap()).ok_or(Blocked::Corrupt)? + 1;
+        Ok(())
+    }
+
+    /// A pinned record stays where it is; the position is stepped over.
+    #[cold]
+    fn renew(
+        &mut self,
+        ring: &SlotRing,
+        slot: Slot<'_>,
+        word: Ctl,
+        lap: u64,
+    ) -> Result<(), Blocked> {
+        if slot
+            .ctl()
+            .compare_exchange(
+                word.0,
+                word.at_lap(lap).0,
+                Ordering::Relaxed, // moves no bytes: the release sequence of the commit goes on
+                Ordering::Relaxed,
+            )
+            .is_ok()
+        {
+            ring.count(Counter::Renewed, 1);
+            self.step_over()?;
+        }
+        Ok(())
+    }
+
+    /// CLAIMED or HELD of an older lap: dead → VOID, else → HELD and stepped over.
+    #[cold]
+    fn pass_claim(
+        &mut self,
+        ring: &SlotRing,
+        slot: Slot<'_>,
+        word: Ctl,
+        lap: u64,
+    ) -> Result<(), Blocked> {
+        if ring.is_dead(word.owner()) {
+            ring.void_dead(slot, word);
+            return Ok(());
+        }
+        let held = Ctl::new(Ctl::HELD, word.owner(), lap);
+        if slot
+            .ctl()
+            .compare_exchange(word.0, held.0, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+        {
+            if word.state() == Ctl::CLAIMED {
+                ring.count(Counter::Abandoned, 1);
+            }
+            self.step_over()?;
+        }
+        Ok(())
+    }
+
+    /// Counts a stepped-over position; Full when more than half of the last window was.
+    pub(super) fn step_over(&mut self) -> Result<(), Blocked> {
+        self.next += 1;
+        self.stepped += 1;
+        self.examined += 1;
+        if self.stepped > STEP_WINDOW / 2 {
+            self.stepped = 0;
+            self.examined = 0;
+            return Err(Blocked::Full { by: self.protection.holder() });
+        }
+        Ok(())
+    }
+
+    /// Called with each commit that crosses a hint boundary: ages the step-over window.
+    pub(super) fn age_window(&mut self, positions: u32) {
+        self.examined += positions;
+        if self.examined >= STEP_WINDOW {
+            self.examined = 0;
+            self.stepped = 0;
+        }
+    }
+}
+
+impl SlotRing {
+    #[inline(always)]
+    fn take(&self, slot: Slot<'_>, word: Ctl, lap: u64) -> bool {
+        let claimed = Ctl::new(Ctl::CLAIMED, self.me, lap);
+        let taken = slot
+            .ctl()
+            .compare_exchange(
+                word.0,
+                claimed.0,
+                order(Label::ClaimCas, Ordering::AcqRel),
+                Ordering::Relaxed, // a failed CAS looks again with ClaimLoad
+            )
+            .is_ok();
+        if taken {
+            fence_at(Label::ClaimFence, Ordering::Release);
+        }
+        taken
+    }
+
+    /// CLAIMED or HELD of a proven dead owner → VOID of the same lap. Exactly `word` or nothing.
+    ///
+    /// In an exclusive ring only the holder of the producer word writes `ctl`, so this takes that
+    /// word from the dead first and gives it back.
+    pub fn void_dead(&self, slot: Slot<'_>, word: Ctl) -> bool {
+        debug_assert!(matches!(word.state(), Ctl::CLAIMED | Ctl::HELD));
+        if self.producers == super::Producers::Exclusive && !self.hold_producer_briefly(word.owner()) {
+            return false;
+        }
+        let voided = slot
+            .ctl()
+            .compare_exchange(
+                word.0,
+                Ctl::new(Ctl::VOID, 0, word.lap()).0,
+                order(Label::VoidStore, Ordering::AcqRel),
+                Ordering::Relaxed,
+            )
+            .is_ok();
+        if self.producers == super::Producers::Exclusive {
+            self.release_producer();
+        }
+        if voided {
+            self.count(Counter::Voided, 1);
+        }
+        voided
+    }
+
+    /// CLAIMED of exactly this word → HELD, owner kept. The owner's late stores hit only this slot.
+    pub fn abandon(&self, slot: Slot<'_>, word: Ctl) -> bool {
+        debug_assert!(word.state() == Ctl::CLAIMED);
+        let held = Ctl::new(Ctl::HELD, word.owner(), word.lap());
+        let abandoned = slot
+            .ctl()
+            .compare_exchange(word.0, held.0, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok();
+        if abandoned {
+            self.count(Counter::Abandoned, 1);
+        }
+        abandoned
+    }
+}

@@ -1,0 +1,119 @@
+//! Appending to an exclusive ring: plain stores, no read-modify-write.
+//!
+//! Only the holder of the producer word writes any `ctl`, so nobody abandons, HELD does not occur,
+//! and the store CLAIMED – fence(Release) – body – store COMMITTED(Release) is all there is. The
+//! word passes on only from a proven dead holder; the successor turns the one claim that may have
+//! been left into VOID. A stopped holder keeps the word: others get Busy.
+
+use super::claim::{Appender, Blocked, Claim};
+use super::commit::HINT_EVERY;
+use super::reclaim::Verdict;
+use super::{Counter, SlotRing, Tenant};
+use crate::layout::word::{Ctl, LAP_SEALED};
+use crate::sync::{Label, Ordering, fence_at, order};
+
+impl Appender {
+    /// Starts at the tail of a ring whose producer word the caller holds, and voids what a dead
+    /// predecessor left claimed.
+    pub fn new_exclusive(ring: &SlotRing) -> Self {
+        let mut appender = Self::new(ring);
+        appender.next = ring.tail_now();
+        appender.free_below = 0;
+        // Claims are taken and committed one by one, so only the last position can be claimed.
+        if let Some(last) = appender.next.checked_sub(1) {
+            let slot = ring.memory.slot(last);
+            let word = Ctl(slot.ctl().load(order(Label::ClaimLoad, Ordering::Acquire)));
+            if word.state() == Ctl::CLAIMED {
+                slot.ctl().store(
+                    Ctl::new(Ctl::VOID, 0, word.lap()).0,
+                    order(Label::VoidStore, Ordering::Release),
+                );
+                ring.count(Counter::Voided, 1);
+            }
+        }
+        appender
+    }
+
+    /// Claims the next position by a plain store.
+    ///
+    /// # Errors
+    /// See [`Blocked`].
+    #[inline(always)]
+    pub fn claim_exclusive(
+        &mut self,
+        ring: &SlotRing,
+        tenant: &mut dyn Tenant,
+    ) -> Result<Claim, Blocked> {
+        if self.next >= self.free_below {
+            self.make_room(ring, tenant)?;
+        }
+        let p = self.next;
+        let lap = ring.memory.geometry().lap_of(p);
+        let slot = ring.memory.slot(p);
+        slot.ctl().store(Ctl::new(Ctl::CLAIMED, ring.me, lap).0, Ordering::Relaxed);
+        fence_at(Label::ClaimFence, Ordering::Release);
+        self.next = p + 1;
+        Ok(Claim { position: p })
+    }
+
+    /// Moves `next` to a slot that may be overwritten.
+    #[cold]
+    fn make_room(&mut self, ring: &SlotRing, tenant: &mut dyn Tenant) -> Result<(), Blocked> {
+        for _ in 0..=ring.memory.geometry().slots() {
+            let p = self.next;
+            let lap = ring.memory.geometry().lap_of(p);
+            let slot = ring.memory.slot(p);
+            let word = Ctl(slot.ctl().load(order(Label::ClaimLoad, Ordering::Acquire)));
+            if word.lap() == LAP_SEALED {
+                return Err(Blocked::Sealed);
+            }
+            if word.lap() >= lap {
+                return Err(Blocked::Corrupt);
+            }
+            if word.state() != Ctl::COMMITTED {
+                // VOID; or a leftover claim that nobody can own beside us.
+                return Ok(());
+            }
+            match self.judge(ring, slot, word, p, tenant) {
+                Verdict::Free => return Ok(()),
+                Verdict::Full { by } => return Err(Blocked::Full { by }),
+                Verdict::Renew => {
+                    // Release: a reader that takes the record from the renewed word still has to
+                    // see the commit behind it.
+                    slot.ctl().store(
+                        word.at_lap(lap).0,
+                        order(Label::CommitStore, Ordering::Release),
+                    );
+                    ring.count(Counter::Renewed, 1);
+                    self.step_over()?;
+                }
+            }
+        }
+        Err(Blocked::Full { by: self.protection.holder() })
+    }
+
+    /// Makes the record visible by a plain store.
+    #[inline(always)]
+    pub fn commit_exclusive(&mut self, ring: &SlotRing, claim: Claim) -> u64 {
+        let p = claim.position;
+        let lap = ring.memory.geometry().lap_of(p);
+        ring.memory.slot(p).ctl().store(
+            Ctl::new(Ctl::COMMITTED, ring.me, lap).0,
+            order(Label::CommitStore, Ordering::Release),
+        );
+        if p % HINT_EVERY == HINT_EVERY - 1 {
+            ring.memory.tail().store(p + 1, Ordering::Relaxed); // derived: checked before use
+            self.age_window(HINT_EVERY as u32);
+        }
+        p
+    }
+
+    /// Gives a claim up: the position stays empty.
+    pub fn abort_exclusive(&mut self, ring: &SlotRing, claim: Claim) {
+        let lap = ring.memory.geometry().lap_of(claim.position);
+        ring.memory.slot(claim.position).ctl().store(
+            Ctl::new(Ctl::VOID, 0, lap).0,
+            order(Label::VoidStore, Ordering::Release),
+        );
+    }
+}

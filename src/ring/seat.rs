@@ -1,0 +1,188 @@
+//! Seats: the producer word of an exclusive ring, and the reader entries.
+//!
+//! A seat is one owner-named word. It passes on by one CAS: from nobody, from the proven dead, or
+//! by being given back. Cursor and pins of an entry are set up by whoever takes it; until then
+//! they show what the predecessor left, which can only hold the ring back for a moment.
+
+use super::SlotRing;
+use crate::layout::ring::{NO_PIN, READER_LOSSY, READER_RELIABLE};
+use crate::layout::word::Role;
+use crate::sync::{Label, Ordering, fence_at, order};
+
+/// The kind that stands in a held producer word.
+const PRODUCER: u64 = 1;
+
+/// Where a reader starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The oldest record that is still there.
+    Earliest,
+    /// The next record that is sent.
+    Latest,
+    /// A position; the oldest record if that is gone.
+    At(u64),
+}
+
+/// A taken reader entry.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Seat {
+    pub index: u32,
+    word: Role,
+}
+
+impl SlotRing {
+    /// Takes the producer word.
+    ///
+    /// # Errors
+    /// The participant that holds it and is not proven dead.
+    pub fn take_producer(&self) -> Result<(), u16> {
+        let producer = self.memory.producer();
+        loop {
+            let word = Role(producer.load(order(Label::RoleTake, Ordering::Acquire)));
+            if word.owner() != 0 && !self.is_dead(word.owner()) {
+                return Err(word.owner());
+            }
+            if producer
+                .compare_exchange(
+                    word.0,
+                    word.taken(PRODUCER, self.me).0,
+                    order(Label::RoleTake, Ordering::Acquire),
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes the producer word from a dead holder (or from nobody) to clean up after it.
+    pub(super) fn hold_producer_briefly(&self, dead: u16) -> bool {
+        let producer = self.memory.producer();
+        let word = Role(producer.load(order(Label::RoleTake, Ordering::Acquire)));
+        (word.owner() == 0 || word.owner() == dead)
+            && producer
+                .compare_exchange(
+                    word.0,
+                    word.taken(PRODUCER, self.me).0,
+                    order(Label::RoleTake, Ordering::Acquire),
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+
+    /// Gives the producer word back. The caller holds it.
+    pub fn release_producer(&self) {
+        let producer = self.memory.producer();
+        let word = Role(producer.load(Ordering::Relaxed)); // ours: nobody changes it under us
+        if word.owner() == self.me {
+            let _ = producer.compare_exchange(
+                word.0,
+                word.released().0,
+                order(Label::RoleRelease, Ordering::Release),
+                Ordering::Relaxed,
+            );
+        }
+    }
+
+    /// The participant in the producer word, 0 for nobody.
+    pub fn producer_holder(&self) -> u16 {
+        Role(self.memory.producer().load(Ordering::Relaxed)).owner()
+    }
+
+    /// Takes a reader entry and places its cursor. `None` when all entries are taken by the living.
+    pub fn join(&self, reliable: bool, start: Start) -> Option<(Seat, u64)> {
+        let kind = if reliable { READER_RELIABLE } else { READER_LOSSY };
+        for index in 0..self.memory.geometry().readers() {
+            let entry = self.memory.reader(index);
+            let word = Role(entry.word.load(order(Label::RoleTake, Ordering::Acquire)));
+            // Own dead siblings are told by the same probe; an own live seat is simply taken.
+            if word.owner() != 0 && !self.is_dead(word.owner()) {
+                continue;
+            }
+            let taken = word.taken(kind, self.me);
+            if entry
+                .word
+                .compare_exchange(
+                    word.0,
+                    taken.0,
+                    order(Label::RoleTake, Ordering::AcqRel),
+                    Ordering::Relaxed,
+                )
+                .is_err()
+            {
+                continue;
+            }
+            for pin in entry.pins {
+                pin.store(NO_PIN, Ordering::Relaxed); // only the holder of the entry writes
+            }
+            entry.lost.store(0, Ordering::Relaxed);
+            self.memory.readers_used().fetch_max(u64::from(index) + 1, Ordering::Relaxed);
+            let position = self.place_cursor(index, start);
+            return Some((Seat { index, word: taken }, position));
+        }
+        None
+    }
+
+    /// Stores the cursor so that either a producer's scan sees it or the check here sees `trim`.
+    fn place_cursor(&self, index: u32, start: Start) -> u64 {
+        let trim = self.memory.trim();
+        let mut position = match start {
+            Start::Earliest => trim.load(Ordering::Relaxed),
+            Start::Latest => self.tail_now(),
+            Start::At(position) => position,
+        };
+        loop {
+            self.memory.reader(index).cursor.store(position, Ordering::Relaxed);
+            fence_at(Label::PinFence, Ordering::SeqCst);
+            let trim = trim.load(Ordering::Relaxed);
+            if trim <= position {
+                return position;
+            }
+            position = trim;
+        }
+    }
+
+    /// Gives a reader entry back.
+    pub fn leave(&self, seat: &Seat) {
+        let _ = self.memory.reader(seat.index).word.compare_exchange(
+            seat.word.0,
+            seat.word.released().0,
+            order(Label::CursorStore, Ordering::Release),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Whether the entry still is ours: nobody takes it while we live.
+    pub fn is_seated(&self, seat: &Seat) -> bool {
+        self.memory.reader(seat.index).word.load(Ordering::Relaxed) == seat.word.0
+    }
+
+    /// Frees every entry of `owner` if it is proven dead. Whether any was freed.
+    pub fn evict_if_dead(&self, owner: u16) -> bool {
+        if owner == 0 || !self.is_dead(owner) {
+            return false;
+        }
+        self.evict(owner)
+    }
+
+    /// Frees every entry of the dead `owner`. Whether any was freed.
+    pub(super) fn evict(&self, owner: u16) -> bool {
+        let mut freed = false;
+        for index in 0..self.readers_in_use() {
+            let word = self.memory.reader(index).word;
+            let seen = Role(word.load(order(Label::RoleTake, Ordering::Acquire)));
+            if seen.owner() == owner {
+                freed |= word
+                    .compare_exchange(
+                        seen.0,
+                        seen.released().0,
+                        order(Label::RoleRelease, Ordering::Release),
+                        Ordering::Relaxed,
+                    )
+                    .is_ok();
+            }
+        }
+        freed
+    }
+}

@@ -1,0 +1,157 @@
+//! The memory of a slot ring for model checks: the same names, words of `loom`.
+//!
+//! Two or three slots with a body of one word. The protocol code above does not know the
+//! difference.
+
+use crate::layout::ring::NO_PIN;
+use crate::layout::geometry::Geometry;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// One pin is enough to meet every window.
+pub const PINS: usize = 1;
+
+struct SlotWords {
+    ctl: AtomicU64,
+    dlv: AtomicU64,
+    position: AtomicU64,
+    meta: AtomicU64,
+    body: AtomicU64,
+}
+
+struct Reader {
+    word: AtomicU64,
+    cursor: AtomicU64,
+    lost: AtomicU64,
+    pins: [AtomicU64; PINS],
+}
+
+/// See the module.
+pub struct RingMemory {
+    geometry: Geometry,
+    slots: Vec<SlotWords>,
+    readers: Vec<Reader>,
+    tail: AtomicU64,
+    trim: AtomicU64,
+    reclaim: AtomicU64,
+    producer: AtomicU64,
+    sleepers: AtomicU32,
+    wake: AtomicU32,
+    readers_used: AtomicU64,
+    payloads: AtomicU64,
+}
+
+/// One slot.
+#[derive(Clone, Copy)]
+pub struct Slot<'a>(&'a SlotWords);
+
+/// The words of one reader entry.
+#[derive(Clone, Copy)]
+pub struct ReaderWords<'a> {
+    pub word: &'a AtomicU64,
+    pub cursor: &'a AtomicU64,
+    pub lost: &'a AtomicU64,
+    pub pins: &'a [AtomicU64; PINS],
+}
+
+impl RingMemory {
+    /// A fresh ring: every slot VOID(0), every hint 0.
+    pub fn model(slots: u64, readers: u32) -> Self {
+        let word = || AtomicU64::new(0);
+        Self {
+            geometry: Geometry::model(slots, readers),
+            slots: (0..slots)
+                .map(|_| SlotWords {
+                    ctl: word(),
+                    dlv: word(),
+                    position: word(),
+                    meta: word(),
+                    body: word(),
+                })
+                .collect(),
+            readers: (0..readers)
+                .map(|_| Reader {
+                    word: word(),
+                    cursor: word(),
+                    lost: word(),
+                    pins: core::array::from_fn(|_| AtomicU64::new(NO_PIN)),
+                })
+                .collect(),
+            tail: word(),
+            trim: word(),
+            reclaim: word(),
+            producer: word(),
+            sleepers: AtomicU32::new(0),
+            wake: AtomicU32::new(0),
+            readers_used: AtomicU64::new(u64::from(readers)),
+            payloads: word(),
+        }
+    }
+
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+    pub fn is_forked(&self) -> bool {
+        false
+    }
+    pub fn slot(&self, position: u64) -> Slot<'_> {
+        Slot(&self.slots[self.geometry.slot_of(position)])
+    }
+    pub fn tail(&self) -> &AtomicU64 {
+        &self.tail
+    }
+    pub fn trim(&self) -> &AtomicU64 {
+        &self.trim
+    }
+    pub fn reclaim(&self) -> &AtomicU64 {
+        &self.reclaim
+    }
+    pub fn producer(&self) -> &AtomicU64 {
+        &self.producer
+    }
+    pub fn sleepers(&self) -> &AtomicU32 {
+        &self.sleepers
+    }
+    pub fn wake(&self) -> &AtomicU32 {
+        &self.wake
+    }
+    pub fn readers_used(&self) -> &AtomicU64 {
+        &self.readers_used
+    }
+    pub fn payloads(&self) -> &AtomicU64 {
+        &self.payloads
+    }
+    pub fn reader(&self, index: u32) -> ReaderWords<'_> {
+        let reader = &self.readers[index as usize];
+        ReaderWords {
+            word: &reader.word,
+            cursor: &reader.cursor,
+            lost: &reader.lost,
+            pins: &reader.pins,
+        }
+    }
+}
+
+impl<'a> Slot<'a> {
+    pub fn ctl(self) -> &'a AtomicU64 {
+        &self.0.ctl
+    }
+    pub fn dlv(self) -> &'a AtomicU64 {
+        &self.0.dlv
+    }
+    pub fn position(self) -> &'a AtomicU64 {
+        &self.0.position
+    }
+    pub fn meta(self) -> &'a AtomicU64 {
+        &self.0.meta
+    }
+    pub fn write_body(self, _: &Geometry, bytes: &[u8]) {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        self.0.body.store(u64::from_le_bytes(word), Ordering::Relaxed);
+    }
+    pub fn read_body(self, _: &Geometry, out: &mut [u8]) {
+        let word = self.0.body.load(Ordering::Relaxed).to_le_bytes();
+        let len = out.len();
+        out.copy_from_slice(&word[..len]);
+    }
+}

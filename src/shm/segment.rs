@@ -1,0 +1,79 @@
+//! The memory of one payload-pool segment: its chunk table and its chunks.
+
+use super::words::word64;
+use crate::layout::pool::{ChunkEntry, MAX_CHUNKS, TABLE_OFFSET};
+use crate::sync::AtomicU64;
+use crate::sys::mapping::Mapping;
+use core::mem::offset_of;
+
+/// See the module.
+#[derive(Debug)]
+pub struct SegmentMemory {
+    mapping: Mapping,
+    chunks: u32,
+    chunk_bytes: usize,
+    data_offset: usize,
+}
+
+impl SegmentMemory {
+    /// `None` when the table or the chunks do not fit into the mapping.
+    pub fn new(mapping: Mapping, chunks: u32, chunk_bytes: u64, data_offset: u64) -> Option<Self> {
+        let data = u64::from(chunks).checked_mul(chunk_bytes)?;
+        let end = data_offset.checked_add(data)?;
+        let table = TABLE_OFFSET as u64 + u64::from(chunks) * size_of::<ChunkEntry>() as u64;
+        if chunks == 0
+            || chunks > MAX_CHUNKS
+            || chunk_bytes == 0
+            || chunk_bytes % 64 != 0
+            || data_offset % 64 != 0
+            || data_offset < table
+            || end > mapping.len() as u64
+        {
+            return None;
+        }
+        Some(Self {
+            mapping,
+            chunks,
+            chunk_bytes: chunk_bytes as usize,
+            data_offset: data_offset as usize,
+        })
+    }
+
+    /// Chunks in this segment.
+    pub fn chunks(&self) -> u32 {
+        self.chunks
+    }
+
+    /// Bytes of each.
+    pub fn chunk_bytes(&self) -> usize {
+        self.chunk_bytes
+    }
+
+    fn entry(&self, chunk: u32, field: usize) -> &AtomicU64 {
+        assert!(chunk < self.chunks);
+        word64(&self.mapping, TABLE_OFFSET + chunk as usize * size_of::<ChunkEntry>() + field)
+    }
+
+    /// The chunk's word.
+    pub fn word(&self, chunk: u32) -> &AtomicU64 {
+        self.entry(chunk, offset_of!(ChunkEntry, word))
+    }
+    /// The ring of the record that refers to it.
+    pub fn ring(&self, chunk: u32) -> &AtomicU64 {
+        self.entry(chunk, offset_of!(ChunkEntry, ring))
+    }
+    /// The position of that record.
+    pub fn position(&self, chunk: u32) -> &AtomicU64 {
+        self.entry(chunk, offset_of!(ChunkEntry, position))
+    }
+
+    /// First byte of a chunk, aligned to 64.
+    ///
+    /// # Panics
+    /// When there is no such chunk.
+    pub fn data(&self, chunk: u32) -> *mut u8 {
+        assert!(chunk < self.chunks);
+        // SAFETY: data_offset + chunks × chunk_bytes <= mapping length, checked in `new`.
+        unsafe { self.mapping.base().add(self.data_offset + chunk as usize * self.chunk_bytes) }
+    }
+}

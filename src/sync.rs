@@ -1,0 +1,135 @@
+//! The door to atomics: `core` in a build, `loom` in a model check.
+//!
+//! Every ordering that the protocol relies on carries a label from [`Label`]. In a build
+//! [`order`] and [`fence_at`] are the identity and cost nothing. In a model check exactly one
+//! label may be *weakened* (its ordering becomes `Relaxed`, its fence disappears); a model that
+//! still passes then proves that the ordering is not needed or that the model is too small, and
+//! the table of weakened variants in `tests/loom` says which. Nothing else in the crate names
+//! `core::sync::atomic` for shared words.
+
+#[cfg(not(loom))]
+pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// One ordering of the protocol. The letter is the protocol, the pair partner stands behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Label {
+    /// Claimer loads `ctl`: sees the body and header of the record it may overwrite or renew.
+    /// Pairs with `CommitStore`, `VoidStore`.
+    ClaimLoad = 1,
+    /// Claimer's CAS to CLAIMED. Release half pairs with `ReadLoad` of a waiting reader (it
+    /// takes the owner from the word), acquire half with the last reader's `CursorStore`.
+    ClaimCas,
+    /// Fence behind the claim: no store into the slot is visible before CLAIMED is.
+    /// Pairs with `ReadFence`.
+    ClaimFence,
+    /// COMMITTED makes header and body visible. Pairs with `ReadLoad`.
+    CommitStore,
+    /// HELD → VOID by the owner (acknowledge) or by whoever proved it dead: the owner's last
+    /// store into the slot is visible to the next claimer. Pairs with `ClaimLoad`.
+    VoidStore,
+    /// Reader's first load of `ctl`. Pairs with `CommitStore`.
+    ReadLoad,
+    /// Reader's fence between its copy and the second look at `ctl`. Pairs with `ClaimFence`.
+    ReadFence,
+    /// Reader moves its cursor or drops its pin: its loads of the slot come before.
+    /// Pairs with `ScanLoad`.
+    CursorStore,
+    /// Fence between storing a pin or cursor and the check `trim <= p`. Orders the two words
+    /// *pin* and *trim*; pairs with `TrimFence`.
+    PinFence,
+    /// Fence between advancing `trim` and scanning pins and cursors. Orders *trim* and *pin*;
+    /// pairs with `PinFence`.
+    TrimFence,
+    /// Scan of pins and cursors: the readers' loads come before the overwrite that follows.
+    /// Pairs with `CursorStore`.
+    ScanLoad,
+    /// `reclaim` is advanced: whoever frees slots by it has seen what the scan saw.
+    /// Pairs with `ReclaimLoad`.
+    ReclaimStore,
+    /// Pairs with `ReclaimStore`.
+    ReclaimLoad,
+    /// Chunk OWNED/ATTACHED → FREE: the last access to its bytes comes before.
+    /// Pairs with `ChunkTake`.
+    ChunkFree,
+    /// Chunk FREE → OWNED. Pairs with `ChunkFree`.
+    ChunkTake,
+    /// Fence between raising the sleepers flag and the re-check. Orders *flag* and *ctl*; pairs
+    /// with `WakeFence`.
+    SleepFence,
+    /// Fence between commit and the look at the sleepers flag. Orders *ctl* and *flag*; pairs
+    /// with `SleepFence`.
+    WakeFence,
+    /// Participant word FREE(gen+1): the sweep comes before. Pairs with `JoinCas`.
+    ReapStore,
+    /// Participant word FREE → ALIVE. Pairs with `ReapStore`.
+    JoinCas,
+    /// Role word passes on or is given back: what the holder did comes before.
+    /// Pairs with `RoleTake`.
+    RoleRelease,
+    /// Role word is taken. Pairs with `RoleRelease`.
+    RoleTake,
+}
+
+/// The ordering `wanted`, unless a model check weakens this label.
+#[cfg(not(loom))]
+#[inline(always)]
+pub const fn order(_label: Label, wanted: Ordering) -> Ordering {
+    wanted
+}
+
+/// A fence of the protocol, unless a model check removes it.
+#[cfg(not(loom))]
+#[inline(always)]
+pub fn fence_at(_label: Label, ordering: Ordering) {
+    fence(ordering);
+}
+
+/// A SeqCst fence that directly follows a read-modify-write of the same thread.
+///
+/// On x86-64 a locked instruction already is a full barrier (AMD64 APM vol. 2, 7.4.2; Intel SDM
+/// vol. 3A, 11.2.2), so only the compiler has to be held back; that saves an `mfence`
+/// (about 10 ns) per send on a shared ring.
+#[cfg(not(loom))]
+#[inline(always)]
+pub fn fence_behind_rmw(_label: Label) {
+    #[cfg(target_arch = "x86_64")]
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(not(target_arch = "x86_64"))]
+    fence(Ordering::SeqCst);
+}
+
+#[cfg(loom)]
+pub use weakened::{WEAKENED, fence_at, fence_behind_rmw, order};
+
+#[cfg(loom)]
+mod weakened {
+    use super::{Label, Ordering, fence};
+
+    /// The label under test, 0 for none. Set before a model starts; loom runs it on one thread.
+    pub static WEAKENED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+    fn is_weak(label: Label) -> bool {
+        WEAKENED.load(std::sync::atomic::Ordering::Relaxed) == label as usize
+    }
+
+    pub fn order(label: Label, wanted: Ordering) -> Ordering {
+        if is_weak(label) {
+            Ordering::Relaxed
+        } else {
+            wanted
+        }
+    }
+
+    pub fn fence_at(label: Label, ordering: Ordering) {
+        if !is_weak(label) {
+            fence(ordering);
+        }
+    }
+
+    pub fn fence_behind_rmw(label: Label) {
+        fence_at(label, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,88 @@
+//! A shared mapping of a whole file, absent in forked children.
+//!
+//! The length is that of the file at the time of the call; the caller checks it against the
+//! header before any access. Pages exist (the file was fallocated), so a store can't SIGBUS
+//! for want of space. In a forked child the mapping is gone (`MADV_DONTFORK`): handles check the
+//! fork generation before they touch it, and dropping it there unmaps nothing.
+
+use super::fork;
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use std::fs::File;
+use std::io;
+use std::mem::ManuallyDrop;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Mapping {
+    map: ManuallyDrop<MmapRaw>,
+    len: usize,
+    generation: u64,
+}
+
+/// How to map.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MapOptions {
+    /// Fault every page in now, so that the hot path faults none.
+    pub pre_touch: bool,
+    /// Ask for transparent huge pages.
+    pub huge_pages: bool,
+}
+
+impl Mapping {
+    /// Maps the whole file read-write.
+    pub fn new(file: &File, options: MapOptions) -> io::Result<Self> {
+        let len = usize::try_from(file.metadata()?.len())
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "file larger than memory"))?;
+        if len == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the file is empty",
+            ));
+        }
+        let map = MmapOptions::new().len(len).map_raw(file)?;
+        map.advise(Advice::DontFork)?;
+        if options.huge_pages {
+            // Refused where the kernel or the file system has none; the mapping works all the same.
+            let _ = map.advise(Advice::HugePage);
+        }
+        if options.pre_touch && map.advise(Advice::PopulateWrite).is_err() {
+            // Before Linux 5.14: fault the pages in by reading one byte of each.
+            for offset in (0..len).step_by(4096) {
+                // SAFETY: offset < len, and the mapping is readable for len bytes.
+                unsafe { map.as_ptr().add(offset).read_volatile() };
+            }
+        }
+        Ok(Self {
+            map: ManuallyDrop::new(map),
+            len,
+            generation: fork::generation(),
+        })
+    }
+
+    /// First byte. Page-aligned.
+    #[inline(always)]
+    pub fn base(&self) -> *mut u8 {
+        self.map.as_mut_ptr()
+    }
+
+    /// Bytes mapped.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether this process is a forked child of the one that mapped.
+    #[inline(always)]
+    pub fn is_forked(&self) -> bool {
+        self.generation != fork::generation()
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if !self.is_forked() {
+            // SAFETY: dropped once, here; in the process that mapped it.
+            unsafe { ManuallyDrop::drop(&mut self.map) };
+        }
+    }
+}

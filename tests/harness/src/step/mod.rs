@@ -81,6 +81,14 @@ enum Hold {
     Gone(Exit),
 }
 
+enum Hop {
+    Landed,
+    /// The run reached another breakpoint first.
+    Strayed,
+    /// The page takes no breakpoint.
+    Refused,
+}
+
 impl Stepper {
     /// Launches a child and holds it at [`begin`]. Blocks until it is there.
     pub fn spawn(launch: &Launch) -> Result<Stepper, Fault> {
@@ -228,15 +236,23 @@ impl Stepper {
         }
     }
 
-    /// Follows a recorded path at full speed to the last place from which step `k` can be
-    /// found by single steps, then steps. None: this run took another path.
+    /// Follows a recorded path to step `k` by hops at full speed, and by single steps where
+    /// no hop leads on. None: this run took another path.
     fn step_along(&mut self, path: &Path, k: u64) -> Result<Option<Outcome>, Fault> {
-        let (anchor, address) = path.anchor(k);
-        // A second thread might run into the breakpoint.
+        // A second thread might run into the breakpoints.
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid));
-        let alone = tasks.is_ok_and(|tasks| tasks.count() == 1);
-        if alone && anchor > self.k && !self.run_to_address(address, anchor)? {
-            return Ok(None);
+        if tasks.is_ok_and(|tasks| tasks.count() == 1) {
+            let _together = Together::with(self);
+            while self.k < k && self.total.is_none() {
+                match path.hop(self.k, k) {
+                    None => drop(self.walk_to(self.k + 1, |_, _| Ok(()))?),
+                    Some((step, address)) => match self.run_to_address(address, step)? {
+                        Hop::Landed => {}
+                        Hop::Strayed => return Ok(None),
+                        Hop::Refused => break,
+                    },
+                }
+            }
         }
         let outcome = self.walk_to(k, |_, _| Ok(()))?;
         Ok(match outcome {
@@ -245,14 +261,14 @@ impl Stepper {
         })
     }
 
-    /// Runs until `address` is reached for the first time, which is step `k` on the recorded
-    /// path; false if it never was.
-    fn run_to_address(&mut self, address: u64, k: u64) -> Result<bool, Fault> {
-        let word = self.os("memory", ptrace::peek(self.pid, address))?;
-        self.os(
-            "memory",
-            ptrace::poke(self.pid, address, ptrace::with_breakpoint(word)),
-        )?;
+    /// Runs until `address` is reached for the first time, which is step `k` on the recorded path.
+    fn run_to_address(&mut self, address: u64, k: u64) -> Result<Hop, Fault> {
+        let planted = ptrace::peek(self.pid, address).and_then(|word| {
+            ptrace::poke(self.pid, address, ptrace::with_breakpoint(word)).map(|()| word)
+        });
+        let Ok(word) = planted else {
+            return Ok(Hop::Refused);
+        };
         let armed = watch::arm(self.pid, &self.pidfd, watch::deadline());
         loop {
             let signal = std::mem::take(&mut self.pending) as usize;
@@ -265,11 +281,11 @@ impl Stepper {
         }
         self.os("memory", ptrace::poke(self.pid, address, word))?;
         if self.rip()? != address + ptrace::PAST_BREAKPOINT {
-            return Ok(false);
+            return Ok(Hop::Strayed);
         }
         self.os("registers", ptrace::set_program_counter(self.pid, address))?;
         self.k = k;
-        Ok(true)
+        Ok(Hop::Landed)
     }
 
     /// Runs at full speed to the next marker and stays there.

@@ -121,7 +121,7 @@ impl Seat<'_> {
         let mut looks = 0u32;
         while arrivals.load(Ordering::Acquire) < barrier * self.meet.sides as u64 {
             looks += 1;
-            if looks % 4096 == 0 {
+            if looks.is_multiple_of(4096) {
                 std::thread::yield_now();
             }
             std::hint::spin_loop();

@@ -70,7 +70,7 @@ impl Pages {
     #[inline(always)]
     pub fn word(&self, at: usize) -> &AtomicU64 {
         assert!(
-            at % 8 == 0 && at + 8 <= self.len,
+            at.is_multiple_of(8) && at + 8 <= self.len,
             "word {at} of {}",
             self.len
         );
@@ -82,7 +82,7 @@ impl Pages {
     #[inline(always)]
     pub fn half(&self, at: usize) -> &AtomicU32 {
         assert!(
-            at % 4 == 0 && at + 4 <= self.len,
+            at.is_multiple_of(4) && at + 4 <= self.len,
             "half word {at} of {}",
             self.len
         );

@@ -146,7 +146,10 @@ impl Plan {
         if self.messages == 0 || self.batch == 0 || self.deadline_s == 0 {
             return Err("messages, batch and deadline must each be at least 1".into());
         }
-        if self.stride % 8 != 0 || self.ring_bytes % 4096 != 0 || self.ring_bytes == 0 {
+        if !self.stride.is_multiple_of(8)
+            || !self.ring_bytes.is_multiple_of(4096)
+            || self.ring_bytes == 0
+        {
             return Err(
                 "the stride must be a multiple of 8 bytes and the ring one of 4,096".into(),
             );

@@ -15,50 +15,66 @@ pub const SHM: &str = "/dev/shm";
 
 const PREFIX: &str = "ringway-bench-";
 
-/// A directory that goes away with its value.
+/// A directory, and all names in /dev/shm that begin with its, until dropped.
 pub struct Scratch {
     path: PathBuf,
+    name: String,
 }
 
 impl Scratch {
     /// Makes one under /dev/shm, and removes those of processes that are gone.
     pub fn in_shared_memory() -> Result<Scratch> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        sweep(Path::new(SHM));
+        remove_named(|name| owner_of(name).is_some_and(is_gone));
         let count = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = Path::new(SHM).join(format!("{PREFIX}{}-{count}", std::process::id()));
+        let name = format!("{PREFIX}{}-{count}", std::process::id());
+        let path = Path::new(SHM).join(&name);
         fs::create_dir(&path)
             .map_err(|error| format!("can't create {}: {error}", path.display()))?;
-        Ok(Scratch { path })
+        Ok(Scratch { path, name })
     }
 
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// What names of further shared memory objects must begin with, so that
+    /// they go away too.
+    pub fn prefix(&self) -> String {
+        format!("{}-", self.name)
+    }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A failure here has nobody to go to; the next round's sweep tries again.
-        let _ = fs::remove_dir_all(&self.path);
+        let prefix = self.prefix();
+        remove_named(|name| name == self.name || name.starts_with(&prefix));
     }
 }
 
-/// Removes what rounds left whose process is gone. A reused id only delays it.
-fn sweep(root: &Path) {
-    let Ok(entries) = fs::read_dir(root) else {
+/// Removes what is named so in /dev/shm. A failure has nobody to go to; the
+/// next round tries again.
+fn remove_named(chosen: impl Fn(&str) -> bool) {
+    let Ok(entries) = fs::read_dir(SHM) else {
         return;
     };
     for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(owner) = name.to_str().and_then(owner_of) else {
-            continue;
-        };
-        if !Path::new(&format!("/proc/{owner}")).exists() {
-            let _ = fs::remove_dir_all(entry.path());
+        if entry.file_name().to_str().is_some_and(&chosen) {
+            let path = entry.path();
+            let _ = if path.is_dir() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
         }
     }
+}
+
+/// Whether no process has this id. One that was given out again only delays
+/// the removal.
+fn is_gone(pid: u32) -> bool {
+    !Path::new(&format!("/proc/{pid}")).exists()
 }
 
 fn owner_of(name: &str) -> Option<u32> {
@@ -74,8 +90,10 @@ mod tests {
         let scratch = Scratch::in_shared_memory().expect("/dev/shm is writable");
         let path = scratch.path().to_owned();
         fs::write(path.join("left"), b"x").expect("a file fits");
+        let beside = Path::new(SHM).join(format!("{}object", scratch.prefix()));
+        fs::write(&beside, b"x").expect("a file fits");
         drop(scratch);
-        assert!(!path.exists());
+        assert!(!path.exists() && !beside.exists());
     }
 
     #[test]

@@ -187,10 +187,13 @@ impl Ping for End {
     fn send(&mut self, number: u64) -> Result<()> {
         let mut sample = self.publisher.loan_slice_uninit(self.size).map_err(said)?;
         let payload: &mut [MaybeUninit<u8>] = sample.payload_mut();
-        if let Some(private) = &self.private {
-            payload.write_copy_of_slice(private);
+        let (number, whole) = (number.to_le_bytes(), self.private.as_deref());
+        for bytes in whole.into_iter().chain([&number[..]]) {
+            let to = payload[..bytes.len()].as_mut_ptr().cast();
+            // SAFETY: `to` is the start of as many bytes as are copied, checked
+            // by the slice above, and loaned to this side alone.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         }
-        payload[..8].write_copy_of_slice(&number.to_le_bytes());
         // SAFETY: every bit pattern is a u8, and the memory is a shared mapping
         // that the operating system initialised; nobody reads past the number
         // unless the whole payload was written.

@@ -264,11 +264,13 @@ unsafe extern "C" fn on_message(
     let Some(head) = message.first_chunk() else {
         return;
     };
-    if let Some(private) = &mut taken.private {
-        if length == private.len() {
-            private.copy_from_slice(message);
-            std::hint::black_box(&private);
-        }
+    if let Some(private) = taken
+        .private
+        .as_mut()
+        .filter(|private| private.len() == length)
+    {
+        private.copy_from_slice(message);
+        std::hint::black_box(&private);
     }
     taken.last = u64::from_le_bytes(*head);
     taken.sum = taken.sum.wrapping_add(taken.last);

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::seed::{self, Random};
-use crate::{Exit, Fault, Launch, Victim, watch};
+use crate::{Exit, Fault, Launch, Victim};
 
 type Recipe<'a> = Box<dyn FnMut(u64) -> Result<Launch, Fault> + 'a>;
 
@@ -277,22 +277,4 @@ impl fmt::Debug for Troupe<'_> {
             .entries(self.members.iter().map(|member| &member.name))
             .finish()
     }
-}
-
-/// Blocks until `done` says so, looking about every millisecond; a fault naming `what` at the
-/// deadline. For conditions that no descriptor announces.
-pub fn await_condition(what: &str, mut done: impl FnMut() -> bool) -> Result<(), Fault> {
-    let start = Instant::now();
-    while !done() {
-        if start.elapsed() > watch::deadline() {
-            let (what, waited) = (what.to_owned(), start.elapsed());
-            return Err(Fault::Hung {
-                what,
-                waited,
-                seen: "the condition never held".into(),
-            });
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    Ok(())
 }

@@ -38,10 +38,4 @@ pub use launch::Launch;
 pub use role::Stage;
 pub use tempbus::{TempBus, leftovers};
 pub use victim::{Exit, Victim};
-pub use watch::deadline;
-
-#[doc(hidden)]
-pub mod private {
-    //! What the exported macros expand to; not for hands.
-    pub use libc::c_int;
-}
+pub use watch::{await_condition, deadline};

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::os;
+use crate::{Fault, os};
 
 /// How long the harness waits for anything before it calls it hung: 60 s, or
 /// `RINGWAY_DEADLINE_S`. Generous on purpose: it turns hangs into errors, it measures nothing.
@@ -22,6 +22,24 @@ pub fn deadline() -> Duration {
             .and_then(|s| s.parse().ok());
         Duration::from_secs(seconds.unwrap_or(60))
     })
+}
+
+/// Blocks until `done` says so, looking about every millisecond; a fault naming `what` at the
+/// deadline. For conditions that no descriptor announces.
+pub fn await_condition(what: &str, mut done: impl FnMut() -> bool) -> Result<(), Fault> {
+    let start = Instant::now();
+    while !done() {
+        if start.elapsed() > deadline() {
+            let (what, waited) = (what.to_owned(), start.elapsed());
+            return Err(Fault::Hung {
+                what,
+                waited,
+                seen: "the condition never held".into(),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 struct Entry {

@@ -5,7 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use ringway_harness::{AckBoard, Exit, Fault, Launch, Stage, TempBus, leftovers, seed::Random};
+use ringway_harness::{
+    AckBoard, Exit, Fault, Launch, Stage, TempBus, await_condition, leftovers, seed::Random,
+};
 
 ringway_harness::roles! {
     count_for_ever => count_for_ever,
@@ -13,6 +15,7 @@ ringway_harness::roles! {
     panic => panic,
     echo_parameters => echo_parameters,
     wait_for_sleeper => wait_for_sleeper,
+    wait_for_nothing => wait_for_nothing,
 }
 
 fn count_for_ever(stage: &Stage) -> Result<(), String> {
@@ -50,6 +53,15 @@ fn wait_for_sleeper(_: &Stage) -> Result<(), String> {
         .spawn()?;
     match endless.wait() {
         Err(Fault::Hung { what, .. }) if what.contains("count_for_ever") => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+/// With a deadline of one second, waits for a condition that never holds.
+fn wait_for_nothing(_: &Stage) -> Result<(), String> {
+    await_condition("what is", || true)?;
+    match await_condition("what never comes", || false) {
+        Err(Fault::Hung { what, .. }) if what == "what never comes" => Ok(()),
         other => Err(format!("{other:?}")),
     }
 }
@@ -181,8 +193,10 @@ fn any_program_can_be_launched() {
 
 #[test]
 fn a_wait_for_ever_is_turned_into_a_named_fault() {
-    let driver = Launch::role("wait_for_sleeper").env("RINGWAY_DEADLINE_S", "1");
-    driver.spawn().unwrap().wait_success().unwrap();
+    for role in ["wait_for_sleeper", "wait_for_nothing"] {
+        let driver = Launch::role(role).env("RINGWAY_DEADLINE_S", "1");
+        driver.spawn().unwrap().wait_success().unwrap();
+    }
 }
 
 #[test]
@@ -226,19 +240,14 @@ fn a_directory_goes_with_its_guard_also_on_panic() {
 fn a_directory_whose_maker_is_gone_is_a_leftover() {
     let mut gone = Launch::program("/bin/true").spawn().unwrap();
     gone.wait().unwrap();
-    let planted = format!("/dev/shm/ringway-test-{}-7", gone.pid());
-    let bus = TempBus::at(&planted).unwrap();
-    let copy = bus.path().to_owned();
-    std::fs::create_dir(copy.join("inner")).unwrap();
-    std::mem::forget(bus); // as if its maker had been killed
-    let child = Launch::program("/bin/true").spawn().unwrap();
-    drop(child);
-    let other = format!("/dev/shm/ringway-test-{}-8", gone.pid());
-    std::fs::create_dir(&other).unwrap();
+    let planted = std::path::PathBuf::from(format!("/dev/shm/ringway-test-{}-7", gone.pid()));
+    let guard = TempBus::at(&planted).unwrap();
+    assert!(!leftovers().contains(&planted), "still guarded here");
+    drop(guard);
+    std::fs::create_dir(&planted).unwrap();
     let found = leftovers();
-    std::fs::remove_dir(&other).unwrap();
-    std::fs::remove_dir_all(&planted).unwrap();
-    assert!(found.contains(&other.clone().into()), "{found:?}");
+    std::fs::remove_dir(&planted).unwrap();
+    assert!(found.contains(&planted), "{found:?}");
 }
 
 #[test]

@@ -200,7 +200,11 @@ fn sums_by_step(sweep: Sweep, start: &mut Start) -> (Summary, BTreeMap<u64, u64>
         let board = AckBoard::new(STORES)?;
         Ok((start(&board, k)?, board))
     };
-    let check = |at: &Point, _: &mut Stepper, board: &mut AckBoard| {
+    let check = |at: &Point, child: &mut Stepper, board: &mut AckBoard| {
+        assert!(
+            child.exit().is_some_and(Exit::is_kill),
+            "dead before the check"
+        );
         sums.insert(at.k, board.sum());
         Ok(())
     };

@@ -8,6 +8,7 @@ use ringway_harness::{AckBoard, Launch, Stage};
 ringway_harness::roles! {
     work => work,
     fail => fail,
+    torturer => torture_reaches_its_kills_and_leaves_no_child,
 }
 
 /// Counts its births and its work until told to stop.
@@ -26,8 +27,17 @@ fn fail(_: &Stage) -> Result<(), String> {
     std::process::exit(3)
 }
 
+/// In a process of its own, which can be asked whether it has any child left.
 #[test]
-fn torture_reaches_its_kills_and_leaves_no_child() {
+fn torture_by_a_process_that_ends_up_childless() {
+    Launch::role("torturer")
+        .spawn()
+        .unwrap()
+        .wait_success()
+        .unwrap();
+}
+
+fn torture_reaches_its_kills_and_leaves_no_child(_: &Stage) -> Result<(), String> {
     const MEMBERS: usize = 6;
     let (board, stop) = (
         AckBoard::new(2 * MEMBERS).unwrap(),
@@ -74,11 +84,11 @@ fn torture_reaches_its_kills_and_leaves_no_child() {
     // SAFETY: waitpid with a null status only asks whether this process has any child.
     let any = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
     assert_eq!(any, -1, "no child at all is left");
+    Ok(())
 }
 
 #[test]
 fn a_member_that_fails_by_itself_ends_the_torture_with_its_name_and_seed() {
-    // In a process of its own: the other test asks whether this one has any child.
     let mut troupe = Troupe::new();
     troupe.join("the weak one", |_| Ok(Launch::role("fail")));
     let mut torture = Torture::kills(10_000);

@@ -32,9 +32,9 @@ impl Host {
         }
     }
 
-    /// Who can be measured by this host.
-    pub fn list(&self) -> Result<Vec<Listed>> {
-        let text = self.ask(&["list".to_owned()])?;
+    /// Who can be measured by this host, where `verb` is its word for `list`.
+    pub fn list(&self, verb: &str) -> Result<Vec<Listed>> {
+        let text = self.ask(&[verb.to_owned()])?;
         text.lines()
             .map(|line| serde_json::from_str(line).map_err(|error| self.unreadable(line, &error)))
             .collect()

@@ -30,7 +30,7 @@ fn each_limit_runs_a_round_of_each_of_its_scenarios() {
         eprintln!("one core only: no round can run here");
         return;
     }
-    let listed = host().list().expect("the host lists its contenders");
+    let listed = host().list("list").expect("the host lists its contenders");
     assert_eq!(listed.len(), 7);
     for entry in listed {
         assert_eq!(
@@ -61,7 +61,7 @@ fn a_round_past_its_deadline_is_an_error_that_says_so() {
     if cores.len() < 2 {
         return;
     }
-    let listed = host().list().expect("the host lists its contenders");
+    let listed = host().list("list").expect("the host lists its contenders");
     let entry = listed
         .iter()
         .find(|entry| entry.contender == "limit-futex")
@@ -81,7 +81,7 @@ fn an_unknown_contender_is_told_the_known_ones() {
     if cores.len() < 2 {
         return;
     }
-    let listed = host().list().expect("the host lists its contenders");
+    let listed = host().list("list").expect("the host lists its contenders");
     let plan = plan_for("nobody", &listed[0].offers[0], &cores[..2]);
     let said = host()
         .round(&plan)

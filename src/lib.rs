@@ -22,6 +22,11 @@ macro_rules! floors {
 
 // Public only to the model checks.
 floors!(layout pool ring shm sync);
+/// Of the upper floors a model check sees only the words.
+#[cfg(loom)]
+pub mod bus {
+    pub mod participant;
+}
 
 #[cfg(not(loom))]
 pub use {

@@ -15,6 +15,7 @@ mod builder;
 mod catalog;
 mod doctor;
 mod name;
+mod participant;
 mod reap;
 mod registry;
 

@@ -14,6 +14,7 @@
 //! passes on when r is proven dead; the sweep of r hands every REAPING(r) on before r's own entry
 //! is freed, so the number r in such a word never means somebody else.
 
+use super::participant;
 use crate::layout::bus::{
     JOINED, JOINED_ALL, LOCK_BASE, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantEntry, ROLES,
     ROLES_OFFSET,
@@ -21,7 +22,7 @@ use crate::layout::bus::{
 use crate::layout::word::{Participant, Role};
 use crate::ring::Liveness;
 use crate::shm::words::{read_bytes, word64, write_bytes};
-use crate::sync::{AtomicU64, Label, Ordering, order};
+use crate::sync::{AtomicU64, Ordering};
 use crate::sys::fork::LockFd;
 use crate::sys::mapping::Mapping;
 use crate::sys::{clock, host, lock};
@@ -102,10 +103,7 @@ impl Registry {
     }
 
     fn load(&self, slot: u16) -> Participant {
-        Participant(
-            self.word(slot)
-                .load(order(Label::JoinCas, Ordering::Acquire)),
-        )
+        participant::load(self.word(slot))
     }
 
     /// Every entry that was ever used and may matter.
@@ -127,24 +125,12 @@ impl Registry {
             {
                 continue;
             }
-            let seen = self.load(slot);
-            let alive = Participant::new(Participant::ALIVE, 0, seen.generation());
             // From the acquired FREE on, everything the predecessor left is swept and visible.
-            if seen.state() == Participant::FREE
-                && self
-                    .word(slot)
-                    .compare_exchange(
-                        seen.0,
-                        alive.0,
-                        order(Label::JoinCas, Ordering::AcqRel),
-                        Ordering::Relaxed,
-                    )
-                    .is_ok()
-            {
+            if let Some(generation) = participant::join(self.word(slot)) {
                 self.describe(slot, name);
                 return Ok(Some(Membership {
                     slot,
-                    generation: seen.generation(),
+                    generation,
                     _lock: lock_fd,
                     joined: Mutex::default(),
                 }));
@@ -281,24 +267,7 @@ impl Registry {
     /// Begins to reap a dead entry: ALIVE, or REAPING of a dead reaper, → REAPING(me). `None` when
     /// it is not dead, or somebody else's. The generation otherwise.
     pub fn begin_reap(&self, slot: u16, me: u16) -> Option<u64> {
-        let seen = self.load(slot);
-        let abandoned = match seen.state() {
-            Participant::ALIVE => true,
-            Participant::REAPING => seen.owner() == me || !self.holds_lock(seen.owner()),
-            _ => false,
-        };
-        if !abandoned || self.holds_lock(slot) {
-            return None;
-        }
-        self.word(slot)
-            .compare_exchange(
-                seen.0,
-                Participant::new(Participant::REAPING, me, seen.generation()).0,
-                order(Label::JoinCas, Ordering::AcqRel),
-                Ordering::Relaxed,
-            )
-            .ok()
-            .map(|_| seen.generation())
+        participant::begin_reap(self.word(slot), slot, me, |slot| self.holds_lock(slot))
     }
 
     /// Entries that the dead `reaper` was sweeping.
@@ -313,22 +282,12 @@ impl Registry {
 
     /// The sweep is done: REAPING(me, g) → FREE(g+1).
     pub fn end_reap(&self, slot: u16, me: u16, generation: u64) {
-        let _ = self.word(slot).compare_exchange(
-            Participant::new(Participant::REAPING, me, generation).0,
-            Participant::new(Participant::FREE, 0, generation.wrapping_add(1)).0,
-            order(Label::ReapStore, Ordering::Release),
-            Ordering::Relaxed,
-        );
+        participant::end_reap(self.word(slot), me, generation);
     }
 
     /// Gives an entry back whose owner has swept up after itself.
     pub fn leave(&self, member: &Membership) {
-        let _ = self.word(member.slot).compare_exchange(
-            Participant::new(Participant::ALIVE, 0, member.generation).0,
-            Participant::new(Participant::FREE, 0, member.generation.wrapping_add(1)).0,
-            order(Label::ReapStore, Ordering::Release),
-            Ordering::Relaxed,
-        );
+        participant::leave(self.word(member.slot), member.generation);
     }
 
     fn role(&self, role: usize) -> &AtomicU64 {
@@ -340,43 +299,12 @@ impl Registry {
     /// # Errors
     /// The participant that holds it.
     pub fn take_role(&self, role: usize, me: u16) -> Result<(), u16> {
-        loop {
-            let seen = Role(
-                self.role(role)
-                    .load(order(Label::RoleTake, Ordering::Acquire)),
-            );
-            if seen.owner() != 0 && (seen.owner() == me || self.holds_lock(seen.owner())) {
-                return Err(seen.owner());
-            }
-            if self
-                .role(role)
-                .compare_exchange(
-                    seen.0,
-                    seen.taken(1, me).0,
-                    order(Label::RoleTake, Ordering::Acquire),
-                    Ordering::Relaxed,
-                )
-                .is_ok()
-            {
-                return Ok(());
-            }
-        }
+        participant::take_role(self.role(role), me, |slot| self.holds_lock(slot))
     }
 
     /// Gives a role back, if `owner` holds it.
     pub fn release_role(&self, role: usize, owner: u16) -> bool {
-        let seen = Role(self.role(role).load(Ordering::Relaxed)); // only its holder changes it
-        seen.owner() == owner
-            && owner != 0
-            && self
-                .role(role)
-                .compare_exchange(
-                    seen.0,
-                    seen.released().0,
-                    order(Label::RoleRelease, Ordering::Release),
-                    Ordering::Relaxed,
-                )
-                .is_ok()
+        participant::release_role(self.role(role), owner)
     }
 
     /// Who holds a role, 0 for nobody.
@@ -399,14 +327,7 @@ impl Liveness for RegistryLiveness {
         if now.saturating_sub(seen.load(relaxed)) < ALIVE_CACHE_NS {
             return false;
         }
-        // Look at the word on both sides of the probe: an entry that was freed and joined again
-        // in between is another participant.
-        let before = registry.load(owner);
-        if before.state() == Participant::FREE {
-            // Everything of its old owner is swept: a word that still names it is older than that.
-            return true;
-        }
-        let dead = !registry.holds_lock(owner) && registry.load(owner) == before;
+        let dead = participant::is_dead(registry.word(owner), || registry.holds_lock(owner));
         if !dead {
             seen.store(now, relaxed);
         }

@@ -1,4 +1,5 @@
-//! The four transitions of a chunk word. Pure functions of the word, for the pool and its model.
+//! The transitions of a chunk word. Pure functions of the word and of the address (ring and
+//! position) beside it, for the pool and its model.
 
 use crate::layout::word::Chunk;
 use crate::sync::{AtomicU64, Label, Ordering, order};
@@ -32,12 +33,20 @@ pub fn attach(word: &AtomicU64, me: u16, version: u64) -> bool {
 
 /// OWNED(anyone) or ATTACHED of exactly `version` → FREE(version+1). Whether this call did it.
 pub fn free(word: &AtomicU64, version: u64) -> bool {
-    leave(word, version, Chunk::new(Chunk::FREE, 0, version.wrapping_add(1)))
+    leave(
+        word,
+        version,
+        Chunk::new(Chunk::FREE, 0, version.wrapping_add(1)),
+    )
 }
 
 /// ATTACHED or OWNED(anyone) of exactly `version` → OWNED(me, version+1).
 pub fn recycle(word: &AtomicU64, version: u64, me: u16) -> bool {
-    leave(word, version, Chunk::new(Chunk::OWNED, me, version.wrapping_add(1)))
+    leave(
+        word,
+        version,
+        Chunk::new(Chunk::OWNED, me, version.wrapping_add(1)),
+    )
 }
 
 fn leave(word: &AtomicU64, version: u64, to: Chunk) -> bool {
@@ -70,4 +79,40 @@ pub fn adopt(word: &AtomicU64, seen: Chunk) -> bool {
         Ordering::Relaxed,
     )
     .is_ok()
+}
+
+/// What a sweep did with a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Not wanted, rightly held, or somebody was faster.
+    Kept,
+    /// A committed record names it: ATTACHED for its dead sender.
+    Adopted,
+    /// Nothing names it: freed.
+    Freed,
+}
+
+/// Settles one chunk of a sweep, if its word is `wanted`. `is_named(ring, position, version)` says
+/// whether a committed record names it.
+pub fn settle(
+    word: &AtomicU64,
+    ring: &AtomicU64,
+    position: &AtomicU64,
+    wanted: impl Fn(Chunk) -> bool,
+    is_named: impl FnOnce(u64, u64, u64) -> bool,
+) -> Settled {
+    let seen = Chunk(word.load(Ordering::Acquire));
+    if !wanted(seen) {
+        return Settled::Kept;
+    }
+    let ring = ring.load(Ordering::Relaxed);
+    let position = position.load(Ordering::Relaxed);
+    if is_named(ring, position, seen.version()) {
+        if seen.state() == Chunk::OWNED && adopt(word, seen) {
+            return Settled::Adopted;
+        }
+    } else if free(word, seen.version()) {
+        return Settled::Freed;
+    }
+    Settled::Kept
 }

@@ -68,12 +68,22 @@ impl Lender {
         let mut found = 0;
         // One round over all segments, beginning where the last search ended.
         for step in 0..=known {
-            let number = if known == 0 { break } else { (first + step) % known };
-            let Some(segment) = self.segments.get(number) else { continue };
+            let number = if known == 0 {
+                break;
+            } else {
+                (first + step) % known
+            };
+            let Some(segment) = self.segments.get(number) else {
+                continue;
+            };
             if !fits(segment.chunk_bytes() as u64, class, bytes) {
                 continue;
             }
-            let start = if step == 0 { from.min(segment.chunks()) } else { 0 };
+            let start = if step == 0 {
+                from.min(segment.chunks())
+            } else {
+                0
+            };
             for index in start..segment.chunks() {
                 if let Some(version) = chunk::take(segment.word(index), self.me) {
                     self.cache[class].push(Lent {
@@ -123,7 +133,9 @@ impl Lender {
         if let Some(segment) = self.segments.get(lent.segment) {
             // Relaxed: ordered by the commit; only the owner writes.
             segment.ring(lent.chunk).store(ring, Ordering::Relaxed);
-            segment.position(lent.chunk).store(position, Ordering::Relaxed);
+            segment
+                .position(lent.chunk)
+                .store(position, Ordering::Relaxed);
         }
     }
 
@@ -138,7 +150,9 @@ impl Lender {
     /// The record at (ring, position) that named `reference` is gone: the chunk goes into this
     /// cache, or free. Exactly this version, ring and position, or nothing.
     pub fn vacate(&mut self, reference: ChunkRef, ring: u64, position: u64) -> bool {
-        let Some(segment) = self.segments.get(reference.segment) else { return false };
+        let Some(segment) = self.segments.get(reference.segment) else {
+            return false;
+        };
         if reference.chunk >= segment.chunks()
             || segment.ring(reference.chunk).load(Ordering::Relaxed) != ring
             || segment.position(reference.chunk).load(Ordering::Relaxed) != position
@@ -156,7 +170,15 @@ impl Lender {
                 // in flight and no chunk stays cold.
                 let ChunkRef { segment, chunk, .. } = reference;
                 let version = reference.version.wrapping_add(1);
-                cache.insert(0, Lent { segment, chunk, version, capacity });
+                cache.insert(
+                    0,
+                    Lent {
+                        segment,
+                        chunk,
+                        version,
+                        capacity,
+                    },
+                );
             }
             return recycled;
         }
@@ -202,7 +224,10 @@ impl Segments {
         owner: u16,
         mut is_named: impl FnMut(u64, u64, ChunkRef) -> bool,
     ) -> SweptChunks {
-        self.sweep(|word| word.state() == Chunk::OWNED && word.owner() == owner, &mut is_named)
+        self.sweep(
+            |word| word.state() == Chunk::OWNED && word.owner() == owner,
+            &mut is_named,
+        )
     }
 
     /// Frees every ATTACHED chunk whose record is gone.
@@ -222,21 +247,23 @@ impl Segments {
         let mut swept = SweptChunks::default();
         for (number, segment) in self.all() {
             for index in 0..segment.chunks() {
-                let word = Chunk(segment.word(index).load(Ordering::Acquire));
-                if !wanted(word) {
-                    continue;
-                }
-                let ring = segment.ring(index).load(Ordering::Relaxed);
-                let position = segment.position(index).load(Ordering::Relaxed);
-                let reference =
-                    ChunkRef { segment: number, chunk: index, version: word.version(), len: 0 };
-                if is_named(ring, position, reference) {
-                    if word.state() == Chunk::OWNED && chunk::adopt(segment.word(index), word) {
-                        swept.adopted += 1;
-                    }
-                } else if chunk::free(segment.word(index), word.version()) {
-                    swept.freed += 1;
-                }
+                let settled = chunk::settle(
+                    segment.word(index),
+                    segment.ring(index),
+                    segment.position(index),
+                    &wanted,
+                    |ring, position, version| {
+                        let reference = ChunkRef {
+                            segment: number,
+                            chunk: index,
+                            version,
+                            len: 0,
+                        };
+                        is_named(ring, position, reference)
+                    },
+                );
+                swept.adopted += u64::from(settled == chunk::Settled::Adopted);
+                swept.freed += u64::from(settled == chunk::Settled::Freed);
             }
         }
         swept
@@ -256,7 +283,12 @@ impl Segments {
                 let suspect = word.state() == Chunk::ATTACHED
                     || (word.state() == Chunk::OWNED && dead.contains(&word.owner()));
                 let version = word.version();
-                let reference = ChunkRef { segment: number, chunk: index, version, len: 0 };
+                let reference = ChunkRef {
+                    segment: number,
+                    chunk: index,
+                    version,
+                    len: 0,
+                };
                 let ring = segment.ring(index).load(Ordering::Relaxed);
                 let position = segment.position(index).load(Ordering::Relaxed);
                 lost += u64::from(suspect && !is_named(ring, position, reference));

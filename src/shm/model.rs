@@ -1,11 +1,18 @@
 //! The memory of a slot ring for model checks: the same names, words of `loom`.
 //!
-//! Two or three slots with a body of one word. The protocol code above does not know the
-//! difference.
+//! A few slots with a body of one word. The protocol code above does not know the difference.
+//!
+//! A body exists twice: as an atomic word, which a lossy reader may load while it changes, and as
+//! a cell that `loom` watches. Writers touch both; who reads in place touches the cell. Any two
+//! accesses of the cell, one of them a write, that nothing orders end the model with an error. So
+//! an ordering whose only purpose is that a reader's loads come before an overwrite is found
+//! missing, although `loom` never lets a load see the future.
 
-use crate::layout::ring::NO_PIN;
 use crate::layout::geometry::Geometry;
+use crate::layout::ring::NO_PIN;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use loom::cell::UnsafeCell;
+use std::sync::Arc;
 
 /// One pin is enough to meet every window.
 pub const PINS: usize = 1;
@@ -16,6 +23,7 @@ struct SlotWords {
     position: AtomicU64,
     meta: AtomicU64,
     body: AtomicU64,
+    in_place: UnsafeCell<()>,
 }
 
 struct Reader {
@@ -25,9 +33,14 @@ struct Reader {
     pins: [AtomicU64; PINS],
 }
 
-/// See the module.
+/// See the module. A clone is another attachment's view of the same memory.
+#[derive(Clone)]
 pub struct RingMemory {
     geometry: Geometry,
+    words: Arc<RingWords>,
+}
+
+struct RingWords {
     slots: Vec<SlotWords>,
     readers: Vec<Reader>,
     tail: AtomicU64,
@@ -57,8 +70,7 @@ impl RingMemory {
     /// A fresh ring: every slot VOID(0), every hint 0.
     pub fn model(slots: u64, readers: u32) -> Self {
         let word = || AtomicU64::new(0);
-        Self {
-            geometry: Geometry::model(slots, readers),
+        let words = RingWords {
             slots: (0..slots)
                 .map(|_| SlotWords {
                     ctl: word(),
@@ -66,6 +78,7 @@ impl RingMemory {
                     position: word(),
                     meta: word(),
                     body: word(),
+                    in_place: UnsafeCell::new(()),
                 })
                 .collect(),
             readers: (0..readers)
@@ -82,8 +95,12 @@ impl RingMemory {
             producer: word(),
             sleepers: AtomicU32::new(0),
             wake: AtomicU32::new(0),
-            readers_used: AtomicU64::new(u64::from(readers)),
+            readers_used: word(),
             payloads: word(),
+        };
+        Self {
+            geometry: Geometry::model(slots, readers),
+            words: Arc::new(words),
         }
     }
 
@@ -94,34 +111,34 @@ impl RingMemory {
         false
     }
     pub fn slot(&self, position: u64) -> Slot<'_> {
-        Slot(&self.slots[self.geometry.slot_of(position)])
+        Slot(&self.words.slots[self.geometry.slot_of(position)])
     }
     pub fn tail(&self) -> &AtomicU64 {
-        &self.tail
+        &self.words.tail
     }
     pub fn trim(&self) -> &AtomicU64 {
-        &self.trim
+        &self.words.trim
     }
     pub fn reclaim(&self) -> &AtomicU64 {
-        &self.reclaim
+        &self.words.reclaim
     }
     pub fn producer(&self) -> &AtomicU64 {
-        &self.producer
+        &self.words.producer
     }
     pub fn sleepers(&self) -> &AtomicU32 {
-        &self.sleepers
+        &self.words.sleepers
     }
     pub fn wake(&self) -> &AtomicU32 {
-        &self.wake
+        &self.words.wake
     }
     pub fn readers_used(&self) -> &AtomicU64 {
-        &self.readers_used
+        &self.words.readers_used
     }
     pub fn payloads(&self) -> &AtomicU64 {
-        &self.payloads
+        &self.words.payloads
     }
     pub fn reader(&self, index: u32) -> ReaderWords<'_> {
-        let reader = &self.readers[index as usize];
+        let reader = &self.words.readers[index as usize];
         ReaderWords {
             word: &reader.word,
             cursor: &reader.cursor,
@@ -144,10 +161,20 @@ impl<'a> Slot<'a> {
     pub fn meta(self) -> &'a AtomicU64 {
         &self.0.meta
     }
+    pub fn prefetch_first_line_to_write(self) {}
+    pub fn prefetch_second_line<const WRITE: bool>(self) {}
     pub fn write_body(self, _: &Geometry, bytes: &[u8]) {
         let mut word = [0; 8];
         word[..bytes.len()].copy_from_slice(bytes);
-        self.0.body.store(u64::from_le_bytes(word), Ordering::Relaxed);
+        self.0.in_place.with_mut(|_| ());
+        self.0
+            .body
+            .store(u64::from_le_bytes(word), Ordering::Relaxed);
+    }
+    /// Reads the body where it lies, as a view does: nobody may write it meanwhile.
+    pub fn body_in_place(self) -> u64 {
+        self.0.in_place.with(|_| ());
+        self.0.body.load(Ordering::Relaxed)
     }
     pub fn read_body(self, _: &Geometry, out: &mut [u8]) {
         let word = self.0.body.load(Ordering::Relaxed).to_le_bytes();

@@ -63,10 +63,12 @@ impl Scenario {
         )
     }
 
-    /// The payload used when none is asked for.
+    /// The payload used when none is asked for. Payloads that stay in place are
+    /// large, but below what the transports with the smallest frames can hold.
     pub fn default_size(self) -> usize {
         match self {
-            Scenario::Copy | Scenario::Zerocopy => 64 * 1024,
+            Scenario::Copy => 64 * 1024,
+            Scenario::Zerocopy => 32 * 1024,
             _ => 64,
         }
     }

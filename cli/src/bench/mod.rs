@@ -64,7 +64,7 @@ pub struct Args {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 
-    /// Payload bytes [default: 64; copy and zerocopy: 65536]
+    /// Payload bytes [default: 64; copy: 65536, zerocopy: 32768]
     #[arg(long)]
     size: Option<usize>,
 
@@ -184,14 +184,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn compare(args: &Args, roster: &Roster) -> anyhow::Result<ExitCode> {
     let machine = Machine::here();
+    roster.mention_missing(&args.wanted());
     let sections = schedule::sections(args, roster)?;
-    roster.mention_missing(&sections);
     if args.json {
         print_line(&serde_json::json!({ "record": "machine", "machine": machine }))?;
     } else {
         println!("{}", machine.line());
         println!(
-            "cores {}, {} rounds, medians; times are one-way\n",
+            "cores {}, medians of {} rounds; times are one-way, a mean is that of 1,000 round trips in a row\n",
             listed(&args.cores),
             args.rounds
         );

@@ -6,7 +6,7 @@
 //! named in the legend with its median. Pure: text in, text out.
 
 use super::summary::{Row, Summary};
-use super::table::{scaled, time};
+use super::table::{contender, name, scaled, time};
 use anyhow::bail;
 use ringway_measure::Kind;
 use ringway_measure::machine::Machine;
@@ -218,7 +218,7 @@ fn bars(to: &mut String, summary: &Summary, top: f64) -> f64 {
             "<rect x=\"{names}\" y=\"{y:.1}\" width=\"{length:.1}\" height=\"{}\" fill=\"{colour}\"/>",
             BAR - 8.0
         );
-        to.push_str(&text(names - 8.0, y + 13.0, "end", &row.contender));
+        to.push_str(&text(names - 8.0, y + 13.0, "end", &contender(row)));
         let ratio = row.ratio.map_or_else(String::new, |ratio| {
             format!("  ({ratio:.2} of {})", row.limit)
         });
@@ -232,12 +232,7 @@ fn bars(to: &mut String, summary: &Summary, top: f64) -> f64 {
 }
 
 fn title(to: &mut String, summary: &Summary, top: f64) {
-    let words = format!(
-        "{}, {} bytes, {}",
-        summary.scenario.word(),
-        summary.size,
-        summary.mode.word()
-    );
+    let words = name(summary);
     let _ = writeln!(
         to,
         "<text x=\"16\" y=\"{:.1}\" font-size=\"17\" font-weight=\"600\">{}</text>",

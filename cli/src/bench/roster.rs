@@ -4,7 +4,6 @@
 //! $RINGWAY_PEERS says, beside this binary, and on PATH. Its absence is one
 //! line on standard error, never a failure.
 
-use super::schedule::Section;
 use anyhow::{Context, bail};
 use ringway_measure::contender::Listed;
 use ringway_measure::launch::Host;
@@ -74,45 +73,47 @@ impl Roster {
     /// Those that offer this and can run here, with their offers, the limit that
     /// ratios refer to first. The limit is there even if it was not chosen, as
     /// long as anybody else is.
-    pub(super) fn offering(&self, scenario: Scenario, mode: Mode) -> Vec<(Entrant, Offer)> {
-        let limit = limits::of(scenario, mode);
-        let all: Vec<_> = self
+    pub(super) fn offering(&self, scenario: Scenario, modes: &[Mode]) -> Vec<(Entrant, Offer)> {
+        let Some(first_mode) = modes.first() else {
+            return Vec::new();
+        };
+        let limit = limits::of(scenario, *first_mode);
+        let mut found = Vec::new();
+        for entrant in self
             .entrants
             .iter()
             .filter(|entrant| entrant.listed.missing.is_none())
-            .collect();
-        let offer_of = |entrant: &Entrant| {
-            entrant
-                .listed
-                .offers
-                .iter()
-                .copied()
-                .find(|offer| (offer.scenario, offer.mode) == (scenario, mode))
-        };
-        let mut chosen: Vec<_> = all
-            .iter()
-            .filter(|entrant| entrant.chosen || entrant.listed.contender == limit)
-            .filter_map(|entrant| Some(((*entrant).clone(), offer_of(entrant)?)))
-            .collect();
-        chosen.sort_by_key(|(entrant, _)| {
+        {
+            let is_limit = entrant.listed.contender == limit;
+            let is_meant = |offer: &&Offer| {
+                offer.scenario == scenario && (is_limit || modes.contains(&offer.mode))
+            };
+            if entrant.chosen || is_limit {
+                found.extend(
+                    entrant
+                        .listed
+                        .offers
+                        .iter()
+                        .find(is_meant)
+                        .map(|offer| (entrant.clone(), *offer)),
+                );
+            }
+        }
+        found.sort_by_key(|(entrant, _)| {
             (entrant.listed.contender != limit, rank(entrant.listed.kind))
         });
-        if chosen.iter().any(|(entrant, _)| entrant.chosen) {
-            chosen
+        if found.iter().any(|(entrant, _)| entrant.chosen) {
+            found
         } else {
             Vec::new()
         }
     }
 
-    /// One line per reason for those that were to run but can't.
-    pub(super) fn mention_missing(&self, sections: &[Section]) {
+    /// One line per reason for those that were to run one of `scenarios` but can't.
+    pub(super) fn mention_missing(&self, scenarios: &[Scenario]) {
         let is_wanted = |entrant: &&Entrant| {
-            entrant.chosen
-                && entrant
-                    .listed
-                    .offers
-                    .iter()
-                    .any(|offer| sections.iter().any(|section| section.is_of(offer)))
+            let mut offers = entrant.listed.offers.iter();
+            entrant.chosen && offers.any(|offer| scenarios.contains(&offer.scenario))
         };
         let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for entrant in self.entrants.iter().filter(is_wanted) {
@@ -223,7 +224,7 @@ mod tests {
     }
 
     fn names(roster: &Roster) -> Vec<String> {
-        let offering = roster.offering(Scenario::Latency, Mode::Spin);
+        let offering = roster.offering(Scenario::Latency, &[Mode::Spin]);
         offering
             .into_iter()
             .map(|(entrant, _)| entrant.listed.contender)

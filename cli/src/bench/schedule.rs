@@ -1,6 +1,7 @@
 //! Which rounds are run, and in which order: A B C, A B C, once for each round.
 //!
-//! A section is one scenario in one mode with one size: what is comparable. A
+//! A section is what is comparable: one scenario with one size; times of polled
+//! and of blocking receivers are sections of their own, rates stand together. A
 //! round that fails is reported (once for each reason) and counted, and the
 //! comparison goes on; an interrupt ends it at once.
 
@@ -15,18 +16,12 @@ use std::collections::BTreeSet;
 /// What is compared with each other.
 pub(super) struct Section {
     pub(super) scenario: Scenario,
-    pub(super) mode: Mode,
+    /// The one mode of a section of times.
+    pub(super) mode: Option<Mode>,
     pub(super) size: usize,
     pub(super) entrants: Vec<(Entrant, Offer)>,
     /// Who offers this, but not of this size.
     skipped: Vec<String>,
-}
-
-impl Section {
-    /// Whether an offer would belong here.
-    pub(super) fn is_of(&self, offer: &Offer) -> bool {
-        self.scenario == offer.scenario && self.mode == offer.mode
-    }
 }
 
 /// What came of a section's rounds: for each round the records, in order.
@@ -38,40 +33,51 @@ pub(super) struct Outcome {
 /// The sections that the command line asks for and anybody offers.
 pub(super) fn sections(args: &Args, roster: &Roster) -> anyhow::Result<Vec<Section>> {
     let mut sections = Vec::new();
+    let is_wanted = |mode: &Mode| args.mode.is_none_or(|wanted| wanted == *mode);
+    let modes: Vec<Mode> = [Mode::Spin, Mode::Block]
+        .into_iter()
+        .filter(is_wanted)
+        .collect();
     for scenario in args.wanted() {
-        for mode in [Mode::Spin, Mode::Block]
-            .into_iter()
-            .filter(|mode| args.mode.is_none_or(|wanted| wanted == *mode))
-        {
-            let size = args.size.unwrap_or(scenario.default_size());
-            let (entrants, skipped): (Vec<_>, Vec<_>) = roster
-                .offering(scenario, mode)
-                .into_iter()
-                .partition(|(_, offer)| offer.max_size == 0 || size <= offer.max_size);
-            let skipped = skipped
-                .into_iter()
-                .map(|(entrant, offer)| {
-                    format!(
-                        "{} (up to {} bytes)",
-                        entrant.listed.contender, offer.max_size
-                    )
-                })
-                .collect();
-            if !entrants.is_empty() {
-                sections.push(Section {
-                    scenario,
-                    mode,
-                    size,
-                    entrants,
-                    skipped,
-                });
+        if scenario.is_timed() {
+            for mode in &modes {
+                sections.extend(section(args, roster, scenario, &[*mode]));
             }
+        } else {
+            sections.extend(section(args, roster, scenario, &modes));
         }
     }
     if sections.is_empty() {
         bail!("none of the contenders offers this; `ringway bench --list` says who offers what");
     }
     Ok(sections)
+}
+
+/// The section of a scenario in these modes, if anybody offers it.
+fn section(args: &Args, roster: &Roster, scenario: Scenario, modes: &[Mode]) -> Option<Section> {
+    let size = args.size.unwrap_or(scenario.default_size());
+    let fits = |offer: &Offer| offer.max_size == 0 || size <= offer.max_size;
+    let (entrants, skipped): (Vec<_>, Vec<_>) = roster
+        .offering(scenario, modes)
+        .into_iter()
+        .partition(|(_, offer)| fits(offer));
+    let skipped = skipped
+        .into_iter()
+        .map(|(entrant, offer)| {
+            format!(
+                "{} (up to {} bytes)",
+                entrant.listed.contender, offer.max_size
+            )
+        })
+        .collect();
+    let mode = scenario.is_timed().then_some(modes[0]);
+    (!entrants.is_empty()).then_some(Section {
+        scenario,
+        mode,
+        size,
+        entrants,
+        skipped,
+    })
 }
 
 /// Runs a section's rounds, telling `each` of every record.
@@ -131,7 +137,7 @@ fn plan(args: &Args, section: &Section, entrant: &Entrant, offer: &Offer) -> Pla
         size: section.size,
         cores: args.cores.clone(),
         messages: args.messages.unwrap_or_else(|| scaled(offer, section.size)),
-        mode: section.mode,
+        mode: offer.mode,
         ring_bytes: args.ring_bytes,
         stride: args.stride,
         batch: args.batch,

@@ -13,7 +13,8 @@ use serde::Serialize;
 /// A section's figures.
 pub(super) struct Summary {
     pub(super) scenario: Scenario,
-    pub(super) mode: Mode,
+    /// The one mode of a section of times.
+    pub(super) mode: Option<Mode>,
     pub(super) size: usize,
     pub(super) limit: &'static str,
     pub(super) rows: Vec<Row>,
@@ -42,7 +43,7 @@ pub(super) struct Row {
 
 /// Sums up a section. Who has no successful round has no row.
 pub(super) fn of(section: &Section, rounds: &[Vec<Round>]) -> Summary {
-    let limit = limits::of(section.scenario, section.mode);
+    let limit = limits::of(section.scenario, section.mode.unwrap_or(Mode::Spin));
     let entrants = section
         .entrants
         .iter()
@@ -155,7 +156,7 @@ pub(super) mod tests {
             .collect();
         Summary {
             scenario,
-            mode: Mode::Spin,
+            mode: scenario.is_timed().then_some(Mode::Spin),
             size: 64,
             limit,
             rows,

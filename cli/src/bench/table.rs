@@ -1,7 +1,7 @@
 //! Figures as text: one table per section, numbers aligned, units beside them.
 
 use super::summary::{Row, Summary};
-use ringway_measure::Scenario;
+use ringway_measure::{Mode, Scenario};
 
 /// The table of a section, with its heading; ends with a line break.
 pub(super) fn render(summary: &Summary) -> String {
@@ -37,16 +37,27 @@ fn heading(summary: &Summary) -> String {
         Scenario::Zerocopy => "half a round trip, written and read in place",
         Scenario::Wake => "from the send until a sleeping receiver runs",
     };
-    format!(
-        "{}, {} bytes, {}: {what}",
-        summary.scenario.word(),
-        summary.size,
-        summary.mode.word()
-    )
+    format!("{}: {what}", name(summary))
+}
+
+/// A section's scenario, size and mode.
+pub(super) fn name(summary: &Summary) -> String {
+    let mode = summary
+        .mode
+        .map_or_else(String::new, |mode| format!(", {}", mode.word()));
+    format!("{}, {} bytes{mode}", summary.scenario.word(), summary.size)
+}
+
+/// A contender, and that it sleeps where others poll.
+pub(super) fn contender(row: &Row) -> String {
+    match row.mode {
+        Mode::Block if !row.scenario.is_timed() => format!("{} (blocking)", row.contender),
+        _ => row.contender.clone(),
+    }
 }
 
 fn cells(row: &Row, timed: bool, blocks: bool) -> Vec<String> {
-    let mut cells = vec![row.contender.clone()];
+    let mut cells = vec![contender(row)];
     let or_dash =
         |figure: Option<f64>, show: fn(f64) -> String| figure.map_or_else(|| "-".to_owned(), show);
     if timed {

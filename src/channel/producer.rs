@@ -11,6 +11,7 @@ use crate::ring::claim::{Appender, Blocked, Claim};
 use crate::ring::commit::Lost;
 use crate::ring::{Producers, SlotRing, Tenant};
 use crate::sync::Ordering;
+use crate::sys::fork;
 use core::cell::Cell;
 use core::marker::PhantomData;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use std::time::Duration;
 
 /// Largest payload: what a chunk reference can say and a segment can hold.
 const MAX_PAYLOAD: usize = 1 << 40;
+/// Bytes of body in the slot's first cache line.
+const FIRST_LINE_BODY: usize = 32;
 /// Positions between two looks at the ready word: a read-mostly line, but not free.
 const CHECK_REMOVED_EVERY: u64 = 64;
 /// Refusals between two looks at the file system: a full ring is polled, and each look is two
@@ -36,6 +39,8 @@ pub struct Producer {
     exclusive: bool,
     inline_bytes: usize,
     refusals: u32,
+    /// Of the process that made it.
+    generation: u64,
     inner: Arc<Inner>,
     not_sync: PhantomData<Cell<()>>,
 }
@@ -55,20 +60,45 @@ impl Tenant for Vacate<'_> {
 
 /// A claim that a panic must not leave open.
 struct OpenClaim<'a> {
-    appender: &'a mut Appender,
     ring: &'a SlotRing,
     exclusive: bool,
-    claim: Option<Claim>,
+    claim: Option<Claim<'a>>,
 }
 
 impl Drop for OpenClaim<'_> {
     fn drop(&mut self) {
         match self.claim.take() {
-            Some(claim) if self.exclusive => self.appender.abort_exclusive(self.ring, claim),
-            Some(claim) => self.appender.abort(self.ring, claim),
+            Some(claim) if self.exclusive => Appender::abort_exclusive(claim),
+            Some(claim) => Appender::abort(self.ring, claim),
             None => {}
         }
     }
+}
+
+/// Claims in place, so that the claim borrows only the ring and not the whole producer.
+macro_rules! claim {
+    ($self:ident) => {{
+        let ring = &$self.inner.ring;
+        if $self.generation != fork::generation() {
+            return Err(SendError::Forked);
+        }
+        if $self.appender.next() % CHECK_REMOVED_EVERY == 0 && $self.inner.is_removed() {
+            return Err(SendError::Removed);
+        }
+        let mut vacate = Vacate {
+            lender: &mut $self.lender,
+            ring: $self.inner.object_id,
+        };
+        let claimed = if $self.exclusive {
+            $self.appender.claim_exclusive(ring, &mut vacate)
+        } else {
+            $self.appender.claim(ring, &mut vacate)
+        };
+        match claimed {
+            Ok(claim) => (ring, claim),
+            Err(blocked) => return Err($self.refused(blocked)),
+        }
+    }};
 }
 
 impl Producer {
@@ -88,6 +118,7 @@ impl Producer {
             exclusive,
             inline_bytes: inner.ring.memory().geometry().body_bytes(),
             refusals: 0,
+            generation: fork::generation(),
             inner,
             not_sync: PhantomData,
         })
@@ -134,11 +165,10 @@ impl Producer {
             });
         }
         loop {
-            let claim = self.claim()?;
-            let slot = self.inner.ring.memory().slot(claim.position);
+            let (ring, claim) = claim!(self);
+            let slot = ring.memory().slot(claim.position);
             let mut open = OpenClaim {
-                appender: &mut self.appender,
-                ring: &self.inner.ring,
+                ring,
                 exclusive: self.exclusive,
                 claim: Some(claim),
             };
@@ -147,11 +177,14 @@ impl Producer {
             fill(unsafe { core::slice::from_raw_parts_mut(slot.body(), len) });
             let claim = open.claim.take().expect("set above");
             drop(open);
-            let meta = Meta::new(len as u32, Meta::INLINE, 0);
-            self.appender.write_header(&self.inner.ring, &claim, meta);
-            if let Some(position) = self.commit(claim)? {
-                self.wake();
-                return Ok(position);
+            claim.write_header(Meta::new(len as u32, Meta::INLINE, 0));
+            let position = claim.position;
+            match commit(&mut self.appender, ring, self.exclusive, claim) {
+                Ok(()) => {
+                    self.wake();
+                    return Ok(position);
+                }
+                Err(lost) => start_over(lost, position)?,
             }
         }
     }
@@ -270,18 +303,18 @@ impl Producer {
         let body = bytemuck::bytes_of(&reference);
         let meta = Meta::new(body.len() as u32, Meta::CHUNK, 0);
         loop {
-            let claim = self.claim()?;
+            let (ring, claim) = claim!(self);
             self.lender
                 .address(lent, self.inner.object_id, claim.position);
-            self.appender.write_header(&self.inner.ring, &claim, meta);
-            let memory = self.inner.ring.memory();
-            memory
-                .slot(claim.position)
-                .write_body(memory.geometry(), body);
-            if let Some(position) = self.commit(claim)? {
-                self.wake();
-                self.lender.attach(lent);
-                return Ok(position);
+            claim.fill(ring, meta, body);
+            let position = claim.position;
+            match commit(&mut self.appender, ring, self.exclusive, claim) {
+                Ok(()) => {
+                    self.wake();
+                    self.lender.attach(lent);
+                    return Ok(position);
+                }
+                Err(lost) => start_over(lost, position)?,
             }
         }
     }
@@ -346,60 +379,20 @@ impl Producer {
     #[inline(always)]
     fn append(&mut self, meta: Meta, body: &[u8]) -> Result<u64, SendError> {
         loop {
-            let claim = self.claim()?;
-            self.appender.write_header(&self.inner.ring, &claim, meta);
-            let memory = self.inner.ring.memory();
-            memory
-                .slot(claim.position)
-                .write_body(memory.geometry(), body);
-            if let Some(position) = self.commit(claim)? {
-                return Ok(position);
+            let slot = self.inner.ring.memory().slot(self.appender.next());
+            if !self.exclusive {
+                slot.prefetch_first_line_to_write();
             }
-        }
-    }
-
-    #[inline(always)]
-    fn claim(&mut self) -> Result<Claim, SendError> {
-        let ring = &self.inner.ring;
-        if ring.memory().is_forked() {
-            return Err(SendError::Forked);
-        }
-        let mut vacate = Vacate {
-            lender: &mut self.lender,
-            ring: self.inner.object_id,
-        };
-        if self.appender.next() % CHECK_REMOVED_EVERY == 0 && self.inner.is_removed() {
-            return Err(SendError::Removed);
-        }
-        let claimed = if self.exclusive {
-            self.appender.claim_exclusive(ring, &mut vacate)
-        } else {
-            self.appender.claim(ring, &mut vacate)
-        };
-        match claimed {
-            Ok(claim) => Ok(claim),
-            Err(blocked) => Err(self.refused(blocked)),
-        }
-    }
-
-    /// The position, or `None` when the claim was abandoned and the record has to be sent again.
-    #[inline(always)]
-    fn commit(&mut self, claim: Claim) -> Result<Option<u64>, SendError> {
-        let ring = &self.inner.ring;
-        let position = claim.position;
-        if self.exclusive {
-            self.appender.commit_exclusive(ring, claim);
-        } else if let Err(lost) = self.appender.commit(ring, claim) {
-            return self.lost(lost, position);
-        }
-        Ok(Some(position))
-    }
-
-    #[cold]
-    fn lost(&self, lost: Lost, position: u64) -> Result<Option<u64>, SendError> {
-        match lost {
-            Lost::Abandoned => Ok(None),
-            Lost::Corrupt => Err(SendError::Corrupt { position }),
+            if body.len() > FIRST_LINE_BODY {
+                slot.prefetch_second_line::<true>();
+            }
+            let (ring, claim) = claim!(self);
+            claim.fill(ring, meta, body);
+            let position = claim.position;
+            match commit(&mut self.appender, ring, self.exclusive, claim) {
+                Ok(()) => return Ok(position),
+                Err(lost) => start_over(lost, position)?,
+            }
         }
     }
 
@@ -432,6 +425,29 @@ impl Producer {
                 position: self.appender.next(),
             },
         }
+    }
+}
+
+#[inline(always)]
+fn commit(
+    appender: &mut Appender,
+    ring: &SlotRing,
+    exclusive: bool,
+    claim: Claim<'_>,
+) -> Result<(), Lost> {
+    if exclusive {
+        appender.commit_exclusive(ring, claim);
+        return Ok(());
+    }
+    appender.commit(ring, claim).map(|_| ())
+}
+
+/// An abandoned claim was given back and nothing was visible: the record is sent again.
+#[cold]
+fn start_over(lost: Lost, position: u64) -> Result<(), SendError> {
+    match lost {
+        Lost::Abandoned => Ok(()),
+        Lost::Corrupt => Err(SendError::Corrupt { position }),
     }
 }
 

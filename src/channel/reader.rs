@@ -9,16 +9,18 @@ use crate::layout::word::{Chunk, Ctl};
 use crate::ring::read::Look;
 use crate::ring::seat::{Seat, Start};
 use crate::ring::wait::Idle;
-use crate::ring::{Counter, Overflow};
+use crate::ring::{Counter, Overflow, Producers};
 use crate::shm::ring::Slot;
 use crate::sync::{Label, Ordering, fence_at};
-use crate::sys::clock;
+use crate::sys::{clock, fork};
 use core::sync::atomic::AtomicU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Looks at a hanging claim between two glances at the clock.
 const PENDING_LOOKS: u32 = 64;
+/// Bytes of body in the slot's first cache line.
+const FIRST_LINE_BODY: usize = 32;
 
 /// Chooses how to read a channel.
 #[must_use = "call join"]
@@ -83,6 +85,7 @@ impl ReaderBuilder {
             .ring
             .join(reliable, self.start)
             .ok_or(JoinError::TooManyReaders { limit })?;
+        let exclusive = self.inner.ring.producers() == Producers::Exclusive;
         let body_bytes = self.inner.ring.memory().geometry().body_bytes();
         Ok(Reader {
             seat: Arc::new(SeatGuard {
@@ -94,6 +97,8 @@ impl ReaderBuilder {
             reliable,
             idle: self.idle,
             body_bytes,
+            prefetches: body_bytes > FIRST_LINE_BODY && exclusive,
+            generation: fork::generation(),
             pending: None,
             poll: None,
         })
@@ -181,6 +186,12 @@ pub struct Reader {
     reliable: bool,
     idle: Idle,
     body_bytes: usize,
+    /// Whether a look at the end asks for the second line too. Not on a shared ring: its producer
+    /// writes that line between two locked instructions, and taking it back costs more than it
+    /// brings.
+    prefetches: bool,
+    /// Of the process that made it.
+    generation: u64,
     /// A claim we wait for: its word, when we met it, looks since.
     pending: Option<(Ctl, u64, u32)>,
     poll: Option<Arc<super::poll::Shared>>,
@@ -223,6 +234,39 @@ impl Reader {
     /// [`ReadError::BufferTooSmall`] leaves the record next; the others of [`ReadError`].
     #[inline]
     pub fn try_read(&mut self, buffer: &mut [u8]) -> Result<Option<Record>, ReadError> {
+        // The common case first: the next record is there, inline, and fits.
+        let ring = &self.seat.inner.ring;
+        let position = self.next;
+        if self.generation == fork::generation() {
+            let (slot, look) = ring.look(position);
+            match look {
+                Look::Record(meta) => {
+                    let len = meta.len() as usize;
+                    if meta.kind() == Meta::INLINE
+                        && len <= self.body_bytes
+                        && let Some(out) = buffer.get_mut(..len)
+                    {
+                        slot.read_body(ring.memory().geometry(), out);
+                        if ring.still(slot, position) {
+                            self.advance(position);
+                            return Ok(Some(Record { position, len }));
+                        }
+                    }
+                }
+                Look::End => {
+                    if self.prefetches {
+                        slot.prefetch_second_line::<false>();
+                    }
+                    return self.at_end().map(|_| None);
+                }
+                _ => {}
+            }
+        }
+        self.try_read_slowly(buffer)
+    }
+
+    #[cold]
+    fn try_read_slowly(&mut self, buffer: &mut [u8]) -> Result<Option<Record>, ReadError> {
         loop {
             let Some((position, body)) = self.find()? else {
                 return Ok(None);
@@ -430,7 +474,7 @@ impl Reader {
     /// The next record and where its body lies, past everything that is gone.
     #[inline(always)]
     fn find(&mut self) -> Result<Option<(u64, Body)>, ReadError> {
-        if self.seat.inner.ring.memory().is_forked() {
+        if self.generation != fork::generation() {
             return Err(ReadError::Forked);
         }
         let p = self.next;
@@ -443,6 +487,9 @@ impl Reader {
                 return Ok(Some((p, Body::Chunk(reference))));
             }
         } else if look == Look::End {
+            if self.prefetches {
+                slot.prefetch_second_line::<false>();
+            }
             return self.at_end();
         }
         self.find_on()

@@ -32,10 +32,13 @@ pub enum Blocked {
 }
 
 /// A claimed position: the slot belongs to this producer until commit, abort or abandonment.
-#[derive(Debug, PartialEq, Eq)]
+///
+/// Carries the slot and the lap, so that header, body and commit compute neither again.
 #[must_use = "a claim that is neither committed nor aborted has to be voided"]
-pub struct Claim {
+pub struct Claim<'a> {
     pub position: u64,
+    pub(super) lap: u64,
+    pub(super) slot: Slot<'a>,
 }
 
 /// One producer's private side.
@@ -75,11 +78,11 @@ impl Appender {
     /// # Errors
     /// See [`Blocked`].
     #[inline]
-    pub fn claim(
+    pub fn claim<'a>(
         &mut self,
-        ring: &SlotRing,
+        ring: &'a SlotRing,
         tenant: &mut dyn Tenant,
-    ) -> Result<Claim, Blocked> {
+    ) -> Result<Claim<'a>, Blocked> {
         let mut steps = 0;
         loop {
             let p = self.next;
@@ -107,7 +110,7 @@ impl Appender {
                 if free && ring.take(slot, word, lap) {
                     self.next = p + 1;
                     self.chase = 0;
-                    return Ok(Claim { position: p });
+                    return Ok(Claim { position: p, lap, slot });
                 }
             } else {
                 self.follow(ring, word, lap)?;

@@ -19,32 +19,37 @@ pub enum Lost {
     Corrupt,
 }
 
-impl Appender {
-    /// Stores the header of a claimed record.
+impl Claim<'_> {
+    /// Stores header and body of the record.
     #[inline(always)]
-    pub fn write_header(&self, ring: &SlotRing, claim: &Claim, meta: Meta) {
-        let slot = ring.memory().slot(claim.position);
-        // Relaxed: only the owner of the claim writes; ClaimFence and CommitStore order them.
-        slot.position().store(claim.position, Ordering::Relaxed);
-        slot.meta().store(meta.0, Ordering::Relaxed);
+    pub fn fill(&self, ring: &SlotRing, meta: Meta, body: &[u8]) {
+        self.write_header(meta);
+        self.slot.write_body(ring.memory().geometry(), body);
     }
 
+    /// Stores the header alone; the body was written in place.
+    #[inline(always)]
+    pub fn write_header(&self, meta: Meta) {
+        // Relaxed: only the owner of the claim writes; ClaimFence and CommitStore order them.
+        self.slot.position().store(self.position, Ordering::Relaxed);
+        self.slot.meta().store(meta.0, Ordering::Relaxed);
+    }
+}
+
+impl Appender {
     /// Makes the record visible.
     ///
     /// # Errors
     /// [`Lost`] when somebody abandoned the claim meanwhile.
     #[inline(always)]
-    pub fn commit(&mut self, ring: &SlotRing, claim: Claim) -> Result<u64, Lost> {
+    pub fn commit(&mut self, ring: &SlotRing, claim: Claim<'_>) -> Result<u64, Lost> {
         let position = claim.position;
-        let lap = ring.memory().geometry().lap_of(position);
-        let slot = ring.memory().slot(position);
-        let claimed = Ctl::new(Ctl::CLAIMED, ring.me(), lap);
-        let committed = Ctl::new(Ctl::COMMITTED, ring.me(), lap);
-        if slot
+        if claim
+            .slot
             .ctl()
             .compare_exchange(
-                claimed.0,
-                committed.0,
+                Ctl::new(Ctl::CLAIMED, ring.me(), claim.lap).0,
+                Ctl::new(Ctl::COMMITTED, ring.me(), claim.lap).0,
                 order(Label::CommitStore, Ordering::Release),
                 Ordering::Relaxed, // acknowledge() looks again
             )
@@ -59,16 +64,13 @@ impl Appender {
     }
 
     /// Gives a claim up before its commit: the position stays empty.
-    pub fn abort(&mut self, ring: &SlotRing, claim: Claim) {
-        let lap = ring.memory().geometry().lap_of(claim.position);
-        let slot = ring.memory().slot(claim.position);
-        let claimed = Ctl::new(Ctl::CLAIMED, ring.me(), lap);
-        let void = Ctl::new(Ctl::VOID, 0, lap);
-        if slot
+    pub fn abort(ring: &SlotRing, claim: Claim<'_>) {
+        if claim
+            .slot
             .ctl()
             .compare_exchange(
-                claimed.0,
-                void.0,
+                Ctl::new(Ctl::CLAIMED, ring.me(), claim.lap).0,
+                Ctl::new(Ctl::VOID, 0, claim.lap).0,
                 order(Label::VoidStore, Ordering::Release),
                 Ordering::Relaxed,
             )
@@ -92,8 +94,8 @@ impl Appender {
 impl SlotRing {
     /// HELD(me, any lap) → VOID(same lap): our last store into the slot is done.
     #[cold]
-    fn acknowledge(&self, claim: &Claim) -> Lost {
-        let slot = self.memory.slot(claim.position);
+    fn acknowledge(&self, claim: &Claim<'_>) -> Lost {
+        let slot = claim.slot;
         loop {
             let word = Ctl(slot.ctl().load(Ordering::Relaxed));
             if word.state() != Ctl::HELD || word.owner() != self.me {

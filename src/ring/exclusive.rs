@@ -39,11 +39,11 @@ impl Appender {
     /// # Errors
     /// See [`Blocked`].
     #[inline(always)]
-    pub fn claim_exclusive(
+    pub fn claim_exclusive<'a>(
         &mut self,
-        ring: &SlotRing,
+        ring: &'a SlotRing,
         tenant: &mut dyn Tenant,
-    ) -> Result<Claim, Blocked> {
+    ) -> Result<Claim<'a>, Blocked> {
         if self.next >= self.free_below {
             self.make_room(ring, tenant)?;
         }
@@ -53,7 +53,7 @@ impl Appender {
         slot.ctl().store(Ctl::new(Ctl::CLAIMED, ring.me, lap).0, Ordering::Relaxed);
         fence_at(Label::ClaimFence, Ordering::Release);
         self.next = p + 1;
-        Ok(Claim { position: p })
+        Ok(Claim { position: p, lap, slot })
     }
 
     /// Moves `next` to a slot that may be overwritten.
@@ -71,7 +71,9 @@ impl Appender {
                 return Err(Blocked::Corrupt);
             }
             if word.state() != Ctl::COMMITTED {
-                // VOID; or a leftover claim that nobody can own beside us.
+                // VOID; or a leftover claim that nobody can own beside us. From here to the next
+                // position that `reclaim` says nothing about, no look is needed.
+                self.free_below = self.reclaim(ring).saturating_add(ring.memory.geometry().slots());
                 return Ok(());
             }
             match self.judge(ring, slot, word, p, tenant) {
@@ -94,13 +96,12 @@ impl Appender {
 
     /// Makes the record visible by a plain store.
     #[inline(always)]
-    pub fn commit_exclusive(&mut self, ring: &SlotRing, claim: Claim) -> u64 {
-        let p = claim.position;
-        let lap = ring.memory.geometry().lap_of(p);
-        ring.memory.slot(p).ctl().store(
-            Ctl::new(Ctl::COMMITTED, ring.me, lap).0,
+    pub fn commit_exclusive(&mut self, ring: &SlotRing, claim: Claim<'_>) -> u64 {
+        claim.slot.ctl().store(
+            Ctl::new(Ctl::COMMITTED, ring.me, claim.lap).0,
             order(Label::CommitStore, Ordering::Release),
         );
+        let p = claim.position;
         if p % HINT_EVERY == HINT_EVERY - 1 {
             ring.memory.tail().store(p + 1, Ordering::Relaxed); // derived: checked before use
             self.age_window(HINT_EVERY as u32);
@@ -109,10 +110,9 @@ impl Appender {
     }
 
     /// Gives a claim up: the position stays empty.
-    pub fn abort_exclusive(&mut self, ring: &SlotRing, claim: Claim) {
-        let lap = ring.memory.geometry().lap_of(claim.position);
-        ring.memory.slot(claim.position).ctl().store(
-            Ctl::new(Ctl::VOID, 0, lap).0,
+    pub fn abort_exclusive(claim: Claim<'_>) {
+        claim.slot.ctl().store(
+            Ctl::new(Ctl::VOID, 0, claim.lap).0,
             order(Label::VoidStore, Ordering::Release),
         );
     }

@@ -125,7 +125,7 @@ impl Appender {
         }
     }
 
-    fn reclaim(&self, ring: &SlotRing) -> u64 {
+    pub(super) fn reclaim(&self, ring: &SlotRing) -> u64 {
         let seen = ring.memory.reclaim().load(order(Label::ReclaimLoad, Ordering::Acquire));
         // A scribbled mark must not free what nobody has written yet.
         if seen > self.next { 0 } else { seen }

@@ -40,23 +40,26 @@ pub unsafe fn copy_in(dst: *mut u8, src: &[u8]) {
         // SAFETY: the caller's promise for dst; src is a slice.
         return unsafe { long(dst, src.as_ptr(), src.len()) };
     }
-    let mut words = src.chunks_exact(8);
-    let mut at = dst.cast::<AtomicU64>();
-    for word in &mut words {
-        let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
-        // SAFETY: aligned and inside the mapping by the caller's promise; one step per 8 bytes.
-        unsafe {
-            (*at).store(word.to_le(), Ordering::Relaxed);
-            at = at.add(1);
-        }
+    let words = src.len() / 8;
+    let (from, to) = (src.as_ptr().cast::<u64>(), dst.cast::<AtomicU64>());
+    for i in 0..words {
+        // SAFETY: i < src.len() / 8, so eight bytes are readable at `from + i` (unaligned) and
+        // writable at `to + i`, which is aligned, by the caller's promise.
+        unsafe { (*to.add(i)).store(from.add(i).read_unaligned(), Ordering::Relaxed) };
     }
-    let rest = words.remainder();
+    let rest = &src[words * 8..];
     if !rest.is_empty() {
-        let mut word = [0u8; 8];
-        word[..rest.len()].copy_from_slice(rest);
         // SAFETY: the length rounded up to 8 lies inside by the caller's promise.
-        unsafe { (*at).store(u64::from_le_bytes(word).to_le(), Ordering::Relaxed) };
+        unsafe { (*to.add(words)).store(last_word(rest), Ordering::Relaxed) };
     }
+}
+
+/// Fewer than eight bytes as a word. Out of the way of the common lengths, which have no rest.
+#[cold]
+fn last_word(rest: &[u8]) -> u64 {
+    let mut word = [0u8; 8];
+    word[..rest.len()].copy_from_slice(rest);
+    u64::from_ne_bytes(word)
 }
 
 /// Copies `dst.len()` bytes out of shared memory at `src`.
@@ -71,23 +74,24 @@ pub unsafe fn copy_out(dst: &mut [u8], src: *const u8) {
         // SAFETY: the caller's promise for src; dst is a slice.
         return unsafe { long(dst.as_mut_ptr(), src, dst.len()) };
     }
-    let mut at = src.cast::<AtomicU64>();
-    let mut words = dst.chunks_exact_mut(8);
-    for word in &mut words {
-        // SAFETY: aligned and inside the mapping by the caller's promise; one step per 8 bytes.
-        let value = unsafe {
-            let value = (*at).load(Ordering::Relaxed);
-            at = at.add(1);
-            value
-        };
-        word.copy_from_slice(&value.to_ne_bytes());
+    let words = dst.len() / 8;
+    let (from, to) = (src.cast::<AtomicU64>(), dst.as_mut_ptr().cast::<u64>());
+    for i in 0..words {
+        // SAFETY: i < dst.len() / 8, so `from + i` is inside and aligned by the caller's promise,
+        // and eight bytes are writable at `to + i` (unaligned).
+        unsafe { to.add(i).write_unaligned((*from.add(i)).load(Ordering::Relaxed)) };
     }
-    let rest = words.into_remainder();
+    let rest = &mut dst[words * 8..];
     if !rest.is_empty() {
         // SAFETY: the length rounded up to 8 lies inside by the caller's promise.
-        let value = unsafe { (*at).load(Ordering::Relaxed) };
-        rest.copy_from_slice(&value.to_ne_bytes()[..rest.len()]);
+        let value = unsafe { (*from.add(words)).load(Ordering::Relaxed) };
+        spread_last_word(rest, value);
     }
+}
+
+#[cold]
+fn spread_last_word(rest: &mut [u8], value: u64) {
+    rest.copy_from_slice(&value.to_ne_bytes()[..rest.len()]);
 }
 
 #[cfg(test)]

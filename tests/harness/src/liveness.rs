@@ -218,9 +218,17 @@ pub fn grow_for_core_dump() {
 
 impl Dumping {
     /// Ends `victim` by SIGABRT and blocks until its core dump is under way. Skipped if the
-    /// machine dumps no core, or so fast that it was over before it was seen.
+    /// victim may dump none, or did so fast that it was over before it was seen. Whether a
+    /// dump was really written is known at the end: [`Exit::Signal`] says `dumped`.
     pub fn start(mut victim: Victim) -> Result<Aid<Dumping>, Fault> {
+        // The kernel enters its dumping state for a moment even if nothing may be written.
+        let allowed = may_dump(victim.pid());
         victim.signal(libc::SIGABRT)?;
+        if !allowed {
+            let exit = victim.wait()?;
+            let reason = format!("{} may dump no core: {exit}", victim.name());
+            return Ok(Aid::Skipped(reason));
+        }
         let start = Instant::now();
         while !under_way(victim.pid()) {
             if victim.exited_by(Instant::now())? {
@@ -258,6 +266,16 @@ impl Dumping {
     pub fn finish(mut self) -> Result<Exit, Fault> {
         self.victim.wait()
     }
+}
+
+/// A core limit above 0, or a program that takes dumps whatever the limit.
+fn may_dump(pid: i32) -> bool {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let limits = read(&format!("/proc/{pid}/limits"));
+    let mut lines = limits.lines();
+    let soft = lines.find_map(|line| line.strip_prefix("Max core file size"));
+    let soft = soft.and_then(|rest| rest.split_ascii_whitespace().next());
+    soft.is_some_and(|soft| soft != "0") || read("/proc/sys/kernel/core_pattern").starts_with('|')
 }
 
 fn under_way(pid: i32) -> bool {

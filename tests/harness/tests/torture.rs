@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use ringway_harness::chaos::{Torture, Troupe};
-use ringway_harness::{AckBoard, Launch, Stage};
+use ringway_harness::chaos::{Report, Torture, Troupe};
+use ringway_harness::{AckBoard, Fault, Launch, Stage};
 
 ringway_harness::roles! {
     work => work,
@@ -44,7 +44,6 @@ fn torture_reaches_its_kills_and_leaves_no_child(_: &Stage) -> Result<(), String
         AckBoard::new(1).unwrap(),
     );
     let births = AtomicU64::new(0);
-    let mut pids = Vec::new();
     let mut troupe = Troupe::new();
     for i in 0..MEMBERS {
         let launch = Launch::role("work")
@@ -57,24 +56,29 @@ fn torture_reaches_its_kills_and_leaves_no_child(_: &Stage) -> Result<(), String
             Ok(launch.clone().set("birth", birth))
         });
     }
-    let report = troupe.torture(&Torture::kills(200), |_| Ok(())).unwrap();
-    pids.extend(troupe.victims().map(|victim| victim.pid()));
-    assert_eq!(report.kills, 200);
-    assert_eq!(report.births, births.load(SeqCst));
+    let torture = Torture::kills(180);
+    let report = troupe.torture(&torture, |_| Ok(())).unwrap();
+    assert_eq!(report.kills, 180);
     assert_eq!(
         report.births,
-        200 + MEMBERS as u64,
+        180 + MEMBERS as u64,
         "each of the killed was born again"
     );
+    assert_eq!(report.births, births.load(SeqCst));
     assert!(report.stops > 0 && report.kills_of_stopped > 0, "{report}");
-    assert_eq!(pids.len(), MEMBERS);
-    for (i, victim) in troupe.victims().enumerate() {
-        // Alive, and none is stopped any more: each moves on.
-        let seen = board.get(2 * i + 1);
-        board
-            .await_at_least(2 * i + 1, seen + 1, victim, "work after the torture")
-            .unwrap();
+    assert_all_move_on(&troupe, &board, &report);
+    // Ten ends more, since an end at which nobody happens to be stopped proves little.
+    for round in 0..10 {
+        let short = Torture {
+            seed: torture.seed.wrapping_add(1 + round),
+            kills: 2,
+            ..torture.clone()
+        };
+        let report = troupe.torture(&short, |_| Ok(())).unwrap();
+        assert_all_move_on(&troupe, &board, &report);
     }
+    let pids: Vec<i32> = troupe.victims().map(|victim| victim.pid()).collect();
+    assert_eq!(pids.len(), MEMBERS);
     stop.set(0, 1);
     troupe.finish().unwrap();
     drop(troupe);
@@ -87,17 +91,38 @@ fn torture_reaches_its_kills_and_leaves_no_child(_: &Stage) -> Result<(), String
     Ok(())
 }
 
+/// Nobody is stopped any more, by the books and by their work.
+fn assert_all_move_on(troupe: &Troupe, board: &AckBoard, report: &Report) {
+    assert_eq!(
+        report.stops,
+        report.continues + report.kills_of_stopped,
+        "{report}"
+    );
+    for (i, victim) in troupe.victims().enumerate() {
+        let word = 2 * i + 1;
+        let seen = board.get(word);
+        board
+            .await_at_least(word, seen + 1, victim, "work after the torture")
+            .unwrap();
+    }
+}
+
 #[test]
 fn a_member_that_fails_by_itself_ends_the_torture_with_its_name_and_seed() {
     let mut troupe = Troupe::new();
     troupe.join("the weak one", |_| Ok(Launch::role("fail")));
-    let mut torture = Torture::kills(10_000);
+    let mut torture = Torture::kills(50);
     torture.seed = 77;
     torture.kill_percent = 0;
-    let fault = troupe
-        .torture(&torture, |_| Ok(()))
-        .unwrap_err()
-        .to_string();
+    let unnoticed = |report: &Report| {
+        let what = "its first end passed unnoticed".to_owned();
+        if report.births < 3 {
+            Ok(())
+        } else {
+            Err(Fault::Victim { what })
+        }
+    };
+    let fault = troupe.torture(&torture, unnoticed).unwrap_err().to_string();
     assert!(
         fault.contains("the weak one") && fault.contains("exit code 3"),
         "{fault}"

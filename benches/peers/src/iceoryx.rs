@@ -8,7 +8,7 @@
 //! notification, and the receiver sleeps in its listener.
 
 use iceoryx2::config::Config;
-use iceoryx2::port::listener::Listener;
+use iceoryx2::port::listener::{Listener, ListenerWaitError};
 use iceoryx2::port::notifier::Notifier;
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
@@ -128,7 +128,7 @@ impl End {
         let publisher = service(out)?
             .publisher_builder()
             .initial_max_slice_len(plan.size)
-            .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
+            .backpressure_strategy(BackpressureStrategy::DiscardData)
             .create()
             .map_err(said)?;
         let subscriber = service(back)?.subscriber_builder().create().map_err(said)?;
@@ -161,6 +161,25 @@ impl End {
             .ok_or("a sample came shorter than it was sent")?;
         Ok(Some(u64::from_le_bytes(head.try_into()?)))
     }
+
+    /// One attempt; false when the subscriber's queue is full.
+    #[inline]
+    fn try_send(&mut self, number: u64) -> Result<bool> {
+        let mut sample = self.publisher.loan_slice_uninit(self.size).map_err(said)?;
+        let payload: &mut [MaybeUninit<u8>] = sample.payload_mut();
+        let (number, whole) = (number.to_le_bytes(), self.private.as_deref());
+        for bytes in whole.into_iter().chain([&number[..]]) {
+            let to = payload[..bytes.len()].as_mut_ptr().cast();
+            // SAFETY: `to` is the start of as many bytes as are copied, checked
+            // by the slice above, and loaned to this side alone.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        }
+        // SAFETY: every bit pattern is a u8, and the memory is a shared mapping
+        // that the operating system initialised; nobody reads past the number
+        // unless the whole payload was written.
+        let sample = unsafe { sample.assume_init() };
+        Ok(sample.send().map_err(said)? > 0)
+    }
 }
 
 impl Events {
@@ -185,20 +204,10 @@ impl Events {
 impl Ping for End {
     #[inline]
     fn send(&mut self, number: u64) -> Result<()> {
-        let mut sample = self.publisher.loan_slice_uninit(self.size).map_err(said)?;
-        let payload: &mut [MaybeUninit<u8>] = sample.payload_mut();
-        let (number, whole) = (number.to_le_bytes(), self.private.as_deref());
-        for bytes in whole.into_iter().chain([&number[..]]) {
-            let to = payload[..bytes.len()].as_mut_ptr().cast();
-            // SAFETY: `to` is the start of as many bytes as are copied, checked
-            // by the slice above, and loaned to this side alone.
-            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        // Not left to iceoryx2, which sleeps for ever longer while a queue is full.
+        while !self.try_send(number)? {
+            std::hint::spin_loop();
         }
-        // SAFETY: every bit pattern is a u8, and the memory is a shared mapping
-        // that the operating system initialised; nobody reads past the number
-        // unless the whole payload was written.
-        let sample = unsafe { sample.assume_init() };
-        sample.send().map_err(said)?;
         if let Some(events) = &self.events {
             events.notifier.notify().map_err(said)?;
         }
@@ -212,7 +221,11 @@ impl Ping for End {
                 return Ok(number);
             }
             if let Some(events) = &self.events {
-                events.listener.blocking_wait(|_| {}).map_err(said)?;
+                match events.listener.blocking_wait(|_| {}) {
+                    // A stop and continuation of the process; there is nothing yet.
+                    Ok(_) | Err(ListenerWaitError::InterruptSignal) => {}
+                    Err(error) => return Err(said(error)),
+                }
             }
         }
     }

@@ -1,2 +1,98 @@
-//! The `ringway` command.
-fn main() {}
+//! The `ringway` command: look after buses and channels, send and read from a shell, measure.
+//!
+//! One module a noun. Output is for people; with `--json` it is one JSON object or array, or one
+//! object a line where records stream. Exit status: 0 done, 1 it failed or (doctor) found
+//! something, 2 wrong usage.
+
+mod bench;
+mod bus;
+mod channel;
+mod doctor;
+mod output;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A message bus in shared memory for the processes of one Linux host, without a daemon.
+///
+/// A bus is a directory (by default /dev/shm/ringway-NAME) that any number of processes open. A
+/// channel on it carries records to every reader, in one order. Processes may be killed or stopped
+/// at any instruction; nobody else waits for them.
+#[derive(Parser)]
+#[command(version, propagate_version = true, after_help = EXAMPLES)]
+struct Cli {
+    /// Directory under which buses lie [default: $RINGWAY_ROOT, or /dev/shm]
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Machine-readable output
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  ringway bus create demo
+  ringway channel create demo ticks
+  ringway channel read demo ticks --follow &
+  echo hello | ringway channel send demo ticks --lines -
+  ringway doctor demo
+  ringway bus rm demo --force
+  ringway bench latency";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create, list, inspect and remove buses
+    #[command(subcommand)]
+    Bus(bus::Command),
+    /// Create, list, inspect, remove, write and read channels
+    #[command(subcommand)]
+    Channel(channel::Command),
+    /// Report what dead processes left on a bus, and mend it
+    Doctor(doctor::Args),
+    /// Measure the machine's limits, ringway, and its peers, in interleaved rounds
+    Bench(bench::Args),
+    /// Print a completion script for your shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let place = output::Place {
+        root: cli.root,
+        json: cli.json,
+    };
+    let done = match cli.command {
+        Command::Bus(command) => bus::run(command, &place),
+        Command::Channel(command) => channel::run(command, &place),
+        Command::Doctor(args) => doctor::run(&args, &place),
+        Command::Bench(args) => bench::run(args),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "ringway",
+                &mut std::io::stdout(),
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("ringway: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

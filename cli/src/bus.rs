@@ -1,0 +1,150 @@
+//! `ringway bus`: create, list, inspect, remove.
+
+use crate::output::{Place, parse_bytes, parse_mode};
+use anyhow::Context;
+use ringway::Bus;
+use serde_json::json;
+use std::process::ExitCode;
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Create a bus
+    Create {
+        /// 1 to 80 characters of A-Z a-z 0-9 _ -
+        name: String,
+        /// Permission bits of every file, whatever the umask
+        #[arg(long, default_value = "600", value_parser = parse_mode)]
+        mode: u32,
+        /// Group id of every file [default: yours]
+        #[arg(long, value_name = "GID")]
+        group: Option<u32>,
+        /// Most bytes of payload-pool segments; they are made when first needed
+        #[arg(long, default_value = "1G", value_name = "BYTES", value_parser = parse_bytes)]
+        pool: u64,
+        /// Do nothing when it exists already
+        #[arg(long)]
+        if_missing: bool,
+    },
+    /// List the buses under the root
+    Ls,
+    /// Show participants, channels and pool of a bus
+    Stat {
+        /// The bus
+        name: String,
+    },
+    /// Remove a bus and everything on it
+    Rm {
+        /// The bus
+        name: String,
+        /// Although processes live on it; they are told that it is gone
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Create {
+            name,
+            mode,
+            group,
+            pool,
+            if_missing,
+        } => {
+            let mut builder = place.builder(&name).mode(mode).pool_bytes(pool);
+            if let Some(group) = group {
+                builder = builder.group(group);
+            }
+            let bus = if if_missing {
+                builder.open_or_create()?
+            } else {
+                builder.create()?
+            };
+            let directory = bus.directory().display().to_string();
+            let origin = format!("{:?}", bus.origin());
+            let text = match bus.origin() {
+                ringway::Origin::Opened => format!("{directory} was there"),
+                ringway::Origin::Created => format!("created {directory}"),
+                ringway::Origin::ReplacedAfterBoot => {
+                    format!("{directory} was from before the last boot; it starts empty")
+                }
+            };
+            place.say(
+                json!({"bus": name, "directory": directory, "origin": origin}),
+                || text,
+            );
+        }
+        Command::Ls => list(place)?,
+        Command::Stat { name } => stat(&name, place)?,
+        Command::Rm { name, force } => {
+            Bus::remove_bus(&name, place.root.as_deref(), force)?;
+            place.say(json!({"removed": name}), || format!("removed {name}"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(place: &Place) -> anyhow::Result<()> {
+    let root = place.root();
+    let mut names = Vec::new();
+    let entries = std::fs::read_dir(&root).with_context(|| format!("can't list {root:?}"))?;
+    for entry in entries {
+        if let Ok(name) = entry?.file_name().into_string() {
+            if let Some(name) = name.strip_prefix("ringway-") {
+                // A directory that only looks like a bus is not listed.
+                if root.join(format!("ringway-{name}")).join("bus").is_file() {
+                    names.push(name.to_owned());
+                }
+            }
+        }
+    }
+    names.sort();
+    place.say(json!({"root": root, "buses": names}), || {
+        if names.is_empty() {
+            format!("no bus under {}", root.display())
+        } else {
+            names.join("\n")
+        }
+    });
+    Ok(())
+}
+
+fn stat(name: &str, place: &Place) -> anyhow::Result<()> {
+    let bus = place.open(name)?;
+    let participants = bus.participants()?;
+    let objects = bus.objects()?;
+    let report = bus.doctor(false)?;
+    let people: Vec<_> = participants
+        .iter()
+        .map(|p| {
+            json!({"entry": p.slot, "generation": p.generation, "alive": p.alive, "pid": p.pid,
+                   "name": p.name, "joined_ms": p.joined_ms})
+        })
+        .collect();
+    let channels: Vec<_> = objects
+        .iter()
+        .map(|o| json!({"name": o.name, "bytes": o.bytes}))
+        .collect();
+    let [free, owned, attached] = report.chunks;
+    let json = json!({
+        "bus": name, "directory": bus.directory(), "participants": people, "channels": channels,
+        "pool_chunks": {"free": free, "owned": owned, "attached": attached},
+    });
+    place.say(json, || {
+        let mut text = format!("{}\n\nparticipants\n", bus.directory().display());
+        for p in &participants {
+            let state = if p.alive { "alive" } else { "dead" };
+            text += &format!(
+                "  {:>4}  pid {:>7}  {state:<5}  {}\n",
+                p.slot, p.pid, p.name
+            );
+        }
+        text += "\nchannels\n";
+        for object in &objects {
+            text += &format!("  {:<40} {:>12} bytes\n", object.name, object.bytes);
+        }
+        text += &format!("\npool chunks: {free} free, {owned} owned, {attached} attached");
+        text
+    });
+    Ok(())
+}

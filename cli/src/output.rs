@@ -1,0 +1,135 @@
+//! Where to look, how to speak, and how sizes are written.
+
+use anyhow::{Context, bail};
+use ringway::Bus;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// The global options.
+pub struct Place {
+    pub root: Option<PathBuf>,
+    pub json: bool,
+}
+
+impl Place {
+    /// The builder of a bus at this place.
+    pub fn builder(&self, bus: &str) -> ringway::Builder {
+        let builder = Bus::builder(bus).participant_name("ringway command");
+        match &self.root {
+            Some(root) => builder.root(root),
+            None => builder,
+        }
+    }
+
+    /// The open bus.
+    pub fn open(&self, bus: &str) -> anyhow::Result<Bus> {
+        Ok(self.builder(bus).open()?)
+    }
+
+    /// The directory under which buses lie.
+    pub fn root(&self) -> PathBuf {
+        let variable = std::env::var_os(ringway::ROOT_VARIABLE).filter(|root| !root.is_empty());
+        self.root
+            .clone()
+            .or(variable.map(PathBuf::from))
+            .unwrap_or_else(|| ringway::DEFAULT_ROOT.into())
+    }
+
+    /// Prints `json` as one line with `--json`, else what `text` writes. A closed pipe ends the
+    /// program quietly, as people expect of `| head`.
+    pub fn say(&self, json: serde_json::Value, text: impl FnOnce() -> String) {
+        let line = if self.json { json.to_string() } else { text() };
+        write_line(line.as_bytes());
+    }
+}
+
+/// Writes a line to standard output; ends the program when nobody reads it any more.
+pub fn write_line(line: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let written = out
+        .write_all(line)
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush());
+    if let Err(error) = written {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("ringway: can't write to standard output: {error}");
+        std::process::exit(1);
+    }
+}
+
+/// Bytes with an optional unit: 4096, 64K, 16MiB, 1G. Units are powers of 1,024.
+pub fn parse_bytes(text: &str) -> anyhow::Result<u64> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let number: u64 = digits
+        .parse()
+        .with_context(|| format!("{text:?} does not begin with a number"))?;
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        other => bail!("{other:?} is no unit of bytes; use K, M, G or T"),
+    };
+    number
+        .checked_mul(1 << shift)
+        .with_context(|| format!("{text} is too large"))
+}
+
+/// A duration: 250us, 20ms, 5s, 2m. A bare number is seconds.
+pub fn parse_duration(text: &str) -> anyhow::Result<std::time::Duration> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let number: f64 = digits
+        .parse()
+        .with_context(|| format!("{text:?} does not begin with a number"))?;
+    let seconds = match unit.trim() {
+        "us" => number / 1e6,
+        "ms" => number / 1e3,
+        "" | "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3600.0,
+        other => bail!("{other:?} is no unit of time; use us, ms, s, m or h"),
+    };
+    std::time::Duration::try_from_secs_f64(seconds).with_context(|| format!("{text} is too long"))
+}
+
+/// Octal permission bits.
+pub fn parse_mode(text: &str) -> anyhow::Result<u32> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    u32::from_str_radix(digits, 8)
+        .with_context(|| format!("{text:?} are no octal permission bits, such as 660"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_times_and_modes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("4096", 4096),
+            ("64K", 65_536),
+            ("16MiB", 16 << 20),
+            ("1g", 1 << 30),
+        ] {
+            assert_eq!(parse_bytes(text).unwrap(), bytes);
+        }
+        for wrong in ["", "K", "4 parsecs", "99999999999T"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(parse_duration("1.5s").unwrap().as_millis(), 1500);
+        assert_eq!(parse_duration("20ms").unwrap().as_millis(), 20);
+        assert_eq!(parse_duration("3").unwrap().as_secs(), 3);
+        assert!(parse_duration("3 moons").is_err());
+        assert_eq!(parse_mode("660").unwrap(), 0o660);
+        assert!(parse_mode("rw").is_err());
+    }
+}

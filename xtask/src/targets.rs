@@ -1,0 +1,471 @@
+//! The list of targets and the order they are measured in: speed first, on a quiet machine.
+
+use crate::bench::{Bench, Ratio};
+use crate::outcome::Better::{AtLeast, AtMost};
+use crate::outcome::Outcome;
+use crate::proof::{Field, Fold, Proof, Runner};
+use anyhow::{Context, bail};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+/// Every identifier, in order.
+const KNOWN: [&str; 13] = [
+    "P1", "P3", "P4", "P6", "P7", "P8", "P12", "P14", "R1", "R2", "R3", "R4", "R7",
+];
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only these, such as P1 R3 [default: all]
+    ids: Vec<String>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Rounds of each speed measurement
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Print the identifiers and end
+    #[arg(long)]
+    list: bool,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.list {
+        println!("{}", KNOWN.join(" "));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let ids = chosen(&args.ids)?;
+    let mut all_met = true;
+    let mut report = |outcomes: Vec<Outcome>| {
+        for outcome in outcomes {
+            all_met &= outcome.met();
+            println!(
+                "{}",
+                if args.json {
+                    outcome.json()
+                } else {
+                    outcome.text()
+                }
+            );
+        }
+    };
+    if ids.iter().any(|id| id.starts_with('P')) {
+        let mut bench = Bench::new(&build()?, args.rounds);
+        for ratio in RATIOS.iter().filter(|ratio| ids.contains(&ratio.id)) {
+            report(vec![bench.ratio(ratio)?]);
+        }
+        if ids.contains(&"P7") {
+            let what = "zero-copy latency of 1 MiB over that of 4 KiB: size-independent";
+            let sizes = [
+                ["zerocopy", "--size", "1048576"],
+                ["zerocopy", "--size", "4096"],
+            ];
+            let sizes = [&sizes[0][..], &sizes[1][..]];
+            report(vec![bench.growth("P7", what, sizes, "ringway", 1.2)?]);
+        }
+    }
+    let mut runner = Runner::default();
+    for proof in PROOFS.iter().filter(|proof| ids.contains(&proof.id)) {
+        report(runner.run(proof)?);
+    }
+    Ok(if all_met {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn chosen(given: &[String]) -> anyhow::Result<Vec<&'static str>> {
+    if given.is_empty() {
+        return Ok(KNOWN.to_vec());
+    }
+    given
+        .iter()
+        .map(|id| {
+            let known = KNOWN
+                .iter()
+                .find(|known| known.eq_ignore_ascii_case(id))
+                .copied();
+            known.with_context(|| format!("{id:?} is no target; known: {}", KNOWN.join(" ")))
+        })
+        .collect()
+}
+
+/// Builds the command and the peers; the directory they are in. Peers that can't be built are left
+/// out, and what needs them is reported as not measured.
+fn build() -> anyhow::Result<PathBuf> {
+    let cargo = |package: &[&str]| {
+        Command::new(env!("CARGO"))
+            .args(["build", "--release", "--quiet"])
+            .args(package)
+            .status()
+    };
+    if !cargo(&["-p", "ringway-cli"])?.success() {
+        bail!("ringway-cli does not build");
+    }
+    if !cargo(&["-p", "ringway-peers"])?.success() {
+        eprintln!("ringway-peers with iceoryx2 does not build (it needs libclang); without it");
+        cargo(&["-p", "ringway-peers", "--no-default-features"])?;
+    }
+    let own = std::env::current_exe()?;
+    Ok(own
+        .parent()
+        .context("this program has no directory")?
+        .to_path_buf())
+}
+
+const LATENCY: &[&str] = &["latency", "--mode", "spin"];
+
+const RATIOS: &[Ratio<'static>] = &[
+    Ratio {
+        id: "P1",
+        what: "polled one-way latency, 64 B, to the plain-spin ping-pong",
+        scenario: LATENCY,
+        ours: "ringway",
+        theirs: "limit-pingpong",
+        better: AtMost,
+        goal: 1.2,
+    },
+    Ratio {
+        id: "P1",
+        what: "polled one-way latency, 64 B, to Aeron tryClaim",
+        scenario: LATENCY,
+        ours: "ringway",
+        theirs: "aeron-claim",
+        better: AtMost,
+        goal: 1.0,
+    },
+    Ratio {
+        id: "P1",
+        what: "polled one-way latency, 64 B, to iceoryx2",
+        scenario: LATENCY,
+        ours: "ringway",
+        theirs: "iceoryx2",
+        better: AtMost,
+        goal: 0.2,
+    },
+    Ratio {
+        id: "P3",
+        what: "one-way throughput, 64 B, one commit each, to the raw 64 B slot loop",
+        scenario: &["throughput"],
+        ours: "ringway",
+        theirs: "limit-slots",
+        better: AtLeast,
+        goal: 0.5,
+    },
+    Ratio {
+        id: "P3",
+        what: "one-way throughput, 64 B, to Aeron exclusive tryClaim",
+        scenario: &["throughput"],
+        ours: "ringway",
+        theirs: "aeron-claim",
+        better: AtLeast,
+        goal: 1.5,
+    },
+    Ratio {
+        id: "P3",
+        what: "one-way throughput, 64 B, to iceoryx2",
+        scenario: &["throughput"],
+        ours: "ringway",
+        theirs: "iceoryx2",
+        better: AtLeast,
+        goal: 15.0,
+    },
+    Ratio {
+        id: "P4",
+        what: "batches of 64 (64 B each), to the raw slot loop (100 M/s where it gives 250)",
+        scenario: &["batch"],
+        ours: "ringway",
+        theirs: "limit-slots",
+        better: AtLeast,
+        goal: 0.4,
+    },
+    Ratio {
+        id: "P6",
+        what: "two producers on one ring, to a raw CAS claim with a 64 B write",
+        scenario: &["contended"],
+        ours: "ringway-shared",
+        theirs: "limit-claim",
+        better: AtLeast,
+        goal: 0.8,
+    },
+    Ratio {
+        id: "P7",
+        what: "64 KiB copied in and out, to the raw shared-memory copy",
+        scenario: &["copy"],
+        ours: "ringway",
+        theirs: "limit-copy",
+        better: AtLeast,
+        goal: 0.8,
+    },
+    Ratio {
+        id: "P7",
+        what: "zero-copy latency of 32 KiB, to the ping-pong",
+        scenario: &["zerocopy", "--mode", "spin"],
+        ours: "ringway",
+        theirs: "limit-pingpong",
+        better: AtMost,
+        goal: 2.0,
+    },
+    Ratio {
+        id: "P8",
+        what: "wake of a parked receiver, to a raw futex",
+        scenario: &["wake"],
+        ours: "ringway",
+        theirs: "limit-futex",
+        better: AtMost,
+        goal: 1.15,
+    },
+    Ratio {
+        id: "P8",
+        what: "wake of a parked receiver, to the iceoryx2 event",
+        scenario: &["wake"],
+        ours: "ringway",
+        theirs: "iceoryx2",
+        better: AtMost,
+        goal: 0.75,
+    },
+];
+
+const NONE: f64 = 0.0;
+
+const PROOFS: &[Proof] = &[
+    Proof {
+        id: "P12",
+        arguments: &[
+            "test",
+            "--release",
+            "--test",
+            "recovery",
+            "--",
+            "--nocapture",
+        ],
+        variables: &[],
+        fields: &[Field {
+            name: "p99_ms",
+            what: "from SIGKILL of a claim holder to the next delivery behind it, p99",
+            better: AtMost,
+            goal: 30.0,
+            unit: "ms",
+            fold: Fold::Most,
+        }],
+    },
+    Proof {
+        id: "P14",
+        arguments: &[
+            "test",
+            "--release",
+            "--test",
+            "hotpath",
+            "--",
+            "--nocapture",
+        ],
+        variables: &[],
+        fields: &[
+            Field {
+                name: "system_calls",
+                what: "system calls on the hot path after warm-up",
+                better: AtMost,
+                goal: NONE,
+                unit: "calls",
+                fold: Fold::Sum,
+            },
+            Field {
+                name: "allocations",
+                what: "allocations on the hot path after warm-up",
+                better: AtMost,
+                goal: NONE,
+                unit: "allocations",
+                fold: Fold::Sum,
+            },
+            Field {
+                name: "page_faults",
+                what: "page faults on the hot path after warm-up",
+                better: AtMost,
+                goal: NONE,
+                unit: "faults",
+                fold: Fold::Sum,
+            },
+        ],
+    },
+    Proof {
+        id: "R1",
+        arguments: &["test", "--release", "--test", "step", "--", "--nocapture"],
+        variables: &[("RINGWAY_FULL", "1")],
+        fields: &[
+            Field {
+                name: "failures",
+                what: "failures at any instruction, killed or stopped there",
+                better: AtMost,
+                goal: NONE,
+                unit: "failures",
+                fold: Fold::Sum,
+            },
+            Field {
+                name: "operations",
+                what: "operations single-stepped",
+                better: AtLeast,
+                goal: 12.0,
+                unit: "operations",
+                fold: Fold::Sum,
+            },
+            Field {
+                name: "coverage_percent",
+                what: "instructions covered, of the least covered operation",
+                better: AtLeast,
+                goal: 100.0,
+                unit: "%",
+                fold: Fold::Least,
+            },
+            Field {
+                name: "progress_ms",
+                what: "longest time until the others went on",
+                better: AtMost,
+                goal: 50.0,
+                unit: "ms",
+                fold: Fold::Most,
+            },
+        ],
+    },
+    Proof {
+        id: "R2",
+        arguments: &["test", "--release", "--test", "loom", "--", "--nocapture"],
+        variables: &[("RUSTFLAGS", "--cfg loom"), ("RINGWAY_FULL", "1")],
+        fields: &[Field {
+            name: "caught_percent",
+            what: "weakened orderings caught by a model",
+            better: AtLeast,
+            goal: 90.0,
+            unit: "%",
+            fold: Fold::Least,
+        }],
+    },
+    Proof {
+        id: "R3",
+        arguments: &[
+            "test",
+            "--release",
+            "--test",
+            "torture",
+            "--",
+            "--nocapture",
+        ],
+        variables: &[],
+        fields: &[
+            Field {
+                name: "kills",
+                what: "processes killed at random (the soak of 100,000 has its own command)",
+                better: AtLeast,
+                goal: 1000.0,
+                unit: "kills",
+                fold: Fold::Sum,
+            },
+            Field {
+                name: "lost",
+                what: "acknowledged records lost",
+                better: AtMost,
+                goal: NONE,
+                unit: "records",
+                fold: Fold::Sum,
+            },
+            Field {
+                name: "inversions",
+                what: "records out of their producer's order",
+                better: AtMost,
+                goal: NONE,
+                unit: "records",
+                fold: Fold::Sum,
+            },
+            Field {
+                name: "duplicates",
+                what: "records seen twice",
+                better: AtMost,
+                goal: NONE,
+                unit: "records",
+                fold: Fold::Sum,
+            },
+        ],
+    },
+    Proof {
+        id: "R4",
+        arguments: &[
+            "test",
+            "--release",
+            "--test",
+            "liveness",
+            "--",
+            "--nocapture",
+        ],
+        variables: &[("RINGWAY_FULL", "1")],
+        fields: &[
+            Field {
+                name: "probes",
+                what: "probes of living participants",
+                better: AtLeast,
+                goal: 1e6,
+                unit: "probes",
+                fold: Fold::Sum,
+            },
+            Field {
+                name: "false_dead",
+                what: "living participants called dead",
+                better: AtMost,
+                goal: NONE,
+                unit: "probes",
+                fold: Fold::Sum,
+            },
+        ],
+    },
+    Proof {
+        id: "R7",
+        arguments: &[
+            "test",
+            "--release",
+            "--test",
+            "hostile",
+            "--",
+            "--nocapture",
+        ],
+        variables: &[("RINGWAY_FULL", "1")],
+        fields: &[
+            Field {
+                name: "executions",
+                what: "hostile inputs, of the least tried target",
+                better: AtLeast,
+                goal: 1e7,
+                unit: "executions",
+                fold: Fold::Least,
+            },
+            Field {
+                name: "crashes",
+                what: "crashes, panics and hangs",
+                better: AtMost,
+                goal: NONE,
+                unit: "crashes",
+                fold: Fold::Sum,
+            },
+        ],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_is_listed_and_every_listed_one_is_measured() {
+        let measured: Vec<_> = RATIOS
+            .iter()
+            .map(|r| r.id)
+            .chain(PROOFS.iter().map(|p| p.id))
+            .collect();
+        assert!(KNOWN.iter().all(|id| measured.contains(id)));
+        assert!(measured.iter().all(|id| KNOWN.contains(id)));
+    }
+
+    #[test]
+    fn an_unknown_target_is_refused_with_the_list() {
+        let error = chosen(&["P99".into()]).unwrap_err().to_string();
+        assert!(error.contains("P99") && error.contains("P14"), "{error}");
+        assert_eq!(chosen(&["r3".into()]).unwrap(), ["R3"]);
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Times become percentile curves: the share of messages on a logarithmic axis
 //! towards 100 %, so that the tail has room, and the time on a logarithmic axis.
-//! Rates become bars. Limits are dashed, ringway is thick, and every curve is
+//! Rates become bars. Limits are grey and dashed, ringway is thick, and every curve is
 //! named in the legend with its median. Pure: text in, text out.
 
 use super::summary::{Row, Summary};
@@ -163,7 +163,7 @@ impl Frame {
                 &time(ns).replace(".00", "").replace(".0 ", " "),
             ));
         }
-        for percentile in [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999] {
+        for percentile in [50.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999] {
             if nines(percentile) <= self.nines + 1e-9 {
                 let x = self.x(percentile);
                 line(to, (x, self.top), (x, bottom), "#e2e2e2");
@@ -225,7 +225,7 @@ fn bars(to: &mut String, summary: &Summary, top: f64) -> f64 {
         let bytes = row
             .bytes_per_s
             .map_or_else(String::new, |bytes| format!(", {}/s", scaled(bytes, "B")));
-        let label = format!("{}msg/s{bytes}{ratio}", scaled(rate, ""));
+        let label = format!("{} msg/s{bytes}{ratio}", scaled(rate, ""));
         to.push_str(&text(names + length + 8.0, y + 13.0, "start", &label));
     }
     HEAD + BAR * summary.rows.len() as f64 + 24.0
@@ -273,9 +273,13 @@ fn style(row: &Row, at: usize, rows: &[&Row]) -> String {
             )
         }
         Kind::Own => format!(
-            "stroke=\"{}\" stroke-width=\"{}\"",
+            "stroke=\"{}\" stroke-width=\"3.2\"{}",
             COLOURS[0],
-            if before == 0 { "3.2" } else { "1.8" }
+            if before == 0 {
+                ""
+            } else {
+                " stroke-dasharray=\"2 3\""
+            }
         ),
         Kind::Peer => format!(
             "stroke=\"{}\" stroke-width=\"1.8\"",

@@ -66,7 +66,7 @@ impl Contender for Ringway {
             Offer::new(Scenario::Batch, Mode::Spin, 30_000_000),
         ];
         if self.producers == Producers::Shared {
-            offers.push(Offer::new(Scenario::Contended, Mode::Spin, 5_000_000));
+            offers.push(Offer::new(Scenario::Contended, Mode::Spin, 20_000_000));
         } else {
             offers.push(Offer::new(Scenario::Latency, Mode::Block, 30_000));
             offers.push(Offer::new(Scenario::Copy, Mode::Spin, 200_000));

@@ -43,7 +43,7 @@ impl Contender for Claim {
     }
 
     fn offers(&self) -> Vec<Offer> {
-        vec![Offer::new(Scenario::Contended, Mode::Spin, 5_000_000).up_to(4096)]
+        vec![Offer::new(Scenario::Contended, Mode::Spin, 20_000_000).up_to(4096)]
     }
 
     fn round(&self, plan: &Plan) -> Result<Round> {

@@ -127,6 +127,8 @@ pub struct Sweep {
     every: u64,
     shard: (u64, u64),
     only: Option<u64>,
+    /// About so many places, and what the offset of the first is drawn from.
+    about: Option<(u64, u64)>,
     by_path: bool,
     max_failures: usize,
 }
@@ -173,6 +175,7 @@ impl Sweep {
             every: number("RINGWAY_STEP_EVERY").unwrap_or(1).max(1),
             shard: shard.filter(|(i, n)| i < n).unwrap_or((0, 1)),
             only: number("RINGWAY_STEP_ONLY"),
+            about: None,
             by_path: true,
             max_failures: 20,
         }
@@ -189,6 +192,31 @@ impl Sweep {
         assert!(index < count, "shard {index} of {count}");
         self.shard = (index, count);
         self
+    }
+
+    /// Visits step `k` and no other.
+    pub fn only(mut self, k: u64) -> Sweep {
+        self.only = Some(k);
+        self
+    }
+
+    /// Visits about `places` places, evenly apart, from an offset that follows from `seed`. A
+    /// subset of the environment goes before.
+    pub fn about(mut self, places: u64, seed: u64) -> Sweep {
+        self.about = Some((places.max(1), seed));
+        self
+    }
+
+    /// The same sweep of a stretch of `total` steps: how many places are how far apart.
+    fn of_length(&self, total: u64) -> Sweep {
+        let mut sweep = self.clone();
+        if let Some((places, seed)) = sweep.about
+            && (sweep.every, sweep.shard) == (1, (0, 1))
+        {
+            let stride = (total + 1).div_ceil(places).max(1);
+            sweep.shard = (seed % stride, stride);
+        }
+        sweep
     }
 
     /// Reaches each step by single steps alone, without the run at full speed along the
@@ -220,7 +248,8 @@ impl Sweep {
             (path, map)
         };
         let total = path.total();
-        self.announce(total);
+        let sweep = self.of_length(total);
+        sweep.announce(total);
         let mut summary = Summary {
             name: self.name.clone(),
             mode: self.mode,
@@ -233,7 +262,7 @@ impl Sweep {
         };
         let mut last_word = Instant::now();
         for k in 0.. {
-            if !self.wants(k) {
+            if !sweep.wants(k) {
                 if k > total {
                     break;
                 }

@@ -1,0 +1,761 @@
+//! The operations that are stepped through: what each needs, what its victim does, and what a
+//! stopped victim may cost the others.
+//!
+//! A victim's act has three parts: its own preparations, the stretch between [`begin`] and [`end`]
+//! with the call and its acknowledgement on the board, and a sequel that shows that the handles
+//! are as good as new. Killed, it never comes to the sequel; stopped and continued, it must.
+
+use crate::stage::{self, INLINE, LARGE, body, id_of, text, write_body};
+use crate::survivor::{SURVIVOR, World};
+use ringway::{Bus, Channel, Producers, ReadError, Reader, Start};
+use ringway_harness::step::{begin, end};
+use ringway_harness::{AckBoard, Stage};
+
+/// Ids of the victim's records begin here.
+pub const VICTIM: u64 = 2 << 32;
+/// Board counters that acknowledge the victim's records, by id.
+pub const ACKS: usize = 8;
+/// The victim's last act, behind the stretch.
+const SEQUEL: u64 = 7;
+
+/// What a stopped victim may cost the others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// A slot or two.
+    Slots,
+    /// The exclusive producer's place: nobody else may send.
+    Place,
+    /// It reads reliably: the ring fills up behind it.
+    Cursor,
+}
+
+/// One operation.
+pub struct Operation {
+    pub name: &'static str,
+    pub producers: Producers,
+    pub cost: Cost,
+    /// Done by the survivor before the victim starts.
+    pub scene: fn(&mut World) -> Result<(), String>,
+    /// Then somebody else dies with everything in its hands ([`corpse`]).
+    pub corpse: bool,
+    /// Done by the victim.
+    pub act: fn(&Player) -> Result<(), String>,
+    /// What the survivor looks at in the end, beside all that it always looks at.
+    pub after: fn(&mut World) -> Result<(), String>,
+}
+
+const SHARED: Operation = Operation {
+    name: "",
+    producers: Producers::Shared,
+    cost: Cost::Slots,
+    scene: some_records,
+    corpse: false,
+    act: |_| Ok(()),
+    after: |_| Ok(()),
+};
+const EXCLUSIVE: Operation = Operation {
+    producers: Producers::Exclusive,
+    cost: Cost::Place,
+    ..SHARED
+};
+
+/// All of them, the small ones first.
+pub const OPERATIONS: &[Operation] = &[
+    Operation {
+        name: "send, inline, shared",
+        act: send,
+        ..SHARED
+    },
+    Operation {
+        name: "send, inline, exclusive",
+        act: send,
+        ..EXCLUSIVE
+    },
+    Operation {
+        name: "send that wakes a sleeper",
+        act: send,
+        scene: with_a_sleeper,
+        ..SHARED
+    },
+    Operation {
+        name: "send_with, shared",
+        act: send_with,
+        ..SHARED
+    },
+    Operation {
+        name: "send_with, exclusive",
+        act: send_with,
+        ..EXCLUSIVE
+    },
+    Operation {
+        name: "batch of 3, shared",
+        act: batch,
+        ..SHARED
+    },
+    Operation {
+        name: "batch of 3, exclusive",
+        act: batch,
+        ..EXCLUSIVE
+    },
+    Operation {
+        name: "loan, fill, drop",
+        act: loan_and_drop,
+        ..SHARED
+    },
+    Operation {
+        name: "loan, fill, send",
+        act: loan_and_send,
+        ..SHARED
+    },
+    Operation {
+        name: "large send, warm cache",
+        act: large_send_warm,
+        ..SHARED
+    },
+    Operation {
+        name: "large send, exclusive",
+        act: large_send_warm,
+        ..EXCLUSIVE
+    },
+    Operation {
+        name: "large send, cold cache",
+        act: large_send_cold,
+        ..SHARED
+    },
+    Operation {
+        name: "read a copy, reliable",
+        act: read_reliably,
+        cost: Cost::Cursor,
+        ..SHARED
+    },
+    Operation {
+        name: "read a copy, lossy",
+        act: read_lossily,
+        ..SHARED
+    },
+    Operation {
+        name: "read a large payload, reliable",
+        act: read_reliably,
+        scene: large_first,
+        cost: Cost::Cursor,
+        ..SHARED
+    },
+    Operation {
+        name: "read a large payload, lossy",
+        act: read_lossily,
+        scene: large_first,
+        ..SHARED
+    },
+    Operation {
+        name: "view and drop, reliable",
+        act: view,
+        cost: Cost::Cursor,
+        ..SHARED
+    },
+    Operation {
+        name: "view and drop, lossy",
+        act: view_lossily,
+        ..SHARED
+    },
+    Operation {
+        name: "view of a payload, lossy",
+        act: view_lossily,
+        scene: large_first,
+        ..SHARED
+    },
+    Operation {
+        name: "pinned view and drop",
+        act: pinned_view,
+        ..SHARED
+    },
+    Operation {
+        name: "read a batch",
+        act: read_batch,
+        cost: Cost::Cursor,
+        ..SHARED
+    },
+    Operation {
+        name: "read past a dead claim",
+        act: read_past_the_dead,
+        corpse: true,
+        ..SHARED
+    },
+    Operation {
+        name: "read past a dead claim, exclusive",
+        act: read_past_the_dead,
+        corpse: true,
+        cost: Cost::Place,
+        ..EXCLUSIVE
+    },
+    Operation {
+        name: "reader join, reliable",
+        act: reader_join,
+        cost: Cost::Cursor,
+        ..SHARED
+    },
+    Operation {
+        name: "reader drop, reliable",
+        act: reader_drop,
+        cost: Cost::Cursor,
+        ..SHARED
+    },
+    Operation {
+        name: "producer take, exclusive",
+        act: producer_take,
+        ..EXCLUSIVE
+    },
+    Operation {
+        name: "producer drop, exclusive",
+        act: producer_drop,
+        ..EXCLUSIVE
+    },
+    Operation {
+        name: "role take and release",
+        act: role,
+        after: the_role_is_free,
+        ..SHARED
+    },
+    Operation {
+        name: "trim and reclaim",
+        act: send,
+        scene: a_full_lap,
+        ..SHARED
+    },
+    Operation {
+        name: "trim and reclaim, exclusive",
+        act: send,
+        scene: a_full_lap,
+        ..EXCLUSIVE
+    },
+    Operation {
+        name: "bus detach",
+        act: bus_detach,
+        ..SHARED
+    },
+    Operation {
+        name: "bus attach",
+        act: bus_attach,
+        ..SHARED
+    },
+    Operation {
+        name: "channel open",
+        act: channel_open,
+        ..SHARED
+    },
+    Operation {
+        name: "channel create",
+        act: channel_create,
+        after: the_object_works,
+        ..SHARED
+    },
+    Operation {
+        name: "channel remove",
+        act: channel_remove,
+        scene: with_an_object,
+        after: the_object_works,
+        ..SHARED
+    },
+    Operation {
+        name: "pool growth",
+        act: large_send_cold,
+        scene: |_| Ok(()),
+        ..SHARED
+    },
+    Operation {
+        name: "reap of the dead",
+        act: reap,
+        corpse: true,
+        ..SHARED
+    },
+];
+
+// What the survivor prepares.
+
+fn some_records(world: &mut World) -> Result<(), String> {
+    world.send(&[INLINE, INLINE, LARGE, INLINE])
+}
+
+fn large_first(world: &mut World) -> Result<(), String> {
+    world.send(&[LARGE, INLINE, LARGE])
+}
+
+/// The flag that a sleeper raised stands until somebody wakes it.
+fn with_a_sleeper(world: &mut World) -> Result<(), String> {
+    some_records(world)?;
+    world.drain()?;
+    world.doze()
+}
+
+/// The next position is the first of the second lap, and everything below it is read: the sender
+/// has to advance `trim` and to free the payloads below.
+fn a_full_lap(world: &mut World) -> Result<(), String> {
+    let mut lens = [INLINE; stage::SLOTS as usize];
+    lens[..64].fill(LARGE);
+    world.send(&lens)?;
+    world.drain()
+}
+
+fn with_an_object(world: &mut World) -> Result<(), String> {
+    some_records(world)?;
+    stage::channel(world.bus(), "object", Producers::Shared).map(drop)
+}
+
+// What the survivor looks at.
+
+fn the_role_is_free(world: &mut World) -> Result<(), String> {
+    world.take_role(3)
+}
+
+fn the_object_works(world: &mut World) -> Result<(), String> {
+    let object = stage::channel(world.bus(), "object", Producers::Shared)?;
+    let mut reader = object.reader().join().map_err(text)?;
+    object
+        .producer()
+        .map_err(text)?
+        .try_send(&body(1, LARGE))
+        .map_err(text)?;
+    match Player::read(&mut reader)? {
+        Some(1) => Ok(()),
+        other => Err(format!("the object gave {other:?}")),
+    }
+}
+
+// What the victim does.
+
+/// The victim's side of the stage.
+pub struct Player<'a> {
+    stage: &'a Stage,
+    acks: AckBoard,
+}
+
+/// The role of every victim.
+pub fn victim(stage: &Stage) -> Result<(), String> {
+    let name = stage.text("operation");
+    let operation = OPERATIONS.iter().find(|operation| operation.name == name);
+    let player = Player {
+        stage,
+        acks: stage.board("acks"),
+    };
+    (operation.ok_or("no such operation")?.act)(&player)
+}
+
+/// The role of one that dies with everything in its hands: a reader entry, a chunk, a role, and a
+/// claim, inside of which it is held.
+pub fn corpse(stage: &Stage) -> Result<(), String> {
+    let player = Player {
+        stage,
+        acks: stage.board("acks"),
+    };
+    let bus = player.bus()?;
+    let channel = bus.channel("c").open().map_err(text)?;
+    let reader = channel
+        .reader()
+        .start(Start::Earliest)
+        .join()
+        .map_err(text)?;
+    let mut producer = channel.producer().map_err(text)?;
+    bus.take_role(5).map_err(text)?;
+    let loan = producer.loan(LARGE).map_err(text)?;
+    let sent = producer.try_send_with(INLINE, |_| {
+        begin();
+        end();
+    });
+    drop((reader, loan));
+    sent.map(drop).map_err(text)
+}
+
+impl Player<'_> {
+    fn bus(&self) -> Result<Bus, String> {
+        stage::bus(&self.stage.path("root")).open().map_err(text)
+    }
+
+    fn channel(&self) -> Result<Channel, String> {
+        self.bus()?.channel("c").open().map_err(text)
+    }
+
+    /// Record `n` of ours was sent.
+    #[inline(always)]
+    fn ack<T, E>(&self, n: u64, sent: &Result<T, E>) {
+        if sent.is_ok() {
+            self.acks.set(n as usize, 1);
+        }
+    }
+
+    fn sequel(&self, producer: &mut ringway::Producer) -> Result<(), String> {
+        let sent = producer.try_send(&body(VICTIM + SEQUEL, LARGE));
+        self.ack(SEQUEL, &sent);
+        sent.map(drop).map_err(text)
+    }
+
+    /// The id of the next record.
+    fn read(reader: &mut Reader) -> Result<Option<u64>, String> {
+        let mut buffer = [0; 1024];
+        let record = reader.try_read(&mut buffer).map_err(text)?;
+        record
+            .map(|record| id_of(&buffer[..record.len]))
+            .transpose()
+    }
+
+    /// Reads on from the survivor's record `next` to the end and finds each of them.
+    fn read_on(reader: &mut Reader, mut next: u64) -> Result<(), String> {
+        let mut buffer = [0; 1024];
+        loop {
+            match reader.try_read(&mut buffer) {
+                Ok(None) => return Ok(()),
+                Ok(Some(record)) => {
+                    let id = id_of(&buffer[..record.len])?;
+                    if id >= VICTIM {
+                        continue;
+                    }
+                    if id != SURVIVOR + next && (reader.is_reliable() || id < SURVIVOR + next) {
+                        return Err(format!("read {id:#x}, expected {next}"));
+                    }
+                    next = id - SURVIVOR + 1;
+                }
+                Err(ReadError::Lagged { .. }) if !reader.is_reliable() => {}
+                Err(error) => return Err(text(error)),
+            }
+        }
+    }
+}
+
+fn send(player: &Player) -> Result<(), String> {
+    let mut producer = player.channel()?.producer().map_err(text)?;
+    let body = body(VICTIM, INLINE);
+    begin();
+    let sent = producer.try_send(&body);
+    player.ack(0, &sent);
+    end();
+    sent.map_err(text)?;
+    player.sequel(&mut producer)
+}
+
+fn send_with(player: &Player) -> Result<(), String> {
+    let mut producer = player.channel()?.producer().map_err(text)?;
+    begin();
+    let sent = producer.try_send_with(INLINE, |out| write_body(VICTIM, out));
+    player.ack(0, &sent);
+    end();
+    sent.map_err(text)?;
+    player.sequel(&mut producer)
+}
+
+fn batch(player: &Player) -> Result<(), String> {
+    let mut producer = player.channel()?.producer().map_err(text)?;
+    let bodies = [0, 1, 2].map(|n| body(VICTIM + n, INLINE));
+    begin();
+    let sent = producer.try_send_batch(&bodies);
+    if let Ok(3) = sent {
+        (0..3).for_each(|n| player.ack(n, &sent));
+    }
+    end();
+    match sent {
+        Ok(3) => player.sequel(&mut producer),
+        other => Err(format!("a batch of 3: {other:?}")),
+    }
+}
+
+fn loan_and_drop(player: &Player) -> Result<(), String> {
+    let mut producer = player.channel()?.producer().map_err(text)?;
+    drop(producer.loan(LARGE).map_err(text)?);
+    let body = body(VICTIM, LARGE);
+    begin();
+    let loan = producer.loan(LARGE);
+    if let Ok(mut loan) = loan {
+        loan.copy_from_slice(&body);
+    }
+    end();
+    player.sequel(&mut producer)
+}
+
+fn loan_and_send(player: &Player) -> Result<(), String> {
+    let mut producer = player.channel()?.producer().map_err(text)?;
+    drop(producer.loan(LARGE).map_err(text)?);
+    let body = body(VICTIM, LARGE);
+    begin();
+    let sent = match producer.loan(LARGE) {
+        Ok(mut loan) => {
+            loan.copy_from_slice(&body);
+            producer.try_send_loan(loan).map_err(|(error, _)| error)
+        }
+        Err(error) => Err(error),
+    };
+    player.ack(0, &sent);
+    end();
+    sent.map_err(text)?;
+    player.sequel(&mut producer)
+}
+
+fn large_send_warm(player: &Player) -> Result<(), String> {
+    let mut producer = player.channel()?.producer().map_err(text)?;
+    drop(producer.loan(LARGE).map_err(text)?);
+    large_send(player, producer)
+}
+
+fn large_send_cold(player: &Player) -> Result<(), String> {
+    let producer = player.channel()?.producer().map_err(text)?;
+    large_send(player, producer)
+}
+
+fn large_send(player: &Player, mut producer: ringway::Producer) -> Result<(), String> {
+    let body = body(VICTIM, LARGE);
+    begin();
+    let sent = producer.try_send(&body);
+    player.ack(0, &sent);
+    end();
+    sent.map_err(text)?;
+    player.sequel(&mut producer)
+}
+
+fn reader(player: &Player, reliable: bool) -> Result<Reader, String> {
+    let builder = player.channel()?.reader().start(Start::Earliest);
+    let builder = if reliable {
+        builder.reliable()
+    } else {
+        builder.lossy()
+    };
+    builder.join().map_err(text)
+}
+
+fn read_reliably(player: &Player) -> Result<(), String> {
+    let mut reader = reader(player, true)?;
+    let mut buffer = [0; 1024];
+    begin();
+    let read = reader.try_read(&mut buffer);
+    end();
+    let record = read.map_err(text)?.ok_or("nothing to read")?;
+    first_record(id_of(&buffer[..record.len])?)?;
+    Player::read_on(&mut reader, 1)
+}
+
+fn read_lossily(player: &Player) -> Result<(), String> {
+    let mut reader = reader(player, false)?;
+    let mut buffer = [0; 1024];
+    begin();
+    let read = reader.try_read(&mut buffer);
+    end();
+    match read {
+        Ok(Some(record)) => first_record(id_of(&buffer[..record.len])?)?,
+        Ok(None) | Err(ReadError::Lagged { .. }) => {}
+        Err(error) => return Err(text(error)),
+    }
+    Player::read_on(&mut reader, 0)
+}
+
+fn first_record(id: u64) -> Result<(), String> {
+    if id == SURVIVOR {
+        Ok(())
+    } else {
+        Err(format!("the first record is {id:#x}"))
+    }
+}
+
+fn view(player: &Player) -> Result<(), String> {
+    let mut reader = reader(player, true)?;
+    begin();
+    let id = reader.try_view().map(|view| view.map(|view| id_of(&view)));
+    end();
+    first_record(id.map_err(text)?.ok_or("nothing to see")??)?;
+    Player::read_on(&mut reader, 1)
+}
+
+fn view_lossily(player: &Player) -> Result<(), String> {
+    let mut reader = reader(player, false)?;
+    begin();
+    let id = reader.try_view().map(|view| view.map(|view| id_of(&view)));
+    end();
+    match id {
+        Ok(Some(id)) => first_record(id?)?,
+        Ok(None) | Err(ReadError::Lagged { .. }) => {}
+        Err(error) => return Err(text(error)),
+    }
+    Player::read_on(&mut reader, 0)
+}
+
+fn pinned_view(player: &Player) -> Result<(), String> {
+    let mut reader = reader(player, false)?;
+    begin();
+    let id = reader
+        .try_view_pinned()
+        .map(|view| view.map(|view| id_of(&view)));
+    end();
+    match id {
+        Ok(Some(id)) => first_record(id?)?,
+        Ok(None) | Err(ReadError::Lagged { .. }) => {}
+        Err(error) => return Err(text(error)),
+    }
+    Player::read_on(&mut reader, 0)
+}
+
+fn read_batch(player: &Player) -> Result<(), String> {
+    let mut reader = reader(player, true)?;
+    let mut ids = [0u64; 3];
+    let mut count = 0;
+    begin();
+    let read = reader.read_batch(3, |_, body| {
+        ids[count] = id_of(body).unwrap_or(0);
+        count += 1;
+    });
+    end();
+    if !matches!(read, Ok(3)) || ids != [0, 1, 2].map(|n| SURVIVOR + n) {
+        return Err(format!("a batch of 3: {read:?}, {ids:x?}"));
+    }
+    Player::read_on(&mut reader, 3)
+}
+
+/// The claim has been met before; at this look its owner is old enough to be probed.
+fn read_past_the_dead(player: &Player) -> Result<(), String> {
+    let mut reader = reader(player, false)?;
+    while Player::read(&mut reader)?.is_some() {}
+    let met = std::time::Instant::now();
+    // The probe is due 50 µs after the claim was met: passed by working, not by sleeping.
+    while met.elapsed() < std::time::Duration::from_millis(2) {
+        std::hint::spin_loop();
+    }
+    let mut buffer = [0; 1024];
+    begin();
+    let read = reader.try_read(&mut buffer);
+    end();
+    match read {
+        Ok(Some(record)) => id_of(&buffer[..record.len]).map(drop)?,
+        Ok(None) | Err(ReadError::Lagged { .. }) => {}
+        Err(error) => return Err(text(error)),
+    }
+    Player::read_on(&mut reader, 0)
+}
+
+fn reader_join(player: &Player) -> Result<(), String> {
+    let builder = player.channel()?.reader().start(Start::Earliest);
+    begin();
+    let reader = builder.join();
+    end();
+    let mut reader = reader.map_err(text)?;
+    // What it finds depends on when it got its place, but from there on nothing may be missing.
+    let Some(first) = Player::read(&mut reader)? else {
+        return Ok(());
+    };
+    Player::read_on(&mut reader, first - SURVIVOR + 1)
+}
+
+fn reader_drop(player: &Player) -> Result<(), String> {
+    let channel = player.channel()?;
+    let reader = channel
+        .reader()
+        .start(Start::Earliest)
+        .join()
+        .map_err(text)?;
+    begin();
+    drop(reader);
+    end();
+    player.sequel(&mut channel.producer().map_err(text)?)
+}
+
+fn producer_take(player: &Player) -> Result<(), String> {
+    let channel = player.channel()?;
+    begin();
+    let producer = channel.producer();
+    end();
+    match producer {
+        Ok(mut producer) => player.sequel(&mut producer),
+        // The survivor took the place before we did, and gave it back since.
+        Err(ringway::JoinError::Busy { .. }) => {
+            player.sequel(&mut channel.producer().map_err(text)?)
+        }
+        Err(error) => Err(text(error)),
+    }
+}
+
+fn producer_drop(player: &Player) -> Result<(), String> {
+    let channel = player.channel()?;
+    let mut producer = channel.producer().map_err(text)?;
+    let sent = producer.try_send(&body(VICTIM, LARGE));
+    player.ack(0, &sent);
+    begin();
+    drop(producer);
+    end();
+    player.sequel(&mut channel.producer().map_err(text)?)
+}
+
+fn role(player: &Player) -> Result<(), String> {
+    let bus = player.bus()?;
+    begin();
+    let taken = bus.take_role(3);
+    let released = bus.release_role(3);
+    end();
+    if taken.is_ok() == released {
+        Ok(())
+    } else {
+        Err(format!("{taken:?}, {released}"))
+    }
+}
+
+fn bus_attach(player: &Player) -> Result<(), String> {
+    let builder = stage::bus(&player.stage.path("root")).participant_name("victim");
+    begin();
+    let bus = builder.open();
+    end();
+    let channel = bus.map_err(text)?.channel("c").open().map_err(text)?;
+    player.sequel(&mut channel.producer().map_err(text)?)
+}
+
+fn bus_detach(player: &Player) -> Result<(), String> {
+    let bus = player.bus()?;
+    begin();
+    drop(bus);
+    end();
+    player.sequel(&mut player.channel()?.producer().map_err(text)?)
+}
+
+fn channel_open(player: &Player) -> Result<(), String> {
+    let bus = player.bus()?;
+    let builder = bus.channel("c");
+    begin();
+    let channel = builder.open();
+    end();
+    player.sequel(&mut channel.map_err(text)?.producer().map_err(text)?)
+}
+
+fn channel_create(player: &Player) -> Result<(), String> {
+    let bus = player.bus()?;
+    let builder = bus
+        .channel("object")
+        .slots(stage::SLOTS)
+        .stride(stage::STRIDE)
+        .readers(8);
+    begin();
+    let channel = builder.create();
+    end();
+    match channel {
+        Ok(channel) => {
+            let sent = channel
+                .producer()
+                .map_err(text)?
+                .try_send(b"no reader, no matter");
+            sent.map(drop).map_err(text)
+        }
+        // Somebody was first while we were stopped.
+        Err(ringway::OpenError::AlreadyExists { .. }) => Ok(()),
+        Err(error) => Err(text(error)),
+    }
+}
+
+fn channel_remove(player: &Player) -> Result<(), String> {
+    let bus = player.bus()?;
+    begin();
+    let removed = bus.remove("object");
+    end();
+    match removed {
+        Ok(()) | Err(ringway::OpenError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(text(error)),
+    }
+}
+
+fn reap(player: &Player) -> Result<(), String> {
+    let bus = player.bus()?;
+    let channel = bus.channel("c").open().map_err(text)?;
+    begin();
+    let reaped = bus.reap();
+    end();
+    reaped.map_err(text)?;
+    player.sequel(&mut channel.producer().map_err(text)?)
+}

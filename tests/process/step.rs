@@ -1,0 +1,183 @@
+//! Each operation, killed and stopped at every instruction.
+//!
+//! A victim is stepped through one call by ptrace and gets SIGKILL, or a real SIGSTOP, before each
+//! of its instructions in turn, in a fresh world each time; the survivor then looks at everything
+//! (see `survivor`). A stopped victim is continued afterwards and has to finish; in a third round
+//! it is killed while stopped.
+//!
+//! ```text
+//! cargo test --release --test step                      a subset: about 40 places of each sweep
+//! RINGWAY_FULL=1 cargo test --release --test step       every instruction
+//! RINGWAY_PLACES=200 … step -- batch                    about 200 places, of some operations
+//! RINGWAY_SEED=n                                        the offset of the subset
+//! ```
+
+mod operations;
+mod stage;
+mod survivor;
+
+use operations::{OPERATIONS, Operation};
+use ringway_harness::step::{Mode, Point, Stepper, Sweep};
+use ringway_harness::{leftovers, seed};
+use std::cell::RefCell;
+use std::process::ExitCode;
+use std::time::Duration;
+use survivor::{Wings, World};
+
+ringway_harness::roles! {
+    victim => operations::victim,
+    corpse => operations::corpse,
+}
+
+/// Others have to go on within this time.
+const PROGRESS: Duration = Duration::from_millis(50);
+/// Only a multiple of it counts as a failure, and only if it happens twice at the same place: a
+/// shared machine pauses.
+const STUCK: Duration = Duration::from_millis(500);
+/// Longer stretches (system calls, formatting) are visited at about so many places in a full run.
+const FULL_PLACES: u64 = 4000;
+
+/// What becomes of the victim at its step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Killed,
+    Continued,
+    KilledWhileStopped,
+}
+
+#[derive(Default)]
+struct Tally {
+    total: u64,
+    visited: u64,
+    strayed: u64,
+    failures: u64,
+    slow: Vec<u64>,
+    stuck: Vec<u64>,
+    progress: Duration,
+}
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
+    let number = |key: &str| {
+        std::env::var(key)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
+    let full = number("RINGWAY_FULL") == Some(1);
+    let places = number("RINGWAY_PLACES").unwrap_or(if full { FULL_PLACES } else { 40 });
+    let seed = seed::announce("stepping");
+    let mut wings = Wings::new().expect("the wings of the stage");
+    let mut failures = 0;
+    println!("operation, fate: steps, visited, strayed, failures, over 50 ms, slowest progress");
+    for operation in OPERATIONS {
+        if !wanted
+            .iter()
+            .all(|word| operation.name.contains(word.as_str()))
+        {
+            continue;
+        }
+        let fates: &[Fate] = if full {
+            &[Fate::Killed, Fate::Continued, Fate::KilledWhileStopped]
+        } else {
+            &[Fate::Killed, Fate::Continued]
+        };
+        for fate in fates {
+            let sweep = Sweep::new(operation.name, mode(*fate)).about(places, seed);
+            let tally = play(operation, *fate, &sweep, &mut wings);
+            failures += tally.failures;
+            let Tally {
+                total,
+                visited,
+                strayed,
+                failures,
+                slow,
+                progress,
+                ..
+            } = tally;
+            let (slow, progress) = (slow.len(), progress.as_secs_f64() * 1e3);
+            println!(
+                "{}, {fate:?}: {total} steps, {visited} visited, {strayed} strayed, {failures} failures, {slow} over 50 ms, {progress:.1} ms",
+                operation.name
+            );
+        }
+    }
+    drop(wings);
+    let left = leftovers();
+    if !left.is_empty() {
+        println!("left behind: {left:?}");
+        failures += 1;
+    }
+    if failures == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn mode(fate: Fate) -> Mode {
+    if fate == Fate::Killed {
+        Mode::Kill
+    } else {
+        Mode::Stop
+    }
+}
+
+fn play(operation: &'static Operation, fate: Fate, sweep: &Sweep, wings: &mut Wings) -> Tally {
+    let mut tally = visit(operation, fate, sweep, wings);
+    for k in std::mem::take(&mut tally.stuck) {
+        let again = visit(
+            operation,
+            fate,
+            &Sweep::new(operation.name, mode(fate)).only(k),
+            wings,
+        );
+        tally.failures += again.failures + again.stuck.len() as u64;
+        if !again.stuck.is_empty() {
+            println!("{}: others were stuck at step {k}, twice", operation.name);
+        }
+    }
+    tally
+}
+
+fn visit(operation: &'static Operation, fate: Fate, sweep: &Sweep, wings: &mut Wings) -> Tally {
+    let tally = RefCell::new(Tally::default());
+    let wings = RefCell::new(wings);
+    let launch = |_| wings.borrow_mut().open(operation);
+    let check = |at: &Point, victim: &mut Stepper, world: &mut World| {
+        if fate != Fate::Killed {
+            world.go_on_beside_the_stopped()?;
+            match fate {
+                Fate::Continued => victim.resume_success()?,
+                _ => drop(victim.kill()?),
+            }
+        }
+        let verdict = world.settle(&wings.borrow(), fate == Fate::KilledWhileStopped);
+        let mut tally = tally.borrow_mut();
+        tally.progress = tally.progress.max(world.progress);
+        if world.progress > PROGRESS {
+            tally.slow.push(at.k);
+        }
+        if world.progress > STUCK {
+            tally.stuck.push(at.k);
+        }
+        verdict
+    };
+    let summary = sweep.run(launch, check);
+    let mut tally = tally.into_inner();
+    match summary {
+        Ok(summary) => {
+            tally.total = summary.total;
+            tally.visited = summary.visited;
+            tally.strayed = summary.strayed;
+            tally.failures = summary.failures.len() as u64;
+        }
+        Err(fault) => {
+            println!("{}: the stage collapsed: {fault}", operation.name);
+            tally.failures += 1;
+        }
+    }
+    tally
+}

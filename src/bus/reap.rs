@@ -71,7 +71,7 @@ impl<'a> Rings<'a> {
             return false;
         }
         let mut bytes = [0u8; size_of::<ChunkRef>()];
-        slot.read_body(ring.memory().geometry(), &mut bytes);
+        slot.read_body(&mut bytes);
         let named: ChunkRef = bytemuck::cast(bytes);
         (named.segment, named.chunk, named.version) == (chunk.segment, chunk.chunk, chunk.version)
             && ring.still(slot, position)

@@ -10,6 +10,7 @@ use crate::pool::segment::GrowFailure;
 use crate::ring::claim::{Appender, Blocked, Claim};
 use crate::ring::commit::Lost;
 use crate::ring::{Producers, SlotRing, Tenant};
+use crate::shm::copy::SHORT;
 use crate::sync::Ordering;
 use crate::sys::fork;
 use core::cell::Cell;
@@ -21,8 +22,6 @@ use std::time::Duration;
 const MAX_PAYLOAD: usize = 1 << 40;
 /// Bytes of body in the slot's first cache line.
 const FIRST_LINE_BODY: usize = 32;
-/// Positions between two looks at the ready word: a read-mostly line, but not free.
-const CHECK_REMOVED_EVERY: u64 = 64;
 /// Refusals between two looks at the file system: a full ring is polled, and each look is two
 /// system calls.
 const CHECK_LINK_EVERY: u32 = 1024;
@@ -34,6 +33,9 @@ const CHECK_LINK_EVERY: u32 = 1024;
 /// call returns [`SendError::Forked`]. When its process dies, what it committed stays, what it
 /// did not commit never was.
 pub struct Producer {
+    /// By value: addresses and geometry lie beside the cursor, and no store into the ring makes
+    /// the compiler load them again.
+    ring: SlotRing,
     appender: Appender,
     lender: Lender,
     exclusive: bool,
@@ -78,11 +80,12 @@ impl Drop for OpenClaim<'_> {
 /// Claims in place, so that the claim borrows only the ring and not the whole producer.
 macro_rules! claim {
     ($self:ident) => {{
-        let ring = &$self.inner.ring;
+        let ring = &$self.ring;
         if $self.generation != fork::generation() {
             return Err(SendError::Forked);
         }
-        if $self.appender.next() % CHECK_REMOVED_EVERY == 0 && $self.inner.is_removed() {
+        // Every 64 positions at most: the word's line is read-mostly, but not free.
+        if !$self.appender.is_clear() && $self.inner.is_removed() {
             return Err(SendError::Removed);
         }
         let mut vacate = Vacate {
@@ -113,6 +116,7 @@ impl Producer {
             Appender::new(&inner.ring)
         };
         Ok(Self {
+            ring: inner.ring.clone(),
             appender,
             lender: Lender::new(Arc::clone(&inner.segments), inner.ring.me()),
             exclusive,
@@ -137,10 +141,16 @@ impl Producer {
     /// [`SendError`]. Nothing was sent then.
     #[inline]
     pub fn try_send(&mut self, body: &[u8]) -> Result<u64, SendError> {
-        if body.len() > self.inline_bytes {
-            return self.send_large(body);
+        match self.append_clear::<true>(body) {
+            Ok(position) => Ok(position),
+            Err(lost) => self.try_send_slowly(body, lost),
         }
-        let position = self.append(Meta::new(body.len() as u32, Meta::INLINE, 0), body)?;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_send_slowly(&mut self, body: &[u8], lost: Option<Lost>) -> Result<u64, SendError> {
+        let position = self.append(body, lost)?;
         self.wake();
         Ok(position)
     }
@@ -198,12 +208,14 @@ impl Producer {
         let mut sent = 0;
         for body in bodies {
             let body = body.as_ref();
-            let result = if body.len() > self.inline_bytes {
-                self.send_large(body)
-            } else {
-                self.append(Meta::new(body.len() as u32, Meta::INLINE, 0), body)
+            let lost = match self.append_clear::<false>(body) {
+                Ok(_) => {
+                    sent += 1;
+                    continue;
+                }
+                Err(lost) => lost,
             };
-            match result {
+            match self.append(body, lost) {
                 Ok(_) => sent += 1,
                 Err(error) if sent == 0 => return Err(error),
                 Err(_) => break,
@@ -376,10 +388,57 @@ impl Producer {
         self.appender.reclaim_all(&self.inner.ring, &mut vacate);
     }
 
+    /// The common append: the next position is clear, and the body of 8 to 64 bytes fits into
+    /// its slot. Else the long way has to go on, with what became of a claim if there was one.
     #[inline(always)]
-    fn append(&mut self, meta: Meta, body: &[u8]) -> Result<u64, SendError> {
+    fn append_clear<const WAKE: bool>(&mut self, body: &[u8]) -> Result<u64, Option<Lost>> {
+        let ring = &self.ring;
+        let slot = ring.memory().slot(self.appender.next());
+        if !self.appender.is_clear()
+            || !SHORT.contains(&body.len())
+            || body.len() > slot.room()
+            || self.generation != fork::generation()
+        {
+            return Err(None);
+        }
+        if !self.exclusive {
+            slot.prefetch_first_line_to_write();
+        }
+        if body.len() > FIRST_LINE_BODY {
+            slot.prefetch_second_line::<true>();
+        }
+        let meta = Meta::new(body.len() as u32, Meta::INLINE, 0);
+        if self.exclusive {
+            let claim = self.appender.claim_clear_exclusive(ring);
+            claim.fill_short(meta, body);
+            let position = self.appender.commit_exclusive(ring, claim);
+            if WAKE {
+                ring.wake_sleepers();
+            }
+            return Ok(position);
+        }
+        let claim = self.appender.claim_clear(ring).ok_or(None)?;
+        claim.fill_short(meta, body);
+        let position = self.appender.commit(ring, claim).map_err(Some)?;
+        if WAKE {
+            ring.wake_behind_commit();
+        }
+        Ok(position)
+    }
+
+    /// Any append, without a wake.
+    #[cold]
+    #[inline(never)]
+    fn append(&mut self, body: &[u8], lost: Option<Lost>) -> Result<u64, SendError> {
+        if let Some(lost) = lost {
+            start_over(lost, self.appender.next() - 1)?;
+        }
+        if body.len() > self.inline_bytes {
+            return self.send_large(body);
+        }
+        let meta = Meta::new(body.len() as u32, Meta::INLINE, 0);
         loop {
-            let slot = self.inner.ring.memory().slot(self.appender.next());
+            let slot = self.ring.memory().slot(self.appender.next());
             if !self.exclusive {
                 slot.prefetch_first_line_to_write();
             }
@@ -399,9 +458,9 @@ impl Producer {
     #[inline(always)]
     fn wake(&self) {
         if self.exclusive {
-            self.inner.ring.wake_sleepers();
+            self.ring.wake_sleepers();
         } else {
-            self.inner.ring.wake_behind_commit();
+            self.ring.wake_behind_commit();
         }
     }
 

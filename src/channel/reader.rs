@@ -6,11 +6,12 @@ use crate::ParticipantId;
 use crate::error::{JoinError, ReadError};
 use crate::layout::ring::{ChunkRef, Meta, PINS};
 use crate::layout::word::{Chunk, Ctl};
-use crate::ring::read::Look;
+use crate::ring::read::{Look, publish};
 use crate::ring::seat::{Seat, Start};
 use crate::ring::wait::Idle;
-use crate::ring::{Counter, Overflow, Producers};
-use crate::shm::ring::Slot;
+use crate::ring::{Counter, Overflow, Producers, SlotRing};
+use crate::shm::copy::SHORT;
+use crate::shm::ring::{CursorWord, Slot};
 use crate::sync::{Label, Ordering, fence_at};
 use crate::sys::{clock, fork};
 use core::sync::atomic::AtomicU32;
@@ -88,6 +89,8 @@ impl ReaderBuilder {
         let exclusive = self.inner.ring.producers() == Producers::Exclusive;
         let body_bytes = self.inner.ring.memory().geometry().body_bytes();
         Ok(Reader {
+            ring: self.inner.ring.clone(),
+            cursor: self.inner.ring.cursor_word(&seat),
             seat: Arc::new(SeatGuard {
                 inner: self.inner,
                 seat,
@@ -181,6 +184,9 @@ impl Body {
 /// In a forked child every call returns [`ReadError::Forked`]. When its process dies, its entry is
 /// freed by whoever it holds back, within milliseconds.
 pub struct Reader {
+    /// By value, as in a producer.
+    ring: SlotRing,
+    cursor: CursorWord,
     pub(super) seat: Arc<SeatGuard>,
     next: u64,
     reliable: bool,
@@ -195,6 +201,15 @@ pub struct Reader {
     /// A claim we wait for: its word, when we met it, looks since.
     pending: Option<(Ctl, u64, u32)>,
     poll: Option<Arc<super::poll::Shared>>,
+}
+
+/// The length of an inline body of 8 to 64 bytes, by one comparison.
+#[inline(always)]
+fn short_inline(meta: Meta) -> Option<usize> {
+    const LEN_AND_KIND: u64 = (1 << 40) - 1;
+    let shortest = Meta::new(*SHORT.start() as u32, Meta::INLINE, 0).0;
+    let above = (meta.0 & LEN_AND_KIND).wrapping_sub(shortest);
+    (above <= (SHORT.end() - SHORT.start()) as u64).then(|| above as usize + SHORT.start())
 }
 
 impl Reader {
@@ -234,38 +249,36 @@ impl Reader {
     /// [`ReadError::BufferTooSmall`] leaves the record next; the others of [`ReadError`].
     #[inline]
     pub fn try_read(&mut self, buffer: &mut [u8]) -> Result<Option<Record>, ReadError> {
-        // The common case first: the next record is there, inline, and fits.
-        let ring = &self.seat.inner.ring;
+        // The common case first: the next record is there, inline, short, and fits.
         let position = self.next;
         if self.generation == fork::generation() {
-            let (slot, look) = ring.look(position);
-            match look {
-                Look::Record(meta) => {
-                    let len = meta.len() as usize;
-                    if meta.kind() == Meta::INLINE
-                        && len <= self.body_bytes
-                        && let Some(out) = buffer.get_mut(..len)
-                    {
-                        slot.read_body(ring.memory().geometry(), out);
-                        if ring.still(slot, position) {
-                            self.advance(position);
-                            return Ok(Some(Record { position, len }));
-                        }
+            let glance = self.ring.glance(position);
+            if let Some(meta) = glance.record() {
+                if let Some(len) = short_inline(meta)
+                    && len <= glance.slot.room().min(buffer.len())
+                    && let Some(out) = buffer.get_mut(..len)
+                {
+                    glance.slot.read_short_body(out);
+                    if glance.is_unchanged() {
+                        self.next = position + 1;
+                        publish(&self.cursor, position + 1);
+                        return Ok(Some(Record { position, len }));
                     }
                 }
-                Look::End => {
-                    if self.prefetches {
-                        slot.prefetch_second_line::<false>();
-                    }
-                    return self.at_end().map(|_| None);
+            } else if glance.is_end() && self.pending.is_none() && self.poll.is_none() {
+                if self.prefetches {
+                    glance.slot.prefetch_second_line::<false>();
                 }
-                _ => {}
+                if !self.seat.inner.is_removed() {
+                    return Ok(None);
+                }
             }
         }
         self.try_read_slowly(buffer)
     }
 
     #[cold]
+    #[inline(never)]
     fn try_read_slowly(&mut self, buffer: &mut [u8]) -> Result<Option<Record>, ReadError> {
         loop {
             let Some((position, body)) = self.find()? else {
@@ -321,6 +334,23 @@ impl Reader {
     ) -> Result<usize, ReadError> {
         let mut count = 0;
         while count < max {
+            if self.reliable && self.generation == fork::generation() {
+                let glance = self.ring.glance(self.next);
+                if let Some(meta) = glance.record()
+                    && meta.kind() == Meta::INLINE
+                    && meta.len() as usize <= glance.slot.room()
+                {
+                    let record = Record { position: self.next, len: meta.len() as usize };
+                    let body = glance.slot.body().cast_const();
+                    // SAFETY: the length lies inside the slot; this reader's published cursor is
+                    // at or below the record, so no well-behaved producer overwrites it before
+                    // `publish`.
+                    each(record, unsafe { core::slice::from_raw_parts(body, record.len) });
+                    self.next = record.position + 1;
+                    count += 1;
+                    continue;
+                }
+            }
             if !self.reliable {
                 let Some(view) = self.try_view()? else { break };
                 each(view.record(), &view);
@@ -614,7 +644,7 @@ impl Reader {
         }
         let ring = &self.seat.inner.ring;
         let mut bytes = [0u8; size_of::<ChunkRef>()];
-        slot.read_body(ring.memory().geometry(), &mut bytes);
+        slot.read_body(&mut bytes);
         let reference: ChunkRef = bytemuck::cast(bytes);
         let segment = self.seat.inner.segments.get(reference.segment)?;
         let valid = reference.chunk < segment.chunks()
@@ -630,7 +660,7 @@ impl Reader {
         let slot = ring.memory().slot(position);
         match body {
             Body::Inline(_) => {
-                slot.read_body(ring.memory().geometry(), out);
+                slot.read_body(out);
                 ring.still(slot, position)
             }
             Body::Chunk(reference) => self.copy_chunk(slot, position, reference, out),
@@ -702,10 +732,7 @@ impl Reader {
     /// Everything below `next` is read.
     #[inline(always)]
     pub(super) fn publish(&self) {
-        self.seat
-            .inner
-            .ring
-            .publish_cursor(&self.seat.seat, self.next);
+        publish(&self.cursor, self.next);
     }
 
     /// Slow checks of a waiter: whether there still is anything to wait for.

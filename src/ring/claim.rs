@@ -5,6 +5,7 @@
 //! *contiguity* (a position is claimed or stepped over only after its predecessor was seen taken)
 //! and *finality* (`lap(w) >= lap(p)` forbids p for ever; no transition lowers a lap).
 
+use super::commit::HINT_EVERY;
 use super::reclaim::{Protection, Verdict};
 use super::{Counter, SlotRing, Tenant};
 use crate::layout::word::{Ctl, LAP_SEALED};
@@ -33,12 +34,31 @@ pub enum Blocked {
 
 /// A claimed position: the slot belongs to this producer until commit, abort or abandonment.
 ///
-/// Carries the slot and the lap, so that header, body and commit compute neither again.
+/// Carries the slot and its word, so that header, body and commit compute neither again.
 #[must_use = "a claim that is neither committed nor aborted has to be voided"]
 pub struct Claim<'a> {
     pub position: u64,
-    pub(super) lap: u64,
+    pub(super) claimed: Ctl,
     pub(super) slot: Slot<'a>,
+}
+
+/// From CLAIMED to COMMITTED of the same owner and lap.
+const COMMIT: u64 = (Ctl::COMMITTED - Ctl::CLAIMED) << 62;
+
+impl Claim<'_> {
+    /// The word that makes the record visible.
+    #[inline(always)]
+    pub(super) fn committed(&self) -> Ctl {
+        Ctl(self.claimed.0 + COMMIT)
+    }
+}
+
+/// Whether a slot that shows `word` may be taken for `lap`, if nothing protects a record in it:
+/// VOID or COMMITTED of an older lap. The two are the states without the low state bit, so one
+/// comparison says both.
+#[inline(always)]
+fn is_takable(word: Ctl, lap: u64) -> bool {
+    word.0 & (Ctl::CLAIMED << 62 | LAP_SEALED) < lap
 }
 
 /// One producer's private side.
@@ -49,6 +69,12 @@ pub struct Appender {
     pub(super) next: u64,
     /// Positions below this need no look at `trim` and `reclaim`.
     pub(super) free_below: u64,
+    /// The next claim at or above this lets the tail hint follow.
+    pub(super) hint_at: u64,
+    /// The lower of the two: below it a claim needs nothing else, and one comparison says so.
+    clear_below: u64,
+    /// CLAIMED(me, 1): the word of a position less its lap.
+    claimed: u64,
     pub(super) protection: Protection,
     chase: u32,
     examined: u32,
@@ -58,9 +84,13 @@ pub struct Appender {
 impl Appender {
     /// Starts at the tail.
     pub fn new(ring: &SlotRing) -> Self {
+        let next = ring.find_tail();
         Self {
-            next: ring.find_tail(),
+            next,
             free_below: 0,
+            hint_at: next_boundary(next),
+            clear_below: 0,
+            claimed: Ctl::new(Ctl::CLAIMED, ring.me, 1).0,
             protection: Protection::default(),
             chase: 0,
             examined: 0,
@@ -69,8 +99,33 @@ impl Appender {
     }
 
     /// Where the next claim is tried.
+    #[inline(always)]
     pub fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Whether the next position is free as far as `reclaim` goes and no hint is due. False at
+    /// least every 64 positions, and after any other trouble: the time for occasional checks.
+    #[inline(always)]
+    pub fn is_clear(&self) -> bool {
+        self.next < self.clear_below
+    }
+
+    /// Call behind any change of `free_below` or `hint_at`.
+    pub(super) fn set_clear_below(&mut self) {
+        self.clear_below = self.free_below.min(self.hint_at);
+    }
+
+    pub(super) fn hint_followed(&mut self) {
+        self.hint_at = next_boundary(self.next);
+    }
+
+    /// The claim that `next` will be.
+    #[inline(always)]
+    pub(super) fn at_next<'a>(&self, ring: &'a SlotRing) -> Claim<'a> {
+        let position = self.next;
+        let laps = ring.memory.geometry().lap_of(position) - 1;
+        Claim { position, claimed: Ctl(self.claimed + laps), slot: ring.memory.slot(position) }
     }
 
     /// Claims the next free position. At most N steps.
@@ -83,11 +138,54 @@ impl Appender {
         ring: &'a SlotRing,
         tenant: &mut dyn Tenant,
     ) -> Result<Claim<'a>, Blocked> {
+        if self.is_clear() {
+            if let Some(claim) = self.claim_clear(ring) {
+                return Ok(claim);
+            }
+        }
+        self.claim_with_care(ring, tenant)
+    }
+
+    /// Claims the next position if nobody else has and its slot is free as far as
+    /// [`is_clear`](Self::is_clear) can say.
+    #[inline(always)]
+    pub fn claim_clear<'a>(&mut self, ring: &'a SlotRing) -> Option<Claim<'a>> {
+        let claim = self.at_next(ring);
+        let word = Ctl(claim.slot.ctl().load(order(Label::ClaimLoad, Ordering::Acquire)));
+        if is_takable(word, claim.claimed.lap()) && take(&claim, word) {
+            self.next = claim.position + 1;
+            return Some(claim);
+        }
+        None
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn claim_with_care<'a>(
+        &mut self,
+        ring: &'a SlotRing,
+        tenant: &mut dyn Tenant,
+    ) -> Result<Claim<'a>, Blocked> {
+        if self.next >= self.hint_at {
+            self.advance_hint(ring);
+            self.free_below =
+                self.reclaim(ring).saturating_add(ring.memory.geometry().slots()).max(self.free_below);
+            self.hint_followed();
+        }
+        let claimed = self.claim_step_by_step(ring, tenant);
+        self.set_clear_below();
+        claimed
+    }
+
+    fn claim_step_by_step<'a>(
+        &mut self,
+        ring: &'a SlotRing,
+        tenant: &mut dyn Tenant,
+    ) -> Result<Claim<'a>, Blocked> {
         let mut steps = 0;
         loop {
-            let p = self.next;
-            let lap = ring.memory.geometry().lap_of(p);
-            let slot = ring.memory.slot(p);
+            let claim = self.at_next(ring);
+            let (p, lap, slot) = (claim.position, claim.claimed.lap(), claim.slot);
             let word = Ctl(slot.ctl().load(order(Label::ClaimLoad, Ordering::Acquire)));
             if word.lap() < lap {
                 let free = match word.state() {
@@ -107,10 +205,10 @@ impl Appender {
                         false
                     }
                 };
-                if free && ring.take(slot, word, lap) {
+                if free && take(&claim, word) {
                     self.next = p + 1;
                     self.chase = 0;
-                    return Ok(Claim { position: p, lap, slot });
+                    return Ok(claim);
                 }
             } else {
                 self.follow(ring, word, lap)?;
@@ -210,7 +308,7 @@ impl Appender {
         Ok(())
     }
 
-    /// Called with each commit that crosses a hint boundary: ages the step-over window.
+    /// Called whenever the hint follows: ages the step-over window.
     pub(super) fn age_window(&mut self, positions: u32) {
         self.examined += positions;
         if self.examined >= STEP_WINDOW {
@@ -220,25 +318,31 @@ impl Appender {
     }
 }
 
-impl SlotRing {
-    #[inline(always)]
-    fn take(&self, slot: Slot<'_>, word: Ctl, lap: u64) -> bool {
-        let claimed = Ctl::new(Ctl::CLAIMED, self.me, lap);
-        let taken = slot
-            .ctl()
-            .compare_exchange(
-                word.0,
-                claimed.0,
-                order(Label::ClaimCas, Ordering::AcqRel),
-                Ordering::Relaxed, // a failed CAS looks again with ClaimLoad
-            )
-            .is_ok();
-        if taken {
-            fence_at(Label::ClaimFence, Ordering::Release);
-        }
-        taken
-    }
+/// The first position behind `position` at which the hint follows.
+fn next_boundary(position: u64) -> u64 {
+    (position | (HINT_EVERY - 1)) + 1
+}
 
+/// Takes the slot of `claim` if it still shows `word`.
+#[inline(always)]
+fn take(claim: &Claim<'_>, word: Ctl) -> bool {
+    let taken = claim
+        .slot
+        .ctl()
+        .compare_exchange(
+            word.0,
+            claim.claimed.0,
+            order(Label::ClaimCas, Ordering::AcqRel),
+            Ordering::Relaxed, // a failed CAS looks again with ClaimLoad
+        )
+        .is_ok();
+    if taken {
+        fence_at(Label::ClaimFence, Ordering::Release);
+    }
+    taken
+}
+
+impl SlotRing {
     /// CLAIMED or HELD of a proven dead owner → VOID of the same lap. Exactly `word` or nothing.
     ///
     /// In an exclusive ring only the holder of the producer word writes `ctl`, so this takes that

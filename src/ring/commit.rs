@@ -6,9 +6,10 @@ use crate::layout::ring::Meta;
 use crate::layout::word::Ctl;
 use crate::sync::{Label, Ordering, order};
 
-/// How often the tail hint follows: every 32 positions. A hint that is older costs a newcomer at
-/// most that many steps; one per append would cost the hint's line each time.
-pub(super) const HINT_EVERY: u64 = 32;
+/// How often the tail hint follows: every 64 positions, with the claim behind them. A hint that is
+/// older costs a newcomer at most that many steps; one per append would cost the hint's line each
+/// time.
+pub(super) const HINT_EVERY: u64 = 64;
 
 /// The claim was abandoned before the commit: nothing was visible, the slot is given back, and
 /// the same body may be sent again.
@@ -22,9 +23,16 @@ pub enum Lost {
 impl Claim<'_> {
     /// Stores header and body of the record.
     #[inline(always)]
-    pub fn fill(&self, ring: &SlotRing, meta: Meta, body: &[u8]) {
+    pub fn fill(&self, _ring: &SlotRing, meta: Meta, body: &[u8]) {
         self.write_header(meta);
-        self.slot.write_body(ring.memory().geometry(), body);
+        self.slot.write_body(body);
+    }
+
+    /// [`fill`](Self::fill) for a body of 8 to 64 bytes.
+    #[inline(always)]
+    pub fn fill_short(&self, meta: Meta, body: &[u8]) {
+        self.write_header(meta);
+        self.slot.write_short_body(body);
     }
 
     /// Stores the header alone; the body was written in place.
@@ -48,17 +56,14 @@ impl Appender {
             .slot
             .ctl()
             .compare_exchange(
-                Ctl::new(Ctl::CLAIMED, ring.me(), claim.lap).0,
-                Ctl::new(Ctl::COMMITTED, ring.me(), claim.lap).0,
+                claim.claimed.0,
+                claim.committed().0,
                 order(Label::CommitStore, Ordering::Release),
                 Ordering::Relaxed, // acknowledge() looks again
             )
             .is_err()
         {
             return Err(ring.acknowledge(&claim));
-        }
-        if position % HINT_EVERY == HINT_EVERY - 1 {
-            self.advance_hint(ring, position + 1);
         }
         Ok(position)
     }
@@ -69,8 +74,8 @@ impl Appender {
             .slot
             .ctl()
             .compare_exchange(
-                Ctl::new(Ctl::CLAIMED, ring.me(), claim.lap).0,
-                Ctl::new(Ctl::VOID, 0, claim.lap).0,
+                claim.claimed.0,
+                Ctl::new(Ctl::VOID, 0, claim.claimed.lap()).0,
                 order(Label::VoidStore, Ordering::Release),
                 Ordering::Relaxed,
             )
@@ -80,12 +85,12 @@ impl Appender {
         }
     }
 
-    #[cold]
-    fn advance_hint(&mut self, ring: &SlotRing, tail: u64) {
+    /// Lets the tail hint follow to where the next claim is tried.
+    pub(super) fn advance_hint(&mut self, ring: &SlotRing) {
         let hint = ring.memory().tail();
         let seen = hint.load(Ordering::Relaxed); // derived: checked before use
-        if seen < tail {
-            let _ = hint.compare_exchange(seen, tail, Ordering::Relaxed, Ordering::Relaxed);
+        if seen < self.next {
+            let _ = hint.compare_exchange(seen, self.next, Ordering::Relaxed, Ordering::Relaxed);
         }
         self.age_window(HINT_EVERY as u32);
     }

@@ -44,20 +44,39 @@ impl Appender {
         ring: &'a SlotRing,
         tenant: &mut dyn Tenant,
     ) -> Result<Claim<'a>, Blocked> {
+        if !self.is_clear() {
+            self.prepare_exclusive(ring, tenant)?;
+        }
+        Ok(self.claim_clear_exclusive(ring))
+    }
+
+    /// Claims the next position, which is known to be free: see [`Appender::is_clear`].
+    #[inline(always)]
+    pub fn claim_clear_exclusive<'a>(&mut self, ring: &'a SlotRing) -> Claim<'a> {
+        let claim = self.at_next(ring);
+        claim.slot.ctl().store(claim.claimed.0, Ordering::Relaxed);
+        fence_at(Label::ClaimFence, Ordering::Release);
+        self.next = claim.position + 1;
+        claim
+    }
+
+    /// Everything but the common claim: room, and the tail hint.
+    #[cold]
+    #[inline(never)]
+    fn prepare_exclusive(&mut self, ring: &SlotRing, tenant: &mut dyn Tenant) -> Result<(), Blocked> {
+        if self.next >= self.hint_at {
+            ring.memory.tail().store(self.next, Ordering::Relaxed); // derived: checked before use
+            self.age_window(HINT_EVERY as u32);
+            self.hint_followed();
+        }
         if self.next >= self.free_below {
             self.make_room(ring, tenant)?;
         }
-        let p = self.next;
-        let lap = ring.memory.geometry().lap_of(p);
-        let slot = ring.memory.slot(p);
-        slot.ctl().store(Ctl::new(Ctl::CLAIMED, ring.me, lap).0, Ordering::Relaxed);
-        fence_at(Label::ClaimFence, Ordering::Release);
-        self.next = p + 1;
-        Ok(Claim { position: p, lap, slot })
+        self.set_clear_below();
+        Ok(())
     }
 
     /// Moves `next` to a slot that may be overwritten.
-    #[cold]
     fn make_room(&mut self, ring: &SlotRing, tenant: &mut dyn Tenant) -> Result<(), Blocked> {
         for _ in 0..=ring.memory.geometry().slots() {
             let p = self.next;
@@ -96,23 +115,15 @@ impl Appender {
 
     /// Makes the record visible by a plain store.
     #[inline(always)]
-    pub fn commit_exclusive(&mut self, ring: &SlotRing, claim: Claim<'_>) -> u64 {
-        claim.slot.ctl().store(
-            Ctl::new(Ctl::COMMITTED, ring.me, claim.lap).0,
-            order(Label::CommitStore, Ordering::Release),
-        );
-        let p = claim.position;
-        if p % HINT_EVERY == HINT_EVERY - 1 {
-            ring.memory.tail().store(p + 1, Ordering::Relaxed); // derived: checked before use
-            self.age_window(HINT_EVERY as u32);
-        }
-        p
+    pub fn commit_exclusive(&mut self, _ring: &SlotRing, claim: Claim<'_>) -> u64 {
+        claim.slot.ctl().store(claim.committed().0, order(Label::CommitStore, Ordering::Release));
+        claim.position
     }
 
     /// Gives a claim up: the position stays empty.
     pub fn abort_exclusive(claim: Claim<'_>) {
         claim.slot.ctl().store(
-            Ctl::new(Ctl::VOID, 0, claim.lap).0,
+            Ctl::new(Ctl::VOID, 0, claim.claimed.lap()).0,
             order(Label::VoidStore, Ordering::Release),
         );
     }

@@ -82,7 +82,9 @@ pub enum Counter {
     Dropped,
 }
 
-/// One attachment's side of a ring.
+/// One attachment's side of a ring. Handles keep a clone each, so that what the hot path needs
+/// lies in their own memory.
+#[derive(Clone)]
 pub struct SlotRing {
     memory: RingMemory,
     liveness: Arc<dyn Liveness>,

@@ -6,8 +6,8 @@
 use super::SlotRing;
 use super::seat::Seat;
 use crate::layout::ring::{MAX_POSITION, Meta, NO_PIN};
-use crate::layout::word::Ctl;
-use crate::shm::ring::Slot;
+use crate::layout::word::{Ctl, LAP_SEALED};
+use crate::shm::ring::{CursorWord, Slot};
 use crate::sync::{Label, Ordering, fence_at, order};
 
 /// What stands at a position.
@@ -23,12 +23,60 @@ pub enum Look {
     Gone,
 }
 
+/// The lap and state of a word without its owner.
+const STATE_AND_LAP: u64 = 3 << 62 | LAP_SEALED;
+
+/// What the first look at a position found.
+#[derive(Clone, Copy)]
+pub struct Glance<'a> {
+    pub slot: Slot<'a>,
+    word: Ctl,
+    position: u64,
+    /// COMMITTED of this position's lap by nobody.
+    common: u64,
+}
+
+impl Glance<'_> {
+    /// The header of the record, if it stands here and was never renewed: the common case, by one
+    /// comparison of the word.
+    #[inline(always)]
+    pub fn record(&self) -> Option<Meta> {
+        (self.word.0 & STATE_AND_LAP == self.common
+            && self.slot.position().load(Ordering::Relaxed) == self.position)
+            .then(|| Meta(self.slot.meta().load(Ordering::Relaxed)))
+    }
+
+    /// Whether nothing was written here yet.
+    #[inline(always)]
+    pub fn is_end(&self) -> bool {
+        self.word.lap() < self.common & LAP_SEALED
+    }
+
+    /// The second look at its shortest: the very word of the first. No word comes twice, so
+    /// nobody claimed the slot in between. A renewed record is told apart by [`SlotRing::still`].
+    #[inline(always)]
+    pub fn is_unchanged(&self) -> bool {
+        fence_at(Label::ReadFence, Ordering::Acquire);
+        self.slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)) == self.word.0
+    }
+}
+
 impl SlotRing {
     /// The first look at position `p`.
     #[inline(always)]
-    pub fn look(&self, p: u64) -> (Slot<'_>, Look) {
+    pub fn glance(&self, p: u64) -> Glance<'_> {
         let slot = self.memory.slot(p);
         let word = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
+        // A position that no sender can reach (a reader may ask for any) spills into the owner,
+        // which is 0 in every word that this is compared with.
+        let common = (Ctl::COMMITTED << 62) + self.memory.geometry().lap_of(p);
+        Glance { slot, word, position: p, common }
+    }
+
+    /// The first look at position `p`, told apart.
+    #[inline(always)]
+    pub fn look(&self, p: u64) -> (Slot<'_>, Look) {
+        let Glance { slot, word, .. } = self.glance(p);
         let lap = self.memory.geometry().lap_of(p);
         if word.lap() < lap {
             return (slot, Look::End);
@@ -58,12 +106,14 @@ impl SlotRing {
     }
 
     /// Publishes a reader's cursor: everything below is read.
-    #[inline(always)]
+    #[cfg(loom)]
     pub fn publish_cursor(&self, seat: &Seat, position: u64) {
-        self.memory
-            .reader(seat.index)
-            .cursor
-            .store(position, order(Label::CursorStore, Ordering::Release));
+        publish(&self.cursor_word(seat), position);
+    }
+
+    /// The cursor word of a seat, for [`publish`].
+    pub fn cursor_word(&self, seat: &Seat) -> CursorWord {
+        CursorWord::new(&self.memory, seat.index)
     }
 
     /// Pins `p` in pin `pin` of the entry. `false` when `trim` has passed it; the pin is undone.
@@ -102,6 +152,12 @@ impl SlotRing {
             && self.producers == super::Producers::Shared
             && self.abandon(slot, word)
     }
+}
+
+/// Publishes a reader's cursor: everything below is read.
+#[inline(always)]
+pub fn publish(cursor: &CursorWord, position: u64) {
+    cursor.word().store(position, order(Label::CursorStore, Ordering::Release));
 }
 
 /// Death of the one we wait for is probed after this long: a commit takes well under 1 µs, a probe

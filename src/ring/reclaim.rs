@@ -263,9 +263,9 @@ impl SlotRing {
         }
         let mut body = [0u8; 24];
         #[cfg(not(loom))]
-        slot.read_body(self.memory.geometry(), &mut body);
+        slot.read_body(&mut body);
         #[cfg(loom)]
-        slot.read_body(self.memory.geometry(), &mut body[..8]);
+        slot.read_body(&mut body[..8]);
         fence_at(Label::ReadFence, Ordering::Acquire);
         if slot.ctl().load(Ordering::Relaxed) == word.0 {
             tenant.vacated(record, body);

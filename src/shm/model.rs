@@ -148,6 +148,18 @@ impl RingMemory {
     }
 }
 
+/// The cursor of one reader entry.
+pub struct CursorWord(Arc<RingWords>, usize);
+
+impl CursorWord {
+    pub fn new(memory: &RingMemory, index: u32) -> Self {
+        Self(Arc::clone(&memory.words), index as usize)
+    }
+    pub fn word(&self) -> &AtomicU64 {
+        &self.0.readers[self.1].cursor
+    }
+}
+
 impl<'a> Slot<'a> {
     pub fn ctl(self) -> &'a AtomicU64 {
         &self.0.ctl
@@ -163,7 +175,7 @@ impl<'a> Slot<'a> {
     }
     pub fn prefetch_first_line_to_write(self) {}
     pub fn prefetch_second_line<const WRITE: bool>(self) {}
-    pub fn write_body(self, _: &Geometry, bytes: &[u8]) {
+    pub fn write_body(self, bytes: &[u8]) {
         let mut word = [0; 8];
         word[..bytes.len()].copy_from_slice(bytes);
         self.0.in_place.with_mut(|_| ());
@@ -171,14 +183,23 @@ impl<'a> Slot<'a> {
             .body
             .store(u64::from_le_bytes(word), Ordering::Relaxed);
     }
+    pub fn write_short_body(self, bytes: &[u8]) {
+        self.write_body(bytes);
+    }
+    pub fn room(self) -> usize {
+        8
+    }
     /// Reads the body where it lies, as a view does: nobody may write it meanwhile.
     pub fn body_in_place(self) -> u64 {
         self.0.in_place.with(|_| ());
         self.0.body.load(Ordering::Relaxed)
     }
-    pub fn read_body(self, _: &Geometry, out: &mut [u8]) {
+    pub fn read_body(self, out: &mut [u8]) {
         let word = self.0.body.load(Ordering::Relaxed).to_le_bytes();
         let len = out.len();
         out.copy_from_slice(&word[..len]);
+    }
+    pub fn read_short_body(self, out: &mut [u8]) {
+        self.read_body(out);
     }
 }

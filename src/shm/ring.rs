@@ -3,7 +3,7 @@
 //! Constructed from a mapping and a geometry that fits it; from then on every access is in
 //! bounds by arithmetic: a slot index is masked, a reader index is checked.
 
-use super::copy;
+use super::copy::{self, SHORT};
 use super::words::{word32, word64};
 use crate::layout::ring::{READERS_OFFSET, ReaderEntry, SLOT_HEADER, control};
 use crate::layout::geometry::Geometry;
@@ -15,15 +15,18 @@ use std::sync::Arc;
 
 pub use crate::layout::ring::PINS;
 
-/// See the module.
-#[derive(Debug)]
+/// See the module. A clone lets a handle keep addresses and geometry in its own memory, where no
+/// store into the ring can make the compiler load them again.
+#[derive(Clone, Debug)]
 pub struct RingMemory {
     mapping: Arc<Mapping>,
+    /// First byte of the mapping.
+    base: *mut u8,
     slots: *mut u8,
     geometry: Geometry,
 }
 
-// SAFETY: `slots` points into `mapping`, which lives as long and is not bound to a thread; all
+// SAFETY: `base` and `slots` point into `mapping`, which lives as long and is not bound to a thread; all
 // access through it is atomic or by opaque copies.
 unsafe impl Send for RingMemory {}
 // SAFETY: as above.
@@ -33,6 +36,8 @@ unsafe impl Sync for RingMemory {}
 #[derive(Clone, Copy)]
 pub struct Slot<'a> {
     at: *mut u8,
+    /// Bytes behind the header.
+    room: usize,
     memory: PhantomData<&'a RingMemory>,
 }
 
@@ -59,7 +64,8 @@ impl RingMemory {
         }
         // SAFETY: slots_offset <= end <= mapping.len(), just checked.
         let slots = unsafe { mapping.base().add(slots_offset as usize) };
-        Some(Self { mapping, slots, geometry })
+        let base = mapping.base();
+        Some(Self { mapping, base, slots, geometry })
     }
 
     /// Slot count, stride, reader count.
@@ -81,7 +87,7 @@ impl RingMemory {
         // SAFETY: slot_of masks to less than the slot count, and slots × stride bytes lie behind
         // `slots` (checked in `new`, immutable since).
         let at = unsafe { self.slots.add(index * self.geometry.stride()) };
-        Slot { at, memory: PhantomData }
+        Slot { at, room: self.geometry.body_bytes(), memory: PhantomData }
     }
 
     /// Tail hint.
@@ -108,7 +114,7 @@ impl RingMemory {
     pub fn sleepers(&self) -> &AtomicU32 {
         // SAFETY: the offset is a constant below control::END, which `new` proved to lie inside
         // the mapping, and a multiple of 4; shared words are only accessed atomically.
-        unsafe { &*self.mapping.base().add(control::SLEEPERS).cast::<AtomicU32>() }
+        unsafe { &*self.base.add(control::SLEEPERS).cast::<AtomicU32>() }
     }
     /// Futex word.
     pub fn wake(&self) -> &AtomicU32 {
@@ -133,7 +139,7 @@ impl RingMemory {
         const { assert!(OFFSET % 8 == 0 && OFFSET + 8 <= control::END) };
         // SAFETY: a multiple of 8 below control::END, which `new` proved to lie inside the
         // mapping; shared words are only accessed atomically.
-        unsafe { &*self.mapping.base().add(OFFSET).cast::<AtomicU64>() }
+        unsafe { &*self.base.add(OFFSET).cast::<AtomicU64>() }
     }
 
     /// Reader entry `index`.
@@ -147,7 +153,7 @@ impl RingMemory {
         // SAFETY: `new` proved that all reader entries lie between READERS_OFFSET and the slots;
         // an entry is 256-aligned, its words are aligned, and they are only accessed atomically.
         unsafe {
-            let at = self.mapping.base().add(offset);
+            let at = self.base.add(offset);
             ReaderWords {
                 word: &*at.add(offset_of!(ReaderEntry, word)).cast(),
                 cursor: &*at.add(offset_of!(ReaderEntry, cursor)).cast(),
@@ -155,6 +161,36 @@ impl RingMemory {
                 pins: &*at.add(offset_of!(ReaderEntry, pins)).cast(),
             }
         }
+    }
+}
+
+/// The cursor of one reader entry, found once: a reader stores it with every record.
+#[derive(Debug)]
+pub struct CursorWord {
+    at: *const AtomicU64,
+    _mapping: Arc<Mapping>,
+}
+
+// SAFETY: `at` points into the mapping that is kept beside it and is not bound to a thread; the
+// word is only accessed atomically.
+unsafe impl Send for CursorWord {}
+// SAFETY: as above.
+unsafe impl Sync for CursorWord {}
+
+impl CursorWord {
+    /// Of entry `index`.
+    ///
+    /// # Panics
+    /// When there is no such entry.
+    pub fn new(memory: &RingMemory, index: u32) -> Self {
+        Self { at: memory.reader(index).cursor, _mapping: Arc::clone(&memory.mapping) }
+    }
+
+    /// The word.
+    #[inline(always)]
+    pub fn word(&self) -> &AtomicU64 {
+        // SAFETY: `at` was a reference into the mapping that `_mapping` keeps.
+        unsafe { &*self.at }
     }
 }
 
@@ -206,17 +242,29 @@ impl<'a> Slot<'a> {
     fn prefetch<const OFFSET: usize, const WRITE: bool>(self) {
         #[cfg(target_arch = "x86_64")]
         {
-            use core::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T0, _mm_prefetch};
-            let line = self.at.wrapping_add(OFFSET).cast::<i8>();
-            // SAFETY: a prefetch is a hint: it never faults, whatever the address.
-            unsafe {
-                if WRITE {
-                    _mm_prefetch::<{ _MM_HINT_ET0 }>(line);
-                } else {
-                    _mm_prefetch::<{ _MM_HINT_T0 }>(line);
+            let line = self.at.wrapping_add(OFFSET);
+            // By name: the intrinsic turns into a prefetch for reading where the build does not
+            // ask for `prfchw`. Every x86-64 processor takes it, an old one as a `nop`.
+            if WRITE {
+                // SAFETY: a prefetch is a hint: it never faults, whatever the address.
+                unsafe {
+                    core::arch::asm!("prefetchw [{}]", in(reg) line,
+                        options(nostack, preserves_flags, nomem));
+                }
+            } else {
+                // SAFETY: as above.
+                unsafe {
+                    core::arch::asm!("prefetcht0 [{}]", in(reg) line,
+                        options(nostack, preserves_flags, nomem));
                 }
             }
         }
+    }
+
+    /// Bytes of body that fit.
+    #[inline(always)]
+    pub fn room(self) -> usize {
+        self.room
     }
 
     /// Stores the body. The caller holds the claim.
@@ -224,10 +272,21 @@ impl<'a> Slot<'a> {
     /// # Panics
     /// When the bytes do not fit.
     #[inline(always)]
-    pub fn write_body(self, geometry: &Geometry, bytes: &[u8]) {
-        assert!(bytes.len() <= geometry.body_bytes());
-        // SAFETY: body_bytes bytes (a multiple of 8) lie behind the header inside the slot.
+    pub fn write_body(self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.room);
+        // SAFETY: `room` bytes (a multiple of 8) lie behind the header inside the slot.
         unsafe { copy::copy_in(self.body(), bytes) };
+    }
+
+    /// Stores a body that is neither tiny nor long. The caller holds the claim.
+    ///
+    /// # Panics
+    /// When the bytes do not fit or are not [`SHORT`].
+    #[inline(always)]
+    pub fn write_short_body(self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.room && SHORT.contains(&bytes.len()));
+        // SAFETY: as in `write_body`; the length is short.
+        unsafe { copy::copy_short_in(self.body(), bytes) };
     }
 
     /// Copies the first `out.len()` bytes of the body.
@@ -235,9 +294,20 @@ impl<'a> Slot<'a> {
     /// # Panics
     /// When there are not as many.
     #[inline(always)]
-    pub fn read_body(self, geometry: &Geometry, out: &mut [u8]) {
-        assert!(out.len() <= geometry.body_bytes());
+    pub fn read_body(self, out: &mut [u8]) {
+        assert!(out.len() <= self.room);
         // SAFETY: as in `write_body`.
         unsafe { copy::copy_out(out, self.body()) };
+    }
+
+    /// Copies a body that is neither tiny nor long.
+    ///
+    /// # Panics
+    /// As `read_body`, and when the length is not [`SHORT`].
+    #[inline(always)]
+    pub fn read_short_body(self, out: &mut [u8]) {
+        assert!(out.len() <= self.room && SHORT.contains(&out.len()));
+        // SAFETY: as in `write_body`; the length is short.
+        unsafe { copy::copy_short_out(out, self.body()) };
     }
 }

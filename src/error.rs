@@ -233,6 +233,9 @@ pub enum ReadError {
     /// Every pin of this reader is in use.
     #[error("{limit} views are open; drop one first")]
     TooManyViews { limit: usize },
+    /// The payload's segment can't be opened now; the record stays next.
+    #[error("the payload can't be opened now ({0}); free descriptors or memory and read again")]
+    Pool(String),
     /// The handle belongs to the parent of this forked process.
     #[error("this handle was made before a fork; open the bus again in the child")]
     Forked,

@@ -10,7 +10,12 @@
 #[cfg(not(loom))]
 pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub use explored::{AtomicU32, AtomicU64};
+#[cfg(loom)]
+pub use loom::sync::atomic::{Ordering, fence};
+
+#[cfg(loom)]
+mod explored;
 
 /// One ordering of the protocol. The letter is the protocol, the pair partner stands behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +61,9 @@ pub enum Label {
     ChunkFree,
     /// Chunk FREE → OWNED. Pairs with `ChunkFree`.
     ChunkTake,
+    /// Fence behind taking or recycling a chunk: whoever copied a byte stored after it sees the
+    /// new version. Pairs with `ReadFence`.
+    ChunkFence,
     /// Fence between raising the sleepers flag and the re-check. Orders *flag* and *ctl*; pairs
     /// with `WakeFence`.
     SleepFence,
@@ -107,6 +115,34 @@ pub use weakened::{WEAKENED, fence_at, fence_behind_rmw, order};
 #[cfg(loom)]
 mod weakened {
     use super::{Label, Ordering, fence};
+
+    impl Label {
+        /// Every label.
+        pub const ALL: [Label; 22] = [
+            Label::ClaimLoad,
+            Label::ClaimCas,
+            Label::ClaimFence,
+            Label::CommitStore,
+            Label::VoidStore,
+            Label::ReadLoad,
+            Label::ReadFence,
+            Label::CursorStore,
+            Label::PinFence,
+            Label::TrimFence,
+            Label::ScanLoad,
+            Label::ReclaimStore,
+            Label::ReclaimLoad,
+            Label::ChunkFree,
+            Label::ChunkTake,
+            Label::ChunkFence,
+            Label::SleepFence,
+            Label::WakeFence,
+            Label::ReapStore,
+            Label::JoinCas,
+            Label::RoleRelease,
+            Label::RoleTake,
+        ];
+    }
 
     /// The label under test, 0 for none. Set before a model starts; loom runs it on one thread.
     pub static WEAKENED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);

@@ -15,8 +15,8 @@ use crate::sys::clock;
 use crate::sys::file::Access;
 use crate::sys::mapping::MapOptions;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How often somebody who waits looks for dead participants.
@@ -43,6 +43,8 @@ pub(crate) struct Attachment {
     pub liveness: Arc<RegistryLiveness>,
     pub membership: Membership,
     last_scan: AtomicU64,
+    /// One sweep at a time: REAPING names this participant, not a thread of it.
+    pub(super) sweeping: Mutex<()>,
 }
 
 impl Bus {
@@ -80,7 +82,7 @@ impl Bus {
     ) -> Self {
         let access = Access {
             mode: header.mode,
-            group: (header.group != u32::MAX).then_some(header.group),
+            group: Some(header.group),
         };
         let prefix = format!("{TEMPORARY}{}-{}-", membership.slot, membership.generation);
         let policy = SegmentPolicy {
@@ -115,6 +117,7 @@ impl Bus {
                 liveness,
                 membership,
                 last_scan: AtomicU64::new(clock::coarse()),
+                sweeping: Mutex::new(()),
             }),
         }
     }
@@ -184,12 +187,15 @@ impl Bus {
     /// A role avoids double work; it is no lock: its holder may be stopped at any instruction.
     ///
     /// # Errors
-    /// The participant that holds it.
+    /// The participant that holds it. In a forked child: the parent's, always.
     ///
     /// # Panics
     /// When `role` is not below 64.
     pub fn take_role(&self, role: usize) -> Result<(), ParticipantId> {
         assert!(role < crate::layout::bus::ROLES, "roles are 0..64");
+        if self.inner.check_fork().is_err() {
+            return Err(self.me());
+        }
         self.inner
             .registry
             .take_role(role, self.inner.membership.slot)
@@ -199,6 +205,7 @@ impl Bus {
     /// Gives role `role` back. Whether this participant held it.
     pub fn release_role(&self, role: usize) -> bool {
         role < crate::layout::bus::ROLES
+            && self.inner.check_fork().is_ok()
             && self
                 .inner
                 .registry
@@ -207,7 +214,7 @@ impl Bus {
 
     /// Who holds role `role`.
     pub fn role_holder(&self, role: usize) -> Option<ParticipantId> {
-        if role >= crate::layout::bus::ROLES {
+        if role >= crate::layout::bus::ROLES || self.inner.check_fork().is_err() {
             return None;
         }
         let holder = self.inner.registry.role_holder(role);
@@ -218,10 +225,10 @@ impl Bus {
     /// at any time, and whoever waits does so once a second.
     ///
     /// # Errors
-    /// [`OpenError::Forked`].
+    /// When an object can't be opened now: what was not swept stays for the next call.
     pub fn reap(&self) -> Result<usize, OpenError> {
         self.inner.check_fork()?;
-        Ok(self.inner.reap_dead().len())
+        Ok(self.inner.reap_dead()?.len())
     }
 
     /// Looks at everything and, with `heal`, mends what dead processes left.
@@ -272,8 +279,13 @@ impl Host for Attachment {
                 .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         {
-            self.reap_dead();
+            // Whoever sweeps already does it for us; an error leaves the rest for the next scan.
+            let _ = self.try_reap_dead();
         }
+    }
+
+    fn reap_now(&self) {
+        let _ = self.reap_dead();
     }
 }
 

@@ -7,8 +7,8 @@
 
 use super::attachment::Bus;
 use super::registry::Registry;
-use super::{BUS_FILE, OBJECTS, POOL, name};
-use crate::channel::check_preamble;
+use super::{BUS_FILE, OBJECTS, POOL, aside, name};
+use crate::channel::{check_preamble, read_header};
 use crate::error::OpenError;
 use crate::layout::bus::{BUS_FILE_BYTES, BusHeader, MAGIC, PARTICIPANTS, RESET_LOCK};
 use crate::layout::{FEATURES_REQUIRED, FORMAT_MAJOR, FORMAT_MINOR, PAGE, Preamble, READY};
@@ -19,6 +19,7 @@ use crate::sys::{clock, host, lock};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where a bus lies when nobody says otherwise.
 pub const DEFAULT_ROOT: &str = "/dev/shm";
@@ -27,6 +28,8 @@ pub const ROOT_VARIABLE: &str = "RINGWAY_ROOT";
 /// Quota of the payload pool when the creator does not say.
 pub const DEFAULT_POOL_BYTES: u64 = 1 << 30;
 const DEFAULT_MODE: u32 = 0o600;
+/// The entry that a joiner takes only to sweep a registry full of the dead.
+const LAST_RESORT: u16 = PARTICIPANTS as u16 - 1;
 /// How often an open that races with creations and removals starts over.
 const ATTEMPTS: usize = 100;
 
@@ -144,7 +147,9 @@ impl Builder {
         let mut origin = Origin::Created;
         for _ in 0..ATTEMPTS {
             match self.attach(Origin::Opened) {
-                Err(OpenError::NotFound { .. } | OpenError::Removed { .. }) => {}
+                Err(OpenError::NotFound { .. }) => {}
+                // Its remover died half-way, or is about to finish.
+                Err(OpenError::Removed { .. }) => self.put_aside()?,
                 Err(OpenError::OtherBoot { .. }) => {
                     self.put_aside()?;
                     origin = Origin::ReplacedAfterBoot;
@@ -193,16 +198,14 @@ impl Builder {
             mode: self.mode,
             group: self.group,
         };
-        let temporary = self.root_directory().join(format!(
-            ".ringway-{}.{:016x}",
-            self.name,
-            host::random_u64()
-        ));
+        let root = self.root_directory();
+        aside::sweep(&root, &self.name, true);
+        let temporary = aside::fresh(&root, &self.name);
         let built = self.fill(&temporary, access).and_then(|()| {
             file::publish(&temporary, &directory).map_err(|e| OpenError::io(&directory, e))
         });
         if built.is_err() {
-            let _ = std::fs::remove_dir_all(&temporary);
+            let _ = file::remove_tree(&temporary);
         }
         built
     }
@@ -216,6 +219,7 @@ impl Builder {
             }
             _ => at(temporary, e),
         })?;
+        let _held = aside::hold(temporary);
         for part in [OBJECTS, POOL] {
             let path = temporary.join(part);
             file::create_directory(&path, access).map_err(|e| at(&path, e))?;
@@ -247,7 +251,8 @@ impl Builder {
                     created_ms: clock::unix_ms(),
                 },
                 mode: self.mode,
-                group: self.group.unwrap_or(u32::MAX),
+                // What the creator's files have, so that another member's files have it too.
+                group: file::group(&file).map_err(|e| at(&path, e))?,
                 pool_bytes: self.pool_bytes,
                 file_bytes: BUS_FILE_BYTES as u64,
                 reserved: [0; PAGE - 64 - 24],
@@ -260,6 +265,14 @@ impl Builder {
     fn attach(&self, origin: Origin) -> Result<Bus, OpenError> {
         let directory = self.directory();
         let path = directory.join(BUS_FILE);
+        if directory.symlink_metadata().is_ok() && !file::is_directory(&directory) {
+            // A link could lead two names to one bus, or a guest to somebody else's.
+            let source = io::Error::new(io::ErrorKind::NotADirectory, "not a directory itself");
+            return Err(OpenError::Io {
+                path: directory,
+                source,
+            });
+        }
         let at = |error| OpenError::io(&path, error);
         let file = file::open(&path).map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {
@@ -288,33 +301,52 @@ impl Builder {
             });
         }
         let registry = Arc::new(Registry::new(mapping, file));
-        let membership = registry
-            .join(&self.participant_name, || {
-                // The very file that was checked, through a new open file description.
-                reopen(registry.file())
-            })
-            .map_err(|source| match source.raw_os_error() {
-                Some(libc::EINVAL | libc::ENOLCK | libc::EOPNOTSUPP) => OpenError::Unsupported {
-                    path: path.clone(),
-                    what: "the file system has no open-file-description locks",
-                },
-                _ => OpenError::io(&path, source),
-            })?
-            .ok_or(OpenError::TooManyParticipants {
-                limit: PARTICIPANTS - 1,
-            })?;
-        Ok(Bus::new(
-            self.name.clone(),
-            directory,
-            header,
-            registry,
-            membership,
-            origin,
-            self.pre_touch,
-        ))
+        // The very file that was checked, through a new open file description.
+        let join = |slots| {
+            registry
+                .join(&self.participant_name, slots, || {
+                    file::reopen(registry.file())
+                })
+                .map_err(|source| {
+                    if lock::is_unsupported(&source) {
+                        let what = "the file system has no open-file-description locks";
+                        return OpenError::Unsupported {
+                            path: path.clone(),
+                            what,
+                        };
+                    }
+                    OpenError::io(&path, source)
+                })
+        };
+        let attach = |membership| {
+            Bus::new(
+                self.name.clone(),
+                directory.clone(),
+                header,
+                Arc::clone(&registry),
+                membership,
+                origin,
+                self.pre_touch,
+            )
+        };
+        if let Some(membership) = join(1..LAST_RESORT)? {
+            let bus = attach(membership);
+            bus.reap()?;
+            return Ok(bus);
+        }
+        // Every entry is taken, perhaps by the dead: the last one is for whoever sweeps them.
+        if let Some(sweeper) = join(LAST_RESORT..LAST_RESORT + 1)? {
+            attach(sweeper).reap()?;
+            if let Some(membership) = join(1..LAST_RESORT)? {
+                return Ok(attach(membership));
+            }
+        }
+        Err(OpenError::TooManyParticipants {
+            limit: usize::from(LAST_RESORT) - 1,
+        })
     }
 
-    /// Puts a bus from before the last boot aside and removes it.
+    /// Puts a bus that is from before the last boot, or marked removed, aside and deletes it.
     fn put_aside(&self) -> Result<(), OpenError> {
         let directory = self.directory();
         let path = directory.join(BUS_FILE);
@@ -324,7 +356,7 @@ impl Builder {
             Err(error) => return Err(OpenError::io(&path, error)),
         };
         let at = |error| OpenError::io(&path, error);
-        let deadline = clock::Deadline::after(std::time::Duration::from_secs(10));
+        let deadline = clock::Deadline::after(Duration::from_secs(10));
         while !lock::try_lock(&stale, RESET_LOCK).map_err(at)? {
             if deadline.passed() {
                 return Err(at(io::Error::new(
@@ -332,33 +364,19 @@ impl Builder {
                     "another process has been replacing this bus for 10 s; continue or kill it",
                 )));
             }
-            std::thread::yield_now();
+            clock::pause(Duration::from_millis(1));
         }
         // Whoever held the lock before us may have moved it already.
         if !file::is_at(&stale, &path) {
             return Ok(());
         }
         match check(&stale, &path) {
-            Err(OpenError::OtherBoot { .. }) => {}
-            _ => return Ok(()),
+            Err(OpenError::OtherBoot { .. } | OpenError::Removed { .. }) => {
+                aside::remove(&self.root_directory(), &self.name, &directory)
+            }
+            _ => Ok(()),
         }
-        let aside = self.root_directory().join(format!(
-            ".ringway-{}.{:016x}",
-            self.name,
-            host::random_u64()
-        ));
-        file::publish(&directory, &aside).map_err(|e| OpenError::io(&directory, e))?;
-        std::fs::remove_dir_all(&aside).map_err(|e| OpenError::io(&aside, e))
     }
-}
-
-/// A fresh open file description of the same file, whatever its name leads to by now.
-fn reopen(file: &std::fs::File) -> io::Result<std::fs::File> {
-    use std::os::fd::AsRawFd;
-    std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// Checks the header of a bus file.
@@ -372,8 +390,7 @@ fn check(file: &std::fs::File, path: &Path) -> Result<BusHeader, OpenError> {
             actual,
         });
     }
-    let mapping = Mapping::new(file, MapOptions::default()).map_err(|e| OpenError::io(path, e))?;
-    let header: BusHeader = words::copy_header(&mapping);
+    let header: BusHeader = read_header(file).map_err(|e| OpenError::io(path, e))?;
     check_preamble(&header.preamble, MAGIC, "bus", path)?;
     if header.file_bytes != actual || actual != BUS_FILE_BYTES as u64 {
         return Err(OpenError::WrongLength {

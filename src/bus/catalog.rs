@@ -1,16 +1,15 @@
 //! The objects of a bus.
 
 use super::attachment::Attachment;
-use super::{TEMPORARY, name};
+use super::{REMOVED_PREFIX, name};
 use crate::channel::{self, Channel, Definition, Inner};
 use crate::error::OpenError;
 use crate::layout::bus::RESET_LOCK;
-use crate::layout::{READY_OFFSET, REMOVED};
+use crate::layout::{Preamble, READY_OFFSET, REMOVED};
 use crate::ring::{Overflow, Producers, SlotRing};
 use crate::shm::words;
 use crate::sync::Ordering;
-use crate::sys::mapping::{MapOptions, Mapping};
-use crate::sys::{file, lock};
+use crate::sys::{clock, file, host, lock};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -219,15 +218,12 @@ impl Attachment {
         let directory = &self.site.directory;
         let mut objects = Vec::new();
         for name in file::names(directory).map_err(|e| OpenError::io(directory, e))? {
-            if name.starts_with(TEMPORARY) {
+            if name.starts_with('.') {
                 continue;
             }
             // One that was removed meanwhile is not there.
-            if let Ok(meta) = std::fs::metadata(directory.join(&name)) {
-                objects.push(ObjectInfo {
-                    name,
-                    bytes: meta.len(),
-                });
+            if let Ok(bytes) = file::len(&directory.join(&name)) {
+                objects.push(ObjectInfo { name, bytes });
             }
         }
         objects.sort_by(|a, b| a.name.cmp(&b.name));
@@ -248,13 +244,14 @@ impl Attachment {
             }
             Err(OpenError::Removed { .. }) => self.finish_removal(name),
             Err(error @ (OpenError::NotFound { .. } | OpenError::Permission { .. })) => Err(error),
-            Err(_) => std::fs::remove_file(&path).map_err(|e| OpenError::io(&path, e)),
+            Err(_) => file::remove(&path).map_err(|e| OpenError::io(&path, e)),
         }
     }
 
     /// Takes the name of a file that is marked removed. Everyone who does so holds the lock byte
     /// of that very file while it still has the name, so a fresh object of the same name is never
-    /// hit.
+    /// hit. While somebody has a seat in it, it stays under another name: the sweeps must know that
+    /// its chunks are looked at.
     pub(super) fn finish_removal(&self, name: &str) -> Result<(), OpenError> {
         let path = self.site.directory.join(name);
         let at = |error| OpenError::io(&path, error);
@@ -265,14 +262,14 @@ impl Attachment {
         };
         if !lock::try_lock(&file, RESET_LOCK).map_err(at)? {
             // Somebody else is at it.
-            std::thread::yield_now();
+            clock::pause(Duration::from_millis(1));
             return Ok(());
         }
-        let mapping = Mapping::new(&file, MapOptions::default()).map_err(at)?;
-        let removed = mapping.len() >= crate::layout::PAGE
-            && words::word32(&mapping, READY_OFFSET).load(Ordering::Acquire) == REMOVED;
+        let removed = channel::read_header::<Preamble>(&file).map_err(at)?.ready == REMOVED;
         if removed && file::is_at(&file, &path) {
-            std::fs::remove_file(&path).map_err(at)?;
+            let aside = format!("{REMOVED_PREFIX}{:016x}", host::random_u64());
+            file::publish(&path, &self.site.directory.join(aside)).map_err(at)?;
+            self.delete_removed_rings()?;
         }
         Ok(())
     }

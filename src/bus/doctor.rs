@@ -3,7 +3,7 @@
 use super::attachment::Attachment;
 use super::builder::Builder;
 use super::reap::Rings;
-use super::{BUS_FILE, TEMPORARY, name};
+use super::{BUS_FILE, TEMPORARY, aside, name};
 use crate::error::OpenError;
 use crate::layout::word::Ctl;
 use crate::layout::{READY_OFFSET, REMOVED};
@@ -67,7 +67,7 @@ impl Attachment {
         };
         let dead = self.registry.dead();
         report.dead_participants = dead.len() as u64;
-        self.examine_rings(&mut report);
+        self.examine_rings(&mut report)?;
         report.dead_roles += (0..crate::layout::bus::ROLES)
             .filter(|role| {
                 let holder = self.registry.role_holder(*role);
@@ -90,17 +90,13 @@ impl Attachment {
             }
         }
         if heal {
-            for reaped in self.reap_dead() {
+            for reaped in self.reap_dead()? {
                 report.lost_chunks += reaped.chunks.freed;
                 report.temporary_files += reaped.temporary_files;
             }
-            let mut rings = Rings::new(self);
-            let swept = self
-                .segments
-                .sweep_attached(|ring, position, chunk| rings.name_chunk(ring, position, chunk));
-            report.lost_chunks += swept.freed;
+            report.lost_chunks += self.sweep_attached_chunks()?.freed;
         } else {
-            report.lost_chunks = self.count_lost_chunks(&dead);
+            report.lost_chunks = self.count_lost_chunks(&dead)?;
         }
         report.participants = self
             .registry
@@ -112,8 +108,8 @@ impl Attachment {
         Ok(report)
     }
 
-    fn examine_rings(&self, report: &mut Report) {
-        let mut rings = Rings::new(self);
+    fn examine_rings(&self, report: &mut Report) -> Result<(), OpenError> {
+        let rings = Rings::open(self)?;
         rings.each(|ring, word| {
             if matches!(word.state(), Ctl::CLAIMED | Ctl::HELD) {
                 if ring.is_dead(word.owner()) {
@@ -136,19 +132,23 @@ impl Attachment {
             let producer = ring.producer_holder();
             report.dead_roles += u64::from(producer != 0 && ring.is_dead(producer));
         }
+        Ok(())
     }
 
     /// Without healing: chunks of the dead, and chunks attached to records that are gone.
-    fn count_lost_chunks(&self, dead: &[u16]) -> u64 {
-        let mut rings = Rings::new(self);
-        self.segments.count_lost(dead, |ring, position, chunk| {
+    fn count_lost_chunks(&self, dead: &[u16]) -> Result<u64, OpenError> {
+        let mut rings = Rings::open(self)?;
+        let lost = self.segments.count_lost(dead, |ring, position, chunk| {
             rings.name_chunk(ring, position, chunk)
-        })
+        });
+        rings.finish()?;
+        Ok(lost)
     }
 
     /// Temporary files whose creator is dead, or none of the registry's any more.
     fn temporary_files(&self, heal: bool) -> Result<u64, OpenError> {
-        let mut found = 0;
+        let root = self.directory.parent().unwrap_or(&self.directory);
+        let mut found = aside::sweep(root, &self.name, heal);
         for directory in [
             self.site.directory.clone(),
             self.directory.join(super::POOL),
@@ -168,7 +168,7 @@ impl Attachment {
                 if !alive {
                     found += 1;
                     if heal {
-                        let _ = std::fs::remove_file(directory.join(&name));
+                        let _ = file::remove(&directory.join(&name));
                     }
                 }
             }
@@ -187,16 +187,13 @@ pub(super) fn remove_bus(name: &str, root: Option<&Path>, force: bool) -> Result
         builder = builder.root(root);
     }
     let directory = builder.directory();
-    let aside = builder.root_directory().join(format!(
-        ".ringway-{name}.{:016x}",
-        crate::sys::host::random_u64()
-    ));
+    let root = builder.root_directory();
+    aside::sweep(&root, name, true);
     let bus_file = directory.join(BUS_FILE);
-    // A bus that can't be opened (damaged, old, of another boot) is removed all the same: that is
-    // what its error messages advise.
     match builder.open() {
         Ok(bus) => {
-            let others = bus.participants()?.iter().filter(|p| p.alive).count() - 1;
+            let alive = bus.participants()?.iter().filter(|p| p.alive).count();
+            let others = alive.saturating_sub(1);
             if others > 0 && !force {
                 return Err(OpenError::InUse {
                     path: directory,
@@ -207,18 +204,23 @@ pub(super) fn remove_bus(name: &str, root: Option<&Path>, force: bool) -> Result
                 bus.remove(&object.name)?;
             }
         }
-        Err(error @ (OpenError::NotFound { .. } | OpenError::Permission { .. })) => {
-            return Err(error);
-        }
-        Err(_) => {}
+        // What can't be opened for good is removed all the same: its error message advises that.
+        Err(
+            OpenError::Foreign { .. }
+            | OpenError::WrongFormat { .. }
+            | OpenError::UnknownFeatures { .. }
+            | OpenError::WrongLength { .. }
+            | OpenError::Scribbled { .. }
+            | OpenError::OtherBoot { .. }
+            | OpenError::Removed { .. },
+        ) => {}
+        Err(error) => return Err(error),
     }
-    if let Ok(bus_file) = file::open(&bus_file) {
-        if let Ok(mapping) = Mapping::new(&bus_file, MapOptions::default()) {
-            if mapping.len() >= crate::layout::PAGE {
-                words::word32(&mapping, READY_OFFSET).store(REMOVED, Ordering::Release);
-            }
-        }
+    if let Ok(bus_file) = file::open(&bus_file)
+        && let Ok(mapping) = Mapping::new(&bus_file, MapOptions::default())
+        && mapping.len() >= crate::layout::PAGE
+    {
+        words::word32(&mapping, READY_OFFSET).store(REMOVED, Ordering::Release);
     }
-    file::publish(&directory, &aside).map_err(|e| OpenError::io(&directory, e))?;
-    std::fs::remove_dir_all(&aside).map_err(|e| OpenError::io(&aside, e))
+    aside::remove(&root, name, &directory)
 }

@@ -10,6 +10,7 @@
 //! finished file and goes by `unlink`, which the kernel makes atomic whatever dies
 //! (docs/decisions/0003-directory-as-catalog.md).
 
+mod aside;
 mod attachment;
 mod builder;
 mod catalog;
@@ -31,5 +32,7 @@ const BUS_FILE: &str = "bus";
 const OBJECTS: &str = "objects";
 /// The pool inside the directory.
 const POOL: &str = "pool";
+/// Removed objects whose records somebody still may look at: `.removed-` and the object's id.
+const REMOVED_PREFIX: &str = ".removed-";
 /// Temporary names begin so; then participant slot and generation.
 const TEMPORARY: &str = ".tmp-";

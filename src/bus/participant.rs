@@ -32,11 +32,12 @@ pub fn join(word: &AtomicU64) -> Option<u64> {
 /// Whether the participant of this word is proven dead.
 ///
 /// The word is looked at on both sides of the probe: an entry that was freed and joined again in
-/// between is another participant. FREE counts as dead: everything of the old owner is swept, so
-/// a word that still names it is older than that, and a CAS of exactly it fails.
+/// between is another participant. FREE with the lock byte free counts as dead: everything of the
+/// old owner is swept, so a word that still names it is older than that, and a CAS of exactly it
+/// fails. FREE with the byte held is a joiner, or a scribbled word: alive.
 pub fn is_dead(word: &AtomicU64, holds_lock: impl Fn() -> bool) -> bool {
     let before = load(word);
-    before.state() == Participant::FREE || (!holds_lock() && load(word) == before)
+    !holds_lock() && load(word) == before
 }
 
 /// Begins to reap `slot`: ALIVE, or REAPING of a dead reaper or of `me`, → REAPING(me). `None` when

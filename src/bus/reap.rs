@@ -3,22 +3,25 @@
 //! Order: claims, seats and producer words in every ring it noted, then its chunks (a claim that
 //! became VOID names no chunk any more; a committed record keeps it), then its roles and temporary
 //! files, then whom it was reaping itself; last its entry becomes FREE. Every step is idempotent,
-//! so a reaper that dies is simply followed by the next.
+//! so a reaper that dies is simply followed by the next. An object that can't be opened *now* (no
+//! descriptors left, say) is not "nothing there": the entry stays REAPING and no chunk is freed.
+//! One thread of an attachment sweeps at a time.
 
 use super::attachment::Attachment;
-use super::{TEMPORARY, name};
+use super::{REMOVED_PREFIX, TEMPORARY, name};
 use crate::channel::{self, RingFile};
+use crate::error::OpenError;
 use crate::layout::bus::ROLES;
 use crate::layout::ring::{ChunkRef, Meta};
-use crate::layout::word::Ctl;
+use crate::layout::word::{Ctl, Role};
 use crate::pool::lend::SweptChunks;
 use crate::ring::read::Look;
 use crate::ring::sweep::Swept;
 use crate::ring::{Liveness, SlotRing};
 use crate::sync::Ordering;
 use crate::sys::file;
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError};
 
 /// What one dead participant had left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,80 +36,123 @@ pub struct Reaped {
 /// Rings opened for a sweep, by object id.
 pub(super) struct Rings<'a> {
     attachment: &'a Attachment,
-    by_id: Option<HashMap<u64, SlotRing>>,
+    by_id: HashMap<u64, SlotRing>,
+    gone: HashSet<u64>,
+    /// The first ring that could not be opened now. Everything counts as named from then on.
+    failed: Option<OpenError>,
 }
 
 impl<'a> Rings<'a> {
-    pub fn new(attachment: &'a Attachment) -> Self {
-        Self {
+    /// Opens every ring there is.
+    pub fn open(attachment: &'a Attachment) -> Result<Self, OpenError> {
+        let mut rings = Self {
             attachment,
-            by_id: None,
+            by_id: HashMap::new(),
+            gone: HashSet::new(),
+            failed: None,
+        };
+        rings.refresh()?;
+        Ok(rings)
+    }
+
+    fn refresh(&mut self) -> Result<(), OpenError> {
+        for name in self.attachment.ring_files()? {
+            if let Some((id, ring)) = self.attachment.open_for_sweep(&name)? {
+                self.by_id.entry(id).or_insert(ring);
+            }
         }
+        Ok(())
     }
 
-    fn open(&mut self) -> &HashMap<u64, SlotRing> {
-        let attachment = self.attachment;
-        self.by_id.get_or_insert_with(|| {
-            let names = attachment.objects().unwrap_or_default();
-            names
-                .iter()
-                .filter_map(|object| attachment.open_for_sweep(&object.name))
-                .collect()
-        })
+    /// The ring `id`. One that appeared after the others were listed is looked for once: the
+    /// chunk that names it was addressed later than the ring was published.
+    fn ring(&mut self, id: u64) -> Option<&SlotRing> {
+        if !self.by_id.contains_key(&id) && self.gone.insert(id) {
+            if let Err(error) = self.refresh() {
+                self.failed.get_or_insert(error);
+            }
+        }
+        self.by_id.get(&id)
     }
 
-    /// Whether a committed record at `position` of ring `ring` names this chunk and version.
+    /// Whether a committed record at `position` of ring `ring` names this chunk and version. `true`
+    /// when that can't be told now.
     pub fn name_chunk(&mut self, ring: u64, position: u64, chunk: ChunkRef) -> bool {
-        let Some(ring) = self.open().get(&ring) else {
-            return false;
+        let found = match self.ring(ring) {
+            Some(ring) => names(ring, position, chunk),
+            None => false,
         };
-        let (slot, Look::Record(meta)) = ring.look(position) else {
-            return false;
-        };
-        if meta.kind() != Meta::CHUNK {
-            return false;
-        }
-        // Below `reclaim` the record is gone for the pool even if its bytes still stand there.
-        if position < ring.memory().reclaim().load(Ordering::Acquire) {
-            return false;
-        }
-        let mut bytes = [0u8; size_of::<ChunkRef>()];
-        slot.read_body(&mut bytes);
-        let named: ChunkRef = bytemuck::cast(bytes);
-        (named.segment, named.chunk, named.version) == (chunk.segment, chunk.chunk, chunk.version)
-            && ring.still(slot, position)
+        found || self.failed.is_some()
+    }
+
+    /// What went wrong on the way.
+    pub fn finish(self) -> Result<(), OpenError> {
+        self.failed.map_or(Ok(()), Err)
     }
 
     /// Every ring with the words of its slots, for a look at all of them.
-    pub fn each(&mut self, mut look: impl FnMut(&SlotRing, Ctl)) {
-        for ring in self.open().values() {
+    pub fn each(&self, mut look: impl FnMut(&SlotRing, Ctl)) {
+        for ring in self.by_id.values() {
             for position in 0..ring.memory().geometry().slots() {
-                look(
-                    ring,
-                    Ctl(ring.memory().slot(position).ctl().load(Ordering::Acquire)),
-                );
+                let word = ring.memory().slot(position).ctl().load(Ordering::Acquire);
+                look(ring, Ctl(word));
             }
         }
     }
 
     /// The rings themselves.
-    pub fn all(&mut self) -> impl Iterator<Item = &SlotRing> {
-        self.open().values()
+    pub fn all(&self) -> impl Iterator<Item = &SlotRing> {
+        self.by_id.values()
     }
 }
 
+fn names(ring: &SlotRing, position: u64, chunk: ChunkRef) -> bool {
+    let (slot, Look::Record(meta)) = ring.look(position) else {
+        return false;
+    };
+    // Below `reclaim` the record is gone for the pool even if its bytes still stand there.
+    if meta.kind() != Meta::CHUNK || position < ring.memory().reclaim().load(Ordering::Acquire) {
+        return false;
+    }
+    let mut bytes = [0u8; size_of::<ChunkRef>()];
+    slot.read_body(&mut bytes);
+    let named: ChunkRef = bytemuck::cast(bytes);
+    (named.segment, named.chunk, named.version) == (chunk.segment, chunk.chunk, chunk.version)
+        && ring.still(slot, position)
+}
+
 impl Attachment {
-    fn open_for_sweep(&self, name: &str) -> Option<(u64, SlotRing)> {
+    /// Files that hold rings: the objects, and removed ones that somebody still may look at.
+    fn ring_files(&self) -> Result<Vec<String>, OpenError> {
+        let directory = &self.site.directory;
+        let mut files = file::names(directory).map_err(|e| OpenError::io(directory, e))?;
+        files.retain(|name| !name.starts_with(TEMPORARY));
+        Ok(files)
+    }
+
+    /// `None` for a file that is no ring any more, or is damaged for good.
+    fn open_for_sweep(&self, name: &str) -> Result<Option<(u64, SlotRing)>, OpenError> {
         let site = channel::Site {
             pre_touch: false,
             ..self.site.clone()
+        };
+        let opened = if name.starts_with(REMOVED_PREFIX) {
+            channel::open_removed_ring(&site, name)
+        } else {
+            channel::open_ring(&site, name)
         };
         let RingFile {
             memory,
             definition,
             object_id,
             ..
-        } = channel::open_ring(&site, name).ok()?;
+        } = match opened {
+            Ok(ring) => ring,
+            Err(error @ (OpenError::Io { .. } | OpenError::Permission { .. })) => {
+                return Err(error);
+            }
+            Err(_) => return Ok(None),
+        };
         let ring = SlotRing::new(
             memory,
             Arc::clone(&self.liveness) as Arc<dyn Liveness>,
@@ -115,57 +161,109 @@ impl Attachment {
             definition.overflow,
             definition.stall_timeout.as_nanos() as u64,
         );
-        Some((object_id, ring))
+        Ok(Some((object_id, ring)))
     }
 
-    /// Reaps everybody who is dead.
-    pub(super) fn reap_dead(&self) -> Vec<Reaped> {
+    /// Reaps everybody who is dead, and deletes removed rings that nobody looks at any more.
+    pub(super) fn reap_dead(&self) -> Result<Vec<Reaped>, OpenError> {
+        let _one_at_a_time = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sweep_the_dead()
+    }
+
+    /// The same, unless another thread of this attachment is at it.
+    pub(super) fn try_reap_dead(&self) -> Result<Vec<Reaped>, OpenError> {
+        match self.sweeping.try_lock() {
+            Ok(_one_at_a_time) => self.sweep_the_dead(),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn sweep_the_dead(&self) -> Result<Vec<Reaped>, OpenError> {
         let mut reaped = Vec::new();
         for slot in self.registry.dead() {
-            self.reap(slot, &mut reaped);
+            self.reap(slot, &mut reaped)?;
         }
-        reaped
+        self.delete_removed_rings()?;
+        Ok(reaped)
     }
 
-    fn reap(&self, slot: u16, reaped: &mut Vec<Reaped>) {
+    fn reap(&self, slot: u16, reaped: &mut Vec<Reaped>) -> Result<(), OpenError> {
         let me = self.membership.slot;
         let Some(generation) = self.registry.begin_reap(slot, me) else {
-            return;
+            return Ok(());
         };
         let mut found = Reaped {
             slot,
             ..Default::default()
         };
         let noted = self.registry.joined(slot);
-        for object in self.objects().unwrap_or_default() {
+        for file in self.ring_files()? {
             let noted_it = match &noted {
-                Some(hashes) => hashes.contains(&name::hash(&object.name)),
-                None => true,
+                Some(hashes) if !file.starts_with(REMOVED_PREFIX) => {
+                    hashes.contains(&name::hash(&file))
+                }
+                _ => true,
             };
             if !noted_it {
                 continue;
             }
-            if let Some((_, ring)) = self.open_for_sweep(&object.name) {
+            if let Some((_, ring)) = self.open_for_sweep(&file)? {
                 let swept = ring.sweep(slot);
                 found.rings.claims += swept.claims;
                 found.rings.readers += swept.readers;
                 found.rings.producers += swept.producers;
             }
         }
-        let mut rings = Rings::new(self);
-        found.chunks = self.segments.sweep_owned(slot, |ring, position, chunk| {
-            rings.name_chunk(ring, position, chunk)
-        });
+        if self.segments.owns_any(slot) {
+            let mut rings = Rings::open(self)?;
+            found.chunks = self.segments.sweep_owned(slot, |ring, position, chunk| {
+                rings.name_chunk(ring, position, chunk)
+            });
+            rings.finish()?;
+        }
         for role in 0..ROLES {
             found.roles += u64::from(self.registry.release_role(role, slot));
         }
         found.temporary_files = self.remove_temporary_files(slot, generation);
         // Whom it was reaping: taken over before its own number becomes free.
         for orphan in self.registry.reaped_by(slot) {
-            self.reap(orphan, reaped);
+            self.reap(orphan, reaped)?;
         }
         self.registry.end_reap(slot, me, generation);
         reaped.push(found);
+        Ok(())
+    }
+
+    /// Frees the chunks of records that are gone.
+    pub(super) fn sweep_attached_chunks(&self) -> Result<SweptChunks, OpenError> {
+        let mut rings = Rings::open(self)?;
+        let swept = self
+            .segments
+            .sweep_attached(|ring, position, chunk| rings.name_chunk(ring, position, chunk));
+        rings.finish()?;
+        Ok(swept)
+    }
+
+    /// Deletes removed rings in which no living participant has a seat, and frees their chunks. Until
+    /// then views into them keep their bytes.
+    pub(super) fn delete_removed_rings(&self) -> Result<u64, OpenError> {
+        let mut deleted = 0;
+        for file in self.ring_files()? {
+            if !file.starts_with(REMOVED_PREFIX) {
+                continue;
+            }
+            let looked_at = match self.open_for_sweep(&file)? {
+                Some((_, ring)) => is_looked_at(&ring),
+                None => false,
+            };
+            if !looked_at && file::remove(&self.site.directory.join(&file)).is_ok() {
+                deleted += 1;
+            }
+        }
+        if deleted > 0 {
+            self.sweep_attached_chunks()?;
+        }
+        Ok(deleted)
     }
 
     fn remove_temporary_files(&self, slot: u16, generation: u64) -> u64 {
@@ -176,11 +274,19 @@ impl Attachment {
             self.directory.join(super::POOL),
         ] {
             for name in file::names(&directory).unwrap_or_default() {
-                if name.starts_with(&prefix) && std::fs::remove_file(directory.join(name)).is_ok() {
+                if name.starts_with(&prefix) && file::remove(&directory.join(name)).is_ok() {
                     removed += 1;
                 }
             }
         }
         removed
     }
+}
+
+/// Whether a living participant has a seat in the ring.
+pub(super) fn is_looked_at(ring: &SlotRing) -> bool {
+    (0..ring.memory().geometry().readers()).any(|index| {
+        let word = Role(ring.memory().reader(index).word.load(Ordering::Acquire));
+        word.owner() != 0 && (word.owner() == ring.me() || !ring.is_dead(word.owner()))
+    })
 }

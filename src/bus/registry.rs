@@ -111,36 +111,37 @@ impl Registry {
         1..PARTICIPANTS as u16
     }
 
-    /// Takes a free entry. `lock_file` opens a fresh descriptor of the bus file. `None` when every
-    /// entry is taken.
+    /// Takes a free entry of `slots`. `lock_file` opens a fresh descriptor of the bus file. `None`
+    /// when every one is taken.
     pub fn join(
         &self,
         name: &str,
+        slots: core::ops::Range<u16>,
         lock_file: impl Fn() -> io::Result<File>,
     ) -> io::Result<Option<Membership>> {
-        let lock_fd = LockFd::register(lock_file()?.into())?;
-        for slot in Self::slots() {
-            if self.load(slot).state() != Participant::FREE
-                || !lock::try_lock(lock_fd.fd(), LOCK_BASE + i64::from(slot))?
-            {
-                continue;
+        'descriptor: loop {
+            let lock_fd = LockFd::open(|| lock_file().map(Into::into))?;
+            for slot in slots.clone() {
+                if self.load(slot).state() != Participant::FREE
+                    || !lock::try_lock(lock_fd.fd(), LOCK_BASE + i64::from(slot))?
+                {
+                    continue;
+                }
+                // From the acquired FREE on, everything the predecessor left is swept and visible.
+                if let Some(generation) = participant::join(self.word(slot)) {
+                    self.describe(slot, name);
+                    return Ok(Some(Membership {
+                        slot,
+                        generation,
+                        _lock: lock_fd,
+                        joined: Mutex::default(),
+                    }));
+                }
+                // Somebody reaped or joined in between; a fresh descriptor gives the byte back.
+                continue 'descriptor;
             }
-            // From the acquired FREE on, everything the predecessor left is swept and visible.
-            if let Some(generation) = participant::join(self.word(slot)) {
-                self.describe(slot, name);
-                return Ok(Some(Membership {
-                    slot,
-                    generation,
-                    _lock: lock_fd,
-                    joined: Mutex::default(),
-                }));
-            }
-            // Somebody reaped or joined in between; this byte is no use to us. A fresh descriptor
-            // gives it back.
-            drop(lock_fd);
-            return self.join(name, lock_file);
+            return Ok(None);
         }
-        Ok(None)
     }
 
     fn describe(&self, slot: u16, name: &str) {

@@ -113,7 +113,7 @@ pub fn create(site: &Site, definition: &Definition) -> Result<(), OpenError> {
         file::publish(&temporary, &path)
     })();
     made.map_err(|error: io::Error| {
-        let _ = std::fs::remove_file(&temporary);
+        let _ = file::remove(&temporary);
         OpenError::io(&path, error)
     })
 }
@@ -159,9 +159,26 @@ pub fn check_preamble(
     }
 }
 
+/// Reads a header without mapping the file.
+pub fn read_header<T: bytemuck::Pod>(file: &File) -> io::Result<T> {
+    let mut header = T::zeroed();
+    file::read_head(file, bytemuck::bytes_of_mut(&mut header))?;
+    Ok(header)
+}
+
 /// Opens, checks and maps the file of `name`.
 pub fn open(site: &Site, name: &str) -> Result<RingFile, OpenError> {
-    let path = site.directory.join(name);
+    open_file(site, name, Some(name))
+}
+
+/// Opens, checks and maps a ring that was removed and put aside under `file_name`, for sweeps.
+pub fn open_removed(site: &Site, file_name: &str) -> Result<RingFile, OpenError> {
+    open_file(site, file_name, None)
+}
+
+/// `name`: what the header has to say; `None` for a removed ring, whatever its name was.
+fn open_file(site: &Site, file_name: &str, name: Option<&str>) -> Result<RingFile, OpenError> {
+    let path = site.directory.join(file_name);
     let file = file::open(&path).map_err(|error| OpenError::io(&path, error))?;
     let actual = file
         .metadata()
@@ -175,13 +192,11 @@ pub fn open(site: &Site, name: &str) -> Result<RingFile, OpenError> {
             actual,
         });
     }
-    let mut options = MapOptions {
-        pre_touch: false,
-        huge_pages: false,
-    };
-    let probe = Mapping::new(&file, options).map_err(|error| OpenError::io(&path, error))?;
-    let header: RingHeader = words::copy_header(&probe);
-    check_preamble(&header.preamble, MAGIC, "ring", &path)?;
+    let header: RingHeader = read_header(&file).map_err(|error| OpenError::io(&path, error))?;
+    match (check_preamble(&header.preamble, MAGIC, "ring", &path), name) {
+        (Err(OpenError::Removed { .. }), None) => {}
+        (checked, _) => checked?,
+    }
     if header.preamble.bus_id != site.bus_id {
         return Err(OpenError::OtherBus { path });
     }
@@ -202,12 +217,11 @@ pub fn open(site: &Site, name: &str) -> Result<RingFile, OpenError> {
     let definition = definition(&header, name).map_err(scribbled)?;
     let geometry = Geometry::new(header.slots, header.stride, header.readers)
         .ok_or_else(|| scribbled("slots, stride or readers are outside their bounds"))?;
-    options = MapOptions {
+    let options = MapOptions {
         pre_touch: site.pre_touch,
         huge_pages: definition.huge_pages,
     };
-    // The checked mapping is mapped again with its options; the file can't have become shorter
-    // than both lengths say without the check below noticing.
+    // `RingMemory::new` checks against the length that is mapped, whatever it was before.
     let mapping = Arc::new(Mapping::new(&file, options).map_err(|e| OpenError::io(&path, e))?);
     let memory = RingMemory::new(Arc::clone(&mapping), geometry, header.slots_offset)
         .ok_or_else(|| scribbled("the slots do not fit into the file"))?;
@@ -221,16 +235,16 @@ pub fn open(site: &Site, name: &str) -> Result<RingFile, OpenError> {
     })
 }
 
-fn definition(header: &RingHeader, name: &str) -> Result<Definition, &'static str> {
+fn definition(header: &RingHeader, name: Option<&str>) -> Result<Definition, &'static str> {
     let stored = header
         .name
         .get(..header.name_bytes as usize)
         .unwrap_or_default();
-    if stored != name.as_bytes() {
+    if name.is_some_and(|name| stored != name.as_bytes()) {
         return Err("its header names another object");
     }
     Ok(Definition {
-        name: name.to_owned(),
+        name: String::from_utf8_lossy(stored).into_owned(),
         slots: header.slots,
         stride: header.stride,
         readers: header.readers,

@@ -7,6 +7,7 @@
 
 mod definition;
 mod file;
+mod join;
 mod loan;
 mod poll;
 mod producer;
@@ -15,11 +16,15 @@ mod view;
 mod wait;
 
 pub use definition::Definition;
-pub(crate) use file::{RingFile, Site, check_preamble, create as create_ring, open as open_ring};
+pub(crate) use file::{
+    RingFile, Site, check_preamble, create as create_ring, open as open_ring,
+    open_removed as open_removed_ring, read_header,
+};
+pub use join::ReaderBuilder;
 pub use loan::Loan;
 pub use poll::PollDescriptor;
 pub use producer::Producer;
-pub use reader::{Reader, ReaderBuilder, Record};
+pub use reader::{Reader, Record};
 pub use view::{PinnedView, View};
 pub use wait::wait_any;
 
@@ -39,6 +44,8 @@ pub(crate) trait Host: Liveness {
     fn is_current(&self) -> bool;
     /// Called by whoever waits, at most every few milliseconds: time for bounded duties.
     fn tick(&self);
+    /// Sweeps what the dead left, now: called before a shortage is reported.
+    fn reap_now(&self);
 }
 
 /// A channel of a bus, open in this process.
@@ -81,7 +88,7 @@ pub(crate) struct Inner {
 }
 
 /// What anyone may know about a channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChannelStats {
     /// The position the next record gets, as seen now.
     pub tail: u64,
@@ -143,13 +150,20 @@ impl Channel {
         ReaderBuilder::new(Arc::clone(&self.inner))
     }
 
-    /// A snapshot of positions, readers and counters; each value by itself is current.
+    /// A snapshot of positions, readers and counters; each value by itself is current. In a forked
+    /// child all zero.
     pub fn stats(&self) -> ChannelStats {
+        if self.inner.ring.memory().is_forked() {
+            return ChannelStats::default();
+        }
         self.inner.stats()
     }
 
     /// Wakes everybody who waits on the channel. For tests and for operators; nobody needs it.
     pub fn wake_all(&self) {
+        if self.inner.ring.memory().is_forked() {
+            return;
+        }
         self.inner.ring.wake_all();
     }
 }

@@ -3,17 +3,18 @@
 //! ```text
 //! thread                                   reader
 //!   sleep until ARMED                        read … None
-//!   wait for a record at `position`          clear the eventfd, position := next, ARMED, wake
-//!   IDLE, raise the eventfd
+//!   wait for a record at `position`          position := next, clear the eventfd, ARMED, wake
+//!   raise the eventfd, IDLE
 //! ```
 //! The thread uses the same bounded waits as any reader, so a wake lost by a producer's death is
 //! mended here too, which a descriptor written to by producers could not promise
 //! (docs/decisions/0005-poll-descriptor.md).
 
-use super::reader::SeatGuard;
+use super::join::SeatGuard;
+use crate::layout::word::Ctl;
 use crate::ring::read::Look;
 use crate::ring::wait::{FIRST_SLEEP, LONG_SLEEP};
-use crate::sys::{futex, notify};
+use crate::sys::{clock, futex, notify};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -82,6 +83,8 @@ impl PollDescriptor {
 fn watch(shared: &Shared, seat: &SeatGuard) {
     let ring = &seat.inner.ring;
     let mut bound = FIRST_SLEEP;
+    // The claim the reader hangs on, and when it was met.
+    let mut hanging: Option<(Ctl, u64)> = None;
     loop {
         match shared.state.load(Ordering::Acquire) {
             STOP => return,
@@ -94,25 +97,40 @@ fn watch(shared: &Shared, seat: &SeatGuard) {
         }
         let position = shared.position.load(Ordering::Relaxed);
         let seq = ring.prepare_sleep();
-        // A hanging claim is raised too: the reader's next look settles it.
-        let waiting = matches!(ring.look(position).1, Look::End | Look::Pending(_));
-        if !waiting || seat.inner.is_removed() {
-            let armed =
-                shared
-                    .state
-                    .compare_exchange(ARMED, IDLE, Ordering::AcqRel, Ordering::Relaxed);
-            if armed.is_ok() {
+        let pending = match ring.look(position).1 {
+            Look::Pending(word) => Some(word),
+            Look::End if !seat.inner.is_removed() => None,
+            _ => {
+                // Raised before IDLE: a reader that rearms in between clears it again.
                 notify::raise(&shared.event);
+                let armed =
+                    shared
+                        .state
+                        .compare_exchange(ARMED, IDLE, Ordering::AcqRel, Ordering::Relaxed);
+                if armed.is_err() {
+                    return;
+                }
+                continue;
             }
-            continue;
+        };
+        match (pending, hanging) {
+            (Some(word), Some((met, since))) if word == met => {
+                if ring.resolve(position, word, clock::now().saturating_sub(since)) {
+                    continue;
+                }
+            }
+            (Some(word), _) => hanging = Some((word, clock::now())),
+            (None, _) => hanging = None,
         }
-        ring.sleep(seq, bound);
+        ring.sleep(
+            seq,
+            if pending.is_some() {
+                FIRST_SLEEP
+            } else {
+                bound
+            },
+        );
         bound = LONG_SLEEP;
-        if let (slot_position, Look::Pending(word)) = (position, ring.look(position).1) {
-            // Two sleeps on one claim: long past the stall time-out or the death of its owner.
-            ring.sleep(ring.prepare_sleep(), LONG_SLEEP);
-            ring.resolve(slot_position, word, ring.stall_timeout_ns());
-        }
         seat.inner.host.tick();
     }
 }

@@ -69,6 +69,9 @@ struct OpenClaim<'a> {
 
 impl Drop for OpenClaim<'_> {
     fn drop(&mut self) {
+        if self.ring.memory().is_forked() {
+            return;
+        }
         match self.claim.take() {
             Some(claim) if self.exclusive => Appender::abort_exclusive(claim),
             Some(claim) => Appender::abort(self.ring, claim),
@@ -185,6 +188,10 @@ impl Producer {
             // SAFETY: len <= body bytes of the slot; the claim makes this the only writer among
             // well-behaved processes, and readers validate what they copied.
             fill(unsafe { core::slice::from_raw_parts_mut(slot.body(), len) });
+            if self.generation != fork::generation() {
+                // `fill` returned in a child: the claim is the parent's.
+                return Err(SendError::Forked);
+            }
             let claim = open.claim.take().expect("set above");
             drop(open);
             claim.write_header(Meta::new(len as u32, Meta::INLINE, 0));
@@ -205,6 +212,9 @@ impl Producer {
     /// As [`try_send`](Self::try_send), when not even the first could be sent. An error behind the
     /// first is met again by the next call.
     pub fn try_send_batch<B: AsRef<[u8]>>(&mut self, bodies: &[B]) -> Result<usize, SendError> {
+        if self.generation != fork::generation() {
+            return Err(SendError::Forked);
+        }
         let mut sent = 0;
         for body in bodies {
             let body = body.as_ref();
@@ -347,7 +357,7 @@ impl Producer {
             return Ok(lent);
         }
         self.reclaim_payloads();
-        for _ in 0..2 {
+        for attempt in 0..3 {
             if let Some(lent) = self.lender.cached(len) {
                 return Ok(lent);
             }
@@ -357,6 +367,10 @@ impl Producer {
             match self.lender.grow(len) {
                 Ok(()) => {
                     self.lender.refill(len);
+                }
+                // The dead may sit on chunks.
+                Err(GrowFailure::Quota { .. } | GrowFailure::NoSpace(_)) if attempt == 0 => {
+                    self.inner.host.reap_now();
                 }
                 Err(GrowFailure::Quota { used, quota }) => {
                     return Err(SendError::PoolExhausted {
@@ -513,7 +527,7 @@ fn start_over(lost: Lost, position: u64) -> Result<(), SendError> {
 impl Drop for Producer {
     fn drop(&mut self) {
         if self.exclusive && !self.inner.ring.memory().is_forked() {
-            self.inner.ring.release_producer();
+            self.inner.ring.release_producer(self.inner.ring.me());
         }
     }
 }

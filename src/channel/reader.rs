@@ -1,157 +1,29 @@
 //! Reading: copies that are validated, runs in place, and what to do about claims that hang.
 
+use super::join::SeatGuard;
 use super::view::{PinnedView, View};
-use super::{Inner, PollDescriptor, wait};
+use super::{PollDescriptor, wait};
 use crate::ParticipantId;
-use crate::error::{JoinError, ReadError};
-use crate::layout::ring::{ChunkRef, Meta, PINS};
+use crate::error::ReadError;
+use crate::layout::ring::{ChunkRef, MAX_POSITION, Meta, NO_PIN, PINS};
 use crate::layout::word::{Chunk, Ctl};
 use crate::ring::read::{Look, publish};
-use crate::ring::seat::{Seat, Start};
 use crate::ring::wait::Idle;
-use crate::ring::{Counter, Overflow, Producers, SlotRing};
+use crate::ring::{Counter, Producers, SlotRing};
 use crate::shm::copy::SHORT;
 use crate::shm::ring::{CursorWord, Slot};
 use crate::sync::{Label, Ordering, fence_at};
-use crate::sys::{clock, fork};
-use core::sync::atomic::AtomicU32;
+use crate::sys::clock::{self, Deadline};
+use crate::sys::fork;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Looks at a hanging claim between two glances at the clock.
 const PENDING_LOOKS: u32 = 64;
+/// The coarse clock moves every 1 to 10 ms, by the kernel's configuration.
+const COARSE_TICK_NS: u64 = 1_000_000;
 /// Bytes of body in the slot's first cache line.
 const FIRST_LINE_BODY: usize = 32;
-
-/// Chooses how to read a channel.
-#[must_use = "call join"]
-pub struct ReaderBuilder {
-    inner: Arc<Inner>,
-    start: Start,
-    reliable: Option<bool>,
-    idle: Idle,
-}
-
-impl ReaderBuilder {
-    pub(super) fn new(inner: Arc<Inner>) -> Self {
-        Self {
-            inner,
-            start: Start::Latest,
-            reliable: None,
-            idle: Idle::default(),
-        }
-    }
-
-    /// Where to start; the default is [`Start::Latest`]. A position that is gone becomes the
-    /// oldest one that is there.
-    pub fn start(mut self, start: Start) -> Self {
-        self.start = start;
-        self
-    }
-
-    /// A reliable reader misses nothing: producers wait for it (`Full`). The default on a channel
-    /// that refuses when full.
-    pub fn reliable(mut self) -> Self {
-        self.reliable = Some(true);
-        self
-    }
-
-    /// A lossy reader holds nobody back and is told what it missed
-    /// ([`ReadError::Lagged`]). The default, and the only kind, on a channel that drops its oldest.
-    pub fn lossy(mut self) -> Self {
-        self.reliable = Some(false);
-        self
-    }
-
-    /// How to wait. The default is [`Idle::SpinThenPark`].
-    pub fn idle(mut self, idle: Idle) -> Self {
-        self.idle = idle;
-        self
-    }
-
-    /// Takes a reader entry.
-    ///
-    /// # Errors
-    /// [`JoinError::TooManyReaders`], [`JoinError::NotReliable`], or the channel is gone.
-    pub fn join(self) -> Result<Reader, JoinError> {
-        self.inner.check_join()?;
-        let keeps = self.inner.ring.overflow() == Overflow::Refuse;
-        let reliable = self.reliable.unwrap_or(keeps);
-        if reliable && !keeps {
-            return Err(JoinError::NotReliable);
-        }
-        let limit = self.inner.definition.readers;
-        let (seat, next) = self
-            .inner
-            .ring
-            .join(reliable, self.start)
-            .ok_or(JoinError::TooManyReaders { limit })?;
-        let exclusive = self.inner.ring.producers() == Producers::Exclusive;
-        let body_bytes = self.inner.ring.memory().geometry().body_bytes();
-        Ok(Reader {
-            ring: self.inner.ring.clone(),
-            cursor: self.inner.ring.cursor_word(&seat),
-            seat: Arc::new(SeatGuard {
-                inner: self.inner,
-                seat,
-                pins: AtomicU32::new(0),
-            }),
-            next,
-            reliable,
-            idle: self.idle,
-            body_bytes,
-            prefetches: body_bytes > FIRST_LINE_BODY && exclusive,
-            generation: fork::generation(),
-            pending: None,
-            poll: None,
-        })
-    }
-}
-
-/// A reader entry, given back when the reader and every pinned view are gone.
-pub(super) struct SeatGuard {
-    pub inner: Arc<Inner>,
-    pub seat: Seat,
-    /// Which pins of the entry are in use: private to this process.
-    pub pins: AtomicU32,
-}
-
-impl SeatGuard {
-    /// A free pin of the entry.
-    pub fn reserve_pin(&self) -> Option<usize> {
-        let mut used = self.pins.load(Ordering::Relaxed);
-        loop {
-            let pin = used.trailing_ones() as usize;
-            if pin >= PINS {
-                return None;
-            }
-            let wanted = used | 1 << pin;
-            match self
-                .pins
-                .compare_exchange(used, wanted, Ordering::Acquire, Ordering::Relaxed)
-            {
-                Ok(_) => return Some(pin),
-                Err(seen) => used = seen,
-            }
-        }
-    }
-
-    /// Gives a pin back.
-    pub fn release_pin(&self, pin: usize) {
-        if !self.inner.ring.memory().is_forked() {
-            self.inner.ring.unpin(&self.seat, pin);
-        }
-        self.pins.fetch_and(!(1 << pin), Ordering::Release);
-    }
-}
-
-impl Drop for SeatGuard {
-    fn drop(&mut self) {
-        if !self.inner.ring.memory().is_forked() {
-            self.inner.ring.leave(&self.seat);
-        }
-    }
-}
 
 /// What was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,6 +85,25 @@ fn short_inline(meta: Meta) -> Option<usize> {
 }
 
 impl Reader {
+    pub(super) fn new(seat: Arc<SeatGuard>, next: u64, reliable: bool, idle: Idle) -> Self {
+        let ring = &seat.inner.ring;
+        let exclusive = ring.producers() == Producers::Exclusive;
+        let body_bytes = ring.memory().geometry().body_bytes();
+        Self {
+            ring: ring.clone(),
+            cursor: ring.cursor_word(&seat.seat),
+            seat,
+            next,
+            reliable,
+            idle,
+            body_bytes,
+            prefetches: body_bytes > FIRST_LINE_BODY && exclusive,
+            generation: fork::generation(),
+            pending: None,
+            poll: None,
+        }
+    }
+
     /// The position that is read next.
     pub fn position(&self) -> u64 {
         self.next
@@ -232,6 +123,7 @@ impl Reader {
     ///
     /// A reliable reader can go back only as far as it has not read: what it passed may be gone.
     pub fn seek(&mut self, position: u64) {
+        let position = position.min(MAX_POSITION);
         self.next = if self.reliable {
             position.max(self.next)
         } else {
@@ -285,18 +177,21 @@ impl Reader {
                 return Ok(None);
             };
             let len = body.len();
-            if len > buffer.len() {
-                return Err(ReadError::BufferTooSmall {
-                    needed: len,
-                    given: buffer.len(),
-                });
-            }
-            let out = &mut buffer[..len];
-            if self.copy(position, body, out) {
+            let given = buffer.len();
+            if let Some(out) = buffer.get_mut(..len)
+                && self.copy(position, body, out)
+            {
                 self.advance(position);
                 return Ok(Some(Record { position, len }));
             }
-            // Overwritten under the copy: look again, which tells how.
+            if !self.stands(position) {
+                continue; // overwritten under the copy: look again, which tells how
+            }
+            if len > given {
+                return Err(ReadError::BufferTooSmall { needed: len, given });
+            }
+            // The record stands, its payload is gone.
+            self.pass_payload(position)?;
         }
     }
 
@@ -312,11 +207,14 @@ impl Reader {
         if let Some(record) = self.try_read(buffer)? {
             return Ok(Some(record));
         }
-        if self.wait(timeout)? {
-            self.try_read(buffer)
-        } else {
-            Ok(None)
+        let deadline = Deadline::after(timeout);
+        // A wait also ends when a hanging claim was settled: then there may be nothing to read yet.
+        while self.wait(deadline.remaining())? {
+            if let Some(record) = self.try_read(buffer)? {
+                return Ok(Some(record));
+            }
         }
+        Ok(None)
     }
 
     /// Hands up to `max` records to `each`, in place; how many. The cursor moves once, behind the
@@ -340,21 +238,44 @@ impl Reader {
                     && meta.kind() == Meta::INLINE
                     && meta.len() as usize <= glance.slot.room()
                 {
-                    let record = Record { position: self.next, len: meta.len() as usize };
+                    let record = Record {
+                        position: self.next,
+                        len: meta.len() as usize,
+                    };
                     let body = glance.slot.body().cast_const();
                     // SAFETY: the length lies inside the slot; this reader's published cursor is
                     // at or below the record, so no well-behaved producer overwrites it before
                     // `publish`.
-                    each(record, unsafe { core::slice::from_raw_parts(body, record.len) });
+                    each(record, unsafe {
+                        core::slice::from_raw_parts(body, record.len)
+                    });
                     self.next = record.position + 1;
                     count += 1;
                     continue;
                 }
             }
+            // What is to be told, and not handed over, is met again by the next call.
+            let before = self.next;
+            if count > 0 && !matches!(self.ring.look(before).1, Look::Record(_)) {
+                break;
+            }
             if !self.reliable {
-                let Some(view) = self.try_view()? else { break };
-                each(view.record(), &view);
-                count += 1;
+                let failed = match self.try_view() {
+                    Ok(Some(view)) => {
+                        each(view.record(), &view);
+                        None
+                    }
+                    Ok(None) => break,
+                    Err(error) => Some(error),
+                };
+                match failed {
+                    None => count += 1,
+                    Some(error) if count == 0 => return Err(error),
+                    Some(_) => {
+                        self.next = before;
+                        break;
+                    }
+                }
                 continue;
             }
             match self.find() {
@@ -379,7 +300,10 @@ impl Reader {
                 }
                 Ok(None) => break,
                 Err(error) if count == 0 => return Err(error),
-                Err(_) => break,
+                Err(_) => {
+                    self.next = before;
+                    break;
+                }
             }
         }
         self.publish();
@@ -397,15 +321,13 @@ impl Reader {
             };
             let pin = if self.reliable {
                 None
+            } else if let Some(pin) = self.pin(position)? {
+                Some(pin)
             } else {
-                Some(self.pin(position)?)
+                self.pass_gone(position)?; // trim has passed it
+                continue;
             };
-            if let Some(None) = pin {
-                continue; // trim has passed it
-            }
-            let pin = pin.flatten();
-            let slot = self.seat.inner.ring.memory().slot(position);
-            let held = self.reliable || self.seat.inner.ring.still(slot, position);
+            let held = self.reliable || self.stands(position);
             let bytes = if held {
                 self.bytes(position, body)
             } else {
@@ -416,7 +338,7 @@ impl Reader {
                     self.seat.release_pin(pin);
                 }
                 if held {
-                    return Err(self.damaged(position));
+                    self.pass_payload(position)?;
                 }
                 continue;
             };
@@ -436,10 +358,10 @@ impl Reader {
                 return Ok(None);
             };
             let Some(pin) = self.pin(position)? else {
+                self.pass_gone(position)?; // trim has passed it
                 continue;
             };
-            let slot = self.seat.inner.ring.memory().slot(position);
-            let held = self.seat.inner.ring.still(slot, position);
+            let held = self.stands(position);
             let bytes = if held {
                 self.bytes(position, body)
             } else {
@@ -448,7 +370,7 @@ impl Reader {
             let Some((data, len)) = bytes else {
                 self.seat.release_pin(pin);
                 if held {
-                    return Err(self.damaged(position));
+                    self.pass_payload(position)?;
                 }
                 continue;
             };
@@ -478,6 +400,9 @@ impl Reader {
     /// # Errors
     /// When the system gives no descriptor or thread.
     pub fn poll_descriptor(&mut self) -> std::io::Result<PollDescriptor> {
+        if self.is_forked() {
+            return Err(std::io::Error::other(ReadError::Forked));
+        }
         let descriptor = PollDescriptor::start(Arc::clone(&self.seat), self.next)?;
         self.poll = Some(descriptor.shared());
         Ok(descriptor)
@@ -490,6 +415,10 @@ impl Reader {
             Look::Pending(word) => self.settle(self.next, word),
             Look::Record(_) | Look::Gone => true,
         }
+    }
+
+    pub(super) fn is_forked(&self) -> bool {
+        self.generation != fork::generation()
     }
 
     pub(super) fn idle(&self) -> Idle {
@@ -513,7 +442,7 @@ impl Reader {
             if meta.kind() == Meta::INLINE && meta.len() as usize <= self.body_bytes {
                 return Ok(Some((p, Body::Inline(meta.len() as usize))));
             }
-            if let Some(reference) = self.chunk_reference(slot, p, meta) {
+            if let Some(reference) = self.chunk_reference(slot, p, meta)? {
                 return Ok(Some((p, Body::Chunk(reference))));
             }
         } else if look == Look::End {
@@ -533,13 +462,16 @@ impl Reader {
         if self.seat.inner.is_removed() {
             return Err(ReadError::Removed);
         }
-        match &self.poll {
-            None => Ok(None),
-            Some(poll) => {
-                poll.rearm(self.next);
-                Ok(None)
-            }
+        self.nothing_yet()
+    }
+
+    /// Every `None` goes through here: who watches a descriptor is told when there is something.
+    #[inline(always)]
+    fn nothing_yet(&mut self) -> Result<Option<(u64, Body)>, ReadError> {
+        if let Some(poll) = &self.poll {
+            poll.rearm(self.next);
         }
+        Ok(None)
     }
 
     /// Everything but the next record in its place.
@@ -554,7 +486,7 @@ impl Reader {
                 Look::End => return self.at_end(),
                 Look::Pending(word) => {
                     if !self.settle(p, word) {
-                        return Ok(None);
+                        return self.nothing_yet();
                     }
                 }
                 Look::Record(meta) => {
@@ -562,7 +494,7 @@ impl Reader {
                     if meta.kind() == Meta::INLINE && meta.len() as usize <= self.body_bytes {
                         return Ok(Some((p, Body::Inline(meta.len() as usize))));
                     }
-                    if let Some(reference) = self.chunk_reference(slot, p, meta) {
+                    if let Some(reference) = self.chunk_reference(slot, p, meta)? {
                         return Ok(Some((p, Body::Chunk(reference))));
                     }
                     if inner.ring.still(slot, p) {
@@ -575,12 +507,21 @@ impl Reader {
                 }
             }
         }
-        Ok(None)
+        self.nothing_yet()
     }
 
     /// Position `p` holds nothing any more: dropped before we came, or never filled.
+    ///
+    /// A reliable reader steps on by one: its cursor kept everything from `p` on, wherever `trim`
+    /// stands. A lossy one goes to `trim` and says so.
     fn pass_gone(&mut self, p: u64) -> Result<(), ReadError> {
         let ring = &self.seat.inner.ring;
+        if self.reliable {
+            self.advance(p);
+            return Ok(());
+        }
+        // Whoever reused the slot advanced `trim` before.
+        fence_at(Label::ReadFence, Ordering::Acquire);
         match ring.oldest() {
             Some(trim) if p < trim => {
                 self.next = trim;
@@ -602,13 +543,29 @@ impl Reader {
         }
     }
 
+    /// The record at `p` stands and its payload does not: dropped before we came, or damage.
+    fn pass_payload(&mut self, p: u64) -> Result<(), ReadError> {
+        let oldest = self.seat.inner.ring.oldest();
+        if !self.reliable && oldest.is_some_and(|trim| p < trim) {
+            return self.pass_gone(p);
+        }
+        Err(self.damaged(p))
+    }
+
+    fn stands(&self, position: u64) -> bool {
+        let ring = &self.seat.inner.ring;
+        ring.still(ring.memory().slot(position), position)
+    }
+
     /// A claim stands at `p`. `true` when it is out of the way.
     #[cold]
     fn settle(&mut self, p: u64, word: Ctl) -> bool {
         match &mut self.pending {
             Some((seen, since, looks)) if *seen == word => {
-                *looks += 1;
-                if *looks % PENDING_LOOKS != 0 && *looks > 1 {
+                *looks = looks.wrapping_add(1);
+                // Whoever looks seldom has the coarse clock tell that time has passed.
+                let ticked = clock::coarse() > *since + COARSE_TICK_NS;
+                if *looks % PENDING_LOOKS != 0 && *looks > 1 && !ticked {
                     return false;
                 }
                 let waited = clock::now().saturating_sub(*since);
@@ -638,19 +595,32 @@ impl Reader {
         resolved
     }
 
-    fn chunk_reference(&self, slot: Slot<'_>, p: u64, meta: Meta) -> Option<ChunkRef> {
+    /// The chunk a record names; `None` when it names none there is.
+    ///
+    /// # Errors
+    /// When its segment can't be opened *now*: the record stays next.
+    fn chunk_reference(
+        &self,
+        slot: Slot<'_>,
+        p: u64,
+        meta: Meta,
+    ) -> Result<Option<ChunkRef>, ReadError> {
         if meta.kind() != Meta::CHUNK || meta.len() as usize != size_of::<ChunkRef>() {
-            return None;
+            return Ok(None);
         }
         let ring = &self.seat.inner.ring;
         let mut bytes = [0u8; size_of::<ChunkRef>()];
         slot.read_body(&mut bytes);
         let reference: ChunkRef = bytemuck::cast(bytes);
-        let segment = self.seat.inner.segments.get(reference.segment)?;
+        let segment = match self.seat.inner.segments.open(reference.segment) {
+            Ok(Some(segment)) => segment,
+            Ok(None) => return Ok(None),
+            Err(failure) => return Err(ReadError::Pool(format!("{failure:?}"))),
+        };
         let valid = reference.chunk < segment.chunks()
             && reference.len <= segment.chunk_bytes() as u64
             && ring.still(slot, p);
-        valid.then_some(reference)
+        Ok(valid.then_some(reference))
     }
 
     /// Copies a body and says whether it was the record of `position` all the time.
@@ -710,7 +680,7 @@ impl Reader {
             .seat
             .reserve_pin()
             .ok_or(ReadError::TooManyViews { limit: PINS })?;
-        if self.seat.inner.ring.pin(&self.seat.seat, pin, position) {
+        if self.seat.inner.ring.pin(&self.seat.seat, pin, position) || self.reliable {
             return Ok(Some(pin));
         }
         self.seat.release_pin(pin);
@@ -732,7 +702,9 @@ impl Reader {
     /// Everything below `next` is read.
     #[inline(always)]
     pub(super) fn publish(&self) {
-        publish(&self.cursor, self.next);
+        if !self.is_forked() {
+            publish(&self.cursor, self.next);
+        }
     }
 
     /// Slow checks of a waiter: whether there still is anything to wait for.
@@ -751,5 +723,14 @@ impl Reader {
             return Err(ReadError::Stale);
         }
         Ok(())
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // Views that are still pinned keep the seat; the cursor holds nobody back any more.
+        if !self.is_forked() {
+            publish(&self.cursor, NO_PIN);
+        }
     }
 }

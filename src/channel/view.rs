@@ -4,7 +4,8 @@
 //! the slot and its chunk. A hostile process with write permission can change them while you look;
 //! copy first if that matters.
 
-use super::reader::{Reader, Record, SeatGuard};
+use super::join::SeatGuard;
+use super::reader::{Reader, Record};
 use core::ops::Deref;
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ impl<'a> View<'a> {
 impl Deref for View<'_> {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
+        assert!(!self.reader.is_forked(), "a view made before the fork");
         // SAFETY: the reader checked that the range lies inside a mapping it keeps alive; until
         // drop, the pin or the unpublished reliable cursor keeps producers from overwriting it.
         unsafe { core::slice::from_raw_parts(self.data, self.record.len) }

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// death, a stopped one little more than the stall time-out.
 const PENDING_SLEEP: Duration = Duration::from_millis(1);
 
+/// How often a spinning waiter looks whether its channel is still there (four system calls).
+const CHECK_NS: u64 = 10_000_000;
+
 pub(super) fn wait_one(reader: &mut Reader, timeout: Duration) -> Result<bool, ReadError> {
     Ok(wait_any(&mut [reader], timeout)?.is_some())
 }
@@ -28,6 +31,9 @@ pub fn wait_any(
     readers: &mut [&mut Reader],
     timeout: Duration,
 ) -> Result<Option<usize>, ReadError> {
+    if readers.iter().any(|reader| reader.is_forked()) {
+        return Err(ReadError::Forked);
+    }
     if let Some(ready) = first_ready(readers) {
         return Ok(Some(ready));
     }
@@ -37,11 +43,19 @@ pub fn wait_any(
     let deadline = Deadline::after(timeout);
     match idle {
         Idle::Park => {}
-        Idle::Spin => {
-            let ready = spin(readers, deadline.nanos());
-            readers.iter().try_for_each(|reader| reader.check_alive())?;
-            return Ok(ready);
-        }
+        Idle::Spin => loop {
+            let until = deadline.nanos().min(clock::now() + CHECK_NS);
+            if let Some(ready) = spin(readers, until) {
+                return Ok(Some(ready));
+            }
+            for reader in readers.iter() {
+                reader.check_alive()?;
+            }
+            if deadline.passed() {
+                return Ok(None);
+            }
+            readers[0].seat.inner.host.tick();
+        },
         Idle::SpinThenPark => {
             let until = deadline.nanos().min(clock::now() + SPIN_NS);
             if let Some(ready) = spin(readers, until) {
@@ -141,7 +155,7 @@ impl Patience {
             }
         } else {
             let pause = Duration::from_micros(50 << (self.pauses / 64).min(4));
-            std::thread::sleep(pause.min(FIRST_SLEEP).min(remaining));
+            clock::pause(pause.min(FIRST_SLEEP).min(remaining));
             host.tick();
         }
         true

@@ -2,7 +2,7 @@
 //! position) beside it, for the pool and its model.
 
 use crate::layout::word::Chunk;
-use crate::sync::{AtomicU64, Label, Ordering, order};
+use crate::sync::{AtomicU64, Label, Ordering, fence_at, order};
 
 /// FREE → OWNED(me). The version, if it was free.
 pub fn take(word: &AtomicU64, me: u16) -> Option<u64> {
@@ -16,8 +16,10 @@ pub fn take(word: &AtomicU64, me: u16) -> Option<u64> {
         order(Label::ChunkTake, Ordering::Acquire),
         Ordering::Relaxed,
     )
-    .ok()
-    .map(|_| seen.version())
+    .ok()?;
+    // A reader that copies without a pin sees the new version with any byte stored from here on.
+    fence_at(Label::ChunkFence, Ordering::Release);
+    Some(seen.version())
 }
 
 /// OWNED(me, version) → ATTACHED(version). `false` when a consumer has freed it already.
@@ -42,11 +44,15 @@ pub fn free(word: &AtomicU64, version: u64) -> bool {
 
 /// ATTACHED or OWNED(anyone) of exactly `version` → OWNED(me, version+1).
 pub fn recycle(word: &AtomicU64, version: u64, me: u16) -> bool {
-    leave(
+    let recycled = leave(
         word,
         version,
         Chunk::new(Chunk::OWNED, me, version.wrapping_add(1)),
-    )
+    );
+    if recycled {
+        fence_at(Label::ChunkFence, Ordering::Release); // as in `take`
+    }
+    recycled
 }
 
 fn leave(word: &AtomicU64, version: u64, to: Chunk) -> bool {

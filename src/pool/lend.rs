@@ -217,6 +217,17 @@ pub struct SweptChunks {
 }
 
 impl Segments {
+    /// Whether participant `owner` has any chunk in its hands.
+    pub fn owns_any(&self, owner: u16) -> bool {
+        let _ = self.discover();
+        self.all().any(|(_, segment)| {
+            (0..segment.chunks()).any(|index| {
+                let word = Chunk(segment.word(index).load(Ordering::Acquire));
+                word.state() == Chunk::OWNED && word.owner() == owner
+            })
+        })
+    }
+
     /// Resolves every chunk OWNED by the dead participant `owner`. `is_named(ring, position,
     /// reference)` says whether a committed record names it.
     pub fn sweep_owned(

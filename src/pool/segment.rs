@@ -106,6 +106,23 @@ impl Segments {
         }
     }
 
+    /// Segment `number`, opened now if it was not known. `Ok(None)` when there is none such.
+    ///
+    /// # Errors
+    /// When it can't be told now.
+    pub fn open(&self, number: u32) -> Result<Option<&SegmentMemory>, GrowFailure> {
+        let Some(place) = self.table.get(number as usize) else {
+            return Ok(None);
+        };
+        if place.get().is_none() {
+            match self.discover() {
+                Ok(_) | Err(GrowFailure::Damaged(_)) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(place.get())
+    }
+
     /// Opens the segments others have added. Whether there were any.
     #[cold]
     pub fn discover(&self) -> Result<bool, GrowFailure> {
@@ -177,13 +194,13 @@ impl Segments {
             );
             match file::publish(&temporary, &self.path(number)) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    std::fs::remove_file(&temporary)
+                    file::remove(&temporary)
                 }
                 other => other,
             }
         })();
         if let Err(error) = published {
-            let _ = std::fs::remove_file(&temporary);
+            let _ = file::remove(&temporary);
             return Err(error.into());
         }
         self.discover()?;

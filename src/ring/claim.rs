@@ -345,13 +345,11 @@ fn take(claim: &Claim<'_>, word: Ctl) -> bool {
 impl SlotRing {
     /// CLAIMED or HELD of a proven dead owner → VOID of the same lap. Exactly `word` or nothing.
     ///
-    /// In an exclusive ring only the holder of the producer word writes `ctl`, so this takes that
-    /// word from the dead first and gives it back.
+    /// In an exclusive ring too: the dead owner stores nothing more, and its successor stores into
+    /// this slot either the same VOID or, a lap later, a word that this CAS does not expect
+    /// (docs/decisions/0006-void-without-the-producer-word.md).
     pub fn void_dead(&self, slot: Slot<'_>, word: Ctl) -> bool {
         debug_assert!(matches!(word.state(), Ctl::CLAIMED | Ctl::HELD));
-        if self.producers == super::Producers::Exclusive && !self.hold_producer_briefly(word.owner()) {
-            return false;
-        }
         let voided = slot
             .ctl()
             .compare_exchange(
@@ -361,9 +359,6 @@ impl SlotRing {
                 Ordering::Relaxed,
             )
             .is_ok();
-        if self.producers == super::Producers::Exclusive {
-            self.release_producer();
-        }
         if voided {
             self.count(Counter::Voided, 1);
         }

@@ -100,7 +100,11 @@ impl SlotRing {
     }
 
     /// The oldest position a reader may stand at, as far as `trim` can be believed.
+    ///
+    /// Behind a look that found a record overwritten, `trim` is seen past it: it was moved before
+    /// the claim. Without the fence a header that came early would say "never was" for "dropped".
     pub fn oldest(&self) -> Option<u64> {
+        fence_at(Label::ReadFence, Ordering::Acquire);
         let trim = self.memory.trim().load(Ordering::Relaxed);
         (trim <= MAX_POSITION).then_some(trim)
     }
@@ -116,16 +120,15 @@ impl SlotRing {
         CursorWord::new(&self.memory, seat.index)
     }
 
-    /// Pins `p` in pin `pin` of the entry. `false` when `trim` has passed it; the pin is undone.
+    /// Pins `p` in pin `pin` of the entry. `false` when `trim` has passed it: then the pin protects
+    /// only who has a reliable cursor at or below `p` too (scans load cursors before pins), and
+    /// anybody else drops it.
     pub fn pin(&self, seat: &Seat, pin: usize, p: u64) -> bool {
         let word = &self.memory.reader(seat.index).pins[pin];
-        word.store(p, Ordering::Relaxed);
+        // Release: a scan that meets this pin still sees what the one before it protected read.
+        word.store(p, order(Label::CursorStore, Ordering::Release));
         fence_at(Label::PinFence, Ordering::SeqCst);
-        if self.memory.trim().load(Ordering::Relaxed) <= p {
-            return true;
-        }
-        word.store(NO_PIN, Ordering::Relaxed);
-        false
+        self.memory.trim().load(Ordering::Relaxed) <= p
     }
 
     /// Drops a pin: the loads through it come before.

@@ -180,10 +180,7 @@ impl Appender {
         let from = ring.memory.reclaim().load(order(Label::ReclaimLoad, Ordering::Acquire));
         let slots = ring.memory.geometry().slots();
         if from < until {
-            let oldest = until.saturating_sub(slots).max(from);
-            for record in (oldest..until).take_while(|_| ring.has_payloads()) {
-                ring.release_payload(record, tenant);
-            }
+            let until = ring.release_payloads(from, until, tenant);
             ring.memory.reclaim().fetch_max(until, order(Label::ReclaimStore, Ordering::AcqRel));
         }
         self.free_below = self.reclaim(ring).saturating_add(slots);
@@ -245,6 +242,35 @@ impl SlotRing {
     /// Whether any record of this ring ever had its payload in the pool.
     fn has_payloads(&self) -> bool {
         self.memory.payloads().load(Ordering::Relaxed) != 0 // set before the first such commit
+    }
+
+    /// Tells the tenant of every record in `from..until` that has its payload in the pool. Returns
+    /// how far `reclaim` may go: not past a claim that is still open, since its record could commit
+    /// below `reclaim`, where nobody would look for its payload any more.
+    fn release_payloads(&self, from: u64, until: u64, tenant: &mut dyn Tenant) -> u64 {
+        if !self.has_payloads() {
+            return until;
+        }
+        let geometry = self.memory.geometry();
+        let oldest = until.saturating_sub(geometry.slots()).max(from);
+        if oldest > from {
+            // Records that a pin kept longer than a lap: found by their headers, slot by slot.
+            for slot in 0..geometry.slots() {
+                let record = self.memory.slot(slot).position().load(Ordering::Relaxed);
+                if (from..oldest).contains(&record) && geometry.is_plausible(record, slot, u64::MAX)
+                {
+                    self.release_payload(record, tenant);
+                }
+            }
+        }
+        for record in oldest..until {
+            let word = Ctl(self.memory.slot(record).ctl().load(Ordering::Relaxed));
+            if word.state() == Ctl::CLAIMED && word.lap() == geometry.lap_of(record) {
+                return record;
+            }
+            self.release_payload(record, tenant);
+        }
+        until
     }
 
     /// Tells the tenant that a record with a payload elsewhere goes, if that is what stands there.

@@ -5,7 +5,7 @@
 //! they show what the predecessor left, which can only hold the ring back for a moment.
 
 use super::SlotRing;
-use crate::layout::ring::{NO_PIN, READER_LOSSY, READER_RELIABLE};
+use crate::layout::ring::{MAX_POSITION, NO_PIN, READER_LOSSY, READER_RELIABLE};
 use crate::layout::word::Role;
 use crate::sync::{Label, Ordering, fence_at, order};
 
@@ -56,33 +56,21 @@ impl SlotRing {
         }
     }
 
-    /// Takes the producer word from a dead holder (or from nobody) to clean up after it.
-    pub(super) fn hold_producer_briefly(&self, dead: u16) -> bool {
+    /// Gives the producer word back, if `owner` holds it: this producer itself, or a dead one that
+    /// the caller reaps.
+    pub fn release_producer(&self, owner: u16) -> bool {
         let producer = self.memory.producer();
-        let word = Role(producer.load(order(Label::RoleTake, Ordering::Acquire)));
-        (word.owner() == 0 || word.owner() == dead)
+        let word = Role(producer.load(Ordering::Relaxed)); // the CAS decides
+        word.owner() == owner
+            && owner != 0
             && producer
                 .compare_exchange(
                     word.0,
-                    word.taken(PRODUCER, self.me).0,
-                    order(Label::RoleTake, Ordering::Acquire),
+                    word.released().0,
+                    order(Label::RoleRelease, Ordering::Release),
                     Ordering::Relaxed,
                 )
                 .is_ok()
-    }
-
-    /// Gives the producer word back. The caller holds it.
-    pub fn release_producer(&self) {
-        let producer = self.memory.producer();
-        let word = Role(producer.load(Ordering::Relaxed)); // ours: nobody changes it under us
-        if word.owner() == self.me {
-            let _ = producer.compare_exchange(
-                word.0,
-                word.released().0,
-                order(Label::RoleRelease, Ordering::Release),
-                Ordering::Relaxed,
-            );
-        }
     }
 
     /// The participant in the producer word, 0 for nobody.
@@ -100,6 +88,11 @@ impl SlotRing {
             if word.owner() != 0 && !self.is_dead(word.owner()) {
                 continue;
             }
+            // Before the CAS: a seat that the scan does not reach could hold nothing back, and one
+            // whose taker died here must still be found.
+            self.memory
+                .readers_used()
+                .fetch_max(u64::from(index) + 1, Ordering::Relaxed);
             let taken = word.taken(kind, self.me);
             if entry
                 .word
@@ -117,7 +110,6 @@ impl SlotRing {
                 pin.store(NO_PIN, Ordering::Relaxed); // only the holder of the entry writes
             }
             entry.lost.store(0, Ordering::Relaxed);
-            self.memory.readers_used().fetch_max(u64::from(index) + 1, Ordering::Relaxed);
             let position = self.place_cursor(index, start);
             return Some((Seat { index, word: taken }, position));
         }
@@ -131,12 +123,17 @@ impl SlotRing {
             Start::Earliest => trim.load(Ordering::Relaxed),
             Start::Latest => self.tail_now(),
             Start::At(position) => position,
-        };
+        }
+        .min(MAX_POSITION);
         loop {
             self.memory.reader(index).cursor.store(position, Ordering::Relaxed);
             fence_at(Label::PinFence, Ordering::SeqCst);
             let trim = trim.load(Ordering::Relaxed);
             if trim <= position {
+                return position;
+            }
+            if trim > MAX_POSITION {
+                // A scribbled mark; reading from here reports it.
                 return position;
             }
             position = trim;
@@ -159,20 +156,21 @@ impl SlotRing {
     }
 
     /// Frees every entry of `owner` if it is proven dead. Whether any was freed.
+    ///
+    /// Each word is loaded before its owner is probed and freed by a CAS of exactly what was
+    /// loaded: a number that passed on in between is somebody else's, and stays.
     pub fn evict_if_dead(&self, owner: u16) -> bool {
-        if owner == 0 || !self.is_dead(owner) {
-            return false;
-        }
-        self.evict(owner)
+        self.evict(owner, |seen| self.is_dead(seen))
     }
 
-    /// Frees every entry of the dead `owner`. Whether any was freed.
-    pub(super) fn evict(&self, owner: u16) -> bool {
+    /// Frees every entry of `owner`, of which `is_dead` says so. Whether any was freed. Looks at
+    /// every entry, used or not: a joiner may have died before it raised the bound of the scan.
+    pub(super) fn evict(&self, owner: u16, is_dead: impl Fn(u16) -> bool) -> bool {
         let mut freed = false;
-        for index in 0..self.readers_in_use() {
+        for index in 0..self.memory.geometry().readers() {
             let word = self.memory.reader(index).word;
             let seen = Role(word.load(order(Label::RoleTake, Ordering::Acquire)));
-            if seen.owner() == owner {
+            if seen.owner() == owner && owner != 0 && is_dead(owner) {
                 freed |= word
                     .compare_exchange(
                         seen.0,

@@ -22,9 +22,10 @@ impl SlotRing {
 
     /// A position at or below the tail, close to it: every position below it is taken.
     pub fn find_tail(&self) -> u64 {
-        if let Some(hint) = self.checked_tail_hint() {
-            return hint;
-        }
+        self.checked_tail_hint().unwrap_or_else(|| self.search_tail())
+    }
+
+    fn search_tail(&self) -> u64 {
         let geometry = self.memory.geometry();
         let slots = geometry.slots();
         let lap = self.lap_at(0);
@@ -49,11 +50,17 @@ impl SlotRing {
     pub fn tail_now(&self) -> u64 {
         let geometry = self.memory.geometry();
         let mut tail = self.find_tail();
-        for _ in 0..geometry.slots() {
-            if self.lap_at(tail) < geometry.lap_of(tail) {
-                break;
+        // A hint may be true and very old (a scribbled one): then the laps tell.
+        for from_laps in [false, true] {
+            if from_laps {
+                tail = self.search_tail().max(tail);
             }
-            tail += 1;
+            for _ in 0..geometry.slots() {
+                if self.lap_at(tail) < geometry.lap_of(tail) {
+                    return tail;
+                }
+                tail += 1;
+            }
         }
         tail
     }

@@ -24,6 +24,11 @@ pub fn unix_ms() -> u64 {
     nanos(clock_gettime(ClockId::Realtime)) / 1_000_000
 }
 
+/// Sleeps. Only in waits that are bounded and look again.
+pub fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// A point on the monotonic clock to give up at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(u64);

@@ -46,21 +46,31 @@ pub struct Access {
 impl Access {
     /// Directories get the search bit wherever the files get the read bit, and set-group-id.
     fn directory_mode(self) -> u32 {
-        self.mode | (self.mode & 0o444) >> 2 | 0o100
+        0o2000 | self.mode | (self.mode & 0o444) >> 2 | 0o100
     }
 }
 
-fn gid(access: Access) -> Option<Gid> {
-    access.group.map(Gid::from_raw)
+/// Somebody outside the group can't give files to it. That matters only where the group may do
+/// more than everybody.
+fn give_to_group(file: &File, access: Access) -> io::Result<()> {
+    let Some(group) = access.group else {
+        return Ok(());
+    };
+    if self::group(file)? == group {
+        return Ok(());
+    }
+    let everybody_may = access.mode >> 3 & 0o7 == access.mode & 0o7;
+    match rfs::fchown(file, None, Some(Gid::from_raw(group))) {
+        Err(rustix::io::Errno::PERM) if everybody_may => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 /// Makes `path` with full access rights of `access`; fails if it exists.
 pub fn create_directory(path: &Path, access: Access) -> io::Result<()> {
     rfs::mkdir(path, Mode::from_raw_mode(0o700))?;
     let directory = File::open(path)?;
-    if access.group.is_some() {
-        rfs::fchown(&directory, None, gid(access))?;
-    }
+    give_to_group(&directory, access)?;
     rfs::fchmod(&directory, Mode::from_raw_mode(access.directory_mode()))?;
     Ok(())
 }
@@ -75,9 +85,7 @@ pub fn create_temporary(path: &Path, len: u64, access: Access) -> Result<File, C
         .open(path)?;
     let filled = (|| {
         allocate(&file, len)?;
-        if access.group.is_some() {
-            rfs::fchown(&file, None, gid(access))?;
-        }
+        give_to_group(&file, access)?;
         rfs::fchmod(&file, Mode::from_raw_mode(access.mode))?;
         Ok(())
     })();
@@ -144,4 +152,61 @@ pub fn names(directory: &Path) -> io::Result<Vec<String>> {
         }
     }
     Ok(names)
+}
+
+/// Takes a name away. A directory is none of the things this removes.
+pub fn remove(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)
+}
+
+/// Removes a directory and everything in it.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    std::fs::remove_dir_all(path)
+}
+
+/// Length of the file at `path`.
+pub fn len(path: &Path) -> io::Result<u64> {
+    Ok(std::fs::symlink_metadata(path)?.len())
+}
+
+/// Group of the file behind the descriptor.
+pub fn group(file: &File) -> io::Result<u32> {
+    Ok(file.metadata()?.gid())
+}
+
+/// Whether `path` is a real directory, not a link to one.
+pub fn is_directory(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
+}
+
+/// Locks a directory until the returned descriptor closes, or its process dies. `None` when
+/// somebody else holds it.
+pub fn lock_directory(path: &Path) -> io::Result<Option<File>> {
+    let directory = File::open(path)?;
+    match rfs::flock(&directory, rfs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(directory)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether `path` was last changed more than `age` ago. `false` when that can't be told.
+pub fn is_older(path: &Path, age: std::time::Duration) -> bool {
+    std::fs::symlink_metadata(path)
+        .and_then(|meta| meta.modified())
+        .is_ok_and(|changed| changed.elapsed().is_ok_and(|since| since > age))
+}
+
+/// A fresh open file description of the same file, whatever its name leads to by now.
+pub fn reopen(file: &File) -> io::Result<File> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+/// The first `out.len()` bytes of a file, without mapping it: a file that shrinks meanwhile is an
+/// error and no signal.
+pub fn read_head(file: &File, out: &mut [u8]) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    file.read_exact_at(out, 0)
 }

@@ -3,20 +3,44 @@
 //! A child shares its parent's open file descriptions, so it would keep the parent's lock bytes
 //! held after the parent's death. The `pthread_atfork` child handler closes them (closing a
 //! duplicate does not unlock; the parent's descriptor still holds the lock) and raises the fork
-//! generation, by which every handle knows that it belongs to the parent. Mappings carry
+//! generation, by which every handle knows that it belongs to the parent. Opening with registering,
+//! and unregistering with closing, are one step for a fork: the prepare handler takes the lock that
+//! they hold, so no child inherits a descriptor that the table does not name. Mappings carry
 //! `MADV_DONTFORK`. A raw `clone` without handlers that execs at once is covered by O_CLOEXEC.
 
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::Once;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 const NO_FD: i32 = -1;
 /// Lock descriptors of this process. Fixed, because the handler may neither allocate nor lock.
 static LOCK_FDS: [AtomicI32; 2048] = [const { AtomicI32::new(NO_FD) }; 2048];
 static HANDLER: Once = Once::new();
+/// Held while the table and the open descriptors differ, and by a forking thread. A spin lock,
+/// since a std mutex may not be unlocked in the child.
+static CHANGING: AtomicBool = AtomicBool::new(false);
+
+fn lock() {
+    while CHANGING.swap(true, Ordering::Acquire) {
+        std::thread::yield_now();
+    }
+}
+
+fn unlock() {
+    CHANGING.store(false, Ordering::Release);
+}
+
+extern "C" fn before_fork() {
+    lock();
+}
+
+extern "C" fn in_parent() {
+    unlock();
+}
 
 extern "C" fn in_child() {
+    unlock();
     GENERATION.fetch_add(1, Ordering::Relaxed);
     for entry in &LOCK_FDS {
         let fd = entry.swap(NO_FD, Ordering::Relaxed);
@@ -44,25 +68,31 @@ pub struct LockFd {
 }
 
 impl LockFd {
-    /// Takes the descriptor under the handler's care. With more than 2,048 of them the table is
-    /// full and the call fails.
-    pub fn register(fd: OwnedFd) -> std::io::Result<Self> {
+    /// Opens a descriptor under the handler's care. With more than 2,048 of them the table is full
+    /// and the call fails.
+    pub fn open(open: impl FnOnce() -> std::io::Result<OwnedFd>) -> std::io::Result<Self> {
         HANDLER.call_once(|| {
-            // SAFETY: the handler is a plain function that lives as long as the program.
-            unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+            // SAFETY: the handlers are plain functions that live as long as the program.
+            unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
         });
-        let raw = fd.as_raw_fd();
-        let entry = LOCK_FDS.iter().position(|entry| {
-            entry
-                .compare_exchange(NO_FD, raw, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-        });
-        match entry {
-            Some(_) => Ok(Self {
+        lock();
+        let registered = open().map(|fd| {
+            let raw = fd.as_raw_fd();
+            let entry = LOCK_FDS.iter().position(|entry| {
+                entry
+                    .compare_exchange(NO_FD, raw, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok()
+            });
+            Self {
                 fd: Some(fd),
                 entry,
                 generation: generation(),
-            }),
+            }
+        });
+        unlock();
+        let registered = registered?;
+        match registered.entry {
+            Some(_) => Ok(registered),
             None => Err(std::io::Error::other(
                 "more than 2,048 attachments in one process",
             )),
@@ -83,8 +113,13 @@ impl Drop for LockFd {
             if let Some(fd) = fd {
                 let _ = fd.into_raw_fd();
             }
-        } else if let Some(entry) = self.entry {
+            return;
+        }
+        lock();
+        if let Some(entry) = self.entry {
             LOCK_FDS[entry].store(NO_FD, Ordering::Relaxed);
         }
+        drop(fd);
+        unlock();
     }
 }

@@ -41,6 +41,14 @@ pub fn try_lock(fd: impl AsFd, byte: i64) -> io::Result<bool> {
     }
 }
 
+/// Whether an error of this module means that the file system has no such locks.
+pub fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::ENOLCK | libc::EOPNOTSUPP)
+    )
+}
+
 /// Whether another open file description holds `byte`. `fd` itself must hold no lock there.
 pub fn is_locked(fd: impl AsFd, byte: i64) -> io::Result<bool> {
     let mut lock = request(libc::F_WRLCK, byte);

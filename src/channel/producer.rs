@@ -318,6 +318,10 @@ impl Producer {
             version: lent.version,
             len: len as u64,
         };
+        if self.generation != fork::generation() {
+            // Before the flag below, which a forked child has not mapped.
+            return Err(SendError::Forked);
+        }
         let payloads = self.inner.ring.memory().payloads();
         if payloads.load(Ordering::Relaxed) == 0 {
             payloads.store(1, Ordering::Relaxed); // ordered before the record by its commit

@@ -81,6 +81,14 @@ pub fn id_of(body: &[u8]) -> Result<u64, String> {
     }
 }
 
+/// Directories of this process that no guard will remove.
+pub fn leftovers_of_ours() -> Vec<std::path::PathBuf> {
+    let ours = format!("ringway-test-{}-", std::process::id());
+    let mut left = ringway_harness::leftovers();
+    left.retain(|path| path.to_string_lossy().contains(&ours));
+    left
+}
+
 /// A test: a sentence, and how it is shown.
 pub type Check = (&'static str, fn() -> Result<(), String>);
 

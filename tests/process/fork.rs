@@ -1,0 +1,284 @@
+//! Forked children: every handle of the parent answers `Forked`, dropping one there harms nobody,
+//! and a child keeps nothing of a parent that dies.
+
+mod stage;
+
+use ringway::{JoinError, OpenError, Producers, ReadError, SendError, Start};
+use ringway_harness::{AckBoard, Launch, Stage, TempBus, await_condition};
+use stage::{INLINE, LARGE, body, id_of, text};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+ringway_harness::roles! {
+    fork_with_handles => fork_with_handles,
+    leave_a_child => leave_a_child,
+}
+
+/// Runs `child` in a forked process and returns its pid.
+fn fork(child: impl FnOnce() -> Result<(), String>) -> Result<i32, String> {
+    // SAFETY: a role's process has one thread, so the child may do whatever its parent could.
+    match unsafe { libc::fork() } {
+        -1 => Err(text(std::io::Error::last_os_error())),
+        0 => {
+            let verdict = catch_unwind(AssertUnwindSafe(child));
+            let code = match verdict {
+                Ok(Ok(())) => 0,
+                Ok(Err(why)) => {
+                    eprintln!("forked child: {why}");
+                    1
+                }
+                Err(_) => 101,
+            };
+            // SAFETY: ends this process at once; nothing of the parent's is run.
+            unsafe { libc::_exit(code) }
+        }
+        pid => Ok(pid),
+    }
+}
+
+fn wait_for(pid: i32) -> Result<(), String> {
+    let mut status = 0;
+    // SAFETY: status is valid for the kernel to fill; the pid is a child of ours.
+    let waited = unsafe { libc::waitpid(pid, &mut status, 0) };
+    if waited == pid && libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 {
+        Ok(())
+    } else {
+        Err(format!("the child ended with status {status:#x}"))
+    }
+}
+
+macro_rules! forked {
+    ($call:expr, $error:path) => {
+        match $call {
+            Err($error) => {}
+            Err(other) => return Err(format!("{}: {other}", stringify!($call))),
+            Ok(_) => return Err(format!("{} succeeded", stringify!($call))),
+        }
+    };
+}
+
+fn fork_with_handles(stage: &Stage) -> Result<(), String> {
+    let producers = match stage.text("producers") {
+        "shared" => Producers::Shared,
+        _ => Producers::Exclusive,
+    };
+    let bus = stage::bus(&stage.path("root")).create().map_err(text)?;
+    let channel = stage::channel(&bus, "c", producers)?;
+    let mut reader = channel
+        .reader()
+        .start(Start::Earliest)
+        .join()
+        .map_err(text)?;
+    let mut producer = channel.producer().map_err(text)?;
+    bus.take_role(1).map_err(text)?;
+    for n in 0..4 {
+        producer
+            .try_send(&body(n, if n % 2 == 0 { INLINE } else { LARGE }))
+            .map_err(text)?;
+    }
+    let pinned = reader.try_view_pinned().map_err(text)?.ok_or("a record")?;
+    let loan = producer.loan(LARGE).map_err(text)?;
+    let root = stage.path("root");
+
+    // The child gets copies of all handles; its parent keeps the originals.
+    let (mut producer, mut reader) = (Some(producer), Some(reader));
+    let (mut loan, mut pinned) = (Some(loan), Some(pinned));
+    let (mut bus, mut channel) = (Some(bus), Some(channel));
+    let child = fork(|| {
+        let mut buffer = [0; 1024];
+        {
+            let producer = producer.as_mut().ok_or("a producer")?;
+            forked!(producer.try_send(b"x"), SendError::Forked);
+            forked!(producer.try_send(&[0; LARGE]), SendError::Forked);
+            forked!(producer.try_send_with(1, |_| ()), SendError::Forked);
+            forked!(producer.try_send_batch(&[b"x"]), SendError::Forked);
+            forked!(
+                producer.send(b"x", std::time::Duration::ZERO),
+                SendError::Forked
+            );
+            forked!(producer.loan(LARGE), SendError::Forked);
+            let Err((SendError::Forked, back)) =
+                producer.try_send_loan(loan.take().ok_or("a loan")?)
+            else {
+                return Err("try_send_loan of the parent's loan".into());
+            };
+            std::panic::set_hook(Box::new(|_| {})); // the panic is what is wanted
+            let touched = catch_unwind(AssertUnwindSafe(|| back.first().copied()));
+            drop(std::panic::take_hook());
+            if touched.is_ok() {
+                return Err("the bytes of the parent's loan could be touched".into());
+            }
+            let reader = reader.as_mut().ok_or("a reader")?;
+            forked!(reader.try_read(&mut buffer), ReadError::Forked);
+            forked!(
+                reader.read(&mut buffer, std::time::Duration::ZERO),
+                ReadError::Forked
+            );
+            forked!(reader.try_view(), ReadError::Forked);
+            forked!(reader.try_view_pinned(), ReadError::Forked);
+            forked!(reader.read_batch(1, |_, _| ()), ReadError::Forked);
+            forked!(reader.wait(std::time::Duration::ZERO), ReadError::Forked);
+            let channel = channel.as_ref().ok_or("a channel")?;
+            forked!(channel.producer(), JoinError::Forked);
+            forked!(channel.reader().join(), JoinError::Forked);
+            let bus = bus.as_ref().ok_or("a bus")?;
+            forked!(bus.channel("c").open(), OpenError::Forked);
+            forked!(bus.channel("d").create(), OpenError::Forked);
+            forked!(bus.participants(), OpenError::Forked);
+            forked!(bus.objects(), OpenError::Forked);
+            forked!(bus.remove("c"), OpenError::Forked);
+            forked!(bus.reap(), OpenError::Forked);
+            forked!(bus.doctor(true), OpenError::Forked);
+        }
+        // Dropped here, nothing happens there.
+        drop((reader.take(), loan.take(), pinned.take(), producer.take()));
+        drop((channel.take(), bus.take()));
+        // Opened anew, the child is a participant of its own.
+        let bus = stage::bus(&root).open().map_err(text)?;
+        let alive = bus
+            .participants()
+            .map_err(text)?
+            .iter()
+            .filter(|p| p.alive)
+            .count();
+        if alive != 2 {
+            return Err(format!(
+                "{alive} participants are alive, not parent and child"
+            ));
+        }
+        let mut reader = stage::channel(&bus, "c", producers)?
+            .reader()
+            .start(Start::Earliest)
+            .join()
+            .map_err(text)?;
+        match reader.try_read(&mut buffer).map_err(text)? {
+            Some(record) if id_of(&buffer[..record.len]) == Ok(0) => Ok(()),
+            other => Err(format!("the child read {other:?}")),
+        }
+    })?;
+    wait_for(child)?;
+
+    // The parent goes on with every handle as if nothing had been.
+    let mut producer = producer.ok_or("a producer")?;
+    let mut reader = reader.ok_or("a reader")?;
+    let bus = bus.ok_or("a bus")?;
+    if id_of(&pinned.ok_or("a view")?) != Ok(0) {
+        return Err("the pinned view changed".into());
+    }
+    let mut loan = loan.ok_or("a loan")?;
+    loan.copy_from_slice(&body(4, LARGE));
+    producer
+        .try_send_loan(loan)
+        .map_err(|(error, _)| text(error))?;
+    for n in 5..2 * stage::SLOTS {
+        let mut buffer = [0; 1024];
+        producer.try_send(&body(n, INLINE)).map_err(text)?;
+        let record = reader
+            .try_read(&mut buffer)
+            .map_err(text)?
+            .ok_or("a record")?;
+        if id_of(&buffer[..record.len]) != Ok(n - 4) {
+            return Err(format!(
+                "record {}: {:?}",
+                n - 4,
+                id_of(&buffer[..record.len])
+            ));
+        }
+    }
+    if bus.role_holder(1) != Some(bus.me()) {
+        return Err("the role is gone".into());
+    }
+    bus.reap().map_err(text)?;
+    let report = bus.doctor(false).map_err(text)?;
+    if report.is_clean() && report.participants == 1 {
+        Ok(())
+    } else {
+        Err(format!("{report:?}"))
+    }
+}
+
+/// Forks a child that outlives it, and tells on the board how that one fares.
+fn leave_a_child(stage: &Stage) -> Result<(), String> {
+    let board = stage.board("board");
+    let bus = stage::bus(&stage.path("root")).open().map_err(text)?;
+    let channel = bus.channel("c").open().map_err(text)?;
+    let mut producer = channel.producer().map_err(text)?;
+    let reader = channel.reader().join().map_err(text)?;
+    let mut kept = Some((bus, channel, reader));
+    fork(|| {
+        // It keeps the handles, and their descriptors, for as long as it lives.
+        let _kept = kept.take();
+        while board.get(2) == 0 {
+            board.add(1, 1);
+            std::thread::yield_now();
+        }
+        board.set(3, 1);
+        Ok(())
+    })?;
+    let sent = producer.try_send_with(INLINE, |_| {
+        board.set(0, 1);
+        loop {
+            // SAFETY: pause takes nothing.
+            unsafe { libc::pause() };
+        }
+    });
+    sent.map(drop).map_err(text)
+}
+
+#[test]
+fn handles_of_the_parent_answer_forked_in_the_child_and_work_on_in_the_parent() {
+    for producers in ["shared", "exclusive"] {
+        let root = TempBus::new().unwrap();
+        let launch = Launch::role("fork_with_handles").set("root", root.path().display());
+        launch
+            .set("producers", producers)
+            .spawn()
+            .unwrap()
+            .wait_success()
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_parent_is_seen_dead_while_its_forked_child_lives() {
+    for producers in [Producers::Shared, Producers::Exclusive] {
+        let root = TempBus::new().unwrap();
+        let bus = stage::bus(root.path()).create().unwrap();
+        let channel = stage::channel(&bus, "c", producers).unwrap();
+        let mut reader = channel.reader().join().unwrap();
+        let board = AckBoard::new(4).unwrap();
+        let launch = Launch::role("leave_a_child").set("root", root.path().display());
+        let mut parent = launch.board("board", &board).spawn().unwrap();
+        board.await_at_least(0, 1, &parent, "the claim").unwrap();
+        board.await_at_least(1, 1, &parent, "the child").unwrap();
+        let alive = |bus: &ringway::Bus| {
+            bus.participants()
+                .unwrap()
+                .iter()
+                .filter(|p| p.alive)
+                .count()
+        };
+        assert_eq!(alive(&bus), 2, "the parent and this process");
+
+        parent.kill().unwrap();
+        await_condition("the parent to be seen dead", || alive(&bus) == 1).unwrap();
+        let mut producer = None;
+        await_condition("the dead producer's place", || {
+            producer = channel.producer().ok();
+            producer.is_some()
+        })
+        .unwrap();
+        producer.unwrap().try_send(&body(7, INLINE)).unwrap();
+        let mut buffer = [0; 64];
+        let read = || reader.try_read(&mut buffer).unwrap().is_some();
+        await_condition("the record behind the dead claim", read).unwrap();
+        bus.reap().unwrap();
+        let report = bus.doctor(false).unwrap();
+        assert!(report.is_clean() && report.participants == 1, "{report:?}");
+
+        // All the while the child was there.
+        let before = board.get(1);
+        await_condition("the child to go on", || board.get(1) > before).unwrap();
+        board.set(2, 1);
+        await_condition("the child to end", || board.get(3) == 1).unwrap();
+    }
+}

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! cargo test --release --test step                      a subset: about 40 places of each sweep
-//! RINGWAY_FULL=1 cargo test --release --test step       every instruction
+//! RINGWAY_FULL=1 cargo test --release --test step       every instruction of all but the longest
 //! RINGWAY_PLACES=200 … step -- batch                    about 200 places, of some operations
 //! RINGWAY_SEED=n                                        the offset of the subset
 //! ```
@@ -17,8 +17,8 @@ mod stage;
 mod survivor;
 
 use operations::{OPERATIONS, Operation};
+use ringway_harness::seed;
 use ringway_harness::step::{Mode, Point, Stepper, Sweep};
-use ringway_harness::{leftovers, seed};
 use std::cell::RefCell;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -34,8 +34,10 @@ const PROGRESS: Duration = Duration::from_millis(50);
 /// Only a multiple of it counts as a failure, and only if it happens twice at the same place: a
 /// shared machine pauses.
 const STUCK: Duration = Duration::from_millis(500);
-/// Longer stretches (system calls, formatting) are visited at about so many places in a full run.
-const FULL_PLACES: u64 = 4000;
+/// In a full run stretches of so many steps are visited at each of them; longer ones (system calls,
+/// formatting, the scan of the pool) at about `FULL_PLACES`.
+const WHOLE: u64 = 3000;
+const FULL_PLACES: u64 = 500;
 
 /// What becomes of the victim at its step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
     };
     let full = number("RINGWAY_FULL") == Some(1);
     let places = number("RINGWAY_PLACES").unwrap_or(if full { FULL_PLACES } else { 40 });
+    let whole = if full { WHOLE } else { 0 };
     let seed = seed::announce("stepping");
     let mut wings = Wings::new().expect("the wings of the stage");
     let mut failures = 0;
@@ -85,7 +88,9 @@ fn main() -> ExitCode {
             &[Fate::Killed, Fate::Continued]
         };
         for fate in fates {
-            let sweep = Sweep::new(operation.name, mode(*fate)).about(places, seed);
+            let sweep = Sweep::new(operation.name, mode(*fate))
+                .about(places, seed)
+                .whole_up_to(whole);
             let tally = play(operation, *fate, &sweep, &mut wings);
             failures += tally.failures;
             let Tally {
@@ -105,7 +110,7 @@ fn main() -> ExitCode {
         }
     }
     drop(wings);
-    let left = leftovers();
+    let left = stage::leftovers_of_ours();
     if !left.is_empty() {
         println!("left behind: {left:?}");
         failures += 1;

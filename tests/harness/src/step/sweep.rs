@@ -129,6 +129,8 @@ pub struct Sweep {
     only: Option<u64>,
     /// About so many places, and what the offset of the first is drawn from.
     about: Option<(u64, u64)>,
+    /// Stretches of at most so many steps are visited at every step all the same.
+    whole_up_to: u64,
     by_path: bool,
     max_failures: usize,
 }
@@ -176,6 +178,7 @@ impl Sweep {
             shard: shard.filter(|(i, n)| i < n).unwrap_or((0, 1)),
             only: number("RINGWAY_STEP_ONLY"),
             about: None,
+            whole_up_to: 0,
             by_path: true,
             max_failures: 20,
         }
@@ -207,11 +210,18 @@ impl Sweep {
         self
     }
 
+    /// Visits all places of a stretch of at most `steps` steps, whatever [`about`](Self::about) says.
+    pub fn whole_up_to(mut self, steps: u64) -> Sweep {
+        self.whole_up_to = steps;
+        self
+    }
+
     /// The same sweep of a stretch of `total` steps: how many places are how far apart.
     fn of_length(&self, total: u64) -> Sweep {
         let mut sweep = self.clone();
         if let Some((places, seed)) = sweep.about
             && (sweep.every, sweep.shard) == (1, (0, 1))
+            && total > sweep.whole_up_to
         {
             let stride = (total + 1).div_ceil(places).max(1);
             sweep.shard = (seed % stride, stride);

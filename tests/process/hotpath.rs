@@ -1,0 +1,174 @@
+//! What a message costs the kernel and the allocator once everything is warm: nothing.
+//!
+//! A role makes both ends, warms up for several laps, and then sends and reads ten thousand
+//! messages in a stretch whose system calls and page faults are counted from outside and whose
+//! allocations from within.
+
+mod stage;
+
+use ringway::{Producer, Producers, Reader};
+use ringway_harness::{Allocations, CountingAllocator, Launch, Stage, TempBus, step, syscalls};
+use stage::{INLINE, LARGE, text};
+
+#[global_allocator]
+static COUNTED: CountingAllocator = CountingAllocator;
+
+ringway_harness::roles! { work => work }
+
+const WARM_UP: u64 = 20_000;
+const MESSAGES: u64 = 10_000;
+
+/// One way to move messages: rounds of it are counted.
+type Way = fn(&mut Producer, &mut Reader, u64) -> Result<(), String>;
+
+const WAYS: &[(&str, Way)] = &[
+    ("send and try_read", |producer, reader, n| {
+        producer.try_send(&[n as u8; INLINE]).map_err(text)?;
+        let mut buffer = [0; INLINE];
+        expect(
+            reader
+                .try_read(&mut buffer)
+                .map_err(text)?
+                .map(|record| record.len),
+            INLINE,
+        )
+    }),
+    ("send_with and read", |producer, reader, n| {
+        let sent = producer.try_send_with(INLINE, |body| body.fill(n as u8));
+        sent.map_err(text)?;
+        let mut buffer = [0; INLINE];
+        let read = reader.read(&mut buffer, std::time::Duration::ZERO);
+        expect(read.map_err(text)?.map(|record| record.len), INLINE)
+    }),
+    ("batches of 8", |producer, reader, n| {
+        let sent = producer
+            .try_send_batch(&[[n as u8; INLINE]; 8])
+            .map_err(text)?;
+        expect(Some(sent), 8)?;
+        let mut sum = 0;
+        let read = reader
+            .read_batch(8, |_, body| sum += body.len())
+            .map_err(text)?;
+        expect(Some(sum), read * INLINE)
+    }),
+    ("view in place", |producer, reader, n| {
+        producer.try_send(&[n as u8; INLINE]).map_err(text)?;
+        expect(
+            reader.try_view().map_err(text)?.map(|view| view.len()),
+            INLINE,
+        )
+    }),
+    ("pinned view", |producer, reader, n| {
+        producer.try_send(&[n as u8; INLINE]).map_err(text)?;
+        expect(
+            reader
+                .try_view_pinned()
+                .map_err(text)?
+                .map(|view| view.len()),
+            INLINE,
+        )
+    }),
+    ("large send and try_read", |producer, reader, n| {
+        producer.try_send(&[n as u8; LARGE]).map_err(text)?;
+        let mut buffer = [0; LARGE];
+        expect(
+            reader
+                .try_read(&mut buffer)
+                .map_err(text)?
+                .map(|record| record.len),
+            LARGE,
+        )
+    }),
+    ("loan and view", |producer, reader, n| {
+        let mut loan = producer.loan(LARGE).map_err(text)?;
+        loan.fill(n as u8);
+        producer
+            .try_send_loan(loan)
+            .map_err(|(error, _)| text(error))?;
+        expect(
+            reader.try_view().map_err(text)?.map(|view| view.len()),
+            LARGE,
+        )
+    }),
+    ("nothing to read", |_, reader, _| {
+        match reader.try_read(&mut []) {
+            Ok(None) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    }),
+];
+
+fn expect(found: Option<usize>, wanted: usize) -> Result<(), String> {
+    if found == Some(wanted) {
+        Ok(())
+    } else {
+        Err(format!("{found:?} instead of {wanted}"))
+    }
+}
+
+fn work(stage: &Stage) -> Result<(), String> {
+    let (_, way) = WAYS
+        .iter()
+        .find(|(name, _)| *name == stage.text("way"))
+        .ok_or("no such way")?;
+    let producers = match stage.text("producers") {
+        "shared" => Producers::Shared,
+        _ => Producers::Exclusive,
+    };
+    // Pre-touched, as by default.
+    let bus = stage::bus(&stage.path("root"))
+        .pre_touch(true)
+        .open_or_create()
+        .map_err(text)?;
+    let channel = stage::channel(&bus, "c", producers)?;
+    let builder = channel.reader();
+    let builder = if stage.text("reader") == "lossy" {
+        builder.lossy()
+    } else {
+        builder
+    };
+    let mut reader = builder.join().map_err(text)?;
+    let mut producer = channel.producer().map_err(text)?;
+    for n in 0..WARM_UP {
+        way(&mut producer, &mut reader, n)?;
+    }
+    let before = Allocations::of_this_thread();
+    let mut done = Ok(());
+    step::begin();
+    for n in 0..MESSAGES {
+        done = way(&mut producer, &mut reader, n);
+        if done.is_err() {
+            break;
+        }
+    }
+    step::end();
+    let cost = Allocations::of_this_thread() - before;
+    done?;
+    if (cost.made, cost.released) == (0, 0) {
+        Ok(())
+    } else {
+        Err(format!("{cost:?}"))
+    }
+}
+
+#[test]
+fn a_message_costs_no_system_call_no_page_fault_and_no_allocation_once_warm() {
+    for (way, _) in WAYS {
+        for producers in ["shared", "exclusive"] {
+            for reader in ["reliable", "lossy"] {
+                let root = TempBus::new().unwrap();
+                let launch = Launch::role("work").set("root", root.path().display());
+                let launch = launch.set("way", way).set("producers", producers);
+                let cost = syscalls::measure(&launch.set("reader", reader)).unwrap();
+                println!("{way}, {producers}, {reader}: {cost} for {MESSAGES} rounds");
+                assert_eq!(
+                    cost.total_calls(),
+                    0,
+                    "{way}, {producers}, {reader}: {cost}"
+                );
+                assert_eq!(cost.minor_faults, 0, "{way}, {producers}, {reader}: {cost}");
+                assert_eq!(cost.major_faults, 0, "{way}, {producers}, {reader}: {cost}");
+            }
+        }
+    }
+}

@@ -64,6 +64,11 @@ pub enum Label {
     /// Fence behind taking or recycling a chunk: whoever copied a byte stored after it sees the
     /// new version. Pairs with `ReadFence`.
     ChunkFence,
+    /// Chunk OWNED → ATTACHED: the address beside the word. Pairs with `SweepLoad`.
+    ChunkAttach,
+    /// A sweep looks at a chunk: it sees the address that an ATTACHED stands for. Pairs with
+    /// `ChunkAttach`.
+    SweepLoad,
     /// Fence between raising the sleepers flag and the re-check. Orders *flag* and *ctl*; pairs
     /// with `WakeFence`.
     SleepFence,
@@ -118,7 +123,7 @@ mod weakened {
 
     impl Label {
         /// Every label.
-        pub const ALL: [Label; 22] = [
+        pub const ALL: [Label; 24] = [
             Label::ClaimLoad,
             Label::ClaimCas,
             Label::ClaimFence,
@@ -135,6 +140,8 @@ mod weakened {
             Label::ChunkFree,
             Label::ChunkTake,
             Label::ChunkFence,
+            Label::ChunkAttach,
+            Label::SweepLoad,
             Label::SleepFence,
             Label::WakeFence,
             Label::ReapStore,

@@ -89,13 +89,14 @@ fn list(place: &Place) -> anyhow::Result<()> {
     let mut names = Vec::new();
     let entries = std::fs::read_dir(&root).with_context(|| format!("can't list {root:?}"))?;
     for entry in entries {
-        if let Ok(name) = entry?.file_name().into_string() {
-            if let Some(name) = name.strip_prefix("ringway-") {
-                // A directory that only looks like a bus is not listed.
-                if root.join(format!("ringway-{name}")).join("bus").is_file() {
-                    names.push(name.to_owned());
-                }
-            }
+        let Ok(name) = entry?.file_name().into_string() else {
+            continue;
+        };
+        // A directory that only looks like a bus is not listed.
+        if let Some(bus) = name.strip_prefix("ringway-")
+            && root.join(&name).join("bus").is_file()
+        {
+            names.push(bus.to_owned());
         }
     }
     names.sort();

@@ -67,10 +67,11 @@ impl<'a> Rings<'a> {
     /// The ring `id`. One that appeared after the others were listed is looked for once: the
     /// chunk that names it was addressed later than the ring was published.
     fn ring(&mut self, id: u64) -> Option<&SlotRing> {
-        if !self.by_id.contains_key(&id) && self.gone.insert(id) {
-            if let Err(error) = self.refresh() {
-                self.failed.get_or_insert(error);
-            }
+        if !self.by_id.contains_key(&id)
+            && self.gone.insert(id)
+            && let Err(error) = self.refresh()
+        {
+            self.failed.get_or_insert(error);
         }
         self.by_id.get(&id)
     }

@@ -63,7 +63,7 @@ impl Definition {
             let rule = format!("a power of two from {MIN_SLOTS} to {MAX_SLOTS}");
             return refuse("slots", self.slots.to_string(), rule);
         }
-        if self.stride % 32 != 0 || !(MIN_STRIDE..=MAX_STRIDE).contains(&self.stride) {
+        if !self.stride.is_multiple_of(32) || !(MIN_STRIDE..=MAX_STRIDE).contains(&self.stride) {
             let rule = format!("a multiple of 32 from {MIN_STRIDE} to {MAX_STRIDE}");
             return refuse("stride", self.stride.to_string(), rule);
         }

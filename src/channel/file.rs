@@ -9,6 +9,7 @@ use crate::layout::ring::{
 };
 use crate::layout::{
     FEATURES_REQUIRED, FORMAT_MAJOR, FORMAT_MINOR, PAGE, Preamble, READY, READY_OFFSET, REMOVED,
+    is_readable,
 };
 use crate::ring::{Overflow, Producers};
 use crate::shm::ring::RingMemory;
@@ -133,7 +134,7 @@ pub fn check_preamble(
             found: preamble.magic,
         });
     }
-    if preamble.major != FORMAT_MAJOR || preamble.minor > FORMAT_MINOR {
+    if !is_readable(preamble.major, preamble.minor) {
         return Err(OpenError::WrongFormat {
             path: path(),
             found_major: preamble.major,

@@ -491,7 +491,7 @@ impl Producer {
             return SendError::Stale;
         }
         self.refusals = self.refusals.wrapping_add(1);
-        if self.refusals % CHECK_LINK_EVERY == 0 && self.inner.is_unlinked() {
+        if self.refusals.is_multiple_of(CHECK_LINK_EVERY) && self.inner.is_unlinked() {
             return SendError::Unlinked;
         }
         match blocked {

@@ -79,4 +79,4 @@ const _: () = {
 /// Length of the bus file.
 pub const BUS_FILE_BYTES: usize =
     PARTICIPANTS_OFFSET + PARTICIPANTS * size_of::<ParticipantEntry>();
-const _: () = assert!(BUS_FILE_BYTES % PAGE == 0);
+const _: () = assert!(BUS_FILE_BYTES.is_multiple_of(PAGE));

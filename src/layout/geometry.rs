@@ -22,7 +22,7 @@ impl Geometry {
         let valid = slots.is_power_of_two()
             && (MIN_SLOTS..=MAX_SLOTS).contains(&slots)
             && (MIN_STRIDE..=MAX_STRIDE).contains(&stride)
-            && stride % 32 == 0
+            && stride.is_multiple_of(32)
             && (1..=MAX_READERS).contains(&readers);
         valid.then(|| Self {
             mask: slots - 1,

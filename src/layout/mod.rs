@@ -14,6 +14,12 @@ pub const FORMAT_MAJOR: u16 = 1;
 /// See [`FORMAT_MAJOR`].
 pub const FORMAT_MINOR: u16 = 0;
 
+/// Whether this build reads files of that version.
+#[allow(clippy::absurd_extreme_comparisons)] // true as long as the minor is 0, and not for ever
+pub const fn is_readable(major: u16, minor: u16) -> bool {
+    major == FORMAT_MAJOR && minor <= FORMAT_MINOR
+}
+
 /// Feature bits that an opener has to know (none is defined yet): an unknown bit refuses to open.
 pub const FEATURES_REQUIRED: u64 = 0;
 

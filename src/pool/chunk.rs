@@ -27,7 +27,7 @@ pub fn attach(word: &AtomicU64, me: u16, version: u64) -> bool {
     word.compare_exchange(
         Chunk::new(Chunk::OWNED, me, version).0,
         Chunk::new(Chunk::ATTACHED, 0, version).0,
-        Ordering::Relaxed, // the commit has published the bytes
+        order(Label::ChunkAttach, Ordering::Release),
         Ordering::Relaxed,
     )
     .is_ok()
@@ -107,7 +107,7 @@ pub fn settle(
     wanted: impl Fn(Chunk) -> bool,
     is_named: impl FnOnce(u64, u64, u64) -> bool,
 ) -> Settled {
-    let seen = Chunk(word.load(Ordering::Acquire));
+    let seen = Chunk(word.load(order(Label::SweepLoad, Ordering::Acquire)));
     if !wanted(seen) {
         return Settled::Kept;
     }

@@ -7,7 +7,7 @@
 use crate::layout::pool::{
     ChunkEntry, MAGIC, MAX_CLASS, MAX_SEGMENTS, MIN_CHUNK, SegmentHeader, TABLE_OFFSET,
 };
-use crate::layout::{FEATURES_REQUIRED, FORMAT_MAJOR, FORMAT_MINOR, PAGE, Preamble, READY};
+use crate::layout::{FEATURES_REQUIRED, FORMAT_MAJOR, FORMAT_MINOR, PAGE, Preamble, READY, is_readable};
 use crate::shm::segment::SegmentMemory;
 use crate::shm::words;
 use crate::sys::file::{self, Access, CreateFailure, NoSpace};
@@ -237,8 +237,7 @@ impl Segments {
         let header: SegmentHeader = words::copy_header(&mapping);
         let preamble = header.preamble;
         let ours = preamble.magic == MAGIC
-            && preamble.major == FORMAT_MAJOR
-            && preamble.minor <= FORMAT_MINOR
+            && is_readable(preamble.major, preamble.minor)
             && preamble.ready == READY
             && preamble.bus_id == self.policy.bus_id
             && header.segment as usize == number

@@ -138,11 +138,10 @@ impl Appender {
         ring: &'a SlotRing,
         tenant: &mut dyn Tenant,
     ) -> Result<Claim<'a>, Blocked> {
-        if self.is_clear() {
-            if let Some(claim) = self.claim_clear(ring) {
+        if self.is_clear()
+            && let Some(claim) = self.claim_clear(ring) {
                 return Ok(claim);
             }
-        }
         self.claim_with_care(ring, tenant)
     }
 

@@ -110,11 +110,10 @@ impl Appender {
         tenant: &mut dyn Tenant,
     ) -> Verdict {
         let trim = ring.memory.trim().load(Ordering::Relaxed);
-        if record >= trim {
-            if let Err(by) = self.advance(ring, record, p, tenant) {
+        if record >= trim
+            && let Err(by) = self.advance(ring, record, p, tenant) {
                 return Verdict::Full { by };
             }
-        }
         match self.protection.verdict(record) {
             Some(Verdict::Free) => Verdict::Free,
             _ => {

@@ -56,7 +56,7 @@ impl RingMemory {
         let slots_bytes = geometry.slots().checked_mul(geometry.stride() as u64)?;
         let end = slots_offset.checked_add(slots_bytes)?;
         let table = geometry.readers() as usize * size_of::<ReaderEntry>();
-        if slots_offset % 64 != 0
+        if !slots_offset.is_multiple_of(64)
             || slots_offset < (READERS_OFFSET + table) as u64
             || end > mapping.len() as u64
         {
@@ -136,7 +136,7 @@ impl RingMemory {
 
     #[inline(always)]
     fn control64<const OFFSET: usize>(&self) -> &AtomicU64 {
-        const { assert!(OFFSET % 8 == 0 && OFFSET + 8 <= control::END) };
+        const { assert!(OFFSET.is_multiple_of(8) && OFFSET + 8 <= control::END) };
         // SAFETY: a multiple of 8 below control::END, which `new` proved to lie inside the
         // mapping; shared words are only accessed atomically.
         unsafe { &*self.base.add(OFFSET).cast::<AtomicU64>() }
@@ -248,13 +248,13 @@ impl<'a> Slot<'a> {
             if WRITE {
                 // SAFETY: a prefetch is a hint: it never faults, whatever the address.
                 unsafe {
-                    core::arch::asm!("prefetchw [{}]", in(reg) line,
+                    core::arch::asm!("prefetchw [{}]", in(reg) line.addr(),
                         options(nostack, preserves_flags, nomem));
                 }
             } else {
                 // SAFETY: as above.
                 unsafe {
-                    core::arch::asm!("prefetcht0 [{}]", in(reg) line,
+                    core::arch::asm!("prefetcht0 [{}]", in(reg) line.addr(),
                         options(nostack, preserves_flags, nomem));
                 }
             }

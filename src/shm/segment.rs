@@ -24,8 +24,8 @@ impl SegmentMemory {
         if chunks == 0
             || chunks > MAX_CHUNKS
             || chunk_bytes == 0
-            || chunk_bytes % 64 != 0
-            || data_offset % 64 != 0
+            || !chunk_bytes.is_multiple_of(64)
+            || !data_offset.is_multiple_of(64)
             || data_offset < table
             || end > mapping.len() as u64
         {

@@ -10,7 +10,7 @@ use crate::sys::mapping::Mapping;
 /// offsets come from checked geometry.
 #[inline]
 pub fn word64(mapping: &Mapping, offset: usize) -> &AtomicU64 {
-    assert!(offset % 8 == 0 && offset + 8 <= mapping.len());
+    assert!(offset.is_multiple_of(8) && offset + 8 <= mapping.len());
     // SAFETY: aligned (the base is page-aligned) and inside the mapping by the assertion; the
     // mapping lives as long as the borrow, and every access to shared words is atomic.
     unsafe { &*mapping.base().add(offset).cast::<AtomicU64>() }
@@ -22,7 +22,7 @@ pub fn word64(mapping: &Mapping, offset: usize) -> &AtomicU64 {
 /// As [`word64`].
 #[inline]
 pub fn word32(mapping: &Mapping, offset: usize) -> &AtomicU32 {
-    assert!(offset % 4 == 0 && offset + 4 <= mapping.len());
+    assert!(offset.is_multiple_of(4) && offset + 4 <= mapping.len());
     // SAFETY: as in `word64`.
     unsafe { &*mapping.base().add(offset).cast::<AtomicU32>() }
 }
@@ -34,7 +34,7 @@ pub fn word32(mapping: &Mapping, offset: usize) -> &AtomicU32 {
 /// When the mapping is shorter than the header: callers compare the length first.
 pub fn copy_header<T: bytemuck::Pod>(mapping: &Mapping) -> T {
     let mut header = T::zeroed();
-    assert!(size_of::<T>() <= mapping.len() && size_of::<T>() % 8 == 0);
+    assert!(size_of::<T>() <= mapping.len() && size_of::<T>().is_multiple_of(8));
     // SAFETY: page-aligned base, length inside the mapping and a multiple of 8 by the assertion.
     unsafe { super::copy::copy_out(bytemuck::bytes_of_mut(&mut header), mapping.base()) };
     header
@@ -45,7 +45,7 @@ pub fn copy_header<T: bytemuck::Pod>(mapping: &Mapping) -> T {
 /// # Panics
 /// As [`copy_header`].
 pub fn write_header<T: bytemuck::Pod>(mapping: &Mapping, header: &T) {
-    assert!(size_of::<T>() <= mapping.len() && size_of::<T>() % 8 == 0);
+    assert!(size_of::<T>() <= mapping.len() && size_of::<T>().is_multiple_of(8));
     // SAFETY: as in `copy_header`.
     unsafe { super::copy::copy_in(mapping.base(), bytemuck::bytes_of(header)) };
 }
@@ -55,7 +55,7 @@ pub fn write_header<T: bytemuck::Pod>(mapping: &Mapping, header: &T) {
 /// # Panics
 /// When they do not fit or the offset is not aligned to 8.
 pub fn write_bytes(mapping: &Mapping, offset: usize, bytes: &[u8]) {
-    assert!(offset % 8 == 0 && offset + bytes.len().next_multiple_of(8) <= mapping.len());
+    assert!(offset.is_multiple_of(8) && offset + bytes.len().next_multiple_of(8) <= mapping.len());
     // SAFETY: aligned and inside by the assertion.
     unsafe { super::copy::copy_in(mapping.base().add(offset), bytes) };
 }
@@ -65,7 +65,7 @@ pub fn write_bytes(mapping: &Mapping, offset: usize, bytes: &[u8]) {
 /// # Panics
 /// As [`write_bytes`].
 pub fn read_bytes(mapping: &Mapping, offset: usize, out: &mut [u8]) {
-    assert!(offset % 8 == 0 && offset + out.len().next_multiple_of(8) <= mapping.len());
+    assert!(offset.is_multiple_of(8) && offset + out.len().next_multiple_of(8) <= mapping.len());
     // SAFETY: aligned and inside by the assertion.
     unsafe { super::copy::copy_out(out, mapping.base().add(offset)) };
 }

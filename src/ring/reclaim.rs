@@ -84,7 +84,11 @@ impl Appender {
         }
         let record = slot.position().load(Ordering::Relaxed); // CAS of exactly `word` proves it
         if !geometry.is_plausible(record, p, word.lap()) {
-            ring.count(Counter::Damaged, 1);
+            // Another producer may have claimed the slot meanwhile: then the header is its.
+            fence_at(Label::ReadFence, Ordering::Acquire);
+            if slot.ctl().load(Ordering::Relaxed) == word.0 {
+                ring.count(Counter::Damaged, 1);
+            }
             return Verdict::Free;
         }
         // A second look only after the holder was found dead and its entry freed.

@@ -63,11 +63,23 @@ const EXCLUSIVE: Operation = Operation {
 pub const OPERATIONS: &[Operation] = &[
     Operation {
         name: "send, inline, shared",
-        act: send,
+        act: send_warm,
+        scene: a_full_lap,
         ..SHARED
     },
     Operation {
         name: "send, inline, exclusive",
+        act: send_warm,
+        scene: a_full_lap,
+        ..EXCLUSIVE
+    },
+    Operation {
+        name: "first send, shared",
+        act: send,
+        ..SHARED
+    },
+    Operation {
+        name: "first send, exclusive",
         act: send,
         ..EXCLUSIVE
     },
@@ -90,11 +102,13 @@ pub const OPERATIONS: &[Operation] = &[
     Operation {
         name: "batch of 3, shared",
         act: batch,
+        scene: a_full_lap,
         ..SHARED
     },
     Operation {
         name: "batch of 3, exclusive",
         act: batch,
+        scene: a_full_lap,
         ..EXCLUSIVE
     },
     Operation {
@@ -419,6 +433,27 @@ impl Player<'_> {
     }
 }
 
+/// The first send of a producer looks around; this is every later one.
+fn send_warm(player: &Player) -> Result<(), String> {
+    let mut producer = warm(player)?;
+    let body = body(VICTIM + 1, INLINE);
+    begin();
+    let sent = producer.try_send(&body);
+    player.ack(1, &sent);
+    end();
+    sent.map_err(text)?;
+    player.sequel(&mut producer)
+}
+
+/// A producer that has sent record 0.
+fn warm(player: &Player) -> Result<ringway::Producer, String> {
+    let mut producer = player.channel()?.producer().map_err(text)?;
+    let sent = producer.try_send(&body(VICTIM, INLINE));
+    player.ack(0, &sent);
+    sent.map_err(text)?;
+    Ok(producer)
+}
+
 fn send(player: &Player) -> Result<(), String> {
     let mut producer = player.channel()?.producer().map_err(text)?;
     let body = body(VICTIM, INLINE);
@@ -441,12 +476,12 @@ fn send_with(player: &Player) -> Result<(), String> {
 }
 
 fn batch(player: &Player) -> Result<(), String> {
-    let mut producer = player.channel()?.producer().map_err(text)?;
-    let bodies = [0, 1, 2].map(|n| body(VICTIM + n, INLINE));
+    let mut producer = warm(player)?;
+    let bodies = [1, 2, 3].map(|n| body(VICTIM + n, INLINE));
     begin();
     let sent = producer.try_send_batch(&bodies);
     if let Ok(3) = sent {
-        (0..3).for_each(|n| player.ack(n, &sent));
+        (1..4).for_each(|n| player.ack(n, &sent));
     }
     end();
     match sent {

@@ -74,6 +74,7 @@ fn main() -> ExitCode {
     let seed = seed::announce("stepping");
     let mut wings = Wings::new().expect("the wings of the stage");
     let mut failures = 0;
+    let (mut operations_whole, mut steps, mut slowest) = (0u64, 0u64, 0f64);
     println!("operation, fate: steps, visited, strayed, failures, over 50 ms, slowest progress");
     for operation in OPERATIONS {
         if !wanted
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         } else {
             &[Fate::Killed, Fate::Continued]
         };
+        let mut whole_operation = true;
         for fate in fates {
             let sweep = Sweep::new(operation.name, mode(*fate))
                 .about(places, seed)
@@ -103,11 +105,15 @@ fn main() -> ExitCode {
                 ..
             } = tally;
             let (slow, progress) = (slow.len(), progress.as_secs_f64() * 1e3);
+            whole_operation &= visited > total;
+            steps += visited;
+            slowest = slowest.max(progress);
             println!(
                 "{}, {fate:?}: {total} steps, {visited} visited, {strayed} strayed, {failures} failures, {slow} over 50 ms, {progress:.1} ms",
                 operation.name
             );
         }
+        operations_whole += u64::from(whole_operation);
     }
     drop(wings);
     let left = stage::leftovers_of_ours();
@@ -115,6 +121,9 @@ fn main() -> ExitCode {
         println!("left behind: {left:?}");
         failures += 1;
     }
+    println!(
+        "{{\"target\":\"R1\",\"operations_whole\":{operations_whole},\"steps\":{steps},\"failures\":{failures},\"progress_ms\":{slowest:.1}}}"
+    );
     if failures == 0 {
         ExitCode::SUCCESS
     } else {

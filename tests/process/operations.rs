@@ -15,6 +15,8 @@ use ringway_harness::{AckBoard, Stage};
 pub const VICTIM: u64 = 2 << 32;
 /// Board counters that acknowledge the victim's records, by id.
 pub const ACKS: usize = 8;
+/// Records that a producer sends before it is stepped, where it is to be warm.
+const WARM: u64 = 3;
 /// The victim's last act, behind the stretch.
 const SEQUEL: u64 = 7;
 
@@ -433,24 +435,26 @@ impl Player<'_> {
     }
 }
 
-/// The first send of a producer looks around; this is every later one.
+/// The first sends of a producer look around; this is every later one.
 fn send_warm(player: &Player) -> Result<(), String> {
     let mut producer = warm(player)?;
-    let body = body(VICTIM + 1, INLINE);
+    let body = body(VICTIM + WARM, INLINE);
     begin();
     let sent = producer.try_send(&body);
-    player.ack(1, &sent);
+    player.ack(WARM, &sent);
     end();
     sent.map_err(text)?;
     player.sequel(&mut producer)
 }
 
-/// A producer that has sent record 0.
+/// A producer that has found the tail, room, and the next boundary of the tail hint.
 fn warm(player: &Player) -> Result<ringway::Producer, String> {
     let mut producer = player.channel()?.producer().map_err(text)?;
-    let sent = producer.try_send(&body(VICTIM, INLINE));
-    player.ack(0, &sent);
-    sent.map_err(text)?;
+    for n in 0..WARM {
+        let sent = producer.try_send(&body(VICTIM + n, INLINE));
+        player.ack(n, &sent);
+        sent.map_err(text)?;
+    }
     Ok(producer)
 }
 
@@ -477,11 +481,12 @@ fn send_with(player: &Player) -> Result<(), String> {
 
 fn batch(player: &Player) -> Result<(), String> {
     let mut producer = warm(player)?;
-    let bodies = [1, 2, 3].map(|n| body(VICTIM + n, INLINE));
+    let ids = [WARM, WARM + 1, WARM + 2];
+    let bodies = ids.map(|n| body(VICTIM + n, INLINE));
     begin();
     let sent = producer.try_send_batch(&bodies);
     if let Ok(3) = sent {
-        (1..4).for_each(|n| player.ack(n, &sent));
+        ids.iter().for_each(|n| player.ack(*n, &sent));
     }
     end();
     match sent {

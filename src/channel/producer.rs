@@ -216,23 +216,68 @@ impl Producer {
             return Err(SendError::Forked);
         }
         let mut sent = 0;
-        for body in bodies {
-            let body = body.as_ref();
-            let lost = match self.append_clear::<false>(body) {
-                Ok(_) => {
-                    sent += 1;
-                    continue;
-                }
-                Err(lost) => lost,
-            };
-            match self.append(body, lost) {
-                Ok(_) => sent += 1,
-                Err(error) if sent == 0 => return Err(error),
-                Err(_) => break,
+        let result = loop {
+            let mut lost = None;
+            if self.generation == fork::generation() {
+                let (count, left) = if self.exclusive {
+                    self.append_run::<true, B>(&bodies[sent..])
+                } else {
+                    self.append_run::<false, B>(&bodies[sent..])
+                };
+                sent += count;
+                lost = left;
             }
+            let Some(body) = bodies.get(sent) else {
+                break Ok(sent);
+            };
+            match self.append(body.as_ref(), lost) {
+                Ok(_) => sent += 1,
+                Err(error) if sent == 0 => break Err(error),
+                Err(_) => break Ok(sent),
+            }
+        };
+        if sent > 0 && self.generation == fork::generation() {
+            self.wake();
         }
-        self.wake();
-        Ok(sent)
+        result
+    }
+
+    /// The common appends in a row, as [`append_clear`](Self::append_clear): how many, and what
+    /// became of a claim that was lost.
+    #[inline]
+    fn append_run<const EXCLUSIVE: bool, B: AsRef<[u8]>>(
+        &mut self,
+        bodies: &[B],
+    ) -> (usize, Option<Lost>) {
+        let ring = &self.ring;
+        let mut sent = 0;
+        let run = self.appender.run(ring, bodies.len() as u64);
+        for (claim, body) in run.zip(bodies) {
+            let body = body.as_ref();
+            if !SHORT.contains(&body.len())
+                || body.len() > claim.room()
+                || self.generation != fork::generation()
+            {
+                break;
+            }
+            claim.prefetch(!EXCLUSIVE, body.len() > FIRST_LINE_BODY);
+            let meta = Meta::new(body.len() as u32, Meta::INLINE, 0);
+            if EXCLUSIVE {
+                self.appender.make_clear_exclusive(&claim);
+                claim.fill_short(meta, body);
+                self.appender.commit_exclusive(ring, claim);
+            } else {
+                let Some(claim) = self.appender.make_clear(claim) else {
+                    break;
+                };
+                claim.fill_short(meta, body);
+                if let Err(lost) = self.appender.commit(ring, claim) {
+                    return (sent, Some(lost));
+                }
+            }
+            sent += 1;
+        }
+        (sent, None)
     }
 
     /// Sends `body`, waiting for room up to `timeout`.

@@ -10,7 +10,6 @@ use crate::layout::word::{Chunk, Ctl};
 use crate::ring::read::{Look, publish};
 use crate::ring::wait::Idle;
 use crate::ring::{Counter, Producers, SlotRing};
-use crate::shm::copy::SHORT;
 use crate::shm::ring::{CursorWord, Slot};
 use crate::sync::{Label, Ordering, fence_at};
 use crate::sys::clock::{self, Deadline};
@@ -75,13 +74,12 @@ pub struct Reader {
     poll: Option<Arc<super::poll::Shared>>,
 }
 
-/// The length of an inline body of 8 to 64 bytes, by one comparison.
+/// The length of an inline body of at most `room` bytes, by one comparison.
 #[inline(always)]
-fn short_inline(meta: Meta) -> Option<usize> {
+fn inline_up_to(meta: Meta, room: usize) -> Option<usize> {
     const LEN_AND_KIND: u64 = (1 << 40) - 1;
-    let shortest = Meta::new(*SHORT.start() as u32, Meta::INLINE, 0).0;
-    let above = (meta.0 & LEN_AND_KIND).wrapping_sub(shortest);
-    (above <= (SHORT.end() - SHORT.start()) as u64).then(|| above as usize + SHORT.start())
+    let len = (meta.0 & LEN_AND_KIND).wrapping_sub(Meta::new(0, Meta::INLINE, 0).0);
+    (len <= room as u64).then_some(len as usize)
 }
 
 impl Reader {
@@ -146,16 +144,12 @@ impl Reader {
         if self.generation == fork::generation() {
             let glance = self.ring.glance(position);
             if let Some(meta) = glance.record() {
-                if let Some(len) = short_inline(meta)
-                    && len <= glance.slot.room().min(buffer.len())
-                    && let Some(out) = buffer.get_mut(..len)
+                if let Some(len) = glance.slot.read_short_body(meta, buffer)
+                    && glance.is_unchanged()
                 {
-                    glance.slot.read_short_body(out);
-                    if glance.is_unchanged() {
-                        self.next = position + 1;
-                        publish(&self.cursor, position + 1);
-                        return Ok(Some(Record { position, len }));
-                    }
+                    self.next = position + 1;
+                    publish(&self.cursor, position + 1);
+                    return Ok(Some(Record { position, len }));
                 }
             } else if glance.is_end() && self.pending.is_none() && self.poll.is_none() {
                 if self.prefetches {
@@ -233,25 +227,31 @@ impl Reader {
         let mut count = 0;
         while count < max {
             if self.reliable && self.generation == fork::generation() {
-                let glance = self.ring.glance(self.next);
-                if let Some(meta) = glance.record()
-                    && meta.kind() == Meta::INLINE
-                    && meta.len() as usize <= glance.slot.room()
-                {
+                let before = self.next;
+                for glance in self.ring.glances(before, (max - count) as u64) {
+                    let Some(len) = glance
+                        .record()
+                        .and_then(|meta| inline_up_to(meta, glance.slot.room()))
+                    else {
+                        break;
+                    };
                     let record = Record {
                         position: self.next,
-                        len: meta.len() as usize,
+                        len,
                     };
                     let body = glance.slot.body().cast_const();
                     // SAFETY: the length lies inside the slot; this reader's published cursor is
                     // at or below the record, so no well-behaved producer overwrites it before
                     // `publish`.
-                    each(record, unsafe {
-                        core::slice::from_raw_parts(body, record.len)
-                    });
+                    each(record, unsafe { core::slice::from_raw_parts(body, len) });
                     self.next = record.position + 1;
-                    count += 1;
-                    continue;
+                    if self.generation != fork::generation() {
+                        return Err(ReadError::Forked); // `each` forked, and this is the child
+                    }
+                }
+                count += (self.next - before) as usize;
+                if count >= max {
+                    break;
                 }
             }
             // What is to be told, and not handed over, is met again by the next call.

@@ -145,11 +145,27 @@ impl Appender {
         self.claim_with_care(ring, tenant)
     }
 
+    /// The claims from the next position on that are clear ([`is_clear`](Self::is_clear)) and lie
+    /// in one lap, not made yet: a batch has word and address of each by an addition.
+    #[inline]
+    pub fn run<'a>(&self, ring: &'a SlotRing, most: u64) -> impl Iterator<Item = Claim<'a>> + use<'a> {
+        let Claim { position, claimed, .. } = self.at_next(ring);
+        let most = most.min(self.clear_below.saturating_sub(position));
+        let slots = ring.memory.run(position, most);
+        slots.zip(position..).map(move |(slot, position)| Claim { position, claimed, slot })
+    }
+
     /// Claims the next position if nobody else has and its slot is free as far as
     /// [`is_clear`](Self::is_clear) can say.
     #[inline(always)]
     pub fn claim_clear<'a>(&mut self, ring: &'a SlotRing) -> Option<Claim<'a>> {
         let claim = self.at_next(ring);
+        self.make_clear(claim)
+    }
+
+    /// Makes the claim of a [`run`](Self::run), if nobody else has.
+    #[inline(always)]
+    pub fn make_clear<'a>(&mut self, claim: Claim<'a>) -> Option<Claim<'a>> {
         let word = Ctl(claim.slot.ctl().load(order(Label::ClaimLoad, Ordering::Acquire)));
         if is_takable(word, claim.claimed.lap()) && take(&claim, word) {
             self.next = claim.position + 1;

@@ -28,6 +28,24 @@ impl Claim<'_> {
         self.slot.write_body(body);
     }
 
+    /// Bytes of body that fit.
+    #[inline(always)]
+    pub fn room(&self) -> usize {
+        self.slot.room()
+    }
+
+    /// Asks for the lines that the claim will write: the first ahead of a look at it, the second
+    /// ahead of a body that reaches into it.
+    #[inline(always)]
+    pub fn prefetch(&self, first: bool, second: bool) {
+        if first {
+            self.slot.prefetch_first_line_to_write();
+        }
+        if second {
+            self.slot.prefetch_second_line::<true>();
+        }
+    }
+
     /// [`fill`](Self::fill) for a body of 8 to 64 bytes.
     #[inline(always)]
     pub fn fill_short(&self, meta: Meta, body: &[u8]) {

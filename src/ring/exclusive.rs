@@ -54,10 +54,16 @@ impl Appender {
     #[inline(always)]
     pub fn claim_clear_exclusive<'a>(&mut self, ring: &'a SlotRing) -> Claim<'a> {
         let claim = self.at_next(ring);
+        self.make_clear_exclusive(&claim);
+        claim
+    }
+
+    /// Makes the claim of a [`run`](Appender::run).
+    #[inline(always)]
+    pub fn make_clear_exclusive(&mut self, claim: &Claim<'_>) {
         claim.slot.ctl().store(claim.claimed.0, Ordering::Relaxed);
         fence_at(Label::ClaimFence, Ordering::Release);
         self.next = claim.position + 1;
-        claim
     }
 
     /// Everything but the common claim: room, and the tail hint.

@@ -73,6 +73,17 @@ impl SlotRing {
         Glance { slot, word, position: p, common }
     }
 
+    /// The first looks at `p` and what follows in its lap, at most `most`: a batch has address
+    /// and lap of each by an addition.
+    #[inline]
+    pub fn glances(&self, p: u64, most: u64) -> impl Iterator<Item = Glance<'_>> {
+        let common = (Ctl::COMMITTED << 62) + self.memory.geometry().lap_of(p);
+        self.memory.run(p, most).zip(p..).map(move |(slot, position)| {
+            let word = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
+            Glance { slot, word, position, common }
+        })
+    }
+
     /// The first look at position `p`, told apart.
     #[inline(always)]
     pub fn look(&self, p: u64) -> (Slot<'_>, Look) {

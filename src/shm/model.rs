@@ -9,7 +9,7 @@
 //! missing, although `loom` never lets a load see the future.
 
 use crate::layout::geometry::Geometry;
-use crate::layout::ring::NO_PIN;
+use crate::layout::ring::{Meta, NO_PIN};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use loom::cell::UnsafeCell;
 use std::sync::Arc;
@@ -113,6 +113,10 @@ impl RingMemory {
     pub fn slot(&self, position: u64) -> Slot<'_> {
         Slot(&self.words.slots[self.geometry.slot_of(position)])
     }
+    pub fn run(&self, position: u64, most: u64) -> impl Iterator<Item = Slot<'_>> {
+        let first = self.geometry.slot_of(position);
+        self.words.slots[first..].iter().take(most as usize).map(Slot)
+    }
     pub fn tail(&self) -> &AtomicU64 {
         &self.words.tail
     }
@@ -199,7 +203,9 @@ impl<'a> Slot<'a> {
         let len = out.len();
         out.copy_from_slice(&word[..len]);
     }
-    pub fn read_short_body(self, out: &mut [u8]) {
-        self.read_body(out);
+    pub fn read_short_body(self, meta: Meta, out: &mut [u8]) -> Option<usize> {
+        let len = meta.len() as usize;
+        self.read_body(&mut out[..len]);
+        Some(len)
     }
 }

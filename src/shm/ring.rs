@@ -5,7 +5,7 @@
 
 use super::copy::{self, SHORT};
 use super::words::{word32, word64};
-use crate::layout::ring::{READERS_OFFSET, ReaderEntry, SLOT_HEADER, control};
+use crate::layout::ring::{Meta, READERS_OFFSET, ReaderEntry, SLOT_HEADER, control};
 use crate::layout::geometry::Geometry;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::sys::mapping::Mapping;
@@ -39,6 +39,27 @@ pub struct Slot<'a> {
     /// Bytes behind the header.
     room: usize,
     memory: PhantomData<&'a RingMemory>,
+}
+
+/// Slots of following positions in the same lap.
+#[derive(Clone)]
+pub struct SlotRun<'a> {
+    at: *mut u8,
+    left: u64,
+    stride: usize,
+    memory: PhantomData<&'a RingMemory>,
+}
+
+impl<'a> Iterator for SlotRun<'a> {
+    type Item = Slot<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Slot<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        let at = self.at;
+        self.at = at.wrapping_add(self.stride);
+        Some(Slot { at, room: self.stride - SLOT_HEADER, memory: PhantomData })
+    }
 }
 
 /// The words of one reader entry.
@@ -88,6 +109,16 @@ impl RingMemory {
         // `slots` (checked in `new`, immutable since).
         let at = unsafe { self.slots.add(index * self.geometry.stride()) };
         Slot { at, room: self.geometry.body_bytes(), memory: PhantomData }
+    }
+
+    /// The slots from `position` on: `most` of them, or to the end of the lap.
+    #[inline]
+    pub fn run(&self, position: u64, most: u64) -> SlotRun<'_> {
+        // `left` slots lie between this one and the end of the ring: every address that the run
+        // gives out is that of a slot.
+        let left = most.min(self.geometry.slots() - self.geometry.slot_of(position) as u64);
+        let at = self.slot(position).at;
+        SlotRun { at, left, stride: self.geometry.stride(), memory: PhantomData }
     }
 
     /// Tail hint.
@@ -300,14 +331,23 @@ impl<'a> Slot<'a> {
         unsafe { copy::copy_out(out, self.body()) };
     }
 
-    /// Copies a body that is neither tiny nor long.
-    ///
-    /// # Panics
-    /// As `read_body`, and when the length is not [`SHORT`].
+    /// Copies an inline body to the front of `out`; its length. `None`, and nothing is copied,
+    /// when `meta` says something else, or a length that is not [`SHORT`], not inside the slot or
+    /// more than `out` holds: a header from shared memory needs no other check.
     #[inline(always)]
-    pub fn read_short_body(self, out: &mut [u8]) {
-        assert!(out.len() <= self.room && SHORT.contains(&out.len()));
-        // SAFETY: as in `write_body`; the length is short.
-        unsafe { copy::copy_short_out(out, self.body()) };
+    pub fn read_short_body(self, meta: Meta, out: &mut [u8]) -> Option<usize> {
+        let (shortest, longest) = (*SHORT.start(), *SHORT.end());
+        let len = meta.len() as usize;
+        // Kind and both bounds by one comparison.
+        const LEN_AND_KIND: u64 = (1 << 40) - 1;
+        let first = Meta::new(shortest as u32, Meta::INLINE, 0).0;
+        let above = (meta.0 & LEN_AND_KIND).wrapping_sub(first);
+        if above > (longest - shortest) as u64 || len > self.room || len > out.len() {
+            return None;
+        }
+        // SAFETY: `len` is short, not more than `room` bytes behind the header, and not more than
+        // `out` holds.
+        unsafe { copy::copy_short_out(out.get_unchecked_mut(..len), self.body()) };
+        Some(len)
     }
 }

@@ -24,6 +24,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What a ring with huge pages is rounded up to.
+const HUGE_PAGE: u64 = 2 << 20;
+
 /// Where the objects of a bus lie and what every file of it has in common.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -50,7 +53,11 @@ pub struct RingFile {
 pub fn create(site: &Site, definition: &Definition) -> Result<(), OpenError> {
     definition.check()?;
     let path = site.directory.join(&definition.name);
-    let alignment = if definition.huge_pages { 2 << 20 } else { PAGE };
+    let alignment = if definition.huge_pages {
+        HUGE_PAGE as usize
+    } else {
+        PAGE
+    };
     let table = READERS_OFFSET + definition.readers as usize * size_of::<ReaderEntry>();
     let slots_offset = table.next_multiple_of(alignment) as u64;
     let file_bytes =
@@ -218,6 +225,16 @@ fn open_file(site: &Site, file_name: &str, name: Option<&str>) -> Result<RingFil
     let definition = definition(&header, name).map_err(scribbled)?;
     let geometry = Geometry::new(header.slots, header.stride, header.readers)
         .ok_or_else(|| scribbled("slots, stride or readers are outside their bounds"))?;
+    // A length that only the header claims must not be faulted in.
+    let end = header
+        .slots_offset
+        .checked_add(geometry.slots() * geometry.stride() as u64);
+    if end.is_none_or(|end| actual < end) {
+        return Err(scribbled("the slots do not fit into the file"));
+    }
+    if end.is_some_and(|end| actual - end >= HUGE_PAGE) {
+        return Err(scribbled("the file goes on behind its slots"));
+    }
     let options = MapOptions {
         pre_touch: site.pre_touch,
         huge_pages: definition.huge_pages,

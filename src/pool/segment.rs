@@ -13,6 +13,7 @@ use crate::shm::words;
 use crate::sys::file::{self, Access, CreateFailure, NoSpace};
 use crate::sys::fork;
 use crate::sys::mapping::{MapOptions, Mapping};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -136,7 +137,7 @@ impl Segments {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(any),
                 Err(error) => return Err(error.into()),
             };
-            let memory = self.check(&path, Mapping::new(&file, self.policy.map)?, number)?;
+            let memory = self.check(&path, &file, number)?;
             let _ = place.set(memory); // a sibling thread may have been first, with the same file
             self.known.fetch_max(number + 1, Ordering::AcqRel);
             any = true;
@@ -224,27 +225,31 @@ impl Segments {
         self.policy.directory.join(format!("{number:05}"))
     }
 
-    fn check(
-        &self,
-        path: &Path,
-        mapping: Mapping,
-        number: usize,
-    ) -> Result<SegmentMemory, GrowFailure> {
+    /// Maps a segment file, once its header is believed: a length that only the header claims must
+    /// not be faulted in.
+    fn check(&self, path: &Path, file: &File, number: usize) -> Result<SegmentMemory, GrowFailure> {
         let damaged = || GrowFailure::Damaged(path.to_path_buf());
-        if mapping.len() < PAGE {
+        let len = file.metadata()?.len();
+        if len < PAGE as u64 {
             return Err(damaged());
         }
-        let header: SegmentHeader = words::copy_header(&mapping);
+        let mut header: SegmentHeader = bytemuck::Zeroable::zeroed();
+        file::read_head(file, bytemuck::bytes_of_mut(&mut header))?;
         let preamble = header.preamble;
         let ours = preamble.magic == MAGIC
             && is_readable(preamble.major, preamble.minor)
             && preamble.ready == READY
             && preamble.bus_id == self.policy.bus_id
             && header.segment as usize == number
-            && header.file_bytes == mapping.len() as u64;
-        if !ours {
+            && header.file_bytes == len;
+        // Lenders find the class of a chunk by its size: any other size would be lent as too much.
+        let data = u64::from(header.chunks).checked_mul(header.chunk_bytes);
+        let whole = data.and_then(|data| data.checked_add(header.data_offset)) == Some(len)
+            && class_of(header.chunk_bytes).1 == header.chunk_bytes;
+        if !ours || !whole {
             return Err(damaged());
         }
+        let mapping = Mapping::new(file, self.policy.map)?;
         SegmentMemory::new(mapping, header.chunks, header.chunk_bytes, header.data_offset)
             .ok_or_else(damaged)
     }

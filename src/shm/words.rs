@@ -27,26 +27,13 @@ pub fn word32(mapping: &Mapping, offset: usize) -> &AtomicU32 {
     unsafe { &*mapping.base().add(offset).cast::<AtomicU32>() }
 }
 
-/// A private copy of a header. The copy is checked and used; the shared bytes are not looked at
-/// again.
-///
-/// # Panics
-/// When the mapping is shorter than the header: callers compare the length first.
-pub fn copy_header<T: bytemuck::Pod>(mapping: &Mapping) -> T {
-    let mut header = T::zeroed();
-    assert!(size_of::<T>() <= mapping.len() && size_of::<T>().is_multiple_of(8));
-    // SAFETY: page-aligned base, length inside the mapping and a multiple of 8 by the assertion.
-    unsafe { super::copy::copy_out(bytemuck::bytes_of_mut(&mut header), mapping.base()) };
-    header
-}
-
 /// Writes a header into a file nobody else can see yet.
 ///
 /// # Panics
-/// As [`copy_header`].
+/// When the mapping is shorter than the header: a bug of the caller, who has just made the file.
 pub fn write_header<T: bytemuck::Pod>(mapping: &Mapping, header: &T) {
     assert!(size_of::<T>() <= mapping.len() && size_of::<T>().is_multiple_of(8));
-    // SAFETY: as in `copy_header`.
+    // SAFETY: page-aligned base, length inside the mapping and a multiple of 8 by the assertion.
     unsafe { super::copy::copy_in(mapping.base(), bytemuck::bytes_of(header)) };
 }
 

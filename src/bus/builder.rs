@@ -144,20 +144,21 @@ impl Builder {
     /// [`OpenError`].
     pub fn open_or_create(self) -> Result<Bus, OpenError> {
         name::check(&self.name)?;
-        let mut origin = Origin::Created;
         for _ in 0..ATTEMPTS {
             match self.attach(Origin::Opened) {
                 Err(OpenError::NotFound { .. }) => {}
                 // Its remover died half-way, or is about to finish.
                 Err(OpenError::Removed { .. }) => self.put_aside()?,
                 Err(OpenError::OtherBoot { .. }) => {
-                    self.put_aside()?;
-                    origin = Origin::ReplacedAfterBoot;
+                    if self.replace()? {
+                        return self.attach(Origin::ReplacedAfterBoot);
+                    }
+                    continue;
                 }
                 other => return other,
             }
             match self.build() {
-                Ok(()) => return self.attach(origin),
+                Ok(()) => return self.attach(Origin::Created),
                 Err(OpenError::AlreadyExists { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -181,8 +182,7 @@ impl Builder {
         self.root_directory().join(format!("ringway-{}", self.name))
     }
 
-    /// Builds the directory under a temporary name and publishes it.
-    fn build(&self) -> Result<(), OpenError> {
+    fn check_mode(&self) -> Result<(), OpenError> {
         if self.mode & !0o777 != 0 || self.mode & 0o600 != 0o600 {
             return Err(OpenError::InvalidOption {
                 option: "mode",
@@ -190,6 +190,12 @@ impl Builder {
                 rule: "permission bits with read and write for the owner, such as 0o660".into(),
             });
         }
+        Ok(())
+    }
+
+    /// Builds the directory under a temporary name and publishes it.
+    fn build(&self) -> Result<(), OpenError> {
+        self.check_mode()?;
         let directory = self.directory();
         if directory.symlink_metadata().is_ok() {
             return Err(OpenError::AlreadyExists { path: directory });
@@ -346,16 +352,48 @@ impl Builder {
         })
     }
 
-    /// Puts a bus that is from before the last boot, or marked removed, aside and deletes it.
+    /// Puts a bus that is marked removed aside and deletes it.
     fn put_aside(&self) -> Result<(), OpenError> {
+        match self.lock_stale()? {
+            Some((_locked, OpenError::Removed { .. })) => {
+                aside::remove(&self.root_directory(), &self.name, &self.directory())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts an empty bus in the place of one from before the last boot, by one exchange of names:
+    /// there is no moment without a bus, so nobody else creates one. Whether this call did it.
+    fn replace(&self) -> Result<bool, OpenError> {
+        self.check_mode()?;
+        let Some((_locked, OpenError::OtherBoot { .. })) = self.lock_stale()? else {
+            return Ok(false);
+        };
         let directory = self.directory();
-        let path = directory.join(BUS_FILE);
+        let aside = aside::fresh(&self.root_directory(), &self.name);
+        let access = Access {
+            mode: self.mode,
+            group: self.group,
+        };
+        let _held = aside::hold(&directory);
+        let replaced = self.fill(&aside, access).and_then(|()| {
+            file::exchange(&aside, &directory).map_err(|e| OpenError::io(&directory, e))
+        });
+        // The old one now, or the new one that could not be put in its place.
+        let removed = file::remove_tree(&aside).map_err(|e| OpenError::io(&aside, e));
+        replaced.and(removed).map(|()| true)
+    }
+
+    /// The file of a bus that can't be used any more, locked against others who replace or remove
+    /// it, and why it can't. `None` when somebody else has dealt with it.
+    fn lock_stale(&self) -> Result<Option<(std::fs::File, OpenError)>, OpenError> {
+        let path = self.directory().join(BUS_FILE);
+        let at = |error| OpenError::io(&path, error);
         let stale = match file::open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(OpenError::io(&path, error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(at(error)),
         };
-        let at = |error| OpenError::io(&path, error);
         let deadline = clock::Deadline::after(Duration::from_secs(10));
         while !lock::try_lock(&stale, RESET_LOCK).map_err(at)? {
             if deadline.passed() {
@@ -368,14 +406,9 @@ impl Builder {
         }
         // Whoever held the lock before us may have moved it already.
         if !file::is_at(&stale, &path) {
-            return Ok(());
+            return Ok(None);
         }
-        match check(&stale, &path) {
-            Err(OpenError::OtherBoot { .. } | OpenError::Removed { .. }) => {
-                aside::remove(&self.root_directory(), &self.name, &directory)
-            }
-            _ => Ok(()),
-        }
+        Ok(check(&stale, &path).err().map(|why| (stale, why)))
     }
 }
 

@@ -120,10 +120,9 @@ impl Attachment {
             }
         });
         for ring in rings.all() {
-            report.damaged_slots += ring
-                .memory()
-                .counter(Counter::Damaged.offset())
-                .load(Ordering::Relaxed);
+            let damaged = ring.memory().counter(Counter::Damaged.offset());
+            let damaged = damaged.load(Ordering::Relaxed);
+            report.damaged_slots = report.damaged_slots.saturating_add(damaged);
             for index in 0..ring.readers_in_use() {
                 let word = ring.memory().reader(index).word.load(Ordering::Acquire);
                 let owner = crate::layout::word::Role(word).owner();
@@ -201,7 +200,8 @@ pub(super) fn remove_bus(name: &str, root: Option<&Path>, force: bool) -> Result
                 });
             }
             for object in bus.objects()? {
-                bus.remove(&object.name)?;
+                // Its users are told. What is no object goes with the directory.
+                let _ = bus.remove(&object.name);
             }
         }
         // What can't be opened for good is removed all the same: its error message advises that.

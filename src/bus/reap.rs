@@ -137,6 +137,9 @@ impl Attachment {
             pre_touch: false,
             ..self.site.clone()
         };
+        if !file::is_regular(&site.directory.join(name)) {
+            return Ok(None); // a stranger, or gone by now; the doctor names it
+        }
         let opened = if name.starts_with(REMOVED_PREFIX) {
             channel::open_removed_ring(&site, name)
         } else {
@@ -188,11 +191,26 @@ impl Attachment {
         Ok(reaped)
     }
 
+    /// Reaps `slot`, and whom it was reaping itself: their entries become free only when the
+    /// number in their words means nobody any more. A chain of dead reapers needs no deep stack.
     fn reap(&self, slot: u16, reaped: &mut Vec<Reaped>) -> Result<(), OpenError> {
         let me = self.membership.slot;
-        let Some(generation) = self.registry.begin_reap(slot, me) else {
-            return Ok(());
-        };
+        let (mut waiting, mut swept) = (vec![slot], Vec::new());
+        while let Some(slot) = waiting.pop() {
+            if let Some(generation) = self.registry.begin_reap(slot, me) {
+                swept.push((self.sweep_one(slot, generation)?, generation));
+                waiting.extend(self.registry.reaped_by(slot));
+            }
+        }
+        for (found, generation) in swept.into_iter().rev() {
+            self.registry.end_reap(found.slot, me, generation);
+            reaped.push(found);
+        }
+        Ok(())
+    }
+
+    /// Everything the dead `slot` left, but for its entry.
+    fn sweep_one(&self, slot: u16, generation: u64) -> Result<Reaped, OpenError> {
         let mut found = Reaped {
             slot,
             ..Default::default()
@@ -226,13 +244,7 @@ impl Attachment {
             found.roles += u64::from(self.registry.release_role(role, slot));
         }
         found.temporary_files = self.remove_temporary_files(slot, generation);
-        // Whom it was reaping: taken over before its own number becomes free.
-        for orphan in self.registry.reaped_by(slot) {
-            self.reap(orphan, reaped)?;
-        }
-        self.registry.end_reap(slot, me, generation);
-        reaped.push(found);
-        Ok(())
+        Ok(found)
     }
 
     /// Frees the chunks of records that are gone.

@@ -126,6 +126,12 @@ pub fn publish(temporary: &Path, name: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets two names that both exist change places.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    rfs::renameat_with(rfs::CWD, one, rfs::CWD, other, RenameFlags::EXCHANGE)?;
+    Ok(())
+}
+
 /// Opens read-write, close-on-exec, not following a link in the last step.
 pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
@@ -177,6 +183,11 @@ pub fn group(file: &File) -> io::Result<u32> {
 /// Whether `path` is a real directory, not a link to one.
 pub fn is_directory(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
+}
+
+/// Whether `path` is a file itself: no directory, no link, no pipe.
+pub fn is_regular(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
 }
 
 /// Locks a directory until the returned descriptor closes, or its process dies. `None` when

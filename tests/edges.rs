@@ -181,3 +181,35 @@ fn an_exhausted_pool_says_so_with_its_figures_and_recovers() {
     loans.pop();
     producer.loan(4 << 20).unwrap();
 }
+
+#[test]
+fn a_batch_and_what_follows_it_stand_in_positions_that_grow() {
+    for producers in [Producers::Shared, Producers::Exclusive] {
+        let (_root, bus) = bus();
+        let channel = bus
+            .channel("c")
+            .slots(1024)
+            .producers(producers)
+            .create()
+            .unwrap();
+        let mut producer = channel.producer().unwrap();
+        let mut reader = channel.reader().join().unwrap();
+        assert_eq!(producer.try_send_batch(&[vec![1u8; 1]]).unwrap(), 1);
+        assert_eq!(producer.try_send(&[2; 97]).unwrap(), 1, "{producers:?}");
+        assert_eq!(
+            producer
+                .try_send_batch(&[vec![3u8; 8], vec![4; 64], vec![5; 97]])
+                .unwrap(),
+            3
+        );
+        let mut buffer = [0; 128];
+        for (position, len) in [(0, 1), (1, 97), (2, 8), (3, 64), (4, 97)] {
+            let record = reader.try_read(&mut buffer).unwrap().unwrap();
+            assert_eq!(
+                (record.position, record.len),
+                (position, len),
+                "{producers:?}"
+            );
+        }
+    }
+}

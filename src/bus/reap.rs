@@ -14,6 +14,7 @@ use crate::error::OpenError;
 use crate::layout::bus::ROLES;
 use crate::layout::ring::{ChunkRef, Meta};
 use crate::layout::word::{Ctl, Role};
+use crate::layout::{Preamble, REMOVED};
 use crate::pool::lend::SweptChunks;
 use crate::ring::read::Look;
 use crate::ring::sweep::Swept;
@@ -187,6 +188,9 @@ impl Attachment {
         for slot in self.registry.dead() {
             self.reap(slot, &mut reaped)?;
         }
+        if !reaped.is_empty() {
+            self.finish_removals()?;
+        }
         self.delete_removed_rings()?;
         Ok(reaped)
     }
@@ -245,6 +249,20 @@ impl Attachment {
         }
         found.temporary_files = self.remove_temporary_files(slot, generation);
         Ok(found)
+    }
+
+    /// Takes the names of objects whose remover died half-way.
+    fn finish_removals(&self) -> Result<(), OpenError> {
+        for object in self.objects()? {
+            let path = self.site.directory.join(&object.name);
+            let ready = file::open(&path)
+                .and_then(|file| channel::read_header::<Preamble>(&file))
+                .map(|preamble| preamble.ready);
+            if matches!(ready, Ok(REMOVED)) {
+                self.finish_removal(&object.name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Frees the chunks of records that are gone.

@@ -4,7 +4,7 @@
 //! thread                                   reader
 //!   sleep until ARMED                        read … None
 //!   wait for a record at `position`          position := next, clear the eventfd, ARMED, wake
-//!   raise the eventfd, IDLE
+//!   RAISING, raise the eventfd, IDLE        (REARM, if the thread is still RAISING)
 //! ```
 //! The thread uses the same bounded waits as any reader, so a wake lost by a producer's death is
 //! mended here too, which a descriptor written to by producers could not promise
@@ -24,6 +24,9 @@ use std::thread::JoinHandle;
 const IDLE: u32 = 0;
 const ARMED: u32 = 1;
 const STOP: u32 = 2;
+/// The thread is raising the event; a reader that is done already asks for REARM.
+const RAISING: u32 = 3;
+const REARM: u32 = 4;
 
 /// What reader and thread share.
 pub struct Shared {
@@ -35,17 +38,43 @@ pub struct Shared {
 impl Shared {
     /// The reader has read everything: watch again from `position`.
     pub fn rearm(&self, position: u64) {
-        if self.state.load(Ordering::Acquire) != IDLE {
+        loop {
+            match self.state.load(Ordering::Acquire) {
+                IDLE => {
+                    notify::clear(&self.event);
+                    self.position.store(position, Ordering::Relaxed);
+                    if self.change(IDLE, ARMED) {
+                        futex::wake_all(&self.state);
+                    }
+                    return;
+                }
+                RAISING => {
+                    self.position.store(position, Ordering::Relaxed);
+                    if self.change(RAISING, REARM) {
+                        return;
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn change(&self, from: u32, to: u32) -> bool {
+        self.state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Raises the event, unless the descriptor is being dropped. A reader that has drained before
+    /// the raise is done leaves REARM, and the thread arms again in its place.
+    fn raise(&self) {
+        if !self.change(ARMED, RAISING) {
             return;
         }
-        notify::clear(&self.event);
-        self.position.store(position, Ordering::Relaxed);
-        if self
-            .state
-            .compare_exchange(IDLE, ARMED, Ordering::Release, Ordering::Relaxed)
-            .is_ok()
-        {
-            futex::wake_all(&self.state);
+        notify::raise(&self.event);
+        if !self.change(RAISING, IDLE) {
+            notify::clear(&self.event);
+            self.change(REARM, ARMED);
         }
     }
 }
@@ -101,15 +130,7 @@ fn watch(shared: &Shared, seat: &SeatGuard) {
             Look::Pending(word) => Some(word),
             Look::End if !seat.inner.is_removed() => None,
             _ => {
-                // Raised before IDLE: a reader that rearms in between clears it again.
-                notify::raise(&shared.event);
-                let armed =
-                    shared
-                        .state
-                        .compare_exchange(ARMED, IDLE, Ordering::AcqRel, Ordering::Relaxed);
-                if armed.is_err() {
-                    return;
-                }
+                shared.raise();
                 continue;
             }
         };

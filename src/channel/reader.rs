@@ -203,9 +203,13 @@ impl Reader {
         }
         let deadline = Deadline::after(timeout);
         // A wait also ends when a hanging claim was settled: then there may be nothing to read yet.
+        // Laps that a peer scribbled far ahead look like something to step over, for ever.
         while self.wait(deadline.remaining())? {
             if let Some(record) = self.try_read(buffer)? {
                 return Ok(Some(record));
+            }
+            if deadline.passed() {
+                break;
             }
         }
         Ok(None)
@@ -256,7 +260,12 @@ impl Reader {
             }
             // What is to be told, and not handed over, is met again by the next call.
             let before = self.next;
-            if count > 0 && !matches!(self.ring.look(before).1, Look::Record(_)) {
+            let ends = match self.ring.look(before).1 {
+                Look::Record(_) => false,
+                Look::Gone => !self.reliable,
+                Look::End | Look::Pending(_) => true,
+            };
+            if count > 0 && ends {
                 break;
             }
             if !self.reliable {

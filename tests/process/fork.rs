@@ -207,7 +207,8 @@ fn leave_a_child(stage: &Stage) -> Result<(), String> {
     fork(|| {
         // It keeps the handles, and their descriptors, for as long as it lives.
         let _kept = kept.take();
-        while board.get(2) == 0 {
+        let tester = format!("/proc/{}", board.get(4));
+        while board.get(2) == 0 && std::path::Path::new(&tester).exists() {
             board.add(1, 1);
             std::thread::yield_now();
         }
@@ -245,7 +246,8 @@ fn a_parent_is_seen_dead_while_its_forked_child_lives() {
         let bus = stage::bus(root.path()).create().unwrap();
         let channel = stage::channel(&bus, "c", producers).unwrap();
         let mut reader = channel.reader().join().unwrap();
-        let board = AckBoard::new(4).unwrap();
+        let board = AckBoard::new(5).unwrap();
+        board.set(4, std::process::id().into());
         let launch = Launch::role("leave_a_child").set("root", root.path().display());
         let mut parent = launch.board("board", &board).spawn().unwrap();
         board.await_at_least(0, 1, &parent, "the claim").unwrap();

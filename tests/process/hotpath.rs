@@ -171,4 +171,6 @@ fn a_message_costs_no_system_call_no_page_fault_and_no_allocation_once_warm() {
             }
         }
     }
+    // The role fails where it allocates, and the assertions above where it calls or faults.
+    println!("{{\"target\":\"P14\",\"system_calls\":0,\"allocations\":0,\"page_faults\":0}}");
 }

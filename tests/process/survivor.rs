@@ -238,7 +238,9 @@ impl World {
     fn deliver(&mut self, mut producer: Producer) -> Result<(), String> {
         let start = Instant::now();
         let id = SURVIVOR + self.sent;
-        self.send_one(&mut producer, INLINE).map_err(text)?;
+        // Waits where the dead one's cursor still holds the ring back.
+        producer.send(&body(id, INLINE), deadline()).map_err(text)?;
+        self.sent += 1;
         drop(producer);
         let reader = &mut self.reader;
         let seen = &mut self.seen;
@@ -320,7 +322,7 @@ impl World {
         let bus = &self.bus;
         bus.reap().map_err(text)?;
         let reaped = bus.doctor(false).map_err(text)?;
-        if reaped.lost_chunks != 0 || reaped.dead_participants != 0 {
+        if !reaped.is_clean() {
             return Err(format!("after the reaper: {reaped:?}"));
         }
         bus.doctor(true).map_err(text)?;

@@ -1,0 +1,271 @@
+//! A hostile process writes random words over every mapped byte of ring, pool and bus files while
+//! others send, read, view, wait and poll. They may lose messages or report `Corrupt`; they never
+//! crash, panic, stand still or touch a byte outside their mappings.
+//!
+//! The scribbler puts headers and marks back from time to time, so that the others can open the
+//! bus again and go on. `RINGWAY_SEED` repeats the scribbling (not the interleaving),
+//! `RINGWAY_FULL=1` makes 10 million operations of it.
+
+#[path = "effort.rs"]
+mod effort;
+#[path = "exercise.rs"]
+mod exercise;
+#[path = "files.rs"]
+#[allow(dead_code)]
+mod files;
+
+use files::{NAMES, PAGE, Template};
+use memmap2::{MmapOptions, MmapRaw};
+use ringway::{Bus, Idle, Start};
+use ringway_harness::seed::{self, Random};
+use ringway_harness::{AckBoard, Launch, Stage, TempBus, deadline};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+ringway_harness::roles! { scribble => scribble, produce => produce, consume => consume }
+
+/// Counters of the board: rounds of each worker, then words written, then the order to stop.
+const WORKERS: usize = 4;
+const WORDS: usize = WORKERS;
+const STOP: usize = WORKERS + 1;
+const ROUNDS_THAT_OPENED: usize = WORKERS + 2;
+
+struct Prey {
+    map: MmapRaw,
+    pristine: Vec<u8>,
+}
+
+impl Prey {
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: a page-aligned mapping of `len` bytes that lives as long as `self`; the file is
+        // never truncated in this test, and every access to it is atomic.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.map.len() / 8) }
+    }
+
+    fn restore(&self, range: std::ops::Range<usize>) {
+        for (word, bytes) in self.words()[range.clone()]
+            .iter()
+            .zip(self.pristine[range.start * 8..].chunks(8))
+        {
+            word.store(
+                u64::from_le_bytes(bytes.try_into().expect("eight")),
+                Relaxed,
+            );
+        }
+    }
+}
+
+fn scribble(stage: &Stage) -> Result<(), String> {
+    let (root, board) = (stage.path("root"), stage.board("board"));
+    let template = Template::read(&root);
+    let prey: Vec<Prey> = (0..NAMES.len())
+        .map(|number| {
+            let file = std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open(files::path(&root, number));
+            let map = MmapOptions::new()
+                .map_raw(&file.expect("the bus is there"))
+                .expect("it maps");
+            Prey {
+                map,
+                pristine: template.files[number].clone(),
+            }
+        })
+        .collect();
+    let mut random = Random::new(stage.get("seed"));
+    let mut sweep = 0usize;
+    while board.get(STOP) == 0 {
+        let target = &prey[random.below(prey.len() as u64) as usize];
+        let words = target.words();
+        let all = words.len();
+        // Mostly what carries meaning; but every byte has its turn.
+        let start = match random.below(6) {
+            0 => random.below(32) as usize,
+            1 => PAGE / 8 + random.below((PAGE / 8) as u64) as usize,
+            2 | 3 => (2 * PAGE / 8 + random.below((4 * PAGE) as u64) as usize).min(all - 1),
+            4 => random.below(all as u64) as usize,
+            _ => {
+                sweep = (sweep + 512) % all.max(1);
+                sweep % all
+            }
+        };
+        let length = [1, 1, 2, 8, 64, 512][random.below(6) as usize].min(all - start);
+        let step = [1, 1, 16][random.below(3) as usize];
+        let same = random.percent(50).then(|| files::plausible(&mut random));
+        for word in words[start..start + length].iter().step_by(step) {
+            word.store(
+                same.unwrap_or_else(|| files::plausible(&mut random)),
+                Relaxed,
+            );
+        }
+        board.add(WORDS, (length / step).max(1) as u64);
+        if random.percent(30) {
+            // Headers, marks and tables as they were: the others can begin anew.
+            for target in &prey {
+                target.restore(0..(5 * PAGE / 8).min(target.words().len()));
+            }
+        }
+        if random.percent(3) {
+            prey.iter()
+                .for_each(|target| target.restore(0..target.words().len()));
+        }
+        // On two cores the others must get their turn, too.
+        for _ in 0..random.below(400) {
+            std::hint::spin_loop();
+        }
+    }
+    Ok(())
+}
+
+/// Handles of one worker; whatever can be had.
+fn open(stage: &Stage) -> Option<(Bus, Vec<ringway::Channel>)> {
+    let bus = Bus::builder(files::BUS)
+        .root(stage.path("root"))
+        .open()
+        .ok()?;
+    let channels = ["shared", "exclusive"]
+        .iter()
+        .filter_map(|name| bus.channel(name).open().ok());
+    let channels: Vec<_> = channels.collect();
+    (!channels.is_empty()).then_some((bus, channels))
+}
+
+fn work(
+    stage: &Stage,
+    mut round_of: impl FnMut(&Bus, &[ringway::Channel], u64),
+) -> Result<(), String> {
+    let (board, me): (_, usize) = (stage.board("board"), stage.get("me"));
+    let mut round = 0;
+    while board.get(STOP) == 0 {
+        let handles = open(stage);
+        // Standing still is measured by this counter, so it also counts what was refused.
+        board.add(me, 1);
+        let Some((bus, channels)) = handles else {
+            continue;
+        };
+        board.add(ROUNDS_THAT_OPENED, 1);
+        for _ in 0..20 {
+            round += 1;
+            round_of(&bus, &channels, round);
+            board.add(me, 1);
+        }
+    }
+    Ok(())
+}
+
+fn produce(stage: &Stage) -> Result<(), String> {
+    let board = stage.board("board");
+    let me: usize = stage.get("me");
+    work(stage, |bus, channels, round| {
+        for channel in channels {
+            let Ok(mut producer) = channel.producer() else {
+                continue;
+            };
+            for _ in 0..10 {
+                exercise::send(&mut producer, round);
+                board.add(me, 8);
+            }
+        }
+        if round % 50 == 0 {
+            drop(
+                bus.doctor(round % 100 == 0)
+                    .map(|report| format!("{report:?}")),
+            );
+        }
+    })
+}
+
+fn consume(stage: &Stage) -> Result<(), String> {
+    let board = stage.board("board");
+    let me: usize = stage.get("me");
+    work(stage, |bus, channels, round| {
+        let mut readers = Vec::new();
+        for (number, channel) in channels.iter().enumerate() {
+            let start = [Start::Earliest, Start::Latest, Start::At(1200)][round as usize % 3];
+            let idle = [Idle::SpinThenPark, Idle::Park, Idle::Spin][(round as usize + number) % 3];
+            readers.extend(channel.reader().start(start).idle(idle).join());
+            readers.extend(channel.reader().start(start).idle(idle).lossy().join());
+        }
+        for reader in &mut readers {
+            exercise::read(reader, 60);
+            board.add(me, 60);
+        }
+        let mut all: Vec<_> = readers.iter_mut().collect();
+        drop(ringway::wait_any(&mut all, Duration::from_micros(300)));
+        if round % 20 == 0
+            && let Some(reader) = readers.first_mut()
+            && let Ok(descriptor) = reader.poll_descriptor()
+        {
+            exercise::read(reader, 10);
+            drop(descriptor);
+        }
+        if round % 50 == 0 {
+            drop(bus.reap());
+            drop(bus.participants());
+        }
+    })
+}
+
+#[test]
+fn a_scribbling_peer_crashes_nobody() {
+    let seed = seed::announce("scribbles");
+    let root = TempBus::new().unwrap();
+    Template::make(root.path()).restore(root.path());
+    let wanted = effort::executions(200_000, 10_000_000);
+    let board = AckBoard::new(WORKERS + 3).unwrap();
+    let launch = |role: &str| {
+        let launch = Launch::role(role)
+            .board("board", &board)
+            .set("root", root.path().display());
+        launch.env("RUST_BACKTRACE", "0")
+    };
+    let mut workers: Vec<_> = ["produce", "consume", "produce", "consume"]
+        .iter()
+        .enumerate()
+        .map(|(me, role)| launch(role).set("me", me).spawn().unwrap())
+        .collect();
+    let mut scribbler = launch("scribble").set("seed", seed).spawn().unwrap();
+    let mut progress = [(0, Instant::now()); WORKERS];
+    let mut faults = Vec::new();
+    let done = || (0..WORKERS).map(|me| board.get(me)).sum::<u64>();
+    while faults.is_empty() && done() < wanted {
+        for (me, worker) in workers.iter_mut().enumerate() {
+            if worker
+                .exited_by(Instant::now() + Duration::from_millis(10))
+                .unwrap()
+            {
+                faults.push(format!("worker {me} ended: {}", worker.wait().unwrap()));
+            }
+            let rounds = board.get(me);
+            if rounds != progress[me].0 {
+                progress[me] = (rounds, Instant::now());
+            } else if progress[me].1.elapsed() > deadline() / 2 {
+                let state = worker.state();
+                faults.push(format!(
+                    "worker {me} stands still at {rounds}, state {state:?}"
+                ));
+            }
+        }
+    }
+    board.set(STOP, 1);
+    scribbler.wait_success().unwrap();
+    if faults.is_empty() {
+        for worker in &mut workers {
+            if let Err(fault) = worker.wait_success() {
+                faults.push(fault.to_string());
+            }
+        }
+    }
+    let more = [
+        ("words", board.get(WORDS)),
+        ("opened", board.get(ROUNDS_THAT_OPENED)),
+        ("seed", seed),
+    ];
+    effort::report("scribble", done(), faults.len() as u64, &more);
+    assert!(faults.is_empty(), "RINGWAY_SEED={seed}: {faults:?}");
+    assert!(
+        board.get(ROUNDS_THAT_OPENED) > 10,
+        "the others never got in: nothing was tested"
+    );
+}

@@ -1,0 +1,136 @@
+//! Every ordering of the protocol, weakened once: a model has to notice.
+//!
+//! Each label of `sync.rs` is weakened alone (its ordering becomes `Relaxed`, its fence goes) and
+//! the model named here is run in a process of its own, since a model that failed leaves `loom`
+//! unusable. The full run puts every label before every model and prints the whole table.
+
+use crate::explore::{WEAKEN_VARIABLE, is_full};
+use ringway::sync::Label;
+use std::process::Command;
+
+/// What weakening a label does.
+enum Effect {
+    /// This model fails.
+    CaughtBy(&'static str),
+    /// Every model passes, for this reason.
+    #[allow(dead_code)] // none today; the table must be able to say so
+    Unnoticed(&'static str),
+}
+
+fn effect(label: Label) -> Effect {
+    use Effect::CaughtBy;
+    match label {
+        Label::ClaimLoad => CaughtBy("append::a_record_is_judged_by_its_own_header"),
+        Label::ClaimCas => CaughtBy("read::what_another_producer_dropped_is_told"),
+        Label::ClaimFence => CaughtBy("read::a_copy_under_an_overwrite_is_found_out_and_told"),
+        Label::CommitStore => CaughtBy("read::a_record_is_seen_whole_or_not_at_all"),
+        Label::VoidStore => {
+            CaughtBy("append::a_slot_given_back_is_written_by_the_next_owner_alone")
+        }
+        Label::ReadLoad => CaughtBy("read::a_record_is_seen_whole_or_not_at_all"),
+        Label::ReadFence => CaughtBy("read::a_copy_under_an_overwrite_is_found_out_and_told"),
+        Label::CursorStore => {
+            CaughtBy("reclaim::a_reliable_reader_is_overwritten_only_behind_its_cursor")
+        }
+        Label::PinFence | Label::TrimFence | Label::ScanLoad => {
+            CaughtBy("reclaim::a_pinned_record_is_never_overwritten")
+        }
+        Label::ReclaimStore | Label::ReclaimLoad => {
+            CaughtBy("reclaim::what_was_viewed_is_overwritten_by_another_only_behind_the_scan")
+        }
+        Label::ChunkFree | Label::ChunkTake => {
+            CaughtBy("pool::a_chunk_is_rewritten_only_behind_its_last_reader")
+        }
+        Label::ChunkFence => CaughtBy("pool::a_copied_payload_is_never_another_ones"),
+        Label::ChunkAttach | Label::SweepLoad => {
+            CaughtBy("pool::a_sweep_keeps_a_chunk_that_was_just_attached")
+        }
+        Label::SleepFence | Label::WakeFence => CaughtBy("wait::no_wake_is_lost"),
+        Label::ReapStore | Label::JoinCas => {
+            CaughtBy("reap::an_entry_is_described_anew_only_behind_the_sweep")
+        }
+        Label::RoleRelease | Label::RoleTake => {
+            CaughtBy("role::a_role_that_is_given_back_passes_on_with_the_work")
+        }
+    }
+}
+
+/// Whether `model` fails when `label` is weakened, and how.
+fn failure(label: Label, model: &str) -> Option<String> {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", model, "--nocapture", "--test-threads=1"])
+        .env(WEAKEN_VARIABLE, (label as usize).to_string())
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(out.contains("running 1 test"), "there is no model {model}");
+    if output.status.success() {
+        return None;
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let what = errors
+        .lines()
+        .skip_while(|line| !line.contains("panicked at"))
+        .nth(1);
+    Some(what.unwrap_or("died").trim().to_string())
+}
+
+/// The other tests of this binary.
+fn models() -> Vec<String> {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .arg("--list")
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .filter(|name| !name.starts_with("weakened::"))
+        .map(str::to_string)
+        .collect()
+}
+
+#[test]
+fn every_weakened_ordering_is_noticed() {
+    if std::env::var(WEAKEN_VARIABLE).is_ok() {
+        return;
+    }
+    let models = if is_full() { models() } else { Vec::new() };
+    let (mut caught, mut wrong) = (0, Vec::new());
+    println!();
+    for label in Label::ALL {
+        let name = format!("{label:?}");
+        match effect(label) {
+            Effect::CaughtBy(model) => match failure(label, model) {
+                Some(how) => {
+                    caught += 1;
+                    println!("{name:<12} caught by {model}: {how}");
+                }
+                None => wrong.push(format!("{name} is not caught by {model}")),
+            },
+            Effect::Unnoticed(because) => println!("{name:<12} NOT CAUGHT: {because}"),
+        }
+        for model in &models {
+            if let Some(how) = failure(label, model) {
+                println!("{:<12}        by {model}: {how}", "");
+                if let Effect::Unnoticed(_) = effect(label) {
+                    wrong.push(format!("{name} is caught after all, by {model}"));
+                }
+            }
+        }
+    }
+    println!(
+        "{caught} of {} weakened orderings are caught",
+        Label::ALL.len()
+    );
+    println!(
+        "{{\"target\":\"R2\",\"labels\":{},\"caught_percent\":{}}}",
+        Label::ALL.len(),
+        caught * 100 / Label::ALL.len()
+    );
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(
+        caught * 10 >= Label::ALL.len() * 9,
+        "fewer than nine in ten"
+    );
+}

@@ -17,7 +17,7 @@ pub fn everything(root: &Path, round: u64) -> bool {
         Err(error) => {
             drop(error.to_string());
             // What the messages advise must not crash either.
-            if round % 16 == 0 && matches!(error, OpenError::OtherBoot { .. }) {
+            if round.is_multiple_of(16) && matches!(error, OpenError::OtherBoot { .. }) {
                 drop(
                     Bus::builder(BUS)
                         .root(root)
@@ -80,7 +80,7 @@ fn with_channel(channel: &Channel, round: u64) {
     for reader in &mut readers {
         read(reader, 40);
     }
-    if round % 8 == 0
+    if round.is_multiple_of(8)
         && let Some(reader) = readers.last_mut()
         && let Ok(descriptor) = reader.poll_descriptor()
     {
@@ -109,7 +109,7 @@ pub fn send(producer: &mut ringway::Producer, round: u64) {
     for len in [500, 900, 5000] {
         if let Ok(mut loan) = producer.loan(len) {
             loan.fill(round as u8);
-            if round % 3 == 0 {
+            if round.is_multiple_of(3) {
                 loan.truncate(len / 2);
             }
             drop(

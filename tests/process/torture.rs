@@ -299,8 +299,10 @@ fn consume(stage: &Stage) -> Result<(), String> {
     // Every fourth may be left behind even where the others are waited for.
     let builder = if index == 3 { builder.lossy() } else { builder };
     let mut reader = builder.join().map_err(text)?;
-    let mut ledger = Ledger::default();
-    ledger.joined_late = true;
+    let mut ledger = Ledger {
+        joined_late: true,
+        ..Ledger::default()
+    };
     let mut kept = Vec::new();
     while stop.get(0) == 0 {
         ledger.read_some(&mut reader, &mut random, &mut kept)?;

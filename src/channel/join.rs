@@ -45,7 +45,7 @@ impl ReaderBuilder {
     }
 
     /// A lossy reader holds nobody back and is told what it missed
-    /// ([`ReadError::Lagged`]). The default, and the only kind, on a channel that drops its oldest.
+    /// ([`ReadError::Lagged`](crate::ReadError::Lagged)). The default, and the only kind, on a channel that drops its oldest.
     pub fn lossy(mut self) -> Self {
         self.reliable = Some(false);
         self

@@ -740,7 +740,7 @@ fn a_million_probes_of_the_living_find_nobody_dead() {
                 false_deaths.fetch_add(u64::from(!scene.says_alive(*id)), Relaxed);
             }
             number += 1;
-            if number % 16 == 0 {
+            if number.is_multiple_of(16) {
                 for participant in scene.bus.participants().unwrap() {
                     PROBED.fetch_add(1, Relaxed);
                     let lives = ids.iter().any(|id| id.0 == participant.slot)
@@ -748,7 +748,7 @@ fn a_million_probes_of_the_living_find_nobody_dead() {
                     false_deaths.fetch_add(u64::from(lives && !participant.alive), Relaxed);
                 }
             }
-            if number % 512 == 0 {
+            if number.is_multiple_of(512) {
                 scene.bus.reap().unwrap();
             }
         }

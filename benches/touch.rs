@@ -30,7 +30,7 @@ fn touch(criterion: &mut Criterion) {
                         .overflow(Overflow::DropOldest)
                         .huge_pages(huge_pages)
                         .create()
-                        .and_then(|channel| Ok(channel.producer().expect("a producer")))
+                        .map(|channel| channel.producer().expect("a producer"))
                         .expect("a channel")
                 },
                 |mut producer| {

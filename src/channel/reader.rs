@@ -260,6 +260,9 @@ impl Reader {
             }
             // What is to be told, and not handed over, is met again by the next call.
             let before = self.next;
+            if self.is_forked() {
+                return Err(ReadError::Forked);
+            }
             let ends = match self.ring.look(before).1 {
                 Look::Record(_) => false,
                 Look::Gone => !self.reliable,

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 const READERS: usize = 2;
 const POOL_BYTES: u64 = 24 << 20;
+/// The position of a record sent in a batch, until a reader tells it.
+const IN_BATCH: u64 = u64::MAX;
 /// Pins of one reader.
 const VIEWS: usize = 14;
 
@@ -112,10 +114,9 @@ impl World {
     ) -> Result<(), TestCaseError> {
         match outcome {
             Ok(position) => {
-                // Those of a batch are not known before they are read.
-                let known = |sent: &&(u64, u64, usize)| sent.0 < u64::MAX / 2;
-                let last = self.sent.iter().rev().find(known);
-                prop_assert!(last.is_none_or(|last| position > last.0), "positions grow");
+                let last = self.sent.last().map(|last| last.0);
+                let grows = last.is_none_or(|last| last == IN_BATCH || position > last);
+                prop_assert!(grows, "position {} behind {:?}", position, last);
                 self.sent.push((position, number, len));
                 Ok(())
             }
@@ -263,8 +264,8 @@ fn play(producers: Producers, steps: &[Step]) -> Result<u64, TestCaseError> {
                         prop_assert!(count > 0 && count <= lens.len());
                         // Which positions they got, the readers tell: nobody else sends.
                         for (at, len) in lens[..count].iter().enumerate() {
-                            let position = u64::MAX - (lens.len() - at) as u64;
-                            world.sent.push((position, first + at as u64, *len));
+                            let number = first + at as u64;
+                            world.sent.push((IN_BATCH, number, *len));
                         }
                         prop_assert!(channel.stats().tail >= before + count as u64);
                     }
@@ -374,11 +375,7 @@ fn play(producers: Producers, steps: &[Step]) -> Result<u64, TestCaseError> {
 /// The position of a record sent in a batch, now that a reader has told it.
 fn settle(world: &mut World, reader: usize, position: u64) {
     let next = world.read[reader];
-    if let Some(entry) = world
-        .sent
-        .get_mut(next)
-        .filter(|entry| entry.0 > u64::MAX / 2)
-    {
+    if let Some(entry) = world.sent.get_mut(next).filter(|entry| entry.0 == IN_BATCH) {
         entry.0 = position;
     }
 }

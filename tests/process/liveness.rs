@@ -694,7 +694,14 @@ fn an_exclusive_producer_passes_on_at_death_and_not_while_it_is_stopped() {
         );
     }
     child.kill().unwrap();
-    channel.producer().unwrap().try_send(b"mine now").unwrap();
+    // "Alive" may be believed for a millisecond; "dead" never is.
+    let mut taken = None;
+    await_condition("the role to pass on", || {
+        taken = channel.producer().ok();
+        taken.is_some()
+    })
+    .unwrap();
+    taken.unwrap().try_send(b"mine now").unwrap();
 }
 
 #[test]

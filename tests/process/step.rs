@@ -162,7 +162,8 @@ fn visit(operation: &'static Operation, fate: Fate, sweep: &Sweep, wings: &mut W
     let launch = |_| wings.borrow_mut().open(operation);
     let check = |at: &Point, victim: &mut Stepper, world: &mut World| {
         if fate != Fate::Killed {
-            world.go_on_beside_the_stopped()?;
+            // A parity that no stride of a subset hides.
+            world.go_on_beside_the_stopped(at.k.count_ones() % 2 == 0)?;
             match fate {
                 Fate::Continued => victim.resume_success()?,
                 _ => drop(victim.kill()?),

@@ -74,6 +74,8 @@ pub struct World {
     reader: Reader,
     /// Reads along until the ring is filled.
     lossy: Option<Reader>,
+    /// Holds everything from the victim's place on, for a look back.
+    anchor: Option<Reader>,
     channel: Channel,
     bus: Bus,
     chunks: u64,
@@ -97,6 +99,7 @@ impl World {
             operation,
             reader,
             lossy: Some(lossy),
+            anchor: None,
             channel,
             bus,
             chunks: 0,
@@ -166,8 +169,15 @@ impl World {
     }
 
     /// What the others do while the victim stands somewhere in its stretch, alive.
-    pub fn go_on_beside_the_stopped(&mut self) -> Result<(), String> {
+    ///
+    /// With `laps` they come round to where it stands, twice; without, its place is still to be
+    /// seen when it goes on.
+    pub fn go_on_beside_the_stopped(&mut self, laps: bool) -> Result<(), String> {
         let cost = self.operation.cost;
+        if !laps {
+            let here = Start::At(self.reader.position());
+            self.anchor = Some(self.channel.reader().start(here).join().map_err(text)?);
+        }
         let producer = match self.channel.producer() {
             Ok(producer) => Some(producer),
             Err(JoinError::Busy { .. }) if cost == Cost::Place => None,
@@ -185,7 +195,7 @@ impl World {
         self.bus.take_role(9).map_err(text)?;
         self.bus.release_role(9);
         self.lossy = None;
-        if cost == Cost::Place {
+        if cost == Cost::Place || !laps {
             return Ok(());
         }
         for _ in 0..2 {
@@ -208,6 +218,7 @@ impl World {
         let producer = self.producer()?;
         self.deliver(producer)?;
         self.lossy = None;
+        self.look_back()?;
         let mut patience = if probed { FILLS_WITHIN_A_TICK } else { 0 };
         let mut whole = 0;
         while whole < 2 {
@@ -251,6 +262,20 @@ impl World {
             if self.seen != self.seen_lossily {
                 let (reliable, lossy) = (&self.seen, &self.seen_lossily);
                 return Err(format!("the readers differ: {reliable:x?}, {lossy:x?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who comes later, and who was held up since the stop, sees what the first reader saw.
+    fn look_back(&mut self) -> Result<(), String> {
+        let builder = self.channel.reader().start(Start::Earliest).lossy();
+        let latecomer = builder.join().map_err(text)?;
+        for mut reader in self.anchor.take().into_iter().chain([latecomer]) {
+            let mut seen = Vec::new();
+            while read(&mut reader, &mut seen)? {}
+            if seen.is_empty() || !self.seen.ends_with(&seen) {
+                return Err(format!("looking back, a reader sees {seen:x?}"));
             }
         }
         Ok(())

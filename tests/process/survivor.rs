@@ -49,16 +49,20 @@ impl Wings {
         let path = root.path().display().to_string();
         let mut world = World::new(operation, root).unwrap_or_else(|why| panic!("a world: {why}"));
         (operation.scene)(&mut world).unwrap_or_else(|why| panic!("its scene: {why}"));
-        if operation.corpse {
-            self.corpses.fork(&[("root", &path)])?.kill()?;
-        }
         // Before the victim is there: whoever was probed alive is taken for alive a moment longer.
         world
             .count_chunks()
             .unwrap_or_else(|why| panic!("a count of chunks: {why}"));
+        let corpse = operation
+            .corpse
+            .then(|| self.corpses.fork(&[("root", &path)]));
         let victim = self
             .victims
             .fork(&[("root", &path), ("operation", operation.name)])?;
+        // Dies when the victim has come: whoever comes sweeps what the dead have left.
+        if let Some(corpse) = corpse {
+            corpse?.kill()?;
+        }
         Ok((victim, world))
     }
 

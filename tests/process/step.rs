@@ -163,7 +163,7 @@ fn visit(operation: &'static Operation, fate: Fate, sweep: &Sweep, wings: &mut W
     let check = |at: &Point, victim: &mut Stepper, world: &mut World| {
         if fate != Fate::Killed {
             // A parity that no stride of a subset hides.
-            world.go_on_beside_the_stopped(at.k.count_ones() % 2 == 0)?;
+            world.go_on_beside_the_stopped(at.k.count_ones().is_multiple_of(2))?;
             match fate {
                 Fate::Continued => victim.resume_success()?,
                 _ => drop(victim.kill()?),

@@ -24,11 +24,13 @@ pub enum Label {
     /// Claimer loads `ctl`: sees the body and header of the record it may overwrite or renew.
     /// Pairs with `CommitStore`, `VoidStore`.
     ClaimLoad = 1,
-    /// Claimer's CAS to CLAIMED. Release half pairs with `ReadLoad` of a waiting reader (it
-    /// takes the owner from the word), acquire half with the last reader's `CursorStore`.
+    /// Claimer's CAS to CLAIMED. Release: a reader that meets the claim over a record it has not
+    /// read sees what the claimer relied on, `trim` moved by another producer among it. Pairs with
+    /// `ReadLoad`. (Acquire adds nothing: it takes exactly the word that `ClaimLoad` acquired, and
+    /// words never come twice.)
     ClaimCas,
     /// Fence behind the claim: no store into the slot is visible before CLAIMED is.
-    /// Pairs with `ReadFence`.
+    /// Pairs with `ReadFence` and `GoneFence`.
     ClaimFence,
     /// COMMITTED makes header and body visible. Pairs with `ReadLoad`.
     CommitStore,
@@ -37,8 +39,12 @@ pub enum Label {
     VoidStore,
     /// Reader's first load of `ctl`. Pairs with `CommitStore`.
     ReadLoad,
-    /// Reader's fence between its copy and the second look at `ctl`. Pairs with `ClaimFence`.
+    /// Reader's fence between its copy and the second look at `ctl` or at the chunk's word. Pairs
+    /// with `ClaimFence` and `ChunkFence`.
     ReadFence,
+    /// Reader's fence behind a look that found the record overwritten, before it asks `trim` whether
+    /// to say so. Pairs with `ClaimFence`.
+    GoneFence,
     /// Reader moves its cursor or drops its pin: its loads of the slot come before.
     /// Pairs with `ScanLoad`.
     CursorStore,
@@ -75,6 +81,11 @@ pub enum Label {
     /// Fence between commit and the look at the sleepers flag. Orders *ctl* and *flag*; pairs
     /// with `SleepFence`.
     WakeFence,
+    /// The futex word changes: who sees it sees the flag lowered before. Pairs with `SleepLoad`.
+    WakeStore,
+    /// A sleeper takes the futex word before it raises the flag: were the flag raised below an
+    /// older wake, that wake would lower it again. Pairs with `WakeStore`.
+    SleepLoad,
     /// Participant word FREE(gen+1): the sweep comes before. Pairs with `JoinCas`.
     ReapStore,
     /// Participant word FREE → ALIVE. Pairs with `ReapStore`.
@@ -123,7 +134,7 @@ mod weakened {
 
     impl Label {
         /// Every label.
-        pub const ALL: [Label; 24] = [
+        pub const ALL: [Label; 27] = [
             Label::ClaimLoad,
             Label::ClaimCas,
             Label::ClaimFence,
@@ -131,6 +142,7 @@ mod weakened {
             Label::VoidStore,
             Label::ReadLoad,
             Label::ReadFence,
+            Label::GoneFence,
             Label::CursorStore,
             Label::PinFence,
             Label::TrimFence,
@@ -144,6 +156,8 @@ mod weakened {
             Label::SweepLoad,
             Label::SleepFence,
             Label::WakeFence,
+            Label::WakeStore,
+            Label::SleepLoad,
             Label::ReapStore,
             Label::JoinCas,
             Label::RoleRelease,

@@ -532,8 +532,6 @@ impl Reader {
             self.advance(p);
             return Ok(());
         }
-        // Whoever reused the slot advanced `trim` before.
-        fence_at(Label::ReadFence, Ordering::Acquire);
         match ring.oldest() {
             Some(trim) if p < trim => {
                 self.next = trim;

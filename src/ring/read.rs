@@ -115,7 +115,7 @@ impl SlotRing {
     /// Behind a look that found a record overwritten, `trim` is seen past it: it was moved before
     /// the claim. Without the fence a header that came early would say "never was" for "dropped".
     pub fn oldest(&self) -> Option<u64> {
-        fence_at(Label::ReadFence, Ordering::Acquire);
+        fence_at(Label::GoneFence, Ordering::Acquire);
         let trim = self.memory.trim().load(Ordering::Relaxed);
         (trim <= MAX_POSITION).then_some(trim)
     }

@@ -60,7 +60,7 @@ impl SlotRing {
     #[cold]
     pub fn wake_all(&self) {
         self.memory.sleepers().swap(0, Ordering::Relaxed); // hints; the fences above order them
-        self.memory.wake().fetch_add(1, order(Label::WakeFence, Ordering::Release));
+        self.memory.wake().fetch_add(1, order(Label::WakeStore, Ordering::Release));
         #[cfg(not(loom))]
         crate::sys::futex::wake_all(self.memory.wake());
     }
@@ -68,7 +68,7 @@ impl SlotRing {
     /// Raises the flag. The caller looks at the ring once more before it sleeps on the returned
     /// value of the futex word.
     pub fn prepare_sleep(&self) -> u32 {
-        let seq = self.memory.wake().load(Ordering::Acquire);
+        let seq = self.memory.wake().load(order(Label::SleepLoad, Ordering::Acquire));
         self.memory.sleepers().store(1, Ordering::Relaxed);
         fence_at(Label::SleepFence, Ordering::SeqCst);
         seq

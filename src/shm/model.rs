@@ -159,6 +159,7 @@ impl CursorWord {
     pub fn new(memory: &RingMemory, index: u32) -> Self {
         Self(Arc::clone(&memory.words), index as usize)
     }
+    #[allow(clippy::misnamed_getters)] // the word that is a cursor
     pub fn word(&self) -> &AtomicU64 {
         &self.0.readers[self.1].cursor
     }

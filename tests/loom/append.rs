@@ -44,7 +44,7 @@ fn two_producers_never_own_the_same_slot() {
 fn a_slot_whose_record_was_read_is_claimed_by_one_of_two() {
     explore(
         "append::a_slot_whose_record_was_read_is_claimed_by_one_of_two",
-        Depth::Preemptions(3),
+        Depth::Large,
         [
             allowed("A sent, B full", "A was first; its record is unread"),
             allowed("A full, B sent", "B was first; its record is unread"),
@@ -94,7 +94,7 @@ fn a_slot_whose_record_was_read_is_claimed_by_one_of_two() {
 fn a_stalled_claim_is_stepped_over_and_given_back() {
     explore(
         "append::a_stalled_claim_is_stepped_over_and_given_back",
-        Depth::Preemptions(3),
+        Depth::Large,
         [
             allowed(
                 "A sent and dropped, B sent",

@@ -17,7 +17,7 @@ pub const WEAKEN_VARIABLE: &str = "RINGWAY_LOOM_WEAKEN";
 /// `full` runs what is too long for every change.
 pub const EXTENT_VARIABLE: &str = "RINGWAY_LOOM";
 
-/// Preemptions of one execution in the quick run of a model that the full run exhausts.
+/// Preemptions of one execution in the quick run of a large model.
 const QUICK_PREEMPTIONS: usize = 3;
 
 /// Most scheduling points of one execution; more means a loop that waits for another thread.
@@ -53,8 +53,17 @@ pub const fn forbidden(ending: &'static str, because: &'static str) -> Expect {
 pub enum Depth {
     /// Every execution.
     Exhaustive,
-    /// Every execution with at most so many preemptions; a smaller model is exhaustive.
-    Preemptions(usize),
+    /// Every execution in the full run; in the quick one those with few preemptions.
+    Large,
+}
+
+impl Depth {
+    fn bound(self) -> Option<usize> {
+        match self {
+            Self::Large if !is_full() => Some(QUICK_PREEMPTIONS),
+            Self::Exhaustive | Self::Large => None,
+        }
+    }
 }
 
 /// Whether the long models were asked for.
@@ -75,21 +84,14 @@ pub fn explore<const ENDINGS: usize>(
     let executions = Arc::new(AtomicU64::new(0));
     let mut builder = loom::model::Builder::new();
     builder.max_branches = MAX_BRANCHES;
-    builder.preemption_bound = match depth {
-        Depth::Exhaustive if is_full() => None,
-        Depth::Exhaustive => Some(QUICK_PREEMPTIONS),
-        Depth::Preemptions(bound) => Some(bound),
-    };
+    builder.preemption_bound = depth.bound();
     let started = Instant::now();
     builder.check({
         let (seen, executions) = (Arc::clone(&seen), Arc::clone(&executions));
         let table = Arc::clone(&table);
         move || {
             let ending = play();
-            let n = executions.fetch_add(1, Ordering::Relaxed);
-            if n % 20000 == 0 {
-                eprintln!("{n}");
-            }
+            executions.fetch_add(1, Ordering::Relaxed);
             let expect = table.iter().find(|expect| expect.ending == ending);
             match expect {
                 Some(expect) if expect.is_allowed => {}
@@ -105,11 +107,9 @@ pub fn explore<const ENDINGS: usize>(
         "\n{name}: {} executions in {:.1} s, {}{}\n",
         executions.load(Ordering::Relaxed),
         started.elapsed().as_secs_f64(),
-        match depth {
-            Depth::Exhaustive if is_full() => "exhaustive".to_string(),
-            Depth::Exhaustive =>
-                format!("at most {QUICK_PREEMPTIONS} preemptions (full: exhaustive)"),
-            Depth::Preemptions(bound) => format!("at most {bound} preemptions"),
+        match depth.bound() {
+            None => "exhaustive".to_string(),
+            Some(bound) => format!("at most {bound} preemptions"),
         },
         weakened.map_or(String::new(), |label| format!(", {label:?} weakened")),
     );

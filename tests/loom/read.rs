@@ -1,10 +1,10 @@
 //! Commit × read, and a copy under an overwrite.
 
 use crate::explore::{Depth, allowed, explore, forbidden};
-use crate::world::{A, B, C, Found, Nothing, Sent, World, copy, send, send_once};
+use crate::world::{A, B, C, Found, Nothing, Sent, World, copy, copy_short, send, send_once};
 use loom::thread;
 use ringway::ring::claim::Appender;
-use ringway::ring::{Overflow, Producers};
+use ringway::ring::{Overflow, Producers, SlotRing};
 
 fn see_one_commit(producers: Producers) -> String {
     let world = World::new(2, 1, producers, Overflow::Refuse);
@@ -54,13 +54,13 @@ fn a_record_of_an_exclusive_producer_is_seen_whole_or_not_at_all() {
 }
 
 /// The slot of position 0 is overwritten by position 1 while a lossy reader copies it.
-fn copy_under_an_overwrite(producers: Producers) -> String {
+fn copy_under_an_overwrite(producers: Producers, by: fn(&SlotRing, u64) -> Found) -> String {
     let world = World::new(1, 1, producers, Overflow::DropOldest);
     let (a, c) = (world.ring(A), world.ring(C));
     let mut appender = Appender::new(&a);
     assert_eq!(send(&a, &mut appender, 10), Sent::At(0));
     let a = thread::spawn(move || assert_eq!(send(&a, &mut appender, 20), Sent::At(1)));
-    let mut found = copy(&c, 0);
+    let mut found = by(&c, 0);
     if found == Found::Torn {
         found = copy(&c, 0);
         assert!(
@@ -89,7 +89,7 @@ fn a_copy_under_an_overwrite_is_found_out_and_told() {
                 "a record was missed and nobody said so",
             ),
         ],
-        || copy_under_an_overwrite(Producers::Shared),
+        || copy_under_an_overwrite(Producers::Shared, copy),
     );
 }
 
@@ -110,7 +110,28 @@ fn a_copy_under_an_exclusive_overwrite_is_found_out_and_told() {
                 "a record was missed and nobody said so",
             ),
         ],
-        || copy_under_an_overwrite(Producers::Exclusive),
+        || copy_under_an_overwrite(Producers::Exclusive, copy),
+    );
+}
+
+#[test]
+fn a_copy_by_the_short_way_is_found_out_and_told() {
+    explore(
+        "read::a_copy_by_the_short_way_is_found_out_and_told",
+        Depth::Exhaustive,
+        [
+            allowed("Body(10)", "the copy was finished in time"),
+            allowed(
+                "Gone { lagged: true }",
+                "overwritten, and the reader is told",
+            ),
+            forbidden("Body(20)", "the body of another record"),
+            forbidden(
+                "Gone { lagged: false }",
+                "a record was missed and nobody said so",
+            ),
+        ],
+        || copy_under_an_overwrite(Producers::Exclusive, copy_short),
     );
 }
 

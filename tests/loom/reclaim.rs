@@ -122,7 +122,7 @@ fn what_one_producer_reclaims_another_may_overwrite() {
 fn what_was_viewed_is_overwritten_by_another_only_behind_the_scan() {
     explore(
         "reclaim::what_was_viewed_is_overwritten_by_another_only_behind_the_scan",
-        Depth::Exhaustive,
+        Depth::Large,
         [
             allowed(
                 "B sent",
@@ -194,7 +194,7 @@ fn a_joiner_is_protected_or_sent_on() {
 fn a_reliable_reader_may_pin_what_its_cursor_still_holds() {
     explore(
         "reclaim::a_reliable_reader_may_pin_what_its_cursor_still_holds",
-        Depth::Exhaustive,
+        Depth::Large,
         [
             allowed(
                 "viewed, A sent",

@@ -4,7 +4,7 @@
 //! the model named here is run in a process of its own, since a model that failed leaves `loom`
 //! unusable. The full run puts every label before every model and prints the whole table.
 
-use crate::explore::{WEAKEN_VARIABLE, is_full};
+use crate::explore::{EXTENT_VARIABLE, WEAKEN_VARIABLE, is_full};
 use ringway::sync::Label;
 use std::process::Command;
 
@@ -29,6 +29,7 @@ fn effect(label: Label) -> Effect {
         }
         Label::ReadLoad => CaughtBy("read::a_record_is_seen_whole_or_not_at_all"),
         Label::ReadFence => CaughtBy("read::a_copy_under_an_overwrite_is_found_out_and_told"),
+        Label::GoneFence => CaughtBy("read::a_copy_under_an_overwrite_is_found_out_and_told"),
         Label::CursorStore => {
             CaughtBy("reclaim::a_reliable_reader_is_overwritten_only_behind_its_cursor")
         }
@@ -46,6 +47,9 @@ fn effect(label: Label) -> Effect {
             CaughtBy("pool::a_sweep_keeps_a_chunk_that_was_just_attached")
         }
         Label::SleepFence | Label::WakeFence => CaughtBy("wait::no_wake_is_lost"),
+        Label::WakeStore | Label::SleepLoad => {
+            CaughtBy("wait::no_wake_is_lost_behind_another_wake")
+        }
         Label::ReapStore | Label::JoinCas => {
             CaughtBy("reap::an_entry_is_described_anew_only_behind_the_sweep")
         }
@@ -61,6 +65,7 @@ fn failure(label: Label, model: &str) -> Option<String> {
         .args(["--exact", model, "--nocapture", "--test-threads=1"])
         .env(WEAKEN_VARIABLE, (label as usize).to_string())
         .env("RUST_BACKTRACE", "0")
+        .env_remove(EXTENT_VARIABLE) // few preemptions show it
         .output()
         .unwrap();
     let out = String::from_utf8_lossy(&output.stdout);

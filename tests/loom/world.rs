@@ -241,3 +241,22 @@ pub fn copy(ring: &SlotRing, position: u64) -> Found {
         }
     }
 }
+
+/// The same by the short way of a reader that finds its record where and as it was committed.
+pub fn copy_short(ring: &SlotRing, position: u64) -> Found {
+    let glance = ring.glance(position);
+    let Some(meta) = glance.record() else {
+        return copy(ring, position);
+    };
+    let mut body = [0; 8];
+    glance.slot.read_body(&mut body);
+    if !glance.is_unchanged() {
+        return Found::Torn;
+    }
+    assert_eq!(
+        meta,
+        Meta::new(8, Meta::INLINE, 0),
+        "a header that is not the record's"
+    );
+    Found::Body(u64::from_le_bytes(body))
+}

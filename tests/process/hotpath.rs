@@ -153,6 +153,7 @@ fn work(stage: &Stage) -> Result<(), String> {
 
 #[test]
 fn a_message_costs_no_system_call_no_page_fault_and_no_allocation_once_warm() {
+    let (mut calls, mut faults) = (0, 0);
     for (way, _) in WAYS {
         for producers in ["shared", "exclusive"] {
             for reader in ["reliable", "lossy"] {
@@ -160,6 +161,8 @@ fn a_message_costs_no_system_call_no_page_fault_and_no_allocation_once_warm() {
                 let launch = Launch::role("work").set("root", root.path().display());
                 let launch = launch.set("way", way).set("producers", producers);
                 let cost = syscalls::measure(&launch.set("reader", reader)).unwrap();
+                calls += cost.total_calls();
+                faults += cost.minor_faults + cost.major_faults;
                 println!("{way}, {producers}, {reader}: {cost} for {MESSAGES} rounds");
                 assert_eq!(
                     cost.total_calls(),
@@ -171,6 +174,6 @@ fn a_message_costs_no_system_call_no_page_fault_and_no_allocation_once_warm() {
             }
         }
     }
-    // The role fails where it allocates, and the assertions above where it calls or faults.
-    println!("{{\"target\":\"P14\",\"system_calls\":0,\"allocations\":0,\"page_faults\":0}}");
+    // Sums of what was counted. The role itself fails where it allocates, so it has no sum here.
+    println!("{{\"target\":\"P14\",\"system_calls\":{calls},\"page_faults\":{faults}}}");
 }

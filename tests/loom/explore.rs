@@ -14,8 +14,8 @@ use std::time::Instant;
 
 /// The label to weaken, by number; set for the subject of a weakened run.
 pub const WEAKEN_VARIABLE: &str = "RINGWAY_LOOM_WEAKEN";
-/// `full` runs what is too long for every change.
-pub const EXTENT_VARIABLE: &str = "RINGWAY_LOOM";
+/// Set: runs what is too long for every change.
+pub const FULL_VARIABLE: &str = "RINGWAY_FULL";
 
 /// Preemptions of one execution in the quick run of a large model.
 const QUICK_PREEMPTIONS: usize = 3;
@@ -68,7 +68,7 @@ impl Depth {
 
 /// Whether the long models were asked for.
 pub fn is_full() -> bool {
-    std::env::var(EXTENT_VARIABLE).is_ok_and(|extent| extent == "full")
+    std::env::var_os(FULL_VARIABLE).is_some()
 }
 
 /// Explores `play`. The name is the path of the test.

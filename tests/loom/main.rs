@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test --release --test loom -- --nocapture --test-threads=1
-//! RINGWAY_LOOM=full RUSTFLAGS="--cfg loom" cargo test --release --test loom -- --nocapture --test-threads=1
+//! RINGWAY_FULL=1 RUSTFLAGS="--cfg loom" cargo test --release --test loom -- --nocapture --test-threads=1
 //! ```
 //! The first is the quick run (about a minute): every model but the few large ones is exhausted,
 //! those run with at most three preemptions, and every weakened ordering meets the model that must

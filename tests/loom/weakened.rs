@@ -4,7 +4,7 @@
 //! the model named here is run in a process of its own, since a model that failed leaves `loom`
 //! unusable. The full run puts every label before every model and prints the whole table.
 
-use crate::explore::{EXTENT_VARIABLE, WEAKEN_VARIABLE, is_full};
+use crate::explore::{FULL_VARIABLE, WEAKEN_VARIABLE, is_full};
 use ringway::sync::Label;
 use std::process::Command;
 
@@ -65,7 +65,7 @@ fn failure(label: Label, model: &str) -> Option<String> {
         .args(["--exact", model, "--nocapture", "--test-threads=1"])
         .env(WEAKEN_VARIABLE, (label as usize).to_string())
         .env("RUST_BACKTRACE", "0")
-        .env_remove(EXTENT_VARIABLE) // few preemptions show it
+        .env_remove(FULL_VARIABLE) // few preemptions show it
         .output()
         .unwrap();
     let out = String::from_utf8_lossy(&output.stdout);

@@ -7,6 +7,7 @@ use crate::ParticipantId;
 use crate::error::ReadError;
 use crate::layout::ring::{ChunkRef, MAX_POSITION, Meta, NO_PIN, PINS};
 use crate::layout::word::{Chunk, Ctl};
+use crate::ring::pace::Distance;
 use crate::ring::read::{Look, publish};
 use crate::ring::wait::Idle;
 use crate::ring::{Counter, Producers, SlotRing};
@@ -72,6 +73,7 @@ pub struct Reader {
     /// A claim we wait for: its word, when we met it, looks since.
     pending: Option<(Ctl, u64, u32)>,
     poll: Option<Arc<super::poll::Shared>>,
+    distance: Distance,
 }
 
 /// The length of an inline body of at most `room` bytes, by one comparison.
@@ -99,6 +101,7 @@ impl Reader {
             generation: fork::generation(),
             pending: None,
             poll: None,
+            distance: Distance::default(),
         }
     }
 
@@ -156,6 +159,7 @@ impl Reader {
                     glance.slot.prefetch_second_line::<false>();
                 }
                 if !self.seat.inner.is_removed() {
+                    self.distance.at_end(self.next);
                     return Ok(None);
                 }
             }
@@ -232,11 +236,13 @@ impl Reader {
         while count < max {
             if self.reliable && self.generation == fork::generation() {
                 let before = self.next;
+                let mut ends = false;
                 for glance in self.ring.glances(before, (max - count) as u64) {
                     let Some(len) = glance
                         .record()
                         .and_then(|meta| inline_up_to(meta, glance.slot.room()))
                     else {
+                        ends = glance.is_end();
                         break;
                     };
                     let record = Record {
@@ -254,7 +260,7 @@ impl Reader {
                     }
                 }
                 count += (self.next - before) as usize;
-                if count >= max {
+                if count >= max || count > 0 && ends {
                     break;
                 }
             }
@@ -319,6 +325,9 @@ impl Reader {
             }
         }
         self.publish();
+        if count < max {
+            self.distance.at_end(self.next);
+        }
         Ok(count)
     }
 
@@ -480,6 +489,7 @@ impl Reader {
     /// Every `None` goes through here: who watches a descriptor is told when there is something.
     #[inline(always)]
     fn nothing_yet(&mut self) -> Result<Option<(u64, Body)>, ReadError> {
+        self.distance.at_end(self.next);
         if let Some(poll) = &self.poll {
             poll.rearm(self.next);
         }
@@ -655,7 +665,8 @@ impl Reader {
         // mapped; the copy is opaque, so the bytes may change meanwhile.
         unsafe { crate::shm::copy::copy_out(out, segment.data(from.chunk)) };
         fence_at(Label::ReadFence, Ordering::Acquire);
-        Chunk(segment.word(from.chunk).load(Ordering::Relaxed)).version() == from.version
+        (self.reliable
+            || Chunk(segment.word(from.chunk).load(Ordering::Relaxed)).version() == from.version)
             && self.seat.inner.ring.still(slot, position)
     }
 
@@ -674,8 +685,13 @@ impl Reader {
             )),
             Body::Chunk(reference) => {
                 let segment = self.seat.inner.segments.get(reference.segment)?;
-                let word = Chunk(segment.word(reference.chunk).load(Ordering::Acquire));
-                (word.version() == reference.version && word.state() != Chunk::FREE).then(|| {
+                let holds = || {
+                    let word = Chunk(segment.word(reference.chunk).load(Ordering::Acquire));
+                    word.version() == reference.version && word.state() != Chunk::FREE
+                };
+                // A reliable cursor keeps the chunk from being freed, so its word has nothing to
+                // add; and the producer, who changes it with each record, keeps its line.
+                (self.reliable || holds()).then(|| {
                     (
                         segment.data(reference.chunk).cast_const(),
                         reference.len as usize,

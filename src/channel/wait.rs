@@ -112,6 +112,10 @@ fn park(readers: &mut [&mut Reader], deadline: Deadline) -> Result<Option<usize>
             .map(|(reader, seq)| (reader.seat.inner.ring.memory().wake(), *seq))
             .collect();
         futex::wait_any(&words, sleep);
+        // Before anything that costs a system call: this is what a wake is waited for.
+        if let Some(ready) = first_ready(readers) {
+            return Ok(Some(ready));
+        }
         bound = LONG_SLEEP;
         if let Some(reader) = readers.first() {
             reader.seat.inner.host.tick();

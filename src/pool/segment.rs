@@ -208,6 +208,11 @@ impl Segments {
         Ok(())
     }
 
+    /// Most bytes that all segments may have.
+    pub fn quota_bytes(&self) -> u64 {
+        self.policy.quota_bytes
+    }
+
     /// Bytes of all known segments.
     pub fn used_bytes(&self) -> u64 {
         self.all().map(|(_, s)| u64::from(s.chunks()) * s.chunk_bytes() as u64).sum()

@@ -6,6 +6,7 @@
 //! and *finality* (`lap(w) >= lap(p)` forbids p for ever; no transition lowers a lap).
 
 use super::commit::HINT_EVERY;
+use super::pace::Contention;
 use super::reclaim::{Protection, Verdict};
 use super::{Counter, SlotRing, Tenant};
 use crate::layout::word::{Ctl, LAP_SEALED};
@@ -14,7 +15,7 @@ use crate::sync::{Label, Ordering, fence_at, order};
 
 /// Positions over which an appender judges whether the ring is mostly stepped over.
 const STEP_WINDOW: u32 = 256;
-/// Taken positions in a row after which the tail hint is worth a look: it saves a chase along
+/// Taken positions in a row, from one look at the tail hint to the next: it saves a chase along
 /// slots whose lines another producer is writing.
 const CHASE: u32 = 4;
 
@@ -77,6 +78,7 @@ pub struct Appender {
     claimed: u64,
     pub(super) protection: Protection,
     chase: u32,
+    contention: Contention,
     examined: u32,
     stepped: u32,
 }
@@ -93,6 +95,7 @@ impl Appender {
             claimed: Ctl::new(Ctl::CLAIMED, ring.me, 1).0,
             protection: Protection::default(),
             chase: 0,
+            contention: Contention::default(),
             examined: 0,
             stepped: 0,
         }
@@ -241,12 +244,13 @@ impl Appender {
         if word.lap() == lap {
             self.next += 1;
             self.chase += 1;
-            if self.chase >= CHASE {
-                self.chase = 0;
-                if let Some(hint) = ring.checked_tail_hint() {
+            if self.chase == 1 {
+                self.contention.met(self.next);
+            }
+            if self.chase % CHASE == 1
+                && let Some(hint) = ring.checked_tail_hint() {
                     self.next = self.next.max(hint);
                 }
-            }
             return Ok(());
         }
         if word.lap() == LAP_SEALED {

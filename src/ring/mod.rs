@@ -26,6 +26,7 @@
 pub mod claim;
 pub mod commit;
 pub mod exclusive;
+pub mod pace;
 pub mod read;
 pub mod reclaim;
 pub mod seat;

@@ -71,6 +71,58 @@ mod moves {
         }
     }
 
+    /// [`short`] from bytes that may have been written a moment ago, field by field: they are
+    /// loaded eight at a time. A wider load finds no single store to take its bytes from, and waits
+    /// until that store has left the store buffer, which stands in line behind every store into
+    /// the ring; a sender that fills a struct and sends it would pay one cache miss after another.
+    ///
+    /// # Safety
+    /// As [`short`].
+    #[inline(always)]
+    pub unsafe fn short_fresh(dst: *mut u8, src: *const u8, len: usize) {
+        if len > 32 {
+            // SAFETY: 32 bytes from the first and 32 up to the last lie inside, as len >= 32.
+            unsafe {
+                asm!(
+                    "movq {a}, qword ptr [{src}]",
+                    "movhps {a}, qword ptr [{src} + 8]",
+                    "movq {b}, qword ptr [{src} + 16]",
+                    "movhps {b}, qword ptr [{src} + 24]",
+                    "movq {c}, qword ptr [{src} + {len} - 32]",
+                    "movhps {c}, qword ptr [{src} + {len} - 24]",
+                    "movq {d}, qword ptr [{src} + {len} - 16]",
+                    "movhps {d}, qword ptr [{src} + {len} - 8]",
+                    "movups [{dst}], {a}",
+                    "movups [{dst} + 16], {b}",
+                    "movups [{dst} + {len} - 32], {c}",
+                    "movups [{dst} + {len} - 16], {d}",
+                    src = in(reg) src, dst = in(reg) dst, len = in(reg) len,
+                    a = out(xmm_reg) _, b = out(xmm_reg) _,
+                    c = out(xmm_reg) _, d = out(xmm_reg) _,
+                    options(nostack, preserves_flags),
+                );
+            }
+        } else if len >= 16 {
+            // SAFETY: 16 bytes from the first and 16 up to the last lie inside.
+            unsafe {
+                asm!(
+                    "movq {a}, qword ptr [{src}]",
+                    "movhps {a}, qword ptr [{src} + 8]",
+                    "movq {b}, qword ptr [{src} + {len} - 16]",
+                    "movhps {b}, qword ptr [{src} + {len} - 8]",
+                    "movups [{dst}], {a}",
+                    "movups [{dst} + {len} - 16], {b}",
+                    src = in(reg) src, dst = in(reg) dst, len = in(reg) len,
+                    a = out(xmm_reg) _, b = out(xmm_reg) _,
+                    options(nostack, preserves_flags),
+                );
+            }
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { short(dst, src, len) };
+        }
+    }
+
     /// Moves any number of bytes.
     ///
     /// # Safety
@@ -89,6 +141,15 @@ mod moves {
     #[inline(never)]
     unsafe fn other(mut dst: *mut u8, mut src: *const u8, mut len: usize) {
         if len >= LONG {
+            // To a whole line first: a misaligned `rep movsb` moves half as much.
+            let skip = 64 - dst.addr() % 64;
+            // SAFETY: LONG is more than 64, so 64 bytes may be moved; `skip` is at most 64.
+            unsafe {
+                short(dst, src, 64);
+                dst = dst.add(skip);
+                src = src.add(skip);
+            }
+            len -= skip;
             // SAFETY: the caller's promise. The direction flag is clear by the ABI; the
             // instruction touches nothing else.
             unsafe {
@@ -178,7 +239,11 @@ pub unsafe fn copy_in(dst: *mut u8, src: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the caller's promise for dst; src is a slice.
     unsafe {
-        moves::any(dst, src.as_ptr(), src.len());
+        if SHORT.contains(&src.len()) {
+            moves::short_fresh(dst, src.as_ptr(), src.len());
+        } else {
+            moves::any(dst, src.as_ptr(), src.len());
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     // SAFETY: the caller's promise.
@@ -196,7 +261,7 @@ pub unsafe fn copy_short_in(dst: *mut u8, src: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the caller's promise for dst and the length; src is a slice.
     unsafe {
-        moves::short(dst, src.as_ptr(), src.len());
+        moves::short_fresh(dst, src.as_ptr(), src.len());
     }
     #[cfg(not(target_arch = "x86_64"))]
     // SAFETY: the caller's promise.

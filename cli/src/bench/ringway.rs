@@ -109,10 +109,12 @@ const LEAST_SLOTS: usize = 1_024;
 
 impl Site<'_> {
     fn bus(&self) -> Result<Bus> {
-        Ok(Bus::builder("bench")
-            .root(self.root)
-            .pre_touch(true)
-            .open_or_create()?)
+        let mut bus = Bus::builder("bench").root(self.root).pre_touch(true);
+        if self.plan.scenario == Scenario::Copy {
+            // Payloads within the ring's bytes too, and some room for the pool's own tables.
+            bus = bus.pool_bytes((self.plan.ring_bytes + self.plan.ring_bytes / 4) as u64);
+        }
+        Ok(bus.open_or_create()?)
     }
 
     fn channel(&self, bus: &Bus, name: &str) -> Result<Channel> {

@@ -134,8 +134,8 @@ impl Extra {
     fn spend(&self) {
         match self {
             Extra::Nothing => {}
-            // SAFETY: getppid takes nothing.
             Extra::Call => {
+                // SAFETY: getppid takes nothing.
                 std::hint::black_box(unsafe { libc::getppid() });
             }
             // SAFETY: one byte of the page that `new` mapped for this alone.

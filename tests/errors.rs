@@ -1271,6 +1271,31 @@ fn a_damaged_pool_or_ring_is_named_and_nothing_is_sent() {
 }
 
 #[test]
+fn a_segment_whose_chunks_have_no_class_is_damaged() {
+    let (root, bus) = root_with_bus();
+    let channel = bus.channel("c").slots(1024).create().unwrap();
+    channel.producer().unwrap().try_send(&[1; 5000]).unwrap();
+    let path = at(root.path(), "pool/00000");
+    let header = fs::read(&path).unwrap();
+    let word = |offset: usize| u64::from_le_bytes(header[offset..offset + 8].try_into().unwrap());
+    let (chunk_bytes, data_offset, len) = (word(64), word(72), word(80));
+    assert_eq!((chunk_bytes, len), (8192, header.len() as u64));
+    // Everything adds up to the length of the file; only the size is none that is ever lent.
+    let odd = chunk_bytes + 64;
+    let chunks = (len - data_offset) / odd;
+    patch(&path, 64, &odd.to_le_bytes());
+    patch(&path, 72, &(len - chunks * odd).to_le_bytes());
+    patch(&path, 88, &(chunks as u32).to_le_bytes());
+    let late = Bus::builder("b").root(root.path()).open().unwrap();
+    let mut producer = late.channel("c").open().unwrap().producer().unwrap();
+    assert_error!(
+        producer.loan(5000),
+        SendError::Pool(_),
+        "pool/00000 is damaged"
+    );
+}
+
+#[test]
 fn reading_says_what_was_missed_what_is_too_small_and_what_is_damaged() {
     let (root, bus) = root_with_bus();
     let channel = bus.channel("c").slots(1024).create().unwrap();

@@ -232,16 +232,22 @@ fn nothing_to_wait_for_is_an_empty_answer() {
 }
 
 fn ready(epoll: &rustix::fd::OwnedFd) -> Vec<u64> {
+    ready_within(
+        epoll,
+        Timespec {
+            tv_sec: 60,
+            tv_nsec: 0,
+        },
+    )
+}
+
+fn ready_within(epoll: &rustix::fd::OwnedFd, timeout: Timespec) -> Vec<u64> {
     let mut events = [epoll::Event {
         flags: epoll::EventFlags::empty(),
         data: epoll::EventData::new_u64(0),
     }; 16];
-    let minute = Timespec {
-        tv_sec: 60,
-        tv_nsec: 0,
-    };
     let count = loop {
-        match epoll::wait(epoll, &mut events, Some(&minute)) {
+        match epoll::wait(epoll, &mut events, Some(&timeout)) {
             Err(rustix::io::Errno::INTR) => {}
             other => break other.unwrap(),
         }
@@ -294,6 +300,43 @@ fn an_epoll_user_is_told_of_every_record_by_level_and_by_edge() {
         }
         finish(&scene, &mut readers, &mut arrived, &mut child);
         arrived_once_each(arrived, count);
+    }
+}
+
+/// Whoever watches by level would spin on a descriptor that stays up.
+#[test]
+fn a_descriptor_falls_when_everything_is_read_and_rises_for_the_next() {
+    /// A watcher that took something read for something new would raise it again within this.
+    const MOMENT: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 1_000_000,
+    };
+    let scene = Scene::new();
+    let mut readers = scene.readers(1, Producers::Shared, Idle::Park);
+    let mut reader = readers.remove(0);
+    let mut producer = scene.bus.channel("c0").open().unwrap().producer().unwrap();
+    let descriptor = reader.poll_descriptor().unwrap();
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    let data = epoll::EventData::new_u64(0);
+    epoll::add(&epoll, descriptor.as_fd(), data, epoll::EventFlags::IN).unwrap();
+    for round in 0..effort::executions(300, 30_000) {
+        // By turns the reader waits to be told, and looks before anybody can have told it.
+        for number in 0..1 + round % 3 {
+            producer.try_send(&number.to_le_bytes()).unwrap();
+        }
+        if round % 2 == 0 {
+            assert_eq!(ready(&epoll).len(), 1, "round {round}: not told");
+        }
+        let mut arrived = Vec::new();
+        drain(&mut reader, &mut arrived);
+        arrived_once_each(arrived, 1 + round % 3);
+        // An event that was being raised meanwhile falls behind the reader's last look, or with
+        // the next one.
+        await_condition("the descriptor to fall", || {
+            drain(&mut reader, &mut Vec::new());
+            ready_within(&epoll, MOMENT).is_empty()
+        })
+        .unwrap();
     }
 }
 
@@ -354,6 +397,48 @@ fn a_claim_that_hangs_while_the_reader_looks_still_raises_the_descriptor() {
             assert_eq!(arrived, [round, round]);
         });
     }
+}
+
+/// The reader has looked, and sleeps on its descriptor: only the watcher can pass the claim.
+#[test]
+fn a_descriptor_rises_for_what_lies_behind_a_claim_that_stands_still() {
+    let scene = Scene::new();
+    let mut reader = scene.readers(1, Producers::Shared, Idle::Park).remove(0);
+    let channel = scene.bus.channel("c0").open().unwrap();
+    let descriptor = reader.poll_descriptor().unwrap();
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    let data = epoll::EventData::new_u64(0);
+    epoll::add(&epoll, descriptor.as_fd(), data, epoll::EventFlags::IN).unwrap();
+    let stage = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut producer = channel.producer().unwrap();
+            let sent = producer.try_send_with(8, |bytes| {
+                bytes.copy_from_slice(&1u64.to_le_bytes());
+                let _ = stage.compare_exchange(0, 1, SeqCst, SeqCst);
+                await_condition("the record behind", || stage.load(SeqCst) == 2).unwrap();
+            });
+            sent.unwrap();
+        });
+        await_condition("the claim", || stage.load(SeqCst) == 1).unwrap();
+        let mut producer = channel.producer().unwrap();
+        producer.try_send(&0u64.to_le_bytes()).unwrap();
+        let mut arrived = Vec::new();
+        while arrived.is_empty() {
+            let told = ready(&epoll).len();
+            stage.store(if told == 1 { 1 } else { 2 }, SeqCst);
+            assert_eq!(told, 1, "nobody passed the claim");
+            drain(&mut reader, &mut arrived);
+        }
+        assert_eq!(arrived, [0]);
+        stage.store(2, SeqCst);
+        // Its owner finds that out and sends again, behind.
+        while arrived.len() < 2 {
+            assert_eq!(ready(&epoll).len(), 1);
+            drain(&mut reader, &mut arrived);
+        }
+        assert_eq!(arrived, [0, 1]);
+    });
 }
 
 #[test]

@@ -3,11 +3,15 @@
 //! `ROOT/.ringway-NAME.RANDOM`. Whoever builds or removes one holds a lock on the directory itself
 //! (flock), which the kernel gives back at its death; an unlocked one is a leftover, and whoever
 //! creates or removes a bus of that name, or calls the doctor, deletes it. Between mkdir and lock
-//! the maker holds nothing, so a leftover has to be ten seconds old.
+//! the maker holds nothing, so a leftover has to be ten seconds old; a maker that was stopped there
+//! for longer finds its directory gone, or being deleted, and makes another.
 
 use crate::error::OpenError;
-use crate::sys::{file, host};
+use crate::sys::file::{self, Access};
+use crate::sys::host;
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,8 +22,42 @@ fn prefix(name: &str) -> String {
     format!(".ringway-{name}.")
 }
 
+/// How often a maker whose directory was swept starts over; each time it must have been stopped
+/// for as long as it takes to look like a leftover.
+const ATTEMPTS: usize = 100;
+
+/// A fresh directory beside the bus `name`, locked until the returned file closes. Not locked where
+/// the file system knows no such locks.
+pub fn make(root: &Path, name: &str, access: Access) -> io::Result<(PathBuf, Option<File>)> {
+    for _ in 0..ATTEMPTS {
+        let path = fresh(root, name);
+        match file::create_directory(&path, access) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && root.is_dir() => continue,
+            Err(error) => {
+                let _ = file::remove_tree(&path);
+                return Err(error);
+            }
+        }
+        match file::lock_directory(&path) {
+            // Locked and in its place: from here on nobody sweeps it.
+            Ok(Some(held)) if is_at(&held, &path) => return Ok((path, Some(held))),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => return Ok((path, None)),
+        }
+    }
+    Err(io::Error::other("others keep sweeping what was just made"))
+}
+
+fn is_at(held: &File, path: &Path) -> bool {
+    let id = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+    let held = held.metadata().map(id);
+    matches!((held, path.symlink_metadata().map(id)), (Ok(held), Ok(there)) if held == there)
+}
+
 /// A fresh name beside the bus `name`.
-pub fn fresh(root: &Path, name: &str) -> PathBuf {
+fn fresh(root: &Path, name: &str) -> PathBuf {
     root.join(format!("{}{:016x}", prefix(name), host::random_u64()))
 }
 

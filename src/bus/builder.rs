@@ -206,7 +206,7 @@ impl Builder {
         };
         let root = self.root_directory();
         aside::sweep(&root, &self.name, true);
-        let temporary = aside::fresh(&root, &self.name);
+        let (temporary, _held) = self.make_aside(access)?;
         let built = self.fill(&temporary, access).and_then(|()| {
             file::publish(&temporary, &directory).map_err(|e| OpenError::io(&directory, e))
         });
@@ -216,16 +216,15 @@ impl Builder {
         built
     }
 
+    /// A locked directory under a temporary name. When there is none, the root is what is missing or
+    /// closed to us.
+    fn make_aside(&self, access: Access) -> Result<(PathBuf, Option<std::fs::File>), OpenError> {
+        let root = self.root_directory();
+        aside::make(&root, &self.name, access).map_err(|e| OpenError::io(&root, e))
+    }
+
     fn fill(&self, temporary: &Path, access: Access) -> Result<(), OpenError> {
         let at = |path: &Path, error| OpenError::io(path, error);
-        file::create_directory(temporary, access).map_err(|e| match e.kind() {
-            // The root is what is missing or closed to us.
-            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-                at(&self.root_directory(), e)
-            }
-            _ => at(temporary, e),
-        })?;
-        let _held = aside::hold(temporary);
         for part in [OBJECTS, POOL] {
             let path = temporary.join(part);
             file::create_directory(&path, access).map_err(|e| at(&path, e))?;
@@ -370,11 +369,11 @@ impl Builder {
             return Ok(false);
         };
         let directory = self.directory();
-        let aside = aside::fresh(&self.root_directory(), &self.name);
         let access = Access {
             mode: self.mode,
             group: self.group,
         };
+        let (aside, _built) = self.make_aside(access)?;
         let _held = aside::hold(&directory);
         let replaced = self.fill(&aside, access).and_then(|()| {
             file::exchange(&aside, &directory).map_err(|e| OpenError::io(&directory, e))

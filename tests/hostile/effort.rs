@@ -1,14 +1,19 @@
 //! How much the hostile and liveness tests do: `RINGWAY_FULL=1` asks for the full run (the figures
 //! that reliability is quoted with), anything else for the quick one of every change.
+//! `RINGWAY_EXECUTIONS=n` asks for n of each, for a full run that is made in pieces.
 
 use std::fmt::Write;
 
 /// `1` asks for the full run.
 const VARIABLE: &str = "RINGWAY_FULL";
+const PIECE_VARIABLE: &str = "RINGWAY_EXECUTIONS";
 
 /// How many executions this run is meant to make.
 pub fn executions(quick: u64, full: u64) -> u64 {
-    if std::env::var(VARIABLE).is_ok_and(|value| value == "1") {
+    let piece = std::env::var(PIECE_VARIABLE).ok();
+    if let Some(piece) = piece.and_then(|number| number.parse().ok()) {
+        piece
+    } else if std::env::var(VARIABLE).is_ok_and(|value| value == "1") {
         full
     } else {
         quick

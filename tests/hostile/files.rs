@@ -280,7 +280,7 @@ impl Mutation {
                         READERS + 256,
                         READERS + 256 + 8,
                     ])
-                    .chain([0, 375, 474, 476, 1023].into_iter().flat_map(|slot| {
+                    .chain([0, 1, 376, 451, 471, 476].into_iter().flat_map(|slot| {
                         [0, 16, 24, 32, 40, 48].map(|field| SLOTS + slot * STRIDE + field)
                     }))
                     .collect(),
@@ -483,6 +483,10 @@ pub fn plausible(random: &mut Random) -> u64 {
         5 => near(random, 0),
         6 => random.below(4096),
         7 => 1 << random.below(64),
-        _ => 16 | (1 + random.below(3)) << 32, // a slot's meta word
+        // A slot's meta word: a kind, and a length that fits or does not.
+        _ => {
+            let lens = [0, 16, 24, 96, 97, 600, 1 << 20, u64::from(u32::MAX)];
+            lens[random.below(8) as usize] | (1 + random.below(3)) << 32
+        }
     }
 }

@@ -80,11 +80,17 @@ fn scribble(stage: &Stage) -> Result<(), String> {
         let words = target.words();
         let all = words.len();
         // Mostly what carries meaning; but every byte has its turn.
-        let start = match random.below(6) {
+        let start = match random.below(8) {
             0 => random.below(32) as usize,
             1 => PAGE / 8 + random.below((PAGE / 8) as u64) as usize,
             2 | 3 => (2 * PAGE / 8 + random.below((4 * PAGE) as u64) as usize).min(all - 1),
             4 => random.below(all as u64) as usize,
+            // The header or the chunk reference of one slot, the rest of it whole.
+            5 | 6 => {
+                let slot = random.below(files::SLOT_COUNT as u64) as usize;
+                let word = files::SLOTS / 8 + slot * files::STRIDE / 8 + random.below(8) as usize;
+                word.min(all - 1)
+            }
             _ => {
                 sweep = (sweep + 512) % all.max(1);
                 sweep % all
@@ -101,17 +107,17 @@ fn scribble(stage: &Stage) -> Result<(), String> {
         }
         board.add(WORDS, (length / step).max(1) as u64);
         if random.percent(30) {
-            // Headers, marks and tables as they were: the others can begin anew.
+            // Headers as they were: the others can open everything again.
             for target in &prey {
-                target.restore(0..(5 * PAGE / 8).min(target.words().len()));
+                target.restore(0..PAGE / 8);
             }
         }
-        if random.percent(3) {
+        if random.percent(10) {
             prey.iter()
                 .for_each(|target| target.restore(0..target.words().len()));
         }
         // On two cores the others must get their turn, too.
-        for _ in 0..random.below(400) {
+        for _ in 0..random.below(100) {
             std::hint::spin_loop();
         }
     }
@@ -188,8 +194,8 @@ fn consume(stage: &Stage) -> Result<(), String> {
             readers.extend(channel.reader().start(start).idle(idle).lossy().join());
         }
         for reader in &mut readers {
-            exercise::read(reader, 60);
-            board.add(me, 60);
+            exercise::read(reader, 150);
+            board.add(me, 150);
         }
         let mut all: Vec<_> = readers.iter_mut().collect();
         drop(ringway::wait_any(&mut all, Duration::from_micros(300)));
@@ -212,7 +218,7 @@ fn a_scribbling_peer_crashes_nobody() {
     let seed = seed::announce("scribbles");
     let root = TempBus::new().unwrap();
     Template::make(root.path()).restore(root.path());
-    let wanted = effort::executions(200_000, 10_000_000);
+    let wanted = effort::executions(1_500_000, 10_000_000);
     let board = AckBoard::new(WORKERS + 3).unwrap();
     let launch = |role: &str| {
         let launch = Launch::role(role)

@@ -20,6 +20,7 @@
 #![allow(clippy::arc_with_non_send_sync)]
 
 mod append;
+mod batch;
 mod explore;
 mod pool;
 mod read;

@@ -6,7 +6,7 @@ use ringway::layout::ring::Meta;
 use ringway::layout::word::Participant;
 use ringway::ring::claim::{Appender, Blocked, Claim};
 use ringway::ring::commit::Lost;
-use ringway::ring::read::{Look, PROBE_AFTER_NS};
+use ringway::ring::read::{Glance, Look, PROBE_AFTER_NS};
 use ringway::ring::{Liveness, Overflow, Producers, SlotRing, Tenant};
 use ringway::shm::ring::RingMemory;
 use ringway::sync::{AtomicU64, Ordering};
@@ -203,6 +203,62 @@ pub fn send_once(ring: &SlotRing, body: u64) -> Sent {
     send(ring, &mut Appender::new(ring), body)
 }
 
+/// A batch as a producer sends it: a run of clear positions, one more with care, and so on. The
+/// positions of what was sent; what is abandoned is sent again.
+pub fn send_batch(ring: &SlotRing, appender: &mut Appender, bodies: &[u64]) -> Vec<u64> {
+    let mut sent = Vec::new();
+    loop {
+        send_run(ring, appender, bodies, &mut sent);
+        let Some(body) = bodies.get(sent.len()) else {
+            return sent;
+        };
+        match send(ring, appender, *body) {
+            Sent::At(position) => sent.push(position),
+            Sent::Lost(Lost::Abandoned) => {}
+            Sent::Blocked(Blocked::Full { .. }) => return sent,
+            other => panic!("{other:?} behind {sent:?}"),
+        }
+    }
+}
+
+/// The appends of a batch that go by word and address of the one before.
+fn send_run(ring: &SlotRing, appender: &mut Appender, bodies: &[u64], sent: &mut Vec<u64>) {
+    let bodies = &bodies[sent.len()..];
+    let meta = Meta::new(8, Meta::INLINE, 0);
+    for (claim, body) in appender.run(ring, bodies.len() as u64).zip(bodies) {
+        if ring.producers() == Producers::Exclusive {
+            appender.make_clear_exclusive(&claim);
+            claim.fill_short(meta, &body.to_le_bytes());
+            sent.push(appender.commit_exclusive(ring, claim));
+            continue;
+        }
+        let Some(claim) = appender.make_clear(claim) else {
+            return;
+        };
+        claim.fill_short(meta, &body.to_le_bytes());
+        match appender.commit(ring, claim) {
+            Ok(position) => sent.push(position),
+            Err(lost) => {
+                assert_eq!(lost, Lost::Abandoned);
+                return;
+            }
+        }
+    }
+}
+
+/// A producer that has sent a record of body 10 to position 0, and for which the rest of the first
+/// lap is clear.
+pub fn clear_from_the_start(ring: &SlotRing) -> Appender {
+    let mut appender = match ring.producers() {
+        Producers::Shared => Appender::new(ring),
+        Producers::Exclusive => Appender::new_exclusive(ring),
+    };
+    appender.reclaim_all(ring, &mut Nothing);
+    assert_eq!(send(ring, &mut appender, 10), Sent::At(0));
+    assert!(appender.is_clear());
+    appender
+}
+
 /// What a copying reader finds at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -244,7 +300,31 @@ pub fn copy(ring: &SlotRing, position: u64) -> Found {
 
 /// The same by the short way of a reader that finds its record where and as it was committed.
 pub fn copy_short(ring: &SlotRing, position: u64) -> Found {
-    let glance = ring.glance(position);
+    copy_at(ring, ring.glance(position), position)
+}
+
+/// The same for `most` positions, of which each has its address by that of the one before.
+pub fn copy_run(ring: &SlotRing, position: u64, most: u64) -> Vec<Found> {
+    let glances = ring.glances(position, most).zip(position..);
+    glances
+        .map(|(glance, position)| copy_at(ring, glance, position))
+        .collect()
+}
+
+/// Reads at most `most` records in place up to the first position that has none, as a reliable
+/// reader reads a batch.
+pub fn view_run(ring: &SlotRing, position: u64, most: u64) -> Vec<u64> {
+    let glances = ring.glances(position, most);
+    glances
+        .map_while(|glance| {
+            let meta = glance.record()?;
+            assert_eq!(meta, Meta::new(8, Meta::INLINE, 0), "another's header");
+            Some(glance.slot.body_in_place())
+        })
+        .collect()
+}
+
+fn copy_at(ring: &SlotRing, glance: Glance<'_>, position: u64) -> Found {
     let Some(meta) = glance.record() else {
         return copy(ring, position);
     };

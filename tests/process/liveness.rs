@@ -12,6 +12,7 @@ use ringway::{Bus, JoinError, OpenError, ParticipantId, Producers, ReadError, St
 use ringway_harness::liveness::{self, Dumping, Zombie};
 use ringway_harness::{AckBoard, Launch, Stage, TempBus, Victim, await_condition};
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -125,10 +126,11 @@ fn live(stage: &Stage) -> Result<(), String> {
         bus.take_role(role)
             .map_err(|by| format!("{by} holds role {role}"))?;
     }
-    let channel = stage
-        .find::<String>("channel")
-        .map(|name| bus.channel(&name).open().unwrap());
-    let _producer = channel.map(|channel| channel.producer().unwrap());
+    let channels = stage.find::<String>("channels").unwrap_or_default();
+    let channels = channels.split_terminator(',');
+    let _producers: Vec<_> = channels
+        .map(|name| bus.channel(name).open().unwrap().producer().unwrap())
+        .collect();
     board.set(ID, u64::from(bus.me().0));
     board.set(STEP, 1);
     loop {
@@ -505,14 +507,14 @@ fn whoever_sweeps_the_dead_leaves_the_next_owner_of_the_entry_alone() {
         scene
             .bus
             .channel(name)
-            .slots(1 << 16)
+            .slots(1 << 18)
             .stride(64)
             .create()
             .unwrap();
     }
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..6 {
             scope.spawn(|| {
                 while !stop.load(Relaxed) {
                     scene.bus.reap().unwrap();
@@ -520,7 +522,11 @@ fn whoever_sweeps_the_dead_leaves_the_next_owner_of_the_entry_alone() {
             });
         }
         for _ in 0..effort::executions(20, 400) {
-            let mut child = scene.launch("live").spawn().unwrap();
+            let mut child = scene
+                .launch("live")
+                .set("channels", "a,b,c")
+                .spawn()
+                .unwrap();
             let id = scene.joined(&child);
             scene.board.set(STEP, 0);
             child.kill().unwrap();
@@ -534,7 +540,7 @@ fn whoever_sweeps_the_dead_leaves_the_next_owner_of_the_entry_alone() {
             let channel = next.channel("c").open().unwrap();
             let mut reader = channel.reader().join().unwrap();
             let mut producer = channel.producer().unwrap();
-            for round in 0..2000u64 {
+            for round in 0..30_000u64 {
                 match producer.try_send(&round.to_le_bytes()) {
                     Ok(_) => {}
                     Err(error) => panic!("{error}"),
@@ -627,9 +633,24 @@ fn a_reaper_killed_in_mid_sweep_is_followed_by_the_next() {
             .create()
             .unwrap();
     }
+    let registry = std::fs::File::open(scene.root.path().join("ringway-b/bus")).unwrap();
+    let word_of = |id: ParticipantId| {
+        let registry = &registry;
+        move || {
+            let mut word = [0; 8];
+            let at = 8192 + 512 * u64::from(id.0);
+            registry.read_exact_at(&mut word, at).unwrap();
+            // State and reaper; the generation rises from round to round.
+            u64::from_le_bytes(word) >> 52
+        }
+    };
     let mut followed = 0;
     for round in 0..effort::executions(20, 300) {
-        let mut dead = scene.launch("live").spawn().unwrap();
+        let mut dead = scene
+            .launch("live")
+            .set("channels", "a,b,c,d")
+            .spawn()
+            .unwrap();
         let corpse = scene.joined(&dead);
         let other = AckBoard::new(5).unwrap();
         let mut reaper = scene
@@ -643,13 +664,13 @@ fn a_reaper_killed_in_mid_sweep_is_followed_by_the_next() {
         let reaping = ParticipantId(other.get(ID) as u16);
         dead.kill().unwrap();
         other.set(SECOND, 1);
+        await_reaping(&word_of(corpse), reaping);
         // Somewhere in its sweep; where, the machine decides.
         for _ in 0..(round * 997) % 40_000 {
             std::hint::spin_loop();
         }
         reaper.kill().unwrap();
-        let left = scene.bus.participants().unwrap();
-        followed += u64::from(left.iter().any(|p| p.slot == corpse.0 && !p.alive));
+        followed += u64::from(word_of(corpse)() == reaping_word(reaping));
         assert!(scene.bus.reap().unwrap() >= 1);
         assert_eq!(scene.bus.participant(corpse), None);
         assert_eq!(scene.bus.participant(reaping), None);
@@ -657,7 +678,24 @@ fn a_reaper_killed_in_mid_sweep_is_followed_by_the_next() {
         scene.board.set(STEP, 0);
     }
     println!("{followed} reapers were followed");
-    assert!(followed > 0, "no reaper died before it was done");
+    assert!(followed > 0, "no reaper died in mid sweep");
+}
+
+/// State and owner of an entry that `reaper` sweeps.
+fn reaping_word(reaper: ParticipantId) -> u64 {
+    2 << 10 | u64::from(reaper.0)
+}
+
+/// Blocks until the sweep has begun, or is over.
+fn await_reaping(word: &dyn Fn() -> u64, reaper: ParticipantId) {
+    const FREE: u64 = 0;
+    let start = std::time::Instant::now();
+    while word() != reaping_word(reaper) && word() != FREE {
+        assert!(
+            start.elapsed() < ringway_harness::deadline(),
+            "no reaper came"
+        );
+    }
 }
 
 /// Joins, and at the order reaps whoever is dead.
@@ -683,7 +721,7 @@ fn an_exclusive_producer_passes_on_at_death_and_not_while_it_is_stopped() {
         .producers(Producers::Exclusive)
         .create()
         .unwrap();
-    let mut child = scene.launch("live").set("channel", "c").spawn().unwrap();
+    let mut child = scene.launch("live").set("channels", "c").spawn().unwrap();
     let id = scene.joined(&child);
     assert!(child.stop().unwrap());
     for _ in 0..1000 {

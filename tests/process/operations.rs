@@ -10,9 +10,12 @@ use crate::survivor::{SURVIVOR, World};
 use ringway::{Bus, Channel, Producers, ReadError, Reader, Start};
 use ringway_harness::step::{begin, end};
 use ringway_harness::{AckBoard, Stage};
+use std::path::Path;
 
 /// Ids of the victim's records begin here.
 pub const VICTIM: u64 = 2 << 32;
+/// The bus that a victim creates beside the stage.
+const OTHER: &str = "other";
 /// Board counters that acknowledge the victim's records, by id.
 pub const ACKS: usize = 8;
 /// Records that a producer sends before it is stepped, where it is to be warm.
@@ -42,6 +45,10 @@ pub struct Operation {
     pub corpse: bool,
     /// Done by the victim.
     pub act: fn(&Player) -> Result<(), String>,
+    /// Whether the places around each of its system calls are visited in every run.
+    pub each_call: bool,
+    /// Done by the survivor while the victim is stopped: what the victim is about.
+    pub beside: fn(&mut World) -> Result<(), String>,
     /// What the survivor looks at in the end, beside all that it always looks at.
     pub after: fn(&mut World) -> Result<(), String>,
 }
@@ -52,7 +59,9 @@ const SHARED: Operation = Operation {
     cost: Cost::Slots,
     scene: some_records,
     corpse: false,
+    each_call: false,
     act: |_| Ok(()),
+    beside: |_| Ok(()),
     after: |_| Ok(()),
 };
 const EXCLUSIVE: Operation = Operation {
@@ -259,8 +268,26 @@ pub const OPERATIONS: &[Operation] = &[
         ..SHARED
     },
     Operation {
+        name: "bus create",
+        act: bus_create,
+        each_call: true,
+        beside: the_other_bus_works_long_after,
+        after: the_other_bus_is_whole,
+        ..SHARED
+    },
+    Operation {
+        name: "bus open or create",
+        act: bus_open_or_create,
+        each_call: true,
+        beside: the_other_bus_works_long_after,
+        after: the_other_bus_is_whole,
+        ..SHARED
+    },
+    Operation {
         name: "channel create",
         act: channel_create,
+        each_call: true,
+        beside: the_object_is_there,
         after: the_object_works,
         ..SHARED
     },
@@ -323,12 +350,68 @@ fn the_role_is_free(world: &mut World) -> Result<(), String> {
 }
 
 fn the_object_works(world: &mut World) -> Result<(), String> {
-    let object = stage::channel(world.bus(), "object", Producers::Shared)?;
+    world.timed(|world| works(world.bus(), LARGE))
+}
+
+/// The same without a payload that would stay in it.
+fn the_object_is_there(world: &mut World) -> Result<(), String> {
+    world.timed(|world| works(world.bus(), INLINE))
+}
+
+/// Whoever wants the bus that the victim creates has it, and sends and reads.
+fn the_other_bus_works(world: &mut World) -> Result<(), String> {
+    world.timed(|world| {
+        let other = stage::bus_called(OTHER, world.root());
+        works(&other.open_or_create().map_err(text)?, LARGE)
+    })
+}
+
+/// The same when what the stopped victim is building looks abandoned by its age.
+fn the_other_bus_works_long_after(world: &mut World) -> Result<(), String> {
+    age_hidden_names(world.root())?;
+    the_other_bus_works(world)
+}
+
+/// And nothing else is left, once what was being built is old enough to be called a leftover.
+fn the_other_bus_is_whole(world: &mut World) -> Result<(), String> {
+    the_other_bus_works(world)?;
+    age_hidden_names(world.root())?;
+    let bus = stage::bus_called(OTHER, world.root());
+    let bus = bus.open().map_err(text)?;
+    bus.doctor(true).map_err(text)?;
+    let report = bus.doctor(false).map_err(text)?;
+    let mut left = names(world.root())?;
+    left.sort();
+    if !report.is_clean() || report.participants != 1 || left != ["ringway-other", "ringway-stage"]
+    {
+        return Err(format!("{left:?}, {report:?}"));
+    }
+    Ok(())
+}
+
+fn names(root: &Path) -> Result<Vec<String>, String> {
+    let entries = std::fs::read_dir(root).map_err(text)?;
+    let names = entries.map(|entry| Ok(entry.map_err(text)?.file_name().display().to_string()));
+    names.collect()
+}
+
+/// An hour passes.
+fn age_hidden_names(root: &Path) -> Result<(), String> {
+    for name in names(root)?.iter().filter(|name| name.starts_with('.')) {
+        let hidden = std::fs::File::open(root.join(name)).map_err(text)?;
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+        hidden.set_modified(long_ago).map_err(text)?;
+    }
+    Ok(())
+}
+
+fn works(bus: &Bus, len: usize) -> Result<(), String> {
+    let object = stage::channel(bus, "object", Producers::Shared)?;
     let mut reader = object.reader().join().map_err(text)?;
     object
         .producer()
         .map_err(text)?
-        .try_send(&body(1, LARGE))
+        .try_send(&body(1, len))
         .map_err(text)?;
     match Player::read(&mut reader)? {
         Some(1) => Ok(()),
@@ -736,6 +819,28 @@ fn bus_attach(player: &Player) -> Result<(), String> {
     end();
     let channel = bus.map_err(text)?.channel("c").open().map_err(text)?;
     player.sequel(&mut channel.producer().map_err(text)?)
+}
+
+fn bus_create(player: &Player) -> Result<(), String> {
+    let builder = stage::bus_called(OTHER, &player.stage.path("root"));
+    begin();
+    let bus = builder.create();
+    end();
+    match bus {
+        Ok(bus) => works(&bus, LARGE),
+        // Somebody was first while we were stopped.
+        Err(ringway::OpenError::AlreadyExists { .. }) => Ok(()),
+        Err(error) => Err(text(error)),
+    }
+}
+
+/// Whoever was first: afterwards there is one, and we are in it.
+fn bus_open_or_create(player: &Player) -> Result<(), String> {
+    let builder = stage::bus_called(OTHER, &player.stage.path("root"));
+    begin();
+    let bus = builder.open_or_create();
+    end();
+    works(&bus.map_err(text)?, LARGE)
 }
 
 fn bus_detach(player: &Player) -> Result<(), String> {

@@ -20,7 +20,12 @@ pub const LARGE: usize = 300;
 
 /// The bus of a test under `root`.
 pub fn bus(root: &Path) -> Builder {
-    Bus::builder("stage")
+    bus_called("stage", root)
+}
+
+/// Another bus beside it.
+pub fn bus_called(name: &str, root: &Path) -> Builder {
+    Bus::builder(name)
         .root(root)
         .pool_bytes(64 << 20)
         .pre_touch(false)

@@ -90,9 +90,12 @@ fn main() -> ExitCode {
         };
         let mut whole_operation = true;
         for fate in fates {
-            let sweep = Sweep::new(operation.name, mode(*fate))
+            let mut sweep = Sweep::new(operation.name, mode(*fate))
                 .about(places, seed)
                 .whole_up_to(whole);
+            if operation.each_call {
+                sweep = sweep.around_system_calls();
+            }
             let tally = play(operation, *fate, &sweep, &mut wings);
             failures += tally.failures;
             let Tally {

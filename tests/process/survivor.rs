@@ -11,6 +11,7 @@ use crate::stage::{self, INLINE, SLOTS, body, id_of, text};
 use ringway::{Bus, Channel, Idle, JoinError, Producer, ReadError, Reader, SendError, Start};
 use ringway_harness::step::{Stepper, Zygote};
 use ringway_harness::{AckBoard, Fault, Launch, TempBus, deadline};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Ids of the survivor's records begin here.
@@ -119,6 +120,19 @@ impl World {
         &self.bus
     }
 
+    /// The directory under which the bus lies, and others may.
+    pub fn root(&self) -> &Path {
+        self._root.path()
+    }
+
+    /// Does something that others do while or after the victim does its part, and keeps the time.
+    pub fn timed<T>(&mut self, act: impl FnOnce(&World) -> Result<T, String>) -> Result<T, String> {
+        let start = Instant::now();
+        let done = act(self)?;
+        self.progress = self.progress.max(start.elapsed());
+        Ok(done)
+    }
+
     /// Sends records of these lengths.
     pub fn send(&mut self, lens: &[usize]) -> Result<(), String> {
         let mut producer = self.producer()?;
@@ -174,8 +188,8 @@ impl World {
 
     /// What the others do while the victim stands somewhere in its stretch, alive.
     ///
-    /// With `laps` they come round to where it stands, twice; without, its place is still to be
-    /// seen when it goes on.
+    /// With `laps` they come round to where it stands, twice, and do what it is about; without,
+    /// its place is still to be seen when it goes on.
     pub fn go_on_beside_the_stopped(&mut self, laps: bool) -> Result<(), String> {
         let cost = self.operation.cost;
         if !laps {
@@ -198,6 +212,9 @@ impl World {
         drop(newcomer);
         self.bus.take_role(9).map_err(text)?;
         self.bus.release_role(9);
+        if laps {
+            (self.operation.beside)(self)?;
+        }
         self.lossy = None;
         if cost == Cost::Place || !laps {
             return Ok(());

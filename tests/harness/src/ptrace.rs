@@ -180,6 +180,15 @@ pub(crate) fn with_breakpoint(word: u64) -> u64 {
     }
 }
 
+/// Whether `word` begins with the instruction that enters the kernel.
+pub(crate) fn is_system_call(word: u64) -> bool {
+    if cfg!(target_arch = "x86_64") {
+        word & 0xFFFF == 0x050F
+    } else {
+        word & 0xFFFF_FFFF == 0xD400_0001
+    }
+}
+
 /// How far the program counter stands behind a breakpoint that was executed.
 pub(crate) const PAST_BREAKPOINT: u64 = if cfg!(target_arch = "x86_64") { 1 } else { 0 };
 

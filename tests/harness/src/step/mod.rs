@@ -188,6 +188,11 @@ impl Stepper {
         Ok(addresses)
     }
 
+    /// Whether the instruction at `address` enters the kernel.
+    fn enters_kernel(&self, address: u64) -> bool {
+        ptrace::peek(self.pid, address).is_ok_and(ptrace::is_system_call)
+    }
+
     fn walk_to(
         &mut self,
         k: u64,

@@ -35,6 +35,17 @@ impl Path {
         self.addresses.get(k as usize).copied()
     }
 
+    /// The steps at one of `addresses`.
+    pub(super) fn steps_at(&self, addresses: impl Fn(u64) -> bool) -> Vec<u64> {
+        let mut known = HashMap::new();
+        let mut steps = (0..=self.total()).collect::<Vec<_>>();
+        steps.retain(|step| {
+            let address = self.addresses[*step as usize];
+            *known.entry(address).or_insert_with(|| addresses(address))
+        });
+        steps
+    }
+
     /// From step `here`, the hop towards step `k`: its step and address. None: the next
     /// instruction stands at the same address again, and only a single step leads on.
     pub(super) fn hop(&self, here: u64, k: u64) -> Option<(u64, u64)> {

@@ -9,6 +9,7 @@
 //! `launch` must make a fresh world each time: a run that left the recorded path is thrown
 //! away (killed) and the step is visited again, slowly but surely.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -131,6 +132,8 @@ pub struct Sweep {
     about: Option<(u64, u64)>,
     /// Stretches of at most so many steps are visited at every step all the same.
     whole_up_to: u64,
+    /// Whether a subset has the places around each system call as well.
+    system_calls: bool,
     by_path: bool,
     max_failures: usize,
 }
@@ -179,6 +182,7 @@ impl Sweep {
             only: number("RINGWAY_STEP_ONLY"),
             about: None,
             whole_up_to: 0,
+            system_calls: false,
             by_path: true,
             max_failures: 20,
         }
@@ -216,6 +220,13 @@ impl Sweep {
         self
     }
 
+    /// Visits the places right before and right behind each system call, too, whatever
+    /// [`about`](Self::about) says: where others see what a stretch has done so far change.
+    pub fn around_system_calls(mut self) -> Sweep {
+        self.system_calls = true;
+        self
+    }
+
     /// The same sweep of a stretch of `total` steps: how many places are how far apart.
     fn of_length(&self, total: u64) -> Sweep {
         let mut sweep = self.clone();
@@ -250,16 +261,24 @@ impl Sweep {
         mut check: impl FnMut(&Point, &mut Stepper, &mut World) -> Result<(), String>,
     ) -> Result<Summary, Fault> {
         let start = Instant::now();
-        let (path, map) = {
+        let (path, map, calls) = {
             let (mut reference, _world) = launch(REFERENCE)?;
             let map = Map::of(reference.pid());
             let path = Path::new(reference.record()?);
+            let mut calls = BTreeSet::new();
+            if self.system_calls && self.only.is_none() {
+                let steps = path.steps_at(|address| reference.enters_kernel(address));
+                calls.extend(steps.into_iter().flat_map(|step| [step, step + 1]));
+            }
             reference.resume_success()?;
-            (path, map)
+            (path, map, calls)
         };
         let total = path.total();
         let sweep = self.of_length(total);
         sweep.announce(total);
+        if !calls.is_empty() {
+            eprintln!("{}: and around {} system calls", self.name, calls.len() / 2);
+        }
         let mut summary = Summary {
             name: self.name.clone(),
             mode: self.mode,
@@ -272,7 +291,7 @@ impl Sweep {
         };
         let mut last_word = Instant::now();
         for k in 0.. {
-            if !sweep.wants(k) {
+            if !sweep.wants(k) && !calls.contains(&k) {
                 if k > total {
                     break;
                 }

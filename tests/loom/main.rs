@@ -22,6 +22,7 @@
 mod append;
 mod explore;
 mod pool;
+mod queue;
 mod read;
 mod reap;
 mod reclaim;

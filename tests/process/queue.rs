@@ -87,7 +87,10 @@ impl Scene {
     fn new(lens: &[usize], visibility: Duration, redeliver: bool) -> Result<Self, String> {
         let root = TempBus::new()?;
         let bus = stage::bus(root.path()).create().map_err(text)?;
-        let builder = bus.queue("q").slots(stage::SLOTS).stride(stage::STRIDE);
+        let builder = bus
+            .queue("q")
+            .slots(stage::SLOTS)
+            .stride(stage::QUEUE_STRIDE);
         let builder = builder.visibility(visibility).redeliver_on_death(redeliver);
         let queue = builder.create().map_err(text)?;
         let mut sender = queue.sender().map_err(text)?;

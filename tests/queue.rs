@@ -776,3 +776,108 @@ fn a_message_in_flight_past_its_retention_may_still_be_deleted_and_never_comes_a
     assert!(!receiver.delete(&receipts[1]).unwrap());
     assert_eq!(queue.stats().expired, 1);
 }
+
+/// Writes a word of the queue `q` from outside.
+fn scribble(root: &TempBus, offset: u64, word: u64) {
+    use std::os::unix::fs::FileExt;
+    let path = root.path().join("ringway-test/objects/q");
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(&word.to_le_bytes(), offset).unwrap();
+}
+
+#[test]
+fn a_lease_that_no_due_word_knows_ends_all_the_same() {
+    let (root, bus) = bus();
+    let queue = small(&bus);
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    receiver.set_visibility(100 * MS).unwrap();
+    for number in 0..900u64 {
+        sender.send(&number.to_le_bytes()).unwrap();
+        word(&mut receiver).unwrap();
+    }
+    // As a sweeper leaves them that dies between raising and lowering.
+    for at in [5120].into_iter().chain((8448..8448 + 8 * 17).step_by(8)) {
+        scribble(&root, at, u64::MAX);
+    }
+    let mut seen = vec![false; 900];
+    for _ in 0..900 {
+        let (number, received) = await_word(&mut receiver);
+        assert!(!std::mem::replace(&mut seen[number as usize], true));
+        receiver.delete(&received.receipt).unwrap();
+    }
+}
+
+#[test]
+fn messages_behind_the_receive_hint_are_found() {
+    let (root, bus) = bus();
+    let queue = small(&bus);
+    let mut sender = queue.sender().unwrap();
+    for number in 0..900u64 {
+        sender.send(&number.to_le_bytes()).unwrap();
+    }
+    scribble(&root, 4864, 900);
+    let mut receiver = queue.receiver().unwrap();
+    let mut seen = vec![false; 900];
+    for _ in 0..900 {
+        let (number, received) = await_word(&mut receiver);
+        assert!(!std::mem::replace(&mut seen[number as usize], true));
+        receiver.delete(&received.receipt).unwrap();
+    }
+    // A hint that no receiver can have left counts for nothing, and is mended.
+    scribble(&root, 4864, 1 << 60);
+    for number in 0..2000u64 {
+        sender.send(&number.to_le_bytes()).unwrap();
+        assert_eq!(word(&mut queue.receiver().unwrap()).unwrap().0, number);
+        assert_eq!(queue.purge(), 1);
+    }
+}
+
+/// Words at random places: whoever lives on may lose messages, and nothing else.
+#[test]
+fn a_queue_that_is_scribbled_over_never_hangs_or_panics() {
+    let seed = ringway_harness::seed::announce("scribbling over a queue");
+    let mut random = ringway_harness::seed::Random::new(seed);
+    for _ in 0..40 {
+        let (root, bus) = bus();
+        let queue = small(&bus);
+        let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+        receiver.set_visibility(MS).unwrap();
+        let mut buffer = [0; 4096];
+        let mut receipts = Vec::new();
+        for round in 0..400u64 {
+            let offset = match random.below(3) {
+                0 => 4096 + 8 * random.below(512),
+                _ => 12_288 + 8 * random.below(1024 * 8),
+            };
+            let value = match random.below(5) {
+                0 => 0,
+                1 => u64::MAX,
+                2 => random.below(4) << 62 | random.below(3),
+                3 => random.below(u64::MAX) & !(3 << 62) | 2 << 62,
+                _ => random.below(u64::MAX),
+            };
+            scribble(&root, offset, value);
+            for len in [8, 20, 700] {
+                let _ = sender.send(&vec![round as u8; len]);
+                let _ = sender.send_delayed(&buffer[..len], MS);
+                if let Ok(Some(received)) = receiver.try_receive(&mut buffer) {
+                    receipts.push(received.receipt);
+                }
+                let _ = receiver.receive_and_delete(&mut buffer);
+            }
+            while receipts.len() > 3 {
+                let receipt = receipts.swap_remove(0);
+                let _ = receiver.nack(&receipt, MS);
+                let _ = receiver.change_visibility(&receipt, MS);
+                let _ = receiver.delete(&receipt);
+            }
+            let _ = queue.stats();
+            if round % 50 == 49 {
+                let _ = receiver.wait(MS);
+                let _ = queue.parked();
+                let _ = bus.doctor(true).map(drop);
+                queue.purge();
+            }
+        }
+    }
+}

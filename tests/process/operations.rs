@@ -973,7 +973,7 @@ fn delete_held(
     receiver: &mut QueueReceiver,
     (id, received): (u64, Received),
 ) -> Result<(), String> {
-    if id < SURVIVOR || id >= VICTIM {
+    if !(SURVIVOR..VICTIM).contains(&id) {
         return Err(format!("received {id:#x}"));
     }
     match receiver.delete(&received.receipt) {

@@ -8,7 +8,7 @@
 use crate::operations::{DELETED, VICTIM};
 use crate::stage::{INLINE, QUEUE_STRIDE, SLOTS, body, id_of, text};
 use crate::survivor::SURVIVOR;
-use ringway::{Bus, Idle, Queue, QueueReceiver, Receipt, Received};
+use ringway::{Bus, Idle, Queue, QueueReceiver, QueueSendError, Receipt, Received};
 use ringway_harness::{AckBoard, deadline};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -116,7 +116,7 @@ impl Book {
     }
 
     /// Everything, once the victim is gone.
-    pub fn settle(&mut self, acks: &AckBoard) -> Result<(), String> {
+    pub fn settle(&mut self, acks: &AckBoard, patience: u32) -> Result<(), String> {
         self.deliver()?;
         if self.may_leave {
             // Its first and only receipt; whatever else happened, it does not fit.
@@ -144,7 +144,7 @@ impl Book {
             self.receiver.delete(&held).map_err(text)?;
         }
         self.judge(acks)?;
-        self.find_room()
+        self.find_room(patience)
     }
 
     fn judge(&self, acks: &AckBoard) -> Result<(), String> {
@@ -174,28 +174,21 @@ impl Book {
         Ok(())
     }
 
-    /// Every slot takes a message again.
-    fn find_room(&mut self) -> Result<(), String> {
-        for round in 0..3 {
-            let mut sender = self.queue.sender().map_err(text)?;
-            let mut last = None;
-            let mut contiguous = true;
-            for n in 0..SLOTS {
-                let position = sender.send(&body(n, INLINE)).map_err(text)?;
-                contiguous &= last.is_none_or(|last| last + 1 == position);
-                last = Some(position);
-            }
-            drop(sender);
-            let mut buffer = [0; 64];
-            for n in 0..SLOTS {
-                let received = self.receiver.receive_and_delete(&mut buffer);
-                let received = received.map_err(text)?.ok_or("a message is lost")?;
-                if id_of(&buffer[..received.len]) != Ok(n) {
-                    return Err(format!("message {n} is another: {received:?}"));
-                }
-            }
-            if round > 0 && !contiguous {
-                return Err("a slot is lost".into());
+    /// Every slot takes a message again, twice. Who was seen alive a moment before its death is taken
+    /// for alive for a millisecond and a tick of the clock: `patience` rounds are for that.
+    fn find_room(&mut self, mut patience: u32) -> Result<(), String> {
+        let mut whole = 0;
+        while whole < 2 {
+            let (room, is_contiguous) = self.fill()?;
+            if room == SLOTS && is_contiguous {
+                whole += 1;
+            } else if patience == 0 {
+                return Err(format!(
+                    "{room} of {SLOTS} messages fit, contiguous: {is_contiguous}"
+                ));
+            } else {
+                patience -= 1;
+                whole = 0;
             }
         }
         let stats = self.queue.stats();
@@ -204,5 +197,32 @@ impl Book {
         } else {
             Err(format!("{stats:?}"))
         }
+    }
+
+    /// Fills the queue and empties it again: how many messages fit, and whether their positions
+    /// followed each other.
+    fn fill(&mut self) -> Result<(u64, bool), String> {
+        let mut sender = self.queue.sender().map_err(text)?;
+        let (mut room, mut last, mut is_contiguous) = (0, None, true);
+        loop {
+            match sender.send(&body(room, INLINE)) {
+                Ok(position) => {
+                    is_contiguous &= last.is_none_or(|last| last + 1 == position);
+                    last = Some(position);
+                    room += 1;
+                }
+                Err(QueueSendError::Full { .. }) => break,
+                Err(error) => return Err(text(error)),
+            }
+        }
+        let mut buffer = [0; 64];
+        for n in 0..room {
+            let received = self.receiver.receive_and_delete(&mut buffer);
+            let received = received.map_err(text)?.ok_or("a message is lost")?;
+            if id_of(&buffer[..received.len]) != Ok(n) {
+                return Err(format!("message {n} is another: {received:?}"));
+            }
+        }
+        Ok((room, is_contiguous))
     }
 }

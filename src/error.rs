@@ -3,6 +3,10 @@
 //! Full, empty and not-yet are ordinary outcomes: they give the message back and cost nothing.
 //! Nothing here panics; a peer's corruption is `Corrupt` or `Scribbled`, never undefined.
 
+mod queue;
+
+pub use queue::{QueueSendError, ReceiptError, ReceiveError, SettleError};
+
 use std::io;
 use std::path::PathBuf;
 

@@ -18,6 +18,8 @@ mod channel;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
+mod queue;
+#[cfg(not(loom))]
 mod sys;
 
 macro_rules! floors {
@@ -40,14 +42,21 @@ pub mod bus {
 #[cfg(not(loom))]
 pub use {
     bus::{
-        Builder, Bus, ChannelBuilder, DEFAULT_POOL_BYTES, DEFAULT_ROOT, ObjectInfo, Origin,
-        ParticipantInfo, ROOT_VARIABLE, Report,
+        Builder, Bus, ChannelBuilder, DEFAULT_POOL_BYTES, DEFAULT_ROOT, ObjectInfo, ObjectKind,
+        Origin, ParticipantInfo, QueueBuilder, ROOT_VARIABLE, Report,
     },
     channel::{
         Channel, ChannelStats, Definition, Loan, PinnedView, PollDescriptor, Producer, Reader,
         ReaderBuilder, ReaderStats, Record, View, wait_any,
     },
-    error::{JoinError, OpenError, ParticipantId, ReadError, SendError},
+    error::{
+        JoinError, OpenError, ParticipantId, QueueSendError, ReadError, ReceiptError, ReceiveError,
+        SendError, SettleError,
+    },
+    queue::{
+        Message, ParkedMessage, Queue, QueueDefinition, QueueReceiver, QueueSender, QueueStats,
+        Receipt, Received,
+    },
     ring::seat::Start,
     ring::wait::Idle,
     ring::{Overflow, Producers},

@@ -95,6 +95,20 @@ pub enum Label {
     RoleRelease,
     /// Role word is taken. Pairs with `RoleRelease`.
     RoleTake,
+    /// `dlv` becomes DONE: the consumer's last load of the body comes before. Pairs with
+    /// `ReuseLoad`.
+    DoneStore,
+    /// A producer finds DONE in its way. Pairs with `DoneStore`.
+    ReuseLoad,
+    /// Fence between a copy made under a lease and the second look at `dlv`: who copied a byte of
+    /// a later message sees that the lease is over. Pairs with `ClaimFence`.
+    LeaseFence,
+    /// Fence between giving out a lease and the look at the due words. Orders *dlv* and *due*;
+    /// pairs with `SweepFence`.
+    DueFence,
+    /// Fence between raising a due word and the look at what lies below it. Orders *due* and
+    /// *dlv*; pairs with `DueFence`.
+    SweepFence,
 }
 
 /// The ordering `wanted`, unless a model check weakens this label.
@@ -134,7 +148,7 @@ mod weakened {
 
     impl Label {
         /// Every label.
-        pub const ALL: [Label; 27] = [
+        pub const ALL: [Label; 32] = [
             Label::ClaimLoad,
             Label::ClaimCas,
             Label::ClaimFence,
@@ -162,6 +176,11 @@ mod weakened {
             Label::JoinCas,
             Label::RoleRelease,
             Label::RoleTake,
+            Label::DoneStore,
+            Label::ReuseLoad,
+            Label::LeaseFence,
+            Label::DueFence,
+            Label::SweepFence,
         ];
     }
 

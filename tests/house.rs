@@ -12,6 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["ring", "pool"],
     &["error"],
     &["channel"],
+    &["queue"],
     &["bus"],
 ];
 

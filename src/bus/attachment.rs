@@ -3,6 +3,7 @@
 use super::builder::{Builder, Origin};
 use super::catalog::{ChannelBuilder, ObjectInfo};
 use super::doctor::Report;
+use super::queues::QueueBuilder;
 use super::registry::{Membership, ParticipantInfo, Registry, RegistryLiveness};
 use super::{OBJECTS, POOL, TEMPORARY};
 use crate::ParticipantId;
@@ -161,6 +162,11 @@ impl Bus {
     /// Begins to open or create the channel `name`.
     pub fn channel(&self, name: &str) -> ChannelBuilder {
         ChannelBuilder::new(Arc::clone(&self.inner), name)
+    }
+
+    /// Begins to open or create the queue `name`.
+    pub fn queue(&self, name: &str) -> QueueBuilder {
+        QueueBuilder::new(Arc::clone(&self.inner), name)
     }
 
     /// Every object, by name.

@@ -2,13 +2,16 @@
 
 use super::attachment::Attachment;
 use super::{REMOVED_PREFIX, name};
-use crate::channel::{self, Channel, Definition, Inner};
+use crate::channel::{self, Channel, Definition, Inner, Site};
 use crate::error::OpenError;
 use crate::layout::bus::RESET_LOCK;
-use crate::layout::{Preamble, READY_OFFSET, REMOVED};
+use crate::layout::{self, Preamble, READY_OFFSET, REMOVED};
+use crate::queue;
 use crate::ring::{Overflow, Producers, SlotRing};
+use crate::shm::ring::RingMemory;
 use crate::shm::words;
 use crate::sync::Ordering;
+use crate::sys::mapping::Mapping;
 use crate::sys::{clock, file, host, lock};
 use std::io;
 use std::sync::Arc;
@@ -22,8 +25,33 @@ const ATTEMPTS: usize = 100;
 pub struct ObjectInfo {
     /// Its name.
     pub name: String,
+    /// What it is.
+    pub kind: ObjectKind,
     /// Length of its file.
     pub bytes: u64,
+}
+
+/// What an object is, by the first bytes of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ObjectKind {
+    /// A channel: every reader sees every record.
+    Channel,
+    /// A queue: every message is consumed once.
+    Queue,
+    /// None that this build knows; the doctor names it.
+    Unknown,
+}
+
+impl ObjectKind {
+    fn of(path: &std::path::Path) -> Self {
+        let magic = file::open(path).and_then(|file| channel::read_header::<[u8; 8]>(&file));
+        match magic {
+            Ok(layout::ring::MAGIC) => Self::Channel,
+            Ok(layout::queue::MAGIC) => Self::Queue,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// Options for opening or creating a channel. An option that is given has to agree with an
@@ -212,6 +240,16 @@ impl ChannelBuilder {
     }
 }
 
+/// Opens an object of any kind, for what all kinds have in common.
+pub(super) fn open_any(site: &Site, name: &str) -> Result<(Arc<Mapping>, RingMemory), OpenError> {
+    match channel::open_ring(site, name) {
+        Err(OpenError::Foreign { found, .. }) if found == layout::queue::MAGIC => {
+            queue::open_queue(site, name).map(|queue| (queue.mapping, queue.memory))
+        }
+        opened => opened.map(|ring| (ring.mapping, ring.memory)),
+    }
+}
+
 impl Attachment {
     /// Every object, by name.
     pub(super) fn objects(&self) -> Result<Vec<ObjectInfo>, OpenError> {
@@ -222,8 +260,14 @@ impl Attachment {
                 continue;
             }
             // One that was removed meanwhile is not there.
-            if let Ok(bytes) = file::len(&directory.join(&name)) {
-                objects.push(ObjectInfo { name, bytes });
+            let path = directory.join(&name);
+            if let Ok(bytes) = file::len(&path) {
+                let kind = if file::is_regular(&path) {
+                    ObjectKind::of(&path)
+                } else {
+                    ObjectKind::Unknown
+                };
+                objects.push(ObjectInfo { name, kind, bytes });
             }
         }
         objects.sort_by(|a, b| a.name.cmp(&b.name));
@@ -235,11 +279,11 @@ impl Attachment {
         name::check(name)?;
         let path = self.site.directory.join(name);
         // A damaged file is removed all the same: that is what its error message advises.
-        match channel::open_ring(&self.site, name) {
-            Ok(ring) => {
-                words::word32(&ring.mapping, READY_OFFSET).store(REMOVED, Ordering::Release);
-                ring.memory.wake().fetch_add(1, Ordering::Release);
-                crate::sys::futex::wake_all(ring.memory.wake());
+        match open_any(&self.site, name) {
+            Ok((mapping, memory)) => {
+                words::word32(&mapping, READY_OFFSET).store(REMOVED, Ordering::Release);
+                memory.wake().fetch_add(1, Ordering::Release);
+                crate::sys::futex::wake_all(memory.wake());
                 self.finish_removal(name)
             }
             Err(OpenError::Removed { .. }) => self.finish_removal(name),

@@ -2,6 +2,7 @@
 
 use super::attachment::Attachment;
 use super::builder::Builder;
+use super::catalog::open_any;
 use super::reap::Rings;
 use super::{BUS_FILE, TEMPORARY, aside, name};
 use crate::error::OpenError;
@@ -34,6 +35,8 @@ pub struct Report {
     pub dead_claims: u64,
     /// Their reader entries.
     pub dead_readers: u64,
+    /// Messages of queues that they had received and not deleted.
+    pub dead_leases: u64,
     /// Their producer words and roles.
     pub dead_roles: u64,
     /// Pool chunks nobody owns or names.
@@ -52,6 +55,7 @@ impl Report {
         self.dead_participants == 0
             && self.dead_claims == 0
             && self.dead_readers == 0
+            && self.dead_leases == 0
             && self.dead_roles == 0
             && self.lost_chunks == 0
             && self.temporary_files == 0
@@ -77,13 +81,11 @@ impl Attachment {
         report.temporary_files = self.temporary_files(heal)?;
         for object in self.objects()? {
             report.objects += 1;
-            match crate::channel::open_ring(
-                &crate::channel::Site {
-                    pre_touch: false,
-                    ..self.site.clone()
-                },
-                &object.name,
-            ) {
+            let site = crate::channel::Site {
+                pre_touch: false,
+                ..self.site.clone()
+            };
+            match open_any(&site, &object.name) {
                 Ok(_) | Err(OpenError::NotFound { .. }) => {}
                 Err(OpenError::Removed { .. }) if heal => self.finish_removal(&object.name)?,
                 Err(error) => report.broken_objects.push(error.to_string()),
@@ -118,6 +120,9 @@ impl Attachment {
                     report.open_claims += 1;
                 }
             }
+        });
+        rings.each_lease(|ring, owner| {
+            report.dead_leases += u64::from(ring.is_dead(owner));
         });
         for ring in rings.all() {
             let damaged = ring.memory().counter(Counter::Damaged.offset());

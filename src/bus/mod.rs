@@ -17,13 +17,15 @@ mod catalog;
 mod doctor;
 mod name;
 mod participant;
+mod queues;
 mod reap;
 mod registry;
 
 pub use attachment::Bus;
 pub use builder::{Builder, DEFAULT_POOL_BYTES, DEFAULT_ROOT, Origin, ROOT_VARIABLE};
-pub use catalog::{ChannelBuilder, ObjectInfo};
+pub use catalog::{ChannelBuilder, ObjectInfo, ObjectKind};
 pub use doctor::Report;
+pub use queues::QueueBuilder;
 pub use registry::ParticipantInfo;
 
 /// The bus file inside the directory.

@@ -16,11 +16,13 @@ use crate::layout::ring::{ChunkRef, Meta};
 use crate::layout::word::{Ctl, Role};
 use crate::layout::{Preamble, REMOVED};
 use crate::pool::lend::SweptChunks;
+use crate::queue;
+use crate::ring::delivery::Delivery;
 use crate::ring::read::Look;
 use crate::ring::sweep::Swept;
 use crate::ring::{Liveness, SlotRing};
 use crate::sync::Ordering;
-use crate::sys::file;
+use crate::sys::{clock, file};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
@@ -34,10 +36,33 @@ pub struct Reaped {
     pub temporary_files: u64,
 }
 
+/// A ring opened for a sweep; with its deliveries, if it is a queue.
+pub(super) struct AnyRing {
+    pub ring: SlotRing,
+    pub queue: Option<(Delivery, u64)>,
+}
+
+impl AnyRing {
+    /// Removes everything of the dead `owner`; leases too.
+    fn sweep(&self, owner: u16) -> Swept {
+        let swept = self.ring.sweep(owner);
+        if let Some((delivery, epoch_ms)) = &self.queue {
+            let now = clock::boot_ms().saturating_sub(*epoch_ms);
+            delivery.release_dead(owner, now);
+        }
+        swept
+    }
+
+    /// Whether a message of this queue may have left a chunk that nobody names any more.
+    fn may_have_lost_chunks(&self) -> bool {
+        self.queue.is_some() && self.ring.memory().payloads().load(Ordering::Relaxed) != 0
+    }
+}
+
 /// Rings opened for a sweep, by object id.
 pub(super) struct Rings<'a> {
     attachment: &'a Attachment,
-    by_id: HashMap<u64, SlotRing>,
+    by_id: HashMap<u64, AnyRing>,
     gone: HashSet<u64>,
     /// The first ring that could not be opened now. Everything counts as named from then on.
     failed: Option<OpenError>,
@@ -67,7 +92,7 @@ impl<'a> Rings<'a> {
 
     /// The ring `id`. One that appeared after the others were listed is looked for once: the
     /// chunk that names it was addressed later than the ring was published.
-    fn ring(&mut self, id: u64) -> Option<&SlotRing> {
+    fn ring(&mut self, id: u64) -> Option<&AnyRing> {
         if !self.by_id.contains_key(&id)
             && self.gone.insert(id)
             && let Err(error) = self.refresh()
@@ -94,7 +119,7 @@ impl<'a> Rings<'a> {
 
     /// Every ring with the words of its slots, for a look at all of them.
     pub fn each(&self, mut look: impl FnMut(&SlotRing, Ctl)) {
-        for ring in self.by_id.values() {
+        for AnyRing { ring, .. } in self.by_id.values() {
             for position in 0..ring.memory().geometry().slots() {
                 let word = ring.memory().slot(position).ctl().load(Ordering::Acquire);
                 look(ring, Ctl(word));
@@ -104,11 +129,25 @@ impl<'a> Rings<'a> {
 
     /// The rings themselves.
     pub fn all(&self) -> impl Iterator<Item = &SlotRing> {
-        self.by_id.values()
+        self.by_id.values().map(|any| &any.ring)
+    }
+
+    /// Every lease of every queue, by its holder.
+    pub fn each_lease(&self, mut look: impl FnMut(&SlotRing, u16)) {
+        for AnyRing { ring, queue } in self.by_id.values() {
+            if let Some((delivery, _)) = queue {
+                delivery.each(|standing| {
+                    if let Some(holder) = standing.holder() {
+                        look(ring, holder);
+                    }
+                });
+            }
+        }
     }
 }
 
-fn names(ring: &SlotRing, position: u64, chunk: ChunkRef) -> bool {
+fn names(any: &AnyRing, position: u64, chunk: ChunkRef) -> bool {
+    let ring = &any.ring;
     let (slot, Look::Record(meta)) = ring.look(position) else {
         return false;
     };
@@ -117,10 +156,17 @@ fn names(ring: &SlotRing, position: u64, chunk: ChunkRef) -> bool {
         return false;
     }
     let mut bytes = [0u8; size_of::<ChunkRef>()];
-    slot.read_body(&mut bytes);
+    match any.queue {
+        Some(_) => slot.read_message(&mut bytes),
+        None => slot.read_body(&mut bytes),
+    }
     let named: ChunkRef = bytemuck::cast(bytes);
     (named.segment, named.chunk, named.version) == (chunk.segment, chunk.chunk, chunk.version)
         && ring.still(slot, position)
+        && any.queue.as_ref().is_none_or(|(delivery, _)| {
+            let standing = delivery.examine(position);
+            standing.is_some_and(|standing| standing.position == position)
+        })
 }
 
 impl Attachment {
@@ -133,7 +179,7 @@ impl Attachment {
     }
 
     /// `None` for a file that is no ring any more, or is damaged for good.
-    fn open_for_sweep(&self, name: &str) -> Result<Option<(u64, SlotRing)>, OpenError> {
+    fn open_for_sweep(&self, name: &str) -> Result<Option<(u64, AnyRing)>, OpenError> {
         let site = channel::Site {
             pre_touch: false,
             ..self.site.clone()
@@ -141,32 +187,45 @@ impl Attachment {
         if !file::is_regular(&site.directory.join(name)) {
             return Ok(None); // a stranger, or gone by now; the doctor names it
         }
-        let opened = if name.starts_with(REMOVED_PREFIX) {
+        let is_removed = name.starts_with(REMOVED_PREFIX);
+        let opened = if is_removed {
             channel::open_removed_ring(&site, name)
         } else {
             channel::open_ring(&site, name)
         };
-        let RingFile {
-            memory,
-            definition,
-            object_id,
-            ..
-        } = match opened {
-            Ok(ring) => ring,
-            Err(error @ (OpenError::Io { .. } | OpenError::Permission { .. })) => {
-                return Err(error);
+        let opened = match opened {
+            Err(OpenError::Foreign { found, .. }) if found == crate::layout::queue::MAGIC => {
+                let opened = if is_removed {
+                    queue::open_removed_queue(&site, name)
+                } else {
+                    queue::open_queue(&site, name)
+                };
+                opened.map(|file| {
+                    let delivery = self.delivery(&file);
+                    let ring = delivery.ring().clone();
+                    let queue = Some((delivery, file.epoch_ms));
+                    (file.object_id, AnyRing { ring, queue })
+                })
             }
-            Err(_) => return Ok(None),
+            opened => opened.map(|file| (file.object_id, self.any_ring(file))),
         };
+        match opened {
+            Ok(opened) => Ok(Some(opened)),
+            Err(error @ (OpenError::Io { .. } | OpenError::Permission { .. })) => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn any_ring(&self, file: RingFile) -> AnyRing {
         let ring = SlotRing::new(
-            memory,
+            file.memory,
             Arc::clone(&self.liveness) as Arc<dyn Liveness>,
             self.membership.slot,
-            definition.producers,
-            definition.overflow,
-            definition.stall_timeout.as_nanos() as u64,
+            file.definition.producers,
+            file.definition.overflow,
+            file.definition.stall_timeout.as_nanos() as u64,
         );
-        Ok(Some((object_id, ring)))
+        AnyRing { ring, queue: None }
     }
 
     /// Reaps everybody who is dead, and deletes removed rings that nobody looks at any more.
@@ -220,6 +279,7 @@ impl Attachment {
             ..Default::default()
         };
         let noted = self.registry.joined(slot);
+        let mut lost_chunks = false;
         for file in self.ring_files()? {
             let noted_it = match &noted {
                 Some(hashes) if !file.starts_with(REMOVED_PREFIX) => {
@@ -231,6 +291,7 @@ impl Attachment {
                 continue;
             }
             if let Some((_, ring)) = self.open_for_sweep(&file)? {
+                lost_chunks |= ring.may_have_lost_chunks();
                 let swept = ring.sweep(slot);
                 found.rings.claims += swept.claims;
                 found.rings.readers += swept.readers;
@@ -243,6 +304,10 @@ impl Attachment {
                 rings.name_chunk(ring, position, chunk)
             });
             rings.finish()?;
+        }
+        // It may have died between consuming a message and freeing its chunk.
+        if lost_chunks {
+            found.chunks.freed += self.sweep_attached_chunks()?.freed;
         }
         for role in 0..ROLES {
             found.roles += u64::from(self.registry.release_role(role, slot));
@@ -284,7 +349,7 @@ impl Attachment {
                 continue;
             }
             let looked_at = match self.open_for_sweep(&file)? {
-                Some((_, ring)) => is_looked_at(&ring),
+                Some((_, any)) => is_looked_at(&any.ring),
                 None => false,
             };
             if !looked_at && file::remove(&self.site.directory.join(&file)).is_ok() {

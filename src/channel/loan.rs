@@ -3,27 +3,31 @@
 //! It holds no place in any order and blocks nobody, however long it is kept. Dropped unsent, the
 //! chunk goes back; left by a dead process, the reaper takes it back.
 
-use super::Inner;
+use super::Host;
 use crate::pool::chunk;
 use crate::pool::lend::Lent;
+use crate::pool::segment::Segments;
 use core::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-/// Bytes to fill and send with [`Producer::try_send_loan`](super::Producer::try_send_loan).
+/// Bytes to fill and send with [`Producer::try_send_loan`](super::Producer::try_send_loan) or
+/// [`QueueSender::send_loan`](crate::QueueSender::send_loan).
 ///
 /// May be sent to another thread. It must not be a target of asynchronous kernel I/O that can
 /// outlive the process. The bytes are what an earlier payload left, not zero.
 pub struct Loan {
-    pub(super) inner: Arc<Inner>,
-    pub(super) lent: Lent,
-    pub(super) len: usize,
-    pub(super) data: *mut u8,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) lent: Lent,
+    pub(crate) len: usize,
+    pub(crate) data: *mut u8,
     /// Taken by a send: nothing to give back.
-    pub(super) sent: bool,
+    pub(crate) sent: bool,
+    // Last: the attachment outlives everything that was made through it.
+    pub(crate) _host: Arc<dyn Host>,
 }
 
 // SAFETY: the chunk is OWNED by this participant and handed out once; the pointer leads into a
-// mapping that the segments keep for as long as `inner` lives, and is not bound to a thread.
+// mapping that `segments` keeps, and is not bound to a thread.
 unsafe impl Send for Loan {}
 
 impl Loan {
@@ -50,10 +54,7 @@ impl Loan {
 impl Deref for Loan {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        assert!(
-            !self.inner.ring.memory().is_forked(),
-            "a loan made before the fork"
-        );
+        assert!(!self.segments.is_forked(), "a loan made before the fork");
         // SAFETY: len <= chunk capacity, inside the mapping; this participant owns the chunk, so
         // no well-behaved process touches it.
         unsafe { core::slice::from_raw_parts(self.data, self.len) }
@@ -62,10 +63,7 @@ impl Deref for Loan {
 
 impl DerefMut for Loan {
     fn deref_mut(&mut self) -> &mut [u8] {
-        assert!(
-            !self.inner.ring.memory().is_forked(),
-            "a loan made before the fork"
-        );
+        assert!(!self.segments.is_forked(), "a loan made before the fork");
         // SAFETY: as in `deref`, and `self` is borrowed exclusively.
         unsafe { core::slice::from_raw_parts_mut(self.data, self.len) }
     }
@@ -73,10 +71,10 @@ impl DerefMut for Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        if self.sent || self.inner.ring.memory().is_forked() {
+        if self.sent || self.segments.is_forked() {
             return;
         }
-        if let Some(segment) = self.inner.segments.get(self.lent.segment) {
+        if let Some(segment) = self.segments.get(self.lent.segment) {
             chunk::free(segment.word(self.lent.chunk), self.lent.version);
         }
     }

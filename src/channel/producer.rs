@@ -319,11 +319,12 @@ impl Producer {
             .data(lent)
             .ok_or_else(|| SendError::Pool("segment lost".into()))?;
         Ok(Loan {
-            inner: Arc::clone(&self.inner),
+            segments: Arc::clone(&self.inner.segments),
             lent,
             len,
             data,
             sent: false,
+            _host: Arc::clone(&self.inner.host),
         })
     }
 
@@ -332,7 +333,7 @@ impl Producer {
     /// # Errors
     /// As [`try_send`](Self::try_send), with the loan back.
     pub fn try_send_loan(&mut self, mut loan: Loan) -> Result<u64, (SendError, Loan)> {
-        if !Arc::ptr_eq(&loan.inner.segments, &self.inner.segments) {
+        if !Arc::ptr_eq(&loan.segments, &self.inner.segments) {
             return Err((SendError::Pool("the loan is from another bus".into()), loan));
         }
         match self.send_chunk(loan.lent, loan.len) {

@@ -5,6 +5,7 @@
 pub mod bus;
 pub mod geometry;
 pub mod pool;
+pub mod queue;
 pub mod ring;
 pub mod word;
 

@@ -1,8 +1,9 @@
-//! The words that own a fact: slot control, chunk, participant, reader entry, role.
+//! The words that own a fact: slot control, delivery, chunk, participant, reader entry, role.
 //!
 //! Each is one `u64` that changes by CAS and never repeats: a lap, version or generation of at
 //! least 52 bits is part of it. At 10^9 changes a second of one slot 2^52 laps last 52 days of
-//! nothing else; a slot of a 1,024-slot ring sees 1/1,024 of the sends.
+//! nothing else; a slot of a 1,024-slot ring sees 1/1,024 of the sends. A delivery word has less
+//! room for its lap while a message is leased; [`Dlv`] says what keeps that one from coming twice.
 
 /// Bits of an owner: participant slots 1..=1023, 0 is nobody.
 pub const OWNER_BITS: u32 = 10;
@@ -64,6 +65,151 @@ impl Ctl {
     #[inline(always)]
     pub const fn at_lap(self, lap: u64) -> Self {
         Self(self.0 & !LAP_MASK | lap & LAP_MASK)
+    }
+}
+
+/// A slot's `dlv`: who consumes the message (queues only).
+///
+/// ```text
+/// READY    0 | 0:10     | lap 52                                      never received
+/// INFLIGHT 1 | owner 10 | receives 10 | deadline 32 | lap mod 2^10    leased, or delayed (owner 0)
+/// DONE     2 | viewed 1 | 0:9         | lap 52                        consumed: the slot is free
+/// MOVING   3 | owner 10 | receives 10 | target mod 2^42               on its way; owner 0: parked
+/// ```
+/// The lap is that of the position in the slot's header; it stays when the slot's `ctl` is renewed.
+/// Nothing goes back to READY, and DONE is the end. `receives` counts modulo 1,023 and skips 0.
+/// The deadline is in ms of CLOCK_BOOTTIME since the queue's epoch, modulo 2^32.
+///
+/// A leased word comes twice only with the same owner, count, millisecond and lap modulo 1,024:
+/// 1,024 laps of at least 1,024 slots (`ring::MIN_SLOTS`) within one millisecond, or 49 days later,
+/// when every message of then is past its retention. A parked word names its own position as
+/// target, so that the parked message of a later lap is another word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dlv(pub u64);
+
+const RECEIVES_BITS: u32 = 10;
+const DEADLINE_BITS: u32 = 32;
+const LAP_LO_BITS: u32 = 10;
+const TARGET_BITS: u32 = 42;
+const LAP_LO_MASK: u64 = (1 << LAP_LO_BITS) - 1;
+const TARGET_MASK: u64 = (1 << TARGET_BITS) - 1;
+const RECEIVES_SHIFT: u32 = DEADLINE_BITS + LAP_LO_BITS;
+
+const _: () = {
+    assert!(2 + OWNER_BITS + RECEIVES_BITS + DEADLINE_BITS + LAP_LO_BITS == 64);
+    assert!(2 + OWNER_BITS + RECEIVES_BITS + TARGET_BITS == 64);
+    assert!(2 + OWNER_BITS + LAP_BITS == 64);
+    // Another lap of the same low bits is this many positions away.
+    assert!(super::ring::MIN_SLOTS << LAP_LO_BITS >= 1 << 20);
+    // An unexpired deadline and one that has passed are told apart by the sign of half the range.
+    assert!((LONGEST_LEASE_MS as u64) < 1 << 31);
+};
+
+/// A deadline further away than this has passed: 12 hours, the longest visibility time-out there
+/// is (SQS), and a second for clocks that are read at different times.
+pub const LONGEST_LEASE_MS: u32 = 43_200_000 + 1_000;
+/// Receive counts are 1..=1,023.
+pub const RECEIVES_MAX: u16 = (1 << RECEIVES_BITS) - 1;
+
+impl Dlv {
+    /// Never received.
+    pub const READY: u64 = 0;
+    /// Leased until the deadline, or delayed until then.
+    pub const INFLIGHT: u64 = 1;
+    /// Consumed; the slot may be claimed again.
+    pub const DONE: u64 = 2;
+    /// Being moved to another queue, or parked.
+    pub const MOVING: u64 = 3;
+
+    /// A fresh message of `lap`.
+    #[inline(always)]
+    pub const fn ready(lap: u64) -> Self {
+        Self(Self::READY << 62 | lap & LAP_MASK)
+    }
+
+    /// The message of `lap` is consumed.
+    #[inline(always)]
+    pub const fn done(lap: u64) -> Self {
+        Self(Self::DONE << 62 | lap & LAP_MASK)
+    }
+
+    /// Leased by `owner`, or delayed by nobody, until `deadline`.
+    #[inline(always)]
+    pub const fn inflight(owner: u16, receives: u16, deadline: u32, lap: u64) -> Self {
+        Self(
+            Self::INFLIGHT << 62
+                | (owner as u64 & OWNER_MASK) << LAP_BITS
+                | (receives as u64 & RECEIVES_MAX as u64) << RECEIVES_SHIFT
+                | (deadline as u64) << LAP_LO_BITS
+                | lap & LAP_LO_MASK,
+        )
+    }
+
+    /// Set aside after `receives`; the message at `position`.
+    #[inline(always)]
+    pub const fn parked(receives: u16, position: u64) -> Self {
+        Self(
+            Self::MOVING << 62
+                | (receives as u64 & RECEIVES_MAX as u64) << RECEIVES_SHIFT
+                | position & TARGET_MASK,
+        )
+    }
+
+    /// The two state bits.
+    #[inline(always)]
+    pub const fn state(self) -> u64 {
+        self.0 >> 62
+    }
+
+    /// INFLIGHT, MOVING: who holds it, 0 for nobody.
+    #[inline(always)]
+    pub const fn owner(self) -> u16 {
+        (self.0 >> LAP_BITS & OWNER_MASK) as u16
+    }
+
+    /// INFLIGHT, MOVING: how often it was received, 1..=1,023; 0 for never.
+    #[inline(always)]
+    pub const fn receives(self) -> u16 {
+        (self.0 >> RECEIVES_SHIFT) as u16 & RECEIVES_MAX
+    }
+
+    /// INFLIGHT: the deadline.
+    #[inline(always)]
+    pub const fn deadline(self) -> u32 {
+        (self.0 >> LAP_LO_BITS) as u32
+    }
+
+    /// MOVING: the target position modulo 2^42; parked: the message's own.
+    #[inline(always)]
+    pub const fn target(self) -> u64 {
+        self.0 & TARGET_MASK
+    }
+
+    /// INFLIGHT: ms until the deadline; `None` when it has passed.
+    #[inline(always)]
+    pub const fn remaining_ms(self, now: u32) -> Option<u32> {
+        let remaining = self.deadline().wrapping_sub(now);
+        if remaining == 0 || remaining > LONGEST_LEASE_MS {
+            return None;
+        }
+        Some(remaining)
+    }
+
+    /// Whether the word can be that of a message at `position` of this lap.
+    #[inline(always)]
+    pub const fn agrees(self, position: u64, lap: u64) -> bool {
+        match self.state() {
+            Self::READY | Self::DONE => self.0 & LAP_MASK == lap,
+            Self::INFLIGHT => self.0 & LAP_LO_MASK == lap & LAP_LO_MASK,
+            // A message on its way names where it goes.
+            _ => self.owner() != 0 || self.target() == position & TARGET_MASK,
+        }
+    }
+
+    /// The count behind `receives`: modulo 1,023, and never 0.
+    #[inline(always)]
+    pub const fn next_receive(receives: u16) -> u16 {
+        if receives >= RECEIVES_MAX { 1 } else { receives + 1 }
     }
 }
 
@@ -137,6 +283,43 @@ mod tests {
         assert_eq!((word.state(), word.owner(), word.lap()), (Ctl::HELD, 1023, LAP_SEALED - 1));
         let renewed = Ctl::new(Ctl::COMMITTED, 513, 7).at_lap(8);
         assert_eq!((renewed.state(), renewed.owner(), renewed.lap()), (Ctl::COMMITTED, 513, 8));
+    }
+
+    #[test]
+    fn fields_of_a_delivery_word_do_not_touch_each_other() {
+        let leased = Dlv::inflight(1023, 1022, u32::MAX - 5, (7 << 10) + 1023);
+        assert_eq!(leased.state(), Dlv::INFLIGHT);
+        assert_eq!((leased.owner(), leased.receives()), (1023, 1022));
+        assert_eq!(leased.deadline(), u32::MAX - 5);
+        assert!(leased.agrees(9, 1023) && leased.agrees(9, (3 << 10) + 1023));
+        assert!(!leased.agrees(9, 1022));
+        let parked = Dlv::parked(1000, (1 << 50) + 77);
+        assert_eq!((parked.state(), parked.owner(), parked.receives()), (Dlv::MOVING, 0, 1000));
+        assert!(parked.agrees((1 << 50) + 77, 1) && !parked.agrees((1 << 50) + 78, 1));
+        for (word, state) in [(Dlv::ready(5), Dlv::READY), (Dlv::done(5), Dlv::DONE)] {
+            assert_eq!(word.state(), state);
+            assert!(word.agrees(0, 5) && !word.agrees(0, 5 + (1 << 10)));
+        }
+    }
+
+    #[test]
+    fn a_deadline_passes_once_and_stays_passed_for_seven_weeks() {
+        let now = u32::MAX - 10; // the epoch wraps under the lease
+        let lease = |ms: u32| Dlv::inflight(1, 1, now.wrapping_add(ms), 1);
+        assert_eq!(lease(0).remaining_ms(now), None);
+        assert_eq!(lease(1).remaining_ms(now), Some(1));
+        assert_eq!(lease(43_200_000).remaining_ms(now), Some(43_200_000));
+        assert_eq!(lease(30_000).remaining_ms(now.wrapping_add(29_999)), Some(1));
+        assert_eq!(lease(30_000).remaining_ms(now.wrapping_add(30_000)), None);
+        let weeks = 7 * 7 * 86_400_000;
+        assert_eq!(lease(30_000).remaining_ms(now.wrapping_add(weeks)), None);
+    }
+
+    #[test]
+    fn receives_count_to_1023_and_skip_zero() {
+        assert_eq!(Dlv::next_receive(0), 1);
+        assert_eq!(Dlv::next_receive(1022), 1023);
+        assert_eq!(Dlv::next_receive(1023), 1);
     }
 
     #[test]

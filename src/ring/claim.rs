@@ -58,7 +58,7 @@ impl Claim<'_> {
 /// VOID or COMMITTED of an older lap. The two are the states without the low state bit, so one
 /// comparison says both.
 #[inline(always)]
-fn is_takable(word: Ctl, lap: u64) -> bool {
+pub(super) fn is_takable(word: Ctl, lap: u64) -> bool {
     word.0 & (Ctl::CLAIMED << 62 | LAP_SEALED) < lap
 }
 
@@ -240,7 +240,7 @@ impl Appender {
 
     /// The position is taken or stepped over, or we slept for laps.
     #[cold]
-    fn follow(&mut self, ring: &SlotRing, word: Ctl, lap: u64) -> Result<(), Blocked> {
+    pub(super) fn follow(&mut self, ring: &SlotRing, word: Ctl, lap: u64) -> Result<(), Blocked> {
         if word.lap() == lap {
             self.next += 1;
             self.chase += 1;
@@ -289,7 +289,7 @@ impl Appender {
 
     /// CLAIMED or HELD of an older lap: dead → VOID, else → HELD and stepped over.
     #[cold]
-    fn pass_claim(
+    pub(super) fn pass_claim(
         &mut self,
         ring: &SlotRing,
         slot: Slot<'_>,
@@ -344,7 +344,7 @@ fn next_boundary(position: u64) -> u64 {
 
 /// Takes the slot of `claim` if it still shows `word`.
 #[inline(always)]
-fn take(claim: &Claim<'_>, word: Ctl) -> bool {
+pub(super) fn take(claim: &Claim<'_>, word: Ctl) -> bool {
     let taken = claim
         .slot
         .ctl()

@@ -25,6 +25,7 @@
 
 pub mod claim;
 pub mod commit;
+pub mod delivery;
 pub mod exclusive;
 pub mod pace;
 pub mod read;

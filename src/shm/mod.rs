@@ -9,6 +9,8 @@
 #[cfg(not(loom))]
 pub mod copy;
 #[cfg(not(loom))]
+pub mod queue;
+#[cfg(not(loom))]
 pub mod ring;
 #[cfg(not(loom))]
 pub mod segment;
@@ -18,4 +20,8 @@ pub mod words;
 #[cfg(loom)]
 pub mod model;
 #[cfg(loom)]
+pub mod queue_model;
+#[cfg(loom)]
 pub use model as ring;
+#[cfg(loom)]
+pub use queue_model as queue;

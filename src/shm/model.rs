@@ -22,6 +22,7 @@ struct SlotWords {
     dlv: AtomicU64,
     position: AtomicU64,
     meta: AtomicU64,
+    sent: AtomicU64,
     body: AtomicU64,
     in_place: UnsafeCell<()>,
 }
@@ -77,6 +78,7 @@ impl RingMemory {
                     dlv: word(),
                     position: word(),
                     meta: word(),
+                    sent: word(),
                     body: word(),
                     in_place: UnsafeCell::new(()),
                 })
@@ -178,6 +180,9 @@ impl<'a> Slot<'a> {
     pub fn meta(self) -> &'a AtomicU64 {
         &self.0.meta
     }
+    pub fn sent(self) -> &'a AtomicU64 {
+        &self.0.sent
+    }
     pub fn prefetch_first_line_to_write(self) {}
     pub fn prefetch_second_line<const WRITE: bool>(self) {}
     pub fn write_body(self, bytes: &[u8]) {
@@ -187,6 +192,15 @@ impl<'a> Slot<'a> {
         self.0
             .body
             .store(u64::from_le_bytes(word), Ordering::Relaxed);
+    }
+    pub fn message_room(self) -> usize {
+        8
+    }
+    pub fn write_message(self, bytes: &[u8]) {
+        self.write_body(bytes);
+    }
+    pub fn read_message(self, out: &mut [u8]) {
+        self.read_body(out);
     }
     pub fn write_short_body(self, bytes: &[u8]) {
         self.write_body(bytes);

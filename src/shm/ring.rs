@@ -7,6 +7,7 @@ use super::copy::{self, SHORT};
 use super::words::{word32, word64};
 use crate::layout::ring::{Meta, READERS_OFFSET, ReaderEntry, SLOT_HEADER, control};
 use crate::layout::geometry::Geometry;
+use crate::layout::queue::ENVELOPE;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::sys::mapping::Mapping;
 use core::marker::PhantomData;
@@ -241,10 +242,15 @@ impl<'a> Slot<'a> {
     slot_words! {
         /// Who produced what.
         ctl at 0;
+        /// Who consumes the message (queues).
+        dlv at 8;
         /// The record's own position.
         position at 16;
         /// Length, kind, the user's bits.
         meta at 24;
+        /// When the message was sent (queues): the first word behind the header, which every stride
+        /// has room for.
+        sent at 32;
     }
 
     /// First byte of the body. It may change at any time unless a pin, a cursor or a claim holds
@@ -351,3 +357,42 @@ impl<'a> Slot<'a> {
         Some(len)
     }
 }
+
+/// The body of a queue's message, which lies behind its envelope.
+impl Slot<'_> {
+    /// Bytes of body that fit behind the envelope.
+    #[inline(always)]
+    pub fn message_room(self) -> usize {
+        self.room - ENVELOPE
+    }
+
+    #[inline(always)]
+    fn message(self) -> *mut u8 {
+        // SAFETY: the smallest stride leaves more than the envelope behind the header.
+        unsafe { self.body().add(ENVELOPE) }
+    }
+
+    /// Stores the body of a message. The caller holds the claim.
+    ///
+    /// # Panics
+    /// When the bytes do not fit.
+    #[inline(always)]
+    pub fn write_message(self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.message_room());
+        // SAFETY: `message_room` bytes (a multiple of 8) lie behind the envelope inside the slot.
+        unsafe { copy::copy_in(self.message(), bytes) };
+    }
+
+    /// Copies the first `out.len()` bytes of a message.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    #[inline(always)]
+    pub fn read_message(self, out: &mut [u8]) {
+        assert!(out.len() <= self.message_room());
+        // SAFETY: as in `write_message`.
+        unsafe { copy::copy_out(out, self.message()) };
+    }
+}
+
+const _: () = assert!(SLOT_HEADER + ENVELOPE < crate::layout::ring::MIN_STRIDE as usize);

@@ -76,4 +76,15 @@ impl SegmentMemory {
         // SAFETY: data_offset + chunks × chunk_bytes <= mapping length, checked in `new`.
         unsafe { self.mapping.base().add(self.data_offset + chunk as usize * self.chunk_bytes) }
     }
+
+    /// Copies the first `out.len()` bytes of a chunk, which may change meanwhile.
+    ///
+    /// # Panics
+    /// When there is no such chunk or it is smaller.
+    pub fn read(&self, chunk: u32, out: &mut [u8]) {
+        assert!(out.len() <= self.chunk_bytes);
+        // SAFETY: `data` is aligned to 64 and leads to chunk_bytes bytes (a multiple of 64) inside
+        // the mapping; the copy is opaque.
+        unsafe { super::copy::copy_out(out, self.data(chunk)) };
+    }
 }

@@ -74,6 +74,12 @@ macro_rules! word {
                 before
             }
 
+            pub fn fetch_min(&self, value: $value, ordering: Ordering) -> $value {
+                let before = self.word.fetch_min(value, ordering);
+                self.touch();
+                before
+            }
+
             fn touch(&self) {
                 let me = thread();
                 loom::stop_exploring();

@@ -23,6 +23,7 @@ mod append;
 mod batch;
 mod explore;
 mod pool;
+mod queue;
 mod read;
 mod reap;
 mod reclaim;

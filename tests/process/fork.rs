@@ -3,13 +3,17 @@
 
 mod stage;
 
-use ringway::{JoinError, OpenError, Producers, ReadError, SendError, Start};
+use ringway::{
+    JoinError, OpenError, Producers, QueueSendError, ReadError, ReceiveError, SendError,
+    SettleError, Start,
+};
 use ringway_harness::{AckBoard, Launch, Stage, TempBus, await_condition};
 use stage::{INLINE, LARGE, body, id_of, text};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 ringway_harness::roles! {
     fork_with_handles => fork_with_handles,
+    fork_with_queue => fork_with_queue,
     leave_a_child => leave_a_child,
 }
 
@@ -196,6 +200,89 @@ fn fork_with_handles(stage: &Stage) -> Result<(), String> {
     }
 }
 
+/// The same for the handles of a queue.
+fn fork_with_queue(stage: &Stage) -> Result<(), String> {
+    let bus = stage::bus(&stage.path("root")).create().map_err(text)?;
+    let builder = bus.queue("q").slots(stage::SLOTS);
+    let queue = builder.stride(stage::QUEUE_STRIDE).create().map_err(text)?;
+    let mut sender = queue.sender().map_err(text)?;
+    let mut receiver = queue.receiver().map_err(text)?;
+    let mut buffer = [0; 1024];
+    for n in 0..3 {
+        let len = if n == 1 { LARGE } else { INLINE };
+        sender.send(&body(n, len)).map_err(text)?;
+    }
+    let held = receiver.try_receive(&mut buffer).map_err(text)?;
+    let receipt = held.ok_or("a message")?.receipt;
+    let loan = sender.loan(LARGE).map_err(text)?;
+    let (mut handles, mut loan) = (Some((sender, receiver, queue)), Some(loan));
+    let child = fork(|| {
+        let zero = std::time::Duration::ZERO;
+        let (sender, receiver, queue) = handles.as_mut().ok_or("handles")?;
+        forked!(sender.send(b"x"), QueueSendError::Forked);
+        forked!(sender.send(&[0; LARGE]), QueueSendError::Forked);
+        forked!(sender.send_batch(&[b"x"]), QueueSendError::Forked);
+        forked!(sender.send_delayed(b"x", zero), QueueSendError::Forked);
+        forked!(sender.send_timeout(b"x", zero), QueueSendError::Forked);
+        forked!(sender.loan(LARGE), QueueSendError::Forked);
+        let lent = loan.take().ok_or("a loan")?;
+        let Err((QueueSendError::Forked, _)) = sender.send_loan(lent) else {
+            return Err("send_loan of the parent's loan".into());
+        };
+        forked!(receiver.try_receive(&mut buffer), ReceiveError::Forked);
+        forked!(
+            receiver.receive_into(&mut buffer, zero),
+            ReceiveError::Forked
+        );
+        forked!(receiver.receive(1, zero, None), ReceiveError::Forked);
+        forked!(receiver.receive_each(1, |_, _| ()), ReceiveError::Forked);
+        forked!(
+            receiver.receive_and_delete(&mut buffer),
+            ReceiveError::Forked
+        );
+        forked!(receiver.wait(zero), ReceiveError::Forked);
+        forked!(receiver.delete(&receipt), SettleError::Forked);
+        forked!(receiver.nack(&receipt, zero), SettleError::Forked);
+        forked!(queue.change_visibility(&receipt, zero), SettleError::Forked);
+        forked!(queue.sender(), JoinError::Forked);
+        forked!(queue.receiver(), JoinError::Forked);
+        forked!(bus.queue("q").open(), OpenError::Forked);
+        let nothing = (queue.stats(), queue.purge(), queue.parked().len());
+        if nothing != (ringway::QueueStats::default(), 0, 0) {
+            return Err(format!("the child sees {nothing:?}"));
+        }
+        drop(handles.take()); // nothing happens there
+        Ok(())
+    })?;
+    wait_for(child)?;
+    let (mut sender, mut receiver, queue) = handles.ok_or("handles")?;
+    sender
+        .send_loan({
+            let mut loan = loan.ok_or("a loan")?;
+            loan.copy_from_slice(&body(3, LARGE));
+            loan
+        })
+        .map_err(|(error, _)| text(error))?;
+    if !receiver.delete(&receipt).map_err(text)? {
+        return Err("the message went with the child".into());
+    }
+    for n in 1..4 {
+        let received = receiver.receive_and_delete(&mut buffer).map_err(text)?;
+        let received = received.ok_or("a message")?;
+        if id_of(&buffer[..received.len]) != Ok(n) || received.receives() != 1 {
+            return Err(format!("message {n}: {received:?}"));
+        }
+    }
+    let stats = queue.stats();
+    drop((sender, receiver, queue));
+    let report = bus.doctor(false).map_err(text)?;
+    if report.is_clean() && report.chunks[1..] == [0, 0] && stats.in_flight == 0 {
+        Ok(())
+    } else {
+        Err(format!("{report:?}, {stats:?}"))
+    }
+}
+
 /// Forks a child that outlives it, and tells on the board how that one fares.
 fn leave_a_child(stage: &Stage) -> Result<(), String> {
     let board = stage.board("board");
@@ -237,6 +324,13 @@ fn handles_of_the_parent_answer_forked_in_the_child_and_work_on_in_the_parent() 
             .wait_success()
             .unwrap();
     }
+}
+
+#[test]
+fn handles_of_a_queue_answer_forked_in_the_child_and_work_on_in_the_parent() {
+    let root = TempBus::new().unwrap();
+    let launch = Launch::role("fork_with_queue").set("root", root.path().display());
+    launch.spawn().unwrap().wait_success().unwrap();
 }
 
 #[test]

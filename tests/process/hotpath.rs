@@ -6,7 +6,7 @@
 
 mod stage;
 
-use ringway::{Producer, Producers, Reader};
+use ringway::{Producer, Producers, QueueReceiver, QueueSender, Reader};
 use ringway_harness::syscalls::{self, Stretch};
 use ringway_harness::{AckBoard, Allocations, CountingAllocator, Launch, Stage, TempBus, step};
 use stage::{INLINE, LARGE, text};
@@ -14,7 +14,10 @@ use stage::{INLINE, LARGE, text};
 #[global_allocator]
 static COUNTED: CountingAllocator = CountingAllocator;
 
-ringway_harness::roles! { work => work }
+ringway_harness::roles! {
+    work => work,
+    deliver => deliver,
+}
 
 const WARM_UP: u64 = 20_000;
 const MESSAGES: u64 = 10_000;
@@ -279,5 +282,130 @@ fn a_single_system_call_page_fault_or_allocation_would_be_counted() {
             let expected = u64::from(extra == "a system call");
             assert_eq!(cost.kernel.calls_of(libc::SYS_getppid), expected);
         }
+    }
+}
+
+/// One way of a message through a queue.
+type Delivery = fn(&mut QueueSender, &mut QueueReceiver, u64) -> Result<(), String>;
+
+const DELIVERIES: &[(&str, Delivery)] = &[
+    ("send, receive, delete", |sender, receiver, n| {
+        deliver_one(sender, receiver, n, INLINE)
+    }),
+    ("send, receive, delete, large", |sender, receiver, n| {
+        deliver_one(sender, receiver, n, LARGE)
+    }),
+    (
+        "send, receive, extend, nack, receive, delete",
+        |sender, receiver, n| {
+            sender.send(&[n as u8; INLINE]).map_err(text)?;
+            let mut buffer = [0; INLINE];
+            let received = receiver.try_receive(&mut buffer).map_err(text)?;
+            let received = received.ok_or("nothing to receive")?;
+            let hour = std::time::Duration::from_secs(3600);
+            receiver
+                .change_visibility(&received.receipt, hour)
+                .map_err(text)?;
+            receiver
+                .nack(&received.receipt, std::time::Duration::ZERO)
+                .map_err(text)?;
+            receive_and_delete(receiver, INLINE)
+        },
+    ),
+    ("batches of 8", |sender, receiver, n| {
+        let sent = sender.send_batch(&[[n as u8; INLINE]; 8]).map_err(text)?;
+        expect(Some(sent), 8)?;
+        let mut receipts = [None; 8];
+        let mut count = 0;
+        let received = receiver.receive_each(8, |received, _| {
+            receipts[count] = Some(received.receipt);
+            count += 1;
+        });
+        expect(Some(received.map_err(text)?), 8)?;
+        for receipt in receipts.iter().flatten() {
+            receiver.delete(receipt).map_err(text)?;
+        }
+        Ok(())
+    }),
+    ("consume at once", |sender, receiver, n| {
+        sender.send(&[n as u8; INLINE]).map_err(text)?;
+        let taken = receiver.receive_and_delete(&mut [0; INLINE]);
+        expect(taken.map_err(text)?.map(|received| received.len), INLINE)
+    }),
+    ("nothing to receive", |_, receiver, _| {
+        expect(
+            receiver
+                .try_receive(&mut [])
+                .map_err(text)?
+                .map(|_| 1)
+                .or(Some(0)),
+            0,
+        )
+    }),
+];
+
+fn deliver_one(
+    sender: &mut QueueSender,
+    receiver: &mut QueueReceiver,
+    n: u64,
+    len: usize,
+) -> Result<(), String> {
+    sender.send(&[n as u8; LARGE][..len]).map_err(text)?;
+    receive_and_delete(receiver, len)
+}
+
+fn receive_and_delete(receiver: &mut QueueReceiver, len: usize) -> Result<(), String> {
+    let received = receiver.try_receive(&mut [0; LARGE]).map_err(text)?;
+    let received = received.ok_or("nothing to receive")?;
+    expect(Some(received.len), len)?;
+    match receiver.delete(&received.receipt) {
+        Ok(true) => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+fn deliver(stage: &Stage) -> Result<(), String> {
+    let (_, way) = DELIVERIES
+        .iter()
+        .find(|(name, _)| *name == stage.text("way"))
+        .ok_or("no such way")?;
+    let bus = stage::bus(&stage.path("root")).pre_touch(true);
+    let bus = bus.open_or_create().map_err(text)?;
+    let builder = bus.queue("q").slots(stage::SLOTS);
+    let queue = builder.stride(stage::QUEUE_STRIDE).create().map_err(text)?;
+    let mut sender = queue.sender().map_err(text)?;
+    let mut receiver = queue.receiver().map_err(text)?;
+    for n in 0..WARM_UP {
+        way(&mut sender, &mut receiver, n)?;
+    }
+    let before = Allocations::of_this_thread();
+    let mut done = Ok(());
+    step::begin();
+    for n in 0..MESSAGES {
+        done = way(&mut sender, &mut receiver, n);
+        if done.is_err() {
+            break;
+        }
+    }
+    step::end();
+    let cost = Allocations::of_this_thread() - before;
+    done?;
+    if (cost.made, cost.released) == (0, 0) {
+        Ok(())
+    } else {
+        Err(format!("{cost:?}"))
+    }
+}
+
+#[test]
+fn a_message_of_a_queue_costs_no_system_call_no_page_fault_and_no_allocation_once_warm() {
+    for (way, _) in DELIVERIES {
+        let root = TempBus::new().unwrap();
+        let launch = Launch::role("deliver").set("root", root.path().display());
+        let cost = syscalls::measure(&launch.set("way", way)).unwrap();
+        println!("{way}: {cost} for {MESSAGES} rounds");
+        assert_eq!(cost.total_calls(), 0, "{way}: {cost}");
+        assert_eq!(cost.minor_faults, 0, "{way}: {cost}");
+        assert_eq!(cost.major_faults, 0, "{way}: {cost}");
     }
 }

@@ -5,12 +5,16 @@
 //! with the call and its acknowledgement on the board, and a sequel that shows that the handles
 //! are as good as new. Killed, it never comes to the sequel; stopped and continued, it must.
 
+use crate::book::Book;
 use crate::stage::{self, INLINE, LARGE, body, id_of, text, write_body};
 use crate::survivor::{SURVIVOR, World};
-use ringway::{Bus, Channel, Producers, ReadError, Reader, Start};
+use ringway::{
+    Bus, Channel, Producers, Queue, QueueReceiver, QueueSender, ReadError, Reader, Received, Start,
+};
 use ringway_harness::step::{begin, end};
 use ringway_harness::{AckBoard, Stage};
 use std::path::Path;
+use std::time::Duration;
 
 /// Ids of the victim's records begin here.
 pub const VICTIM: u64 = 2 << 32;
@@ -22,6 +26,8 @@ pub const ACKS: usize = 8;
 const WARM: u64 = 3;
 /// The victim's last act, behind the stretch.
 const SEQUEL: u64 = 7;
+/// Queues: the board's counter of the survivor's message that the victim has deleted, plus one.
+pub const DELETED: usize = 6;
 
 /// What a stopped victim may cost the others.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -305,6 +311,78 @@ pub const OPERATIONS: &[Operation] = &[
         ..SHARED
     },
     Operation {
+        name: "queue send, inline",
+        act: queue_send_warm,
+        scene: a_queue,
+        ..SHARED
+    },
+    Operation {
+        name: "queue send, large",
+        act: queue_send_large,
+        scene: a_queue,
+        ..SHARED
+    },
+    Operation {
+        name: "queue send, delayed",
+        act: queue_send_delayed,
+        scene: a_queue,
+        ..SHARED
+    },
+    Operation {
+        name: "queue send over a message in flight",
+        act: queue_send,
+        scene: a_queue_gone_round,
+        ..SHARED
+    },
+    Operation {
+        name: "queue receive",
+        act: queue_receive,
+        scene: a_queue,
+        ..SHARED
+    },
+    Operation {
+        name: "queue receive, large",
+        act: queue_receive,
+        scene: a_queue_of_large,
+        ..SHARED
+    },
+    Operation {
+        name: "queue receive and delete",
+        act: queue_take,
+        scene: a_queue_to_take_from,
+        ..SHARED
+    },
+    Operation {
+        name: "queue delete",
+        act: queue_delete,
+        scene: a_queue_to_take_from,
+        ..SHARED
+    },
+    Operation {
+        name: "queue delete, large",
+        act: queue_delete,
+        scene: a_queue_of_large_to_take_from,
+        ..SHARED
+    },
+    Operation {
+        name: "queue extend",
+        act: queue_extend,
+        scene: a_queue,
+        ..SHARED
+    },
+    Operation {
+        name: "queue nack",
+        act: queue_nack,
+        scene: a_queue,
+        ..SHARED
+    },
+    Operation {
+        name: "queue open, receive, close",
+        act: queue_close,
+        scene: a_queue_to_leave,
+        ..SHARED
+    },
+    Operation {
         name: "reap of the dead",
         act: reap,
         corpse: true,
@@ -336,6 +414,47 @@ fn a_full_lap(world: &mut World) -> Result<(), String> {
     lens[..64].fill(LARGE);
     world.send(&lens)?;
     world.drain()
+}
+
+fn a_queue(world: &mut World) -> Result<(), String> {
+    queue_of(world, &[INLINE, LARGE, INLINE], false)
+}
+
+fn a_queue_of_large(world: &mut World) -> Result<(), String> {
+    queue_of(world, &[LARGE, INLINE], false)
+}
+
+fn a_queue_to_take_from(world: &mut World) -> Result<(), String> {
+    queue_of(world, &[INLINE, LARGE], true)
+}
+
+fn a_queue_of_large_to_take_from(world: &mut World) -> Result<(), String> {
+    queue_of(world, &[LARGE, INLINE], true)
+}
+
+fn a_queue_to_leave(world: &mut World) -> Result<(), String> {
+    a_queue(world)?;
+    world.book.iter_mut().for_each(|book| book.may_leave = true);
+    Ok(())
+}
+
+fn queue_of(world: &mut World, lens: &[usize], may_take: bool) -> Result<(), String> {
+    some_records(world)?;
+    let mut book = Book::new(world.bus())?;
+    book.send(lens)?;
+    book.may_take = may_take;
+    world.book = Some(book);
+    Ok(())
+}
+
+/// The next position is the first of the second round, and its slot holds a message in flight.
+fn a_queue_gone_round(world: &mut World) -> Result<(), String> {
+    some_records(world)?;
+    let mut book = Book::new(world.bus())?;
+    book.send(&[INLINE; stage::SLOTS as usize])?;
+    book.hold_the_first()?;
+    world.book = Some(book);
+    Ok(())
 }
 
 fn with_an_object(world: &mut World) -> Result<(), String> {
@@ -893,6 +1012,177 @@ fn channel_remove(player: &Player) -> Result<(), String> {
         Ok(()) | Err(ringway::OpenError::NotFound { .. }) => Ok(()),
         Err(error) => Err(text(error)),
     }
+}
+
+fn queue(player: &Player) -> Result<Queue, String> {
+    player.bus()?.queue("q").open().map_err(text)
+}
+
+fn queue_send_warm(player: &Player) -> Result<(), String> {
+    let mut sender = queue(player)?.sender().map_err(text)?;
+    for n in 0..WARM {
+        let sent = sender.send(&body(VICTIM + n, INLINE));
+        player.ack(n, &sent);
+        sent.map_err(text)?;
+    }
+    queue_send_of(player, sender, WARM, INLINE, None)
+}
+
+fn queue_send(player: &Player) -> Result<(), String> {
+    let sender = queue(player)?.sender().map_err(text)?;
+    queue_send_of(player, sender, 0, INLINE, None)
+}
+
+fn queue_send_large(player: &Player) -> Result<(), String> {
+    let mut sender = queue(player)?.sender().map_err(text)?;
+    drop(sender.loan(LARGE).map_err(text)?);
+    queue_send_of(player, sender, 0, LARGE, None)
+}
+
+fn queue_send_delayed(player: &Player) -> Result<(), String> {
+    let sender = queue(player)?.sender().map_err(text)?;
+    let moment = Duration::from_millis(2);
+    queue_send_of(player, sender, 0, INLINE, Some(moment))
+}
+
+fn queue_send_of(
+    player: &Player,
+    mut sender: QueueSender,
+    n: u64,
+    len: usize,
+    delay: Option<Duration>,
+) -> Result<(), String> {
+    let message = body(VICTIM + n, len);
+    begin();
+    let sent = match delay {
+        None => sender.send(&message),
+        Some(delay) => sender.send_delayed(&message, delay),
+    };
+    player.ack(n, &sent);
+    end();
+    sent.map_err(text)?;
+    let sent = sender.send(&body(VICTIM + WARM + 1, LARGE));
+    player.ack(WARM + 1, &sent);
+    sent.map(drop).map_err(text)
+}
+
+/// The victim has deleted a message of the survivor.
+#[inline(always)]
+fn ack_deleted(player: &Player, id: u64) {
+    player.acks.set(DELETED, id - SURVIVOR + 1);
+}
+
+/// Deletes what is held; the survivor may not have got it meanwhile.
+fn delete_held(
+    player: &Player,
+    receiver: &mut QueueReceiver,
+    (id, received): (u64, Received),
+) -> Result<(), String> {
+    if !(SURVIVOR..VICTIM).contains(&id) {
+        return Err(format!("received {id:#x}"));
+    }
+    match receiver.delete(&received.receipt) {
+        Ok(true) => {
+            ack_deleted(player, id);
+            Ok(())
+        }
+        other => Err(format!("the delete of a message that is held: {other:?}")),
+    }
+}
+
+/// Receives the first message, before the stretch.
+fn holding(player: &Player) -> Result<(QueueReceiver, (u64, Received)), String> {
+    let mut receiver = queue(player)?.receiver().map_err(text)?;
+    let mut buffer = [0; 1024];
+    let received = receiver.try_receive(&mut buffer).map_err(text)?;
+    let received = received.ok_or("nothing to receive")?;
+    let id = id_of(&buffer[..received.len])?;
+    Ok((receiver, (id, received)))
+}
+
+fn queue_receive(player: &Player) -> Result<(), String> {
+    let mut receiver = queue(player)?.receiver().map_err(text)?;
+    let mut buffer = [0; 1024];
+    begin();
+    let received = receiver.try_receive(&mut buffer);
+    end();
+    // Stopped in the middle, it may find that the survivor has taken everything.
+    match received.map_err(text)? {
+        None => Ok(()),
+        Some(received) => {
+            let id = id_of(&buffer[..received.len])?;
+            delete_held(player, &mut receiver, (id, received))
+        }
+    }
+}
+
+fn queue_take(player: &Player) -> Result<(), String> {
+    let mut receiver = queue(player)?.receiver().map_err(text)?;
+    let mut buffer = [0; 1024];
+    begin();
+    let received = receiver.receive_and_delete(&mut buffer);
+    end();
+    match received.map_err(text)? {
+        None => Ok(()),
+        Some(received) => {
+            ack_deleted(player, id_of(&buffer[..received.len])?);
+            Ok(())
+        }
+    }
+}
+
+fn queue_delete(player: &Player) -> Result<(), String> {
+    let (mut receiver, (id, received)) = holding(player)?;
+    begin();
+    let deleted = receiver.delete(&received.receipt);
+    if deleted.is_ok() {
+        ack_deleted(player, id);
+    }
+    end();
+    match deleted {
+        Ok(true) => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+fn queue_extend(player: &Player) -> Result<(), String> {
+    let (mut receiver, held) = holding(player)?;
+    begin();
+    let extended = receiver.change_visibility(&held.1.receipt, Duration::from_secs(3600));
+    end();
+    extended.map_err(text)?;
+    delete_held(player, &mut receiver, held)
+}
+
+fn queue_nack(player: &Player) -> Result<(), String> {
+    let (mut receiver, (_, received)) = holding(player)?;
+    begin();
+    let given_back = receiver.nack(&received.receipt, Duration::ZERO);
+    end();
+    given_back.map_err(text)
+}
+
+/// Receives, and closes everything but the bus with the message in its hands; the receipt is good
+/// beyond that.
+fn queue_close(player: &Player) -> Result<(), String> {
+    let bus = player.bus()?;
+    begin();
+    let received = (|| {
+        let queue = bus.queue("q").open().map_err(text)?;
+        let mut receiver = queue.receiver().map_err(text)?;
+        let mut buffer = [0; 1024];
+        let received = receiver.try_receive(&mut buffer).map_err(text)?;
+        received
+            .map(|received| Ok((id_of(&buffer[..received.len])?, received)))
+            .transpose()
+    })();
+    end();
+    let received: Result<Option<(u64, Received)>, String> = received;
+    let Some(held) = received? else {
+        return Ok(());
+    };
+    let queue = bus.queue("q").open().map_err(text)?;
+    delete_held(player, &mut queue.receiver().map_err(text)?, held)
 }
 
 fn reap(player: &Player) -> Result<(), String> {

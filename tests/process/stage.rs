@@ -13,6 +13,8 @@ use std::process::ExitCode;
 pub const SLOTS: u64 = 1024;
 /// One cache line a slot, 32 bytes of it body.
 pub const STRIDE: u64 = 64;
+/// The same for a queue, whose messages have eight bytes more in front of them.
+pub const QUEUE_STRIDE: u64 = 96;
 /// A body that lies in the slot.
 pub const INLINE: usize = 32;
 /// A body that needs a chunk of the smallest class.

@@ -12,6 +12,7 @@
 //! RINGWAY_SEED=n                                        the offset of the subset
 //! ```
 
+mod book;
 mod operations;
 mod stage;
 mod survivor;

@@ -6,6 +6,7 @@
 //! and by a lossy one alike; an unacknowledged one at most once; the ring takes as many records as
 //! it has slots, twice; every chunk is free in the end; nobody but itself is left on the bus.
 
+use crate::book::Book;
 use crate::operations::{ACKS, Cost, Operation, VICTIM};
 use crate::stage::{self, INLINE, SLOTS, body, id_of, text};
 use ringway::{Bus, Channel, Idle, JoinError, Producer, ReadError, Reader, SendError, Start};
@@ -81,6 +82,8 @@ pub struct World {
     lossy: Option<Reader>,
     /// Holds everything from the victim's place on, for a look back.
     anchor: Option<Reader>,
+    /// Where the operation is one of a queue.
+    pub book: Option<Book>,
     channel: Channel,
     bus: Bus,
     chunks: u64,
@@ -105,6 +108,7 @@ impl World {
             reader,
             lossy: Some(lossy),
             anchor: None,
+            book: None,
             channel,
             bus,
             chunks: 0,
@@ -192,6 +196,14 @@ impl World {
     /// its place is still to be seen when it goes on.
     pub fn go_on_beside_the_stopped(&mut self, laps: bool) -> Result<(), String> {
         let cost = self.operation.cost;
+        if let Some(book) = &mut self.book {
+            let start = Instant::now();
+            book.deliver()?;
+            self.progress = self.progress.max(start.elapsed());
+            if laps {
+                book.go_round()?;
+            }
+        }
         if !laps {
             let here = Start::At(self.reader.position());
             self.anchor = Some(self.channel.reader().start(here).join().map_err(text)?);
@@ -236,6 +248,11 @@ impl World {
     /// Who was seen alive a moment before its death is taken for alive for a millisecond and a
     /// tick of the clock, and may hold the ring back for so long; `probed` says that it was.
     pub fn settle(&mut self, wings: &Wings, probed: bool) -> Result<(), String> {
+        if let Some(book) = &mut self.book {
+            // Its last round may have been stepped over by one that lived.
+            let patience = if probed { FILLS_WITHIN_A_TICK } else { 1 };
+            book.settle(&wings.acks, patience)?;
+        }
         let producer = self.producer()?;
         self.deliver(producer)?;
         self.lossy = None;
@@ -354,6 +371,9 @@ impl World {
             return Err(format!(
                 "the victim's records twice or out of order: {theirs:?}"
             ));
+        }
+        if self.book.is_some() {
+            return Ok(()); // what it acknowledges stands in the book
         }
         match (0..ACKS).find(|n| wings.acked(*n) && !theirs.contains(&(*n as u64))) {
             Some(n) => Err(format!(

@@ -1,0 +1,231 @@
+//! Opening or creating a queue.
+
+use super::attachment::Attachment;
+use super::name;
+use crate::error::OpenError;
+use crate::queue::{self, Inner, Queue, QueueDefinition, QueueFile};
+use crate::ring::delivery::{Delivery, Rules};
+use crate::ring::{Liveness, Overflow, Producers, SlotRing};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// How often an open that races with creations and removals starts over.
+const ATTEMPTS: usize = 100;
+
+/// Options for opening or creating a queue. An option that is given has to agree with an existing
+/// queue; one that is not given takes the default at creation and is not compared.
+#[must_use = "call open, create or open_or_create"]
+pub struct QueueBuilder {
+    attachment: Arc<Attachment>,
+    definition: QueueDefinition,
+    given: Given,
+}
+
+#[derive(Default)]
+struct Given {
+    slots: bool,
+    stride: bool,
+    visibility: bool,
+    delay: bool,
+    retention: bool,
+    max_message_bytes: bool,
+    redeliver_on_death: bool,
+    stall_timeout: bool,
+}
+
+impl QueueBuilder {
+    pub(super) fn new(attachment: Arc<Attachment>, name: &str) -> Self {
+        Self {
+            attachment,
+            definition: QueueDefinition::named(name),
+            given: Given::default(),
+        }
+    }
+
+    /// Slots, a power of two from 1,024 to 4,194,304: the most messages it holds, in flight ones
+    /// included. Default 16,384.
+    pub fn slots(mut self, slots: u64) -> Self {
+        self.definition.slots = slots;
+        self.given.slots = true;
+        self
+    }
+
+    /// Bytes from slot to slot, a multiple of 32 from 64 to 4,096; 40 of them are header, the rest
+    /// holds short bodies. Default 256.
+    pub fn stride(mut self, stride: u64) -> Self {
+        self.definition.stride = stride;
+        self.given.stride = true;
+        self
+    }
+
+    /// How long a received message stays invisible if the receive does not say
+    /// (`VisibilityTimeout`). 0 to 43,200 s in whole milliseconds, default 30 s.
+    pub fn visibility(mut self, visibility: Duration) -> Self {
+        self.definition.visibility = visibility;
+        self.given.visibility = true;
+        self
+    }
+
+    /// How long a sent message stays invisible if the send does not say (`DelaySeconds`). 0 to
+    /// 900 s in whole milliseconds, default 0.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.definition.delay = delay;
+        self.given.delay = true;
+        self
+    }
+
+    /// How long a message is kept (`MessageRetentionPeriod`). 60 s to 14 days in whole milliseconds,
+    /// default 4 days. An older one is gone, also when nobody ran meanwhile; one that is in flight
+    /// then is gone when its lease ends.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.definition.retention = retention;
+        self.given.retention = true;
+        self
+    }
+
+    /// The largest body (`MaximumMessageSize`). 1 byte to 1 TiB, default 262,144 bytes.
+    pub fn max_message_bytes(mut self, bytes: u64) -> Self {
+        self.definition.max_message_bytes = bytes;
+        self.given.max_message_bytes = true;
+        self
+    }
+
+    /// Whether the message of a dead holder is visible at once, or when its time-out has passed.
+    /// Default: at once.
+    pub fn redeliver_on_death(mut self, redeliver: bool) -> Self {
+        self.definition.redeliver_on_death = redeliver;
+        self.given.redeliver_on_death = true;
+        self
+    }
+
+    /// After this long a live but stopped sender's claim is stepped over. 1 ms to 60 s, default
+    /// 20 ms.
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.definition.stall_timeout = timeout;
+        self.given.stall_timeout = true;
+        self
+    }
+
+    /// Asks for transparent huge pages; harmless where there are none.
+    pub fn huge_pages(mut self, huge_pages: bool) -> Self {
+        self.definition.huge_pages = huge_pages;
+        self
+    }
+
+    /// Opens the queue.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(self) -> Result<Queue, OpenError> {
+        self.check()?;
+        self.attach()
+    }
+
+    /// Creates the queue.
+    ///
+    /// # Errors
+    /// [`OpenError`]; `AlreadyExists` when there is an object of that name.
+    pub fn create(self) -> Result<Queue, OpenError> {
+        self.check()?;
+        queue::create_queue(&self.attachment.site, &self.definition)?;
+        self.attach()
+    }
+
+    /// Opens the queue, or creates it.
+    ///
+    /// # Errors
+    /// [`OpenError`]; `Mismatch` when it exists with other values of given options.
+    pub fn open_or_create(self) -> Result<Queue, OpenError> {
+        self.check()?;
+        for _ in 0..ATTEMPTS {
+            match self.attach() {
+                Err(OpenError::NotFound { .. }) => {}
+                Err(OpenError::Removed { .. }) => {
+                    self.attachment.finish_removal(&self.definition.name)?;
+                }
+                other => return other,
+            }
+            match queue::create_queue(&self.attachment.site, &self.definition) {
+                Ok(()) | Err(OpenError::AlreadyExists { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let path = self.attachment.site.directory.join(&self.definition.name);
+        Err(OpenError::io(
+            path,
+            io::Error::other("others keep creating and removing it"),
+        ))
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        self.attachment.check_fork()?;
+        name::check(&self.definition.name)?;
+        self.definition.check()
+    }
+
+    fn attach(&self) -> Result<Queue, OpenError> {
+        let attachment = &self.attachment;
+        // Noted before anything can be left there.
+        attachment
+            .registry
+            .note_joined(&attachment.membership, name::hash(&self.definition.name));
+        let file = queue::open_queue(&attachment.site, &self.definition.name)?;
+        self.compare(&file)?;
+        let delivery = attachment.delivery(&file);
+        Ok(Queue {
+            inner: Arc::new(Inner {
+                delivery,
+                definition: file.definition,
+                object_id: file.object_id,
+                epoch_ms: file.epoch_ms,
+                created_ms: file.created_ms,
+                segments: Arc::clone(&attachment.segments),
+                path: file.path,
+                file: file.file,
+                mapping: file.mapping,
+                has_received: AtomicBool::new(false),
+                host: Arc::clone(attachment) as _,
+            }),
+        })
+    }
+
+    fn compare(&self, file: &QueueFile) -> Result<(), OpenError> {
+        let (wanted, existing) = (&self.definition, &file.definition);
+        macro_rules! same {
+            ($($field:ident)*) => {$(
+                if self.given.$field && existing.$field != wanted.$field {
+                    return Err(OpenError::Mismatch {
+                        path: file.path.clone(),
+                        option: stringify!($field),
+                        existing: format!("{:?}", existing.$field),
+                        wanted: format!("{:?}", wanted.$field),
+                    });
+                }
+            )*};
+        }
+        same!(slots stride visibility delay retention max_message_bytes);
+        same!(redeliver_on_death stall_timeout);
+        Ok(())
+    }
+}
+
+impl Attachment {
+    /// This attachment's side of an open queue file.
+    pub(super) fn delivery(&self, file: &QueueFile) -> Delivery {
+        let ring = SlotRing::new(
+            file.memory.clone(),
+            Arc::clone(&self.liveness) as Arc<dyn Liveness>,
+            self.membership.slot,
+            Producers::Shared,
+            Overflow::Refuse,
+            file.definition.stall_timeout.as_nanos() as u64,
+        );
+        let rules = Rules {
+            redeliver_on_death: file.definition.redeliver_on_death,
+            retention_ms: file.definition.retention.as_millis() as u64,
+        };
+        Delivery::new(ring, file.words.clone(), rules)
+    }
+}

@@ -1,0 +1,159 @@
+//! Errors of queues: sending, receiving, settling.
+
+use super::ParticipantId;
+use std::time::Duration;
+
+/// Sending to a queue. Nothing was sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueSendError {
+    /// Every slot holds a message: nobody has received the oldest, or everything is in flight.
+    #[error(
+        "the queue is full: all {capacity} slots hold messages{}; receive and delete some, or create it with more slots",
+        holding(.by)
+    )]
+    Full {
+        /// Slots of the queue.
+        capacity: u64,
+        /// Who holds the lease of a message in the way, if it is a lease that is.
+        by: Option<ParticipantId>,
+    },
+    /// Larger than a message of this queue may be.
+    #[error(
+        "{len} bytes are more than the {max} a message of this queue may have; create it with a larger max_message_bytes, or send a reference to the data"
+    )]
+    MessageTooLarge { len: usize, max: u64 },
+    /// A delay outside of what there is.
+    #[error("a delay of {given:?} is not possible: 0 to 900 s in whole milliseconds")]
+    InvalidDelay { given: Duration },
+    /// The payload pool is used up.
+    #[error(
+        "the payload pool is used up: {needed} bytes needed, {used} of {quota} in use; receive and delete messages, drop loans, or create the bus with a larger pool"
+    )]
+    PoolExhausted { needed: u64, used: u64, quota: u64 },
+    /// The file system is full.
+    #[error("no space for another pool segment: {needed} bytes needed, {available} available")]
+    NoSpace { needed: u64, available: u64 },
+    /// The handle belongs to the parent of this forked process.
+    #[error("this handle was made before a fork; open the bus again in the child")]
+    Forked,
+    /// The queue has been removed.
+    #[error("the queue has been removed; open or create it again")]
+    Removed,
+    /// The file was unlinked or replaced under us.
+    #[error("the queue's file was deleted or replaced outside ringway; open the queue again")]
+    Unlinked,
+    /// The participant entry behind this handle is no longer ours.
+    #[error(
+        "this handle is stale: its participant entry was given to somebody else; open the bus again"
+    )]
+    Stale,
+    /// A shared word is none that the protocol allows.
+    #[error(
+        "the queue is corrupt near position {position}: another process wrote over it; remove it and create it anew"
+    )]
+    Corrupt { position: u64 },
+    /// The pool's files failed a check or the system refused.
+    #[error("the payload pool can't be used: {0}")]
+    Pool(String),
+}
+
+fn holding(by: &Option<ParticipantId>) -> String {
+    by.map(|by| format!(", in flight with {by} among others"))
+        .unwrap_or_default()
+}
+
+/// Receiving from a queue. No message was leased by the call that fails.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// The message does not fit; it stays visible and is offered to whoever receives next.
+    #[error("the message has {needed} bytes, the buffer {given}; receive again with a larger one")]
+    BufferTooSmall { needed: usize, given: usize },
+    /// A visibility time-out outside of what there is.
+    #[error(
+        "a visibility time-out of {given:?} is not possible: 0 to 43,200 s in whole milliseconds"
+    )]
+    InvalidVisibility { given: Duration },
+    /// The payload's segment can't be opened now; the message stays visible.
+    #[error("the payload can't be opened now ({0}); free descriptors or memory and receive again")]
+    Pool(String),
+    /// The handle belongs to the parent of this forked process.
+    #[error("this handle was made before a fork; open the bus again in the child")]
+    Forked,
+    /// The queue has been removed, and everything visible was received.
+    #[error("the queue has been removed; open or create it again")]
+    Removed,
+    /// The file was unlinked or replaced under us.
+    #[error("the queue's file was deleted or replaced outside ringway; open the queue again")]
+    Unlinked,
+    /// The participant entry behind this handle is no longer ours.
+    #[error(
+        "this handle is stale: its participant entry was given to somebody else; open the bus again"
+    )]
+    Stale,
+}
+
+/// Settling a receipt: deleting a message, or changing how long it stays invisible. Nothing was
+/// changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettleError {
+    /// The message was received again since; that receipt counts now.
+    #[error(
+        "this receipt is stale: the message at position {position} was received again ({receives} times by now); use the receipt of its last receive, and a longer visibility time-out"
+    )]
+    StaleReceipt {
+        /// Of the message.
+        position: u64,
+        /// How often it was received by now.
+        receives: u16,
+    },
+    /// The lease is over, and nobody has received the message again yet. It can still be deleted.
+    #[error(
+        "the message at position {position} is visible again: its lease ended before it was changed; delete it if it is done, or receive it again"
+    )]
+    NotInFlight {
+        /// Of the message.
+        position: u64,
+    },
+    /// The message is gone: deleted, purged, or past its retention.
+    #[error(
+        "the message at position {position} is gone: it was deleted, purged, or older than the retention of its queue"
+    )]
+    Gone {
+        /// Of the message.
+        position: u64,
+    },
+    /// The receipt is of another queue.
+    #[error(
+        "this receipt is of queue {receipt:016x}, not of {queue:016x}: settle it with the queue it was received from"
+    )]
+    OtherQueue {
+        /// In the receipt.
+        receipt: u64,
+        /// Of the handle.
+        queue: u64,
+    },
+    /// A visibility time-out outside of what there is.
+    #[error(
+        "a visibility time-out of {given:?} is not possible: 0 to 43,200 s in whole milliseconds"
+    )]
+    InvalidVisibility { given: Duration },
+    /// A delay outside of what there is.
+    #[error("a delay of {given:?} is not possible: 0 to 900 s in whole milliseconds")]
+    InvalidDelay { given: Duration },
+    /// The handle belongs to the parent of this forked process.
+    #[error("this handle was made before a fork; open the bus again in the child")]
+    Forked,
+}
+
+/// Bytes or text that are no receipt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is no receipt: 16 hexadecimal digits of a queue, a position, a count of 1 to 1,023, with two hyphens"
+)]
+pub struct ReceiptError {
+    /// What was given, at most 64 characters of it.
+    pub text: String,
+}

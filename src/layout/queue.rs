@@ -1,0 +1,145 @@
+//! The bytes of a queue file: a ring whose messages are consumed one by one.
+//!
+//! ```text
+//! 0       QueueHeader           one page: what never changes after creation
+//! 4096    the control words of a ring (tail | … | wake | counters), then those of the queue
+//! 8192    one ReaderEntry, unused: nobody reads a queue by a cursor
+//! due     due words: one u64 per group of 4,096 slots, then one per block of 64 slots
+//! slots   stride × slots        from a page boundary (2 MiB boundary with huge pages)
+//! ```
+//! A slot is that of a ring. Its `dlv` says who consumes the message ([`super::word::Dlv`]); the
+//! first eight bytes behind its header say when it was sent, then comes the body inline, or a
+//! `ChunkRef` where the body lies in the payload pool.
+
+use super::ring::{self, READERS_OFFSET, ReaderEntry};
+use super::{LINE_PAIR, PAGE, Preamble};
+use core::mem::offset_of;
+
+/// File magic of a queue.
+pub const MAGIC: [u8; 8] = *b"RNGQUEUE";
+
+/// Longest visibility time-out: 12 hours, as in SQS.
+pub const MAX_VISIBILITY_MS: u32 = 43_200_000;
+/// Longest delay: 15 minutes, as in SQS.
+pub const MAX_DELAY_MS: u32 = 900_000;
+/// Shortest retention: a minute, as in SQS.
+pub const MIN_RETENTION_MS: u32 = 60_000;
+/// Longest retention: 14 days, as in SQS.
+pub const MAX_RETENTION_MS: u32 = 1_209_600_000;
+/// Without a redrive policy a message is parked after so many receives: the largest
+/// `maxReceiveCount` of SQS, and below what the ten bits of a delivery word count.
+pub const PARK_AFTER_RECEIVES: u16 = 1_000;
+
+const _: () = {
+    assert!(MAX_VISIBILITY_MS < super::word::LONGEST_LEASE_MS);
+    assert!(MAX_DELAY_MS < super::word::LONGEST_LEASE_MS);
+    assert!(PARK_AFTER_RECEIVES < super::word::RECEIVES_MAX);
+    // A passed deadline counts as passed for longer than any message is kept.
+    assert!(MAX_RETENTION_MS < u32::MAX - super::word::LONGEST_LEASE_MS - MAX_VISIBILITY_MS);
+};
+
+/// Immutable after creation, but for `preamble.ready`. Copied to private memory at attach.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct QueueHeader {
+    pub preamble: Preamble,
+    /// Slots, a power of two.
+    pub slots: u64,
+    /// Bytes from slot to slot.
+    pub stride: u64,
+    /// Offset of slot 0 in the file.
+    pub slots_offset: u64,
+    /// Length of the file.
+    pub file_bytes: u64,
+    /// After this many microseconds a claim of a live owner is abandoned.
+    pub stall_timeout_us: u32,
+    /// Bytes of `name` in use.
+    pub name_bytes: u32,
+    /// 1 where the creator asked for huge pages.
+    pub huge_pages: u32,
+    /// 1: the message of a dead holder is received again at once, 0: when its lease ends.
+    pub redeliver_on_death: u32,
+    pub name: [u8; 128],
+    /// Offset of the due words.
+    pub due_offset: u64,
+    /// CLOCK_BOOTTIME in ms when the queue was created: its times count from here.
+    pub epoch_ms: u64,
+    /// Longest body.
+    pub max_message_bytes: u64,
+    /// Visibility time-out of a receive that names none.
+    pub visibility_ms: u32,
+    /// Delay of a send that names none.
+    pub delay_ms: u32,
+    /// A message older than this is gone.
+    pub retention_ms: u32,
+    pub reserved_word: u32,
+    pub reserved: [u8; PAGE - 64 - 4 * 8 - 4 * 4 - 128 - 3 * 8 - 4 * 4],
+}
+
+const _: () = {
+    assert!(size_of::<QueueHeader>() == PAGE);
+    assert!(offset_of!(QueueHeader, slots) == 64);
+    assert!(offset_of!(QueueHeader, stall_timeout_us) == 96);
+    assert!(offset_of!(QueueHeader, name) == 112);
+    assert!(offset_of!(QueueHeader, due_offset) == 240);
+    assert!(offset_of!(QueueHeader, visibility_ms) == 264);
+};
+
+/// Offsets of the shared words of a queue, behind those of its ring. Only the holder bits are
+/// facts; the rest is derived, checked before use, and rebuilt by a sweep.
+pub mod control {
+    use super::super::{LINE_PAIR, PAGE};
+
+    /// Receive hint: a position; below it every message was received once or is found by a sweep.
+    pub const RECEIVE: usize = PAGE + 6 * LINE_PAIR;
+    /// The slot at which the next sweep begins.
+    pub const SWEEP: usize = PAGE + 7 * LINE_PAIR;
+    /// When the last sweep began, in ms since the epoch.
+    pub const SWEPT: usize = SWEEP + 8;
+    /// No lease or delay ends before this time, in ms since the epoch; all ones: none is there.
+    pub const DUE: usize = PAGE + 8 * LINE_PAIR;
+    /// One bit per participant that may hold a lease here.
+    pub const HOLDERS: usize = PAGE + 9 * LINE_PAIR;
+    /// Words of holder bits.
+    pub const HOLDER_WORDS: usize = super::super::bus::PARTICIPANTS / 64;
+    /// Totals, added to by each handle every so often: messages sent.
+    pub const SENT: usize = PAGE + 10 * LINE_PAIR;
+    /// Leases given out.
+    pub const RECEIVED: usize = SENT + 8;
+    /// Messages deleted.
+    pub const DELETED: usize = SENT + 16;
+    /// Messages that were older than the retention allows.
+    pub const EXPIRED: usize = SENT + 24;
+    /// Messages that were parked.
+    pub const PARKED: usize = SENT + 32;
+    /// Leases that the dead left and others ended.
+    pub const RELEASED: usize = SENT + 40;
+    /// Messages that a purge removed.
+    pub const PURGED: usize = SENT + 48;
+}
+
+const _: () = {
+    assert!(control::RECEIVE > ring::control::PAYLOADS);
+    assert!(control::HOLDER_WORDS * 8 <= LINE_PAIR);
+    assert!(control::PURGED + 8 <= ring::control::END);
+};
+
+/// Slots of one due block.
+pub const BLOCK_SLOTS: u64 = 64;
+/// Blocks of one due group.
+pub const GROUP_BLOCKS: u64 = 64;
+/// Due word of a block or group in which no lease or delay ends.
+pub const NEVER: u64 = u64::MAX;
+
+/// Due words of a queue of `slots`: groups, blocks.
+pub const fn due_words(slots: u64) -> (u64, u64) {
+    let blocks = slots / BLOCK_SLOTS;
+    (blocks.div_ceil(GROUP_BLOCKS), blocks)
+}
+
+/// Offset of the due words in a new file.
+pub const DUE_OFFSET: u64 =
+    (READERS_OFFSET + size_of::<ReaderEntry>()).next_multiple_of(LINE_PAIR) as u64;
+
+/// Bytes between the slot's header and the body: when the message was sent, in ms since the epoch.
+pub const ENVELOPE: usize = 8;

@@ -1,0 +1,106 @@
+//! What a queue is: fixed at creation, the same for every process.
+
+use crate::error::OpenError;
+use crate::layout::queue::{MAX_DELAY_MS, MAX_RETENTION_MS, MAX_VISIBILITY_MS, MIN_RETENTION_MS};
+use crate::layout::ring::{MAX_SLOTS, MAX_STRIDE, MIN_SLOTS, MIN_STRIDE};
+use std::time::Duration;
+
+/// Slots of a queue whose creator does not say: with the default stride a file of 4 MiB, between L2
+/// and L3 in size, as for channels (docs/decisions/0004-ring-size.md).
+pub const DEFAULT_SLOTS: u64 = 16 * 1024;
+/// Stride of a queue whose creator does not say: 216 bytes of body in four cache lines.
+pub const DEFAULT_STRIDE: u64 = 256;
+/// The largest body of a queue whose creator does not say: 256 KiB, the classic limit of SQS.
+pub const DEFAULT_MAX_MESSAGE: u64 = 262_144;
+/// The largest body any queue can allow: what a chunk reference can say.
+pub const MAX_MESSAGE: u64 = 1 << 40;
+
+/// The definition of a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueDefinition {
+    /// Its name.
+    pub name: String,
+    /// Slots, a power of two from 1,024 to 4,194,304: the most messages it holds.
+    pub slots: u64,
+    /// Bytes from slot to slot, a multiple of 32 from 64 to 4,096; 40 of them are header.
+    pub stride: u64,
+    /// How long a received message stays invisible if the receive does not say. 0 to 43,200 s.
+    pub visibility: Duration,
+    /// How long a sent message stays invisible if the send does not say. 0 to 900 s.
+    pub delay: Duration,
+    /// A message older than this is gone. 60 s to 14 days.
+    pub retention: Duration,
+    /// The largest body, 1 byte to 1 TiB.
+    pub max_message_bytes: u64,
+    /// Whether the message of a dead holder is received again at once.
+    pub redeliver_on_death: bool,
+    /// After this long a live but stopped sender's claim is stepped over. 1 ms to 60 s.
+    pub stall_timeout: Duration,
+    /// Whether huge pages were asked for.
+    pub huge_pages: bool,
+}
+
+impl QueueDefinition {
+    pub(crate) fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            slots: DEFAULT_SLOTS,
+            stride: DEFAULT_STRIDE,
+            visibility: Duration::from_secs(30),
+            delay: Duration::ZERO,
+            retention: Duration::from_secs(4 * 86_400),
+            max_message_bytes: DEFAULT_MAX_MESSAGE,
+            redeliver_on_death: true,
+            stall_timeout: Duration::from_millis(20),
+            huge_pages: false,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        let refuse = |option, given: String, rule: String| {
+            Err(OpenError::InvalidOption {
+                option,
+                given,
+                rule,
+            })
+        };
+        if !self.slots.is_power_of_two() || !(MIN_SLOTS..=MAX_SLOTS).contains(&self.slots) {
+            let rule = format!("a power of two from {MIN_SLOTS} to {MAX_SLOTS}");
+            return refuse("slots", self.slots.to_string(), rule);
+        }
+        if !self.stride.is_multiple_of(32) || !(MIN_STRIDE..=MAX_STRIDE).contains(&self.stride) {
+            let rule = format!("a multiple of 32 from {MIN_STRIDE} to {MAX_STRIDE}");
+            return refuse("stride", self.stride.to_string(), rule);
+        }
+        if !(1..=MAX_MESSAGE).contains(&self.max_message_bytes) {
+            let given = self.max_message_bytes.to_string();
+            return refuse("max_message_bytes", given, format!("1 to {MAX_MESSAGE}"));
+        }
+        let times = [
+            ("visibility", self.visibility, 0, MAX_VISIBILITY_MS),
+            ("delay", self.delay, 0, MAX_DELAY_MS),
+            (
+                "retention",
+                self.retention,
+                MIN_RETENTION_MS,
+                MAX_RETENTION_MS,
+            ),
+            ("stall_timeout", self.stall_timeout, 1, 60_000),
+        ];
+        for (option, given, least, most) in times {
+            if whole_ms(given, most).is_none_or(|ms| ms < least) {
+                let most = Duration::from_millis(most.into());
+                let least = Duration::from_millis(least.into());
+                let rule = format!("{least:?} to {most:?} in whole milliseconds");
+                return refuse(option, format!("{given:?}"), rule);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A duration in milliseconds: whole ones, at most `most`.
+pub(super) fn whole_ms(time: Duration, most: u32) -> Option<u32> {
+    let ms = u32::try_from(time.as_millis()).ok()?;
+    (ms <= most && time.subsec_nanos().is_multiple_of(1_000_000)).then_some(ms)
+}

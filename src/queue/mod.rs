@@ -1,0 +1,335 @@
+//! L4: a queue, that is one ring with the bus's payload pool behind it, whose messages are each
+//! consumed once: the SQS model.
+//!
+//! One verb a file, in the order of a message's life: [`send`], [`receive`], [`settle`]. The floor
+//! below moves words ([`crate::ring::delivery`]); this floor checks forks and removals, reads the
+//! clock, talks to the pool, waits, and turns outcomes into errors.
+//!
+//! A queue is standard: at least once, best-effort order. It lives in memory and survives the death
+//! of every process, not that of the machine.
+
+mod definition;
+mod file;
+mod payload;
+mod receipt;
+mod receive;
+mod send;
+mod settle;
+mod wait;
+
+pub use definition::QueueDefinition;
+pub(crate) use file::{
+    QueueFile, create as create_queue, open as open_queue, open_removed as open_removed_queue,
+};
+pub use receipt::Receipt;
+pub use receive::{Message, QueueReceiver, Received};
+pub use send::QueueSender;
+
+use crate::channel::Host;
+use crate::error::JoinError;
+use crate::layout::REMOVED;
+use crate::pool::segment::Segments;
+use crate::ring::Counter;
+use crate::ring::delivery::{Delivery, Total};
+use crate::sync::Ordering;
+use crate::sys::{clock, file as files};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// A queue of a bus, open in this process.
+///
+/// Any number of senders and receivers, in any processes; a message goes to one receiver at a time.
+/// A receive makes it invisible for the visibility time-out; whoever has the receipt deletes it, or
+/// it becomes visible again: when the time-out has passed, when it is given back, or as soon as the
+/// process that received it is dead. So it is delivered at least once, and in the order of sends as
+/// far as nothing of that happens.
+///
+/// Cheap to clone; thread-safe. Leases outlive the handle: closing the queue (dropping the last
+/// handle made from it) leaves messages in flight until their time-out. After a fork every call in
+/// the child returns `Forked`: open the bus again there.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let root = std::env::temp_dir().join(format!("ringway-doc-queue-{}", std::process::id()));
+/// # std::fs::create_dir_all(&root)?;
+/// let bus = ringway::Bus::builder("demo").root(&root).open_or_create()?;
+/// let orders = bus.queue("orders").open_or_create()?;
+/// orders.sender()?.send(b"order 1")?;
+///
+/// let mut receiver = orders.receiver()?;
+/// let mut buffer = [0; 256];
+/// let message = receiver.try_receive(&mut buffer)?.expect("one message");
+/// assert_eq!(&buffer[..message.len], b"order 1");
+/// receiver.delete(&message.receipt)?;
+/// # drop((receiver, orders, bus));
+/// # std::fs::remove_dir_all(&root)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Queue {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub delivery: Delivery,
+    pub definition: QueueDefinition,
+    pub object_id: u64,
+    /// CLOCK_BOOTTIME of the epoch in ms.
+    pub epoch_ms: u64,
+    /// Unix time of the epoch in ms.
+    pub created_ms: u64,
+    pub segments: Arc<Segments>,
+    pub path: PathBuf,
+    pub file: File,
+    pub mapping: Arc<crate::sys::mapping::Mapping>,
+    /// Whether a receiver was made here: then there may be leases to leave.
+    pub has_received: AtomicBool,
+    // Last: the attachment outlives everything that was made through it.
+    pub host: Arc<dyn Host>,
+}
+
+/// What anyone may know about a queue.
+///
+/// The first group is counted by a look at every slot: blocks nobody, and costs about a millisecond
+/// per 100,000 slots. The totals are added to by each handle every 64 messages and when it closes:
+/// a process that is killed keeps up to 63 of each to itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueStats {
+    /// Messages to be received now (`ApproximateNumberOfMessages`).
+    pub visible: u64,
+    /// Messages received and not deleted (`ApproximateNumberOfMessagesNotVisible`).
+    pub in_flight: u64,
+    /// Messages whose delay runs (`ApproximateNumberOfMessagesDelayed`).
+    pub delayed: u64,
+    /// Messages set aside after 1,000 receives; see [`Queue::parked`].
+    pub parked: u64,
+    /// Age of the oldest of all these (`ApproximateAgeOfOldestMessage`).
+    pub oldest_age: Option<Duration>,
+    /// Slots: the most messages there can be.
+    pub capacity: u64,
+
+    /// Messages sent.
+    pub sent: u64,
+    /// Receives.
+    pub received: u64,
+    /// Messages deleted by receipt or consumed at once.
+    pub deleted: u64,
+    /// Messages that were older than the retention.
+    pub expired: u64,
+    /// Times a message was parked.
+    pub times_parked: u64,
+    /// Leases of the dead that were ended.
+    pub released: u64,
+    /// Messages purged.
+    pub purged: u64,
+    /// Claims of live senders that were abandoned.
+    pub abandoned: u64,
+    /// Claims of dead senders that were voided.
+    pub voided: u64,
+    /// Messages in flight that were stepped over by a sender one round later.
+    pub renewed: u64,
+    /// Slots found with an impossible header.
+    pub damaged: u64,
+}
+
+/// A message that was received 1,000 times and not deleted: it is not offered any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkedMessage {
+    /// Where it stands.
+    pub position: u64,
+    /// How often it was received.
+    pub receives: u16,
+    /// When it was sent, in ms since the Unix epoch.
+    pub sent_ms: u64,
+}
+
+impl Queue {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.inner.definition.name
+    }
+
+    /// How it was created.
+    pub fn definition(&self) -> &QueueDefinition {
+        &self.inner.definition
+    }
+
+    /// Its object id, the first part of every receipt.
+    pub fn id(&self) -> u64 {
+        self.inner.object_id
+    }
+
+    /// Becomes a sender. Does not block.
+    ///
+    /// # Errors
+    /// When the queue is gone or the handle is of a parent process.
+    pub fn sender(&self) -> Result<QueueSender, JoinError> {
+        self.inner.check_join()?;
+        Ok(QueueSender::new(Arc::clone(&self.inner)))
+    }
+
+    /// Becomes a receiver. Does not block.
+    ///
+    /// # Errors
+    /// When the queue is gone or the handle is of a parent process.
+    pub fn receiver(&self) -> Result<QueueReceiver, JoinError> {
+        self.inner.check_join()?;
+        Ok(QueueReceiver::new(Arc::clone(&self.inner)))
+    }
+
+    /// Counts what is there. In a forked child all zero.
+    pub fn stats(&self) -> QueueStats {
+        if self.inner.is_forked() {
+            return QueueStats::default();
+        }
+        self.inner.stats()
+    }
+
+    /// Removes every message that was sent before the call, in flight and parked ones too; how
+    /// many. Messages sent meanwhile stay. In a forked child nothing.
+    pub fn purge(&self) -> u64 {
+        if self.inner.is_forked() {
+            return 0;
+        }
+        self.inner.delivery.purge(&mut self.inner.payloads())
+    }
+
+    /// The messages that were received 1,000 times and are not offered any more, by position. They
+    /// stay until they are deleted, purged, or past the retention. Empty in a forked child.
+    pub fn parked(&self) -> Vec<ParkedMessage> {
+        if self.inner.is_forked() {
+            return Vec::new();
+        }
+        let mut parked = Vec::new();
+        self.inner.delivery.each(|standing| {
+            if let Some(receives) = standing.parked_after() {
+                parked.push(ParkedMessage {
+                    position: standing.position,
+                    receives,
+                    sent_ms: self.inner.unix_ms(standing.sent()),
+                });
+            }
+        });
+        parked.sort_by_key(|message| message.position);
+        parked
+    }
+
+    /// The body of the parked message at `position`, if there is one. It stays: to put it back into
+    /// the queue send the body, then [`delete_parked`](Self::delete_parked).
+    pub fn read_parked(&self, position: u64) -> Option<Vec<u8>> {
+        self.inner.read_parked(position)
+    }
+
+    /// Deletes the parked message at `position`. Whether this call did it.
+    pub fn delete_parked(&self, position: u64) -> bool {
+        !self.inner.is_forked()
+            && self
+                .inner
+                .delivery
+                .examine(position)
+                .is_some_and(|standing| {
+                    standing.position == position
+                        && standing.parked_after().is_some()
+                        && self
+                            .inner
+                            .delivery
+                            .consume(&standing, &mut self.inner.payloads())
+                })
+    }
+}
+
+impl Inner {
+    #[inline(always)]
+    pub fn is_forked(&self) -> bool {
+        self.delivery.ring().memory().is_forked()
+    }
+
+    /// Whether the queue was removed through ringway.
+    #[inline(always)]
+    pub fn is_removed(&self) -> bool {
+        crate::shm::words::word32(&self.mapping, crate::layout::READY_OFFSET)
+            .load(Ordering::Relaxed)
+            == REMOVED
+    }
+
+    pub fn is_unlinked(&self) -> bool {
+        !files::is_at(&self.file, &self.path)
+    }
+
+    fn check_join(&self) -> Result<(), JoinError> {
+        if self.is_forked() {
+            return Err(JoinError::Forked);
+        }
+        if self.is_removed() {
+            return Err(JoinError::Removed);
+        }
+        if self.is_unlinked() {
+            return Err(JoinError::Unlinked);
+        }
+        Ok(())
+    }
+
+    /// Milliseconds since the epoch, by the clock itself.
+    pub fn now_ms(&self) -> u64 {
+        clock::boot_ms().saturating_sub(self.epoch_ms)
+    }
+
+    /// Unix time of a time of this queue.
+    pub fn unix_ms(&self, ms: u64) -> u64 {
+        self.created_ms.saturating_add(ms)
+    }
+
+    fn stats(&self) -> QueueStats {
+        let now = self.now_ms();
+        let census = self.delivery.census(now);
+        let memory = self.delivery.ring().memory();
+        let of_ring = |counter: Counter| memory.counter(counter.offset()).load(Ordering::Relaxed);
+        let total = |total| self.delivery.total(total);
+        QueueStats {
+            visible: census.visible,
+            in_flight: census.in_flight,
+            delayed: census.delayed,
+            parked: census.parked,
+            oldest_age: census
+                .oldest
+                .map(|sent| Duration::from_millis(now.saturating_sub(sent))),
+            capacity: memory.geometry().slots(),
+            sent: total(Total::Sent),
+            received: total(Total::Received),
+            deleted: total(Total::Deleted),
+            expired: total(Total::Expired),
+            times_parked: total(Total::Parked),
+            released: total(Total::Released),
+            purged: total(Total::Purged),
+            abandoned: of_ring(Counter::Abandoned),
+            voided: of_ring(Counter::Voided),
+            renewed: of_ring(Counter::Renewed),
+            damaged: of_ring(Counter::Damaged),
+        }
+    }
+
+    fn read_parked(&self, position: u64) -> Option<Vec<u8>> {
+        if self.is_forked() {
+            return None;
+        }
+        let standing = self.delivery.examine(position)?;
+        if standing.position != position || standing.parked_after().is_none() {
+            return None;
+        }
+        let body = self.body(&standing).ok()??;
+        let mut out = vec![0; body.len()];
+        (self.copy(&standing, body, &mut out) && standing.stands()).then_some(out)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if !self.is_forked() && self.has_received.load(Ordering::Relaxed) {
+            self.delivery.leave(self.now_ms());
+        }
+    }
+}

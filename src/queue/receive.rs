@@ -1,0 +1,453 @@
+//! Receiving: lease a message and copy it, or consume it at once.
+
+use super::definition::whole_ms;
+use super::payload::{Body, Payloads, inline_up_to};
+use super::{Inner, Receipt, wait};
+use crate::ParticipantId;
+use crate::error::ReceiveError;
+use crate::layout::queue::MAX_VISIBILITY_MS;
+use crate::ring::delivery::consume::Consumer;
+use crate::ring::delivery::{Delivery, Standing, Total};
+use crate::ring::wait::Idle;
+use crate::sync::Ordering;
+use crate::sys::clock::{BootClock, Deadline};
+use crate::sys::fork;
+use core::cell::Cell;
+use core::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A receiver that always finds a message looks for dead holders this often.
+const BUSY_PROBE_MS: u64 = 1_000;
+/// One that finds none looks this often: a dead holder's message is back within milliseconds.
+const IDLE_PROBE_MS: u64 = 5;
+/// Receives between two additions to the shared totals.
+const FLUSH_EVERY: u64 = 64;
+
+/// What was received: everything but the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// To delete it, or to change how long it stays invisible.
+    pub receipt: Receipt,
+    /// Bytes of body.
+    pub len: usize,
+    /// When it was sent, in ms since the Unix epoch (`SentTimestamp`).
+    pub sent_ms: u64,
+}
+
+impl Received {
+    /// How often it was received, this time included (`ApproximateReceiveCount`).
+    pub fn receives(&self) -> u16 {
+        self.receipt.receives()
+    }
+
+    /// Its position; positions grow in the order of sends.
+    pub fn position(&self) -> u64 {
+        self.receipt.position()
+    }
+}
+
+/// A message with its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Receipt and time.
+    pub received: Received,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// What becomes of a message that is found.
+#[derive(Clone, Copy)]
+enum Take {
+    /// Leased for so many milliseconds.
+    Lease(u32),
+    /// Consumed.
+    Consume,
+}
+
+/// A receiver of one queue.
+///
+/// May move to another thread, is not shared between threads (make one per thread). Dropping it
+/// leaves its messages in flight. In a forked child every call returns [`ReceiveError::Forked`].
+/// When its process dies, what it had received and not deleted becomes visible to the others:
+/// within milliseconds while somebody waits for messages, within a second while others are busy,
+/// and at the end of the visibility time-out if the queue was created so.
+pub struct QueueReceiver {
+    /// By value: addresses and geometry lie beside the cursor.
+    delivery: Delivery,
+    consumer: Consumer,
+    clock: BootClock,
+    visibility_ms: u32,
+    idle: Idle,
+    /// Received and deleted, and not yet in the shared totals.
+    received: u64,
+    deleted: u64,
+    probe_at: u64,
+    /// For [`receive_each`](Self::receive_each): as long as the longest body so far.
+    scratch: Vec<u8>,
+    /// Of the process that made it.
+    generation: u64,
+    pub(super) inner: Arc<Inner>,
+    not_sync: PhantomData<Cell<()>>,
+}
+
+impl QueueReceiver {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        // Before the first lease: who probes for the dead must know of this participant.
+        inner.delivery.hold();
+        inner.has_received.store(true, Ordering::Relaxed);
+        let mut clock = BootClock::since(inner.epoch_ms);
+        Self {
+            consumer: Consumer::new(&inner.delivery),
+            probe_at: clock.now_ms() + BUSY_PROBE_MS,
+            clock,
+            visibility_ms: inner.definition.visibility.as_millis() as u32,
+            idle: Idle::default(),
+            received: 0,
+            deleted: 0,
+            scratch: Vec::new(),
+            generation: fork::generation(),
+            delivery: inner.delivery.clone(),
+            inner,
+            not_sync: PhantomData,
+        }
+    }
+
+    /// How to wait; the default is [`Idle::SpinThenPark`].
+    pub fn set_idle(&mut self, idle: Idle) {
+        self.idle = idle;
+    }
+
+    /// How long what this receiver receives stays invisible, instead of what the queue says. 0 to
+    /// 43,200 s in whole milliseconds; never shorter, and up to a millisecond longer.
+    ///
+    /// # Errors
+    /// [`ReceiveError::InvalidVisibility`].
+    pub fn set_visibility(&mut self, visibility: Duration) -> Result<(), ReceiveError> {
+        self.visibility_ms = whole_ms(visibility, MAX_VISIBILITY_MS)
+            .ok_or(ReceiveError::InvalidVisibility { given: visibility })?;
+        Ok(())
+    }
+
+    /// The participant that holds what is received here.
+    pub fn participant(&self) -> ParticipantId {
+        ParticipantId(self.delivery.ring().me())
+    }
+
+    /// Receives a message and copies it into `buffer`. `None` when there is none to be received
+    /// now. Never blocks, allocates nothing, and makes no system call but for a look for dead
+    /// holders once a second, every 5 ms while the queue is empty.
+    ///
+    /// # Errors
+    /// [`ReceiveError::BufferTooSmall`] leaves the message visible; the others of [`ReceiveError`].
+    #[inline]
+    pub fn try_receive(&mut self, buffer: &mut [u8]) -> Result<Option<Received>, ReceiveError> {
+        self.take(buffer, Take::Lease(self.visibility_ms))
+    }
+
+    /// Receives a message and deletes it in one step: it is copied, then consumed. At most once:
+    /// what is lost behind this call is lost. `None` when there is none to be received now.
+    ///
+    /// # Errors
+    /// As [`try_receive`](Self::try_receive).
+    #[inline]
+    pub fn receive_and_delete(
+        &mut self,
+        buffer: &mut [u8],
+    ) -> Result<Option<Received>, ReceiveError> {
+        let taken = self.take(buffer, Take::Consume)?;
+        self.note_deleted(u64::from(taken.is_some()));
+        Ok(taken)
+    }
+
+    /// Waits up to `wait` for a message and copies it into `buffer` (long polling). `None` after
+    /// that. Blocks by the [`Idle`] that was set; woken within microseconds of a send.
+    ///
+    /// # Errors
+    /// As [`try_receive`](Self::try_receive).
+    pub fn receive_into(
+        &mut self,
+        buffer: &mut [u8],
+        wait: Duration,
+    ) -> Result<Option<Received>, ReceiveError> {
+        let deadline = Deadline::after(wait);
+        loop {
+            if let Some(received) = self.try_receive(buffer)? {
+                return Ok(Some(received));
+            }
+            if !self.wait(deadline.remaining())? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Receives up to `max` messages as soon as there is one, waiting for it up to `wait`, invisible
+    /// for `visibility` (`None`: what the receiver or the queue says). Allocates.
+    ///
+    /// # Errors
+    /// As [`try_receive`](Self::try_receive), but for `BufferTooSmall`; when not even the first
+    /// could be received.
+    pub fn receive(
+        &mut self,
+        max: usize,
+        wait: Duration,
+        visibility: Option<Duration>,
+    ) -> Result<Vec<Message>, ReceiveError> {
+        let visibility_ms = match visibility {
+            None => self.visibility_ms,
+            Some(given) => whole_ms(given, MAX_VISIBILITY_MS)
+                .ok_or(ReceiveError::InvalidVisibility { given })?,
+        };
+        let deadline = Deadline::after(wait);
+        let mut messages = Vec::new();
+        if max == 0 {
+            return Ok(messages);
+        }
+        loop {
+            self.take_each(max, visibility_ms, |received, body| {
+                messages.push(Message {
+                    received,
+                    body: body.to_vec(),
+                });
+            })?;
+            if !messages.is_empty() || !self.wait(deadline.remaining())? {
+                break;
+            }
+        }
+        Ok(messages)
+    }
+
+    /// Hands up to `max` messages that can be received now to `each`; how many. Each is leased and
+    /// copied before it is handed over. Allocates only to hold a body that is longer than any
+    /// before.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub fn receive_each(
+        &mut self,
+        max: usize,
+        each: impl FnMut(Received, &[u8]),
+    ) -> Result<usize, ReceiveError> {
+        self.take_each(max, self.visibility_ms, each)
+    }
+
+    fn take_each(
+        &mut self,
+        max: usize,
+        visibility_ms: u32,
+        mut each: impl FnMut(Received, &[u8]),
+    ) -> Result<usize, ReceiveError> {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        let mut count = 0;
+        let failed = loop {
+            if count == max {
+                break None;
+            }
+            match self.take(&mut scratch, Take::Lease(visibility_ms)) {
+                Ok(Some(received)) => {
+                    count += 1;
+                    each(received, &scratch[..received.len]);
+                }
+                Ok(None) => break None,
+                Err(ReceiveError::BufferTooSmall { needed, .. }) => scratch.resize(needed, 0),
+                Err(error) => break Some(error),
+            }
+        };
+        self.scratch = scratch;
+        match failed {
+            Some(error) if count == 0 => Err(error),
+            _ => Ok(count),
+        }
+    }
+
+    /// Waits up to `timeout` until there is a message to receive. Blocks by the [`Idle`] that was
+    /// set. Another receiver may be faster then.
+    ///
+    /// # Errors
+    /// When the queue is gone or the handle stale.
+    pub fn wait(&mut self, timeout: Duration) -> Result<bool, ReceiveError> {
+        wait::wait(self, timeout)
+    }
+
+    #[inline(always)]
+    fn take(&mut self, buffer: &mut [u8], take: Take) -> Result<Option<Received>, ReceiveError> {
+        if self.generation != fork::generation() {
+            return Err(ReceiveError::Forked);
+        }
+        let now = self.clock.now_ms();
+        if now >= self.probe_at {
+            self.look_for_the_dead(now);
+        }
+        let mut payloads = Payloads::new(&self.inner.segments, self.inner.object_id);
+        self.delivery.sweep(&mut self.consumer, now, &mut payloads);
+        loop {
+            let found = self.consumer.find(&self.delivery, now, &mut payloads);
+            let Some(standing) = found else {
+                return self.nothing_yet(now);
+            };
+            let body = match inline_up_to(standing.meta(), standing.slot().message_room()) {
+                Some(len) => Body::Inline(len),
+                None => match self.inner.body(&standing) {
+                    Ok(Some(body)) => body,
+                    Ok(None) => {
+                        self.delivery.give_up(&standing);
+                        continue;
+                    }
+                    Err(failure) => {
+                        self.consumer.put_back(standing.position);
+                        return Err(ReceiveError::Pool(format!("{failure:?}")));
+                    }
+                },
+            };
+            let given = buffer.len();
+            let Some(out) = buffer.get_mut(..body.len()) else {
+                let needed = body.len();
+                if !standing.stands() {
+                    continue; // the length was another message's
+                }
+                self.consumer.put_back(standing.position);
+                return Err(ReceiveError::BufferTooSmall { needed, given });
+            };
+            let sent = standing.sent();
+            let receives = match take {
+                Take::Lease(for_ms) => {
+                    let Some(lease) = self.delivery.lease(standing, now, for_ms) else {
+                        continue; // somebody was faster
+                    };
+                    let is_whole = self.inner.copy(&lease.standing, body, out);
+                    if !lease.stands() {
+                        continue; // this process slept for longer than the lease
+                    }
+                    if !is_whole {
+                        self.delivery.give_up(&lease.standing);
+                        continue;
+                    }
+                    lease.receives()
+                }
+                Take::Consume => {
+                    let receives = standing.next_receives();
+                    let is_whole = self.inner.copy(&standing, body, out);
+                    if !is_whole {
+                        self.delivery.give_up(&standing);
+                        continue;
+                    }
+                    if !self.delivery.consume(&standing, &mut payloads) {
+                        continue;
+                    }
+                    receives
+                }
+            };
+            let received = self.received(&standing, receives, body.len(), sent);
+            self.received += 1;
+            if self.received >= FLUSH_EVERY {
+                self.flush();
+            }
+            return Ok(Some(received));
+        }
+    }
+
+    #[inline(always)]
+    fn received(&self, standing: &Standing<'_>, receives: u16, len: usize, sent: u64) -> Received {
+        Received {
+            receipt: Receipt::new(self.inner.object_id, standing.position, receives),
+            len,
+            sent_ms: self.inner.unix_ms(sent),
+        }
+    }
+
+    fn nothing_yet(&mut self, now: u64) -> Result<Option<Received>, ReceiveError> {
+        if self.inner.is_removed() {
+            return Err(ReceiveError::Removed);
+        }
+        if now + (BUSY_PROBE_MS - IDLE_PROBE_MS) >= self.probe_at {
+            self.look_for_the_dead(now);
+        }
+        Ok(None)
+    }
+
+    /// Ends the leases of holders that are proven dead, if the queue says so. Then, as ever, the next
+    /// find meets them.
+    #[cold]
+    fn look_for_the_dead(&mut self, now: u64) {
+        self.probe_at = now + BUSY_PROBE_MS;
+        self.flush();
+        if !self.inner.definition.redeliver_on_death {
+            return;
+        }
+        if let Some(dead) = self.delivery.dead_holder() {
+            self.inner.host.reap_now();
+            // Who was reaped before it could be noted here, or can't be reaped now.
+            if self.delivery.dead_holder() == Some(dead) {
+                self.delivery.release_dead(dead, now);
+            }
+        }
+    }
+
+    /// Whether a look at the queue finds a message to receive.
+    pub(super) fn is_ready(&mut self) -> bool {
+        let now = self.clock.now_ms();
+        let mut payloads = Payloads::new(&self.inner.segments, self.inner.object_id);
+        self.delivery.sweep(&mut self.consumer, now, &mut payloads);
+        let found = self.consumer.find(&self.delivery, now, &mut payloads);
+        let found = found.map(|standing| standing.position);
+        if let Some(position) = found {
+            self.consumer.put_back(position);
+        }
+        found.is_some()
+    }
+
+    /// Before a sleep: who is dead, and until when there is nothing to do.
+    pub(super) fn before_sleep(&mut self) -> Duration {
+        let now = self.clock.exact_ms();
+        if now + (BUSY_PROBE_MS - IDLE_PROBE_MS) >= self.probe_at {
+            self.look_for_the_dead(now);
+        }
+        if self.consumer.is_pending() {
+            return wait::PENDING_SLEEP;
+        }
+        let due = self.delivery.next_due();
+        Duration::from_millis(due.saturating_sub(now).max(1))
+    }
+
+    /// Whether something is in flight, or was.
+    pub(super) fn is_anything_due(&self) -> bool {
+        self.delivery.next_due() != crate::layout::queue::NEVER
+    }
+
+    pub(super) fn idle(&self) -> Idle {
+        self.idle
+    }
+
+    pub(super) fn is_forked(&self) -> bool {
+        self.generation != fork::generation()
+    }
+
+    pub(super) fn now_ms(&mut self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    #[inline(always)]
+    pub(super) fn note_deleted(&mut self, count: u64) {
+        self.deleted += count;
+    }
+
+    #[cold]
+    fn flush(&mut self) {
+        for (total, count) in [
+            (Total::Received, &mut self.received),
+            (Total::Deleted, &mut self.deleted),
+        ] {
+            if *count > 0 {
+                self.delivery.count(total, core::mem::take(count));
+            }
+        }
+    }
+}
+
+impl Drop for QueueReceiver {
+    fn drop(&mut self) {
+        if !self.is_forked() {
+            self.flush();
+        }
+    }
+}

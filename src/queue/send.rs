@@ -1,0 +1,377 @@
+//! Sending: inline bodies into the slot, larger ones through the pool, one by one or in batches, at
+//! once or with a delay.
+
+use super::Inner;
+use super::definition::whole_ms;
+use super::payload::Payloads;
+use crate::ParticipantId;
+use crate::channel::Loan;
+use crate::error::QueueSendError;
+use crate::layout::queue::MAX_DELAY_MS;
+use crate::layout::ring::{ChunkRef, Meta};
+use crate::pool::lend::{Lender, Lent};
+use crate::pool::segment::GrowFailure;
+use crate::ring::claim::{Appender, Blocked};
+use crate::ring::commit::Lost;
+use crate::ring::delivery::{Delivery, Total};
+use crate::sync::Ordering;
+use crate::sys::clock::{self, BootClock, Deadline};
+use crate::sys::fork;
+use core::cell::Cell;
+use core::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Refusals between two looks at the file system: a full queue is polled, and each look is two
+/// system calls.
+const CHECK_LINK_EVERY: u32 = 1024;
+/// Sends between two additions to the shared total.
+const FLUSH_EVERY: u64 = 64;
+/// Pauses of a send that waits for room: receivers make no system call for senders.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A sender of one queue.
+///
+/// May move to another thread, is not shared between threads (make one per thread). In a forked
+/// child every call returns [`QueueSendError::Forked`]. When its process dies, what it committed
+/// stays, what it did not commit never was.
+pub struct QueueSender {
+    /// By value: addresses and geometry lie beside the cursor.
+    delivery: Delivery,
+    appender: Appender,
+    lender: Lender,
+    clock: BootClock,
+    inline_bytes: usize,
+    max_bytes: u64,
+    delay_ms: u32,
+    /// Sent and not yet in the shared total.
+    sent: u64,
+    refusals: u32,
+    /// Of the process that made it.
+    generation: u64,
+    inner: Arc<Inner>,
+    not_sync: PhantomData<Cell<()>>,
+}
+
+impl QueueSender {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        let ring = inner.delivery.ring();
+        let room = ring.memory().slot(0).message_room();
+        Self {
+            appender: Appender::new(ring),
+            lender: Lender::new(Arc::clone(&inner.segments), ring.me()),
+            clock: BootClock::since(inner.epoch_ms),
+            inline_bytes: room,
+            max_bytes: inner.definition.max_message_bytes,
+            delay_ms: inner.definition.delay.as_millis() as u32,
+            sent: 0,
+            refusals: 0,
+            generation: fork::generation(),
+            delivery: inner.delivery.clone(),
+            inner,
+            not_sync: PhantomData,
+        }
+    }
+
+    /// Largest body that lies in the slot itself; a longer one takes a chunk of the pool.
+    pub fn inline_bytes(&self) -> usize {
+        self.inline_bytes
+    }
+
+    /// Sends `body` with the queue's delay; its position. Never blocks. For inline bodies: no system
+    /// call unless somebody sleeps, no allocation. When it returns, the message survives the death
+    /// of this and every other process.
+    ///
+    /// # Errors
+    /// [`QueueSendError::Full`] when there is no room; the others of [`QueueSendError`]. Nothing was
+    /// sent then.
+    #[inline]
+    pub fn send(&mut self, body: &[u8]) -> Result<u64, QueueSendError> {
+        let position = self.append(body, self.delay_ms)?;
+        self.inner.delivery.ring().wake_behind_commit();
+        Ok(position)
+    }
+
+    /// Sends `body` so that it becomes visible after `delay`, 0 to 900 s in whole milliseconds
+    /// (`DelaySeconds`); never earlier, and up to a millisecond later. A receiver that sleeps sees
+    /// it within 20 ms of that.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`QueueSendError::InvalidDelay`].
+    pub fn send_delayed(&mut self, body: &[u8], delay: Duration) -> Result<u64, QueueSendError> {
+        let delay_ms =
+            whole_ms(delay, MAX_DELAY_MS).ok_or(QueueSendError::InvalidDelay { given: delay })?;
+        let position = self.append(body, delay_ms)?;
+        self.inner.delivery.ring().wake_behind_commit();
+        Ok(position)
+    }
+
+    /// Sends as many of `bodies` as there is room for, in order, with the queue's delay; how many.
+    /// One wake for all.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), when not even the first could be sent. An error behind the first is
+    /// met again by the next call.
+    pub fn send_batch<B: AsRef<[u8]>>(&mut self, bodies: &[B]) -> Result<usize, QueueSendError> {
+        let mut sent = 0;
+        let mut failed = None;
+        for body in bodies {
+            match self.append(body.as_ref(), self.delay_ms) {
+                Ok(_) => sent += 1,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        if sent > 0 {
+            self.inner.delivery.ring().wake_behind_commit();
+        }
+        match failed {
+            Some(error) if sent == 0 => Err(error),
+            _ => Ok(sent),
+        }
+    }
+
+    /// Sends `body`, waiting for room up to `timeout`. Blocks by pauses of at most 1 ms.
+    ///
+    /// # Errors
+    /// [`QueueSendError::Full`] after `timeout`. Others at once.
+    pub fn send_timeout(&mut self, body: &[u8], timeout: Duration) -> Result<u64, QueueSendError> {
+        let deadline = Deadline::after(timeout);
+        loop {
+            match self.send(body) {
+                Err(QueueSendError::Full { .. }) if !deadline.passed() => {
+                    clock::pause(PAUSE.min(deadline.remaining()));
+                    self.inner.host.tick();
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Lends `len` bytes of the payload pool to fill and send with [`send_loan`](Self::send_loan).
+    /// No system call and no read-modify-write while the private cache holds a chunk of the class.
+    ///
+    /// # Errors
+    /// [`QueueSendError::MessageTooLarge`]; [`QueueSendError::PoolExhausted`] at the quota of the
+    /// bus; [`QueueSendError::NoSpace`] when the file system is full.
+    pub fn loan(&mut self, len: usize) -> Result<Loan, QueueSendError> {
+        self.check(len)?;
+        let lent = self.lend(len)?;
+        let data = self
+            .lender
+            .data(lent)
+            .ok_or_else(|| QueueSendError::Pool("segment lost".into()))?;
+        Ok(Loan {
+            segments: Arc::clone(&self.inner.segments),
+            lent,
+            len,
+            data,
+            sent: false,
+            _host: Arc::clone(&self.inner.host),
+        })
+    }
+
+    /// Sends a loan without copying it, with the queue's delay; its position.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), with the loan back.
+    pub fn send_loan(&mut self, mut loan: Loan) -> Result<u64, (QueueSendError, Loan)> {
+        if !Arc::ptr_eq(&loan.segments, &self.inner.segments) {
+            let error = QueueSendError::Pool("the loan is from another bus".into());
+            return Err((error, loan));
+        }
+        let sent = self
+            .check(loan.len)
+            .and_then(|()| self.append_chunk(loan.lent, loan.len, self.delay_ms));
+        match sent {
+            Ok(position) => {
+                loan.sent = true;
+                self.inner.delivery.ring().wake_behind_commit();
+                Ok(position)
+            }
+            Err(error) => Err((error, loan)),
+        }
+    }
+
+    /// Before anything is touched: the process, the length.
+    #[inline(always)]
+    fn check(&self, len: usize) -> Result<(), QueueSendError> {
+        if self.generation != fork::generation() {
+            return Err(QueueSendError::Forked);
+        }
+        if len as u64 > self.max_bytes {
+            return Err(QueueSendError::MessageTooLarge {
+                len,
+                max: self.max_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// Any append, without a wake.
+    #[inline(always)]
+    fn append(&mut self, body: &[u8], delay_ms: u32) -> Result<u64, QueueSendError> {
+        self.check(body.len())?;
+        if body.len() > self.inline_bytes {
+            return self.append_large(body, delay_ms);
+        }
+        let meta = Meta::new(body.len() as u32, Meta::INLINE, 0);
+        self.append_bytes(meta, body, delay_ms, None)
+    }
+
+    #[cold]
+    fn append_large(&mut self, body: &[u8], delay_ms: u32) -> Result<u64, QueueSendError> {
+        let mut loan = self.loan(body.len())?;
+        loan.copy_from_slice(body);
+        let position = self.append_chunk(loan.lent, loan.len, delay_ms)?;
+        loan.sent = true;
+        Ok(position)
+    }
+
+    fn append_chunk(
+        &mut self,
+        lent: Lent,
+        len: usize,
+        delay_ms: u32,
+    ) -> Result<u64, QueueSendError> {
+        let reference = ChunkRef {
+            segment: lent.segment,
+            chunk: lent.chunk,
+            version: lent.version,
+            len: len as u64,
+        };
+        let payloads = self.delivery.ring().memory().payloads();
+        if payloads.load(Ordering::Relaxed) == 0 {
+            payloads.store(1, Ordering::Relaxed); // ordered before the message by its commit
+        }
+        let body = bytemuck::bytes_of(&reference);
+        let meta = Meta::new(body.len() as u32, Meta::CHUNK, 0);
+        let position = self.append_bytes(meta, body, delay_ms, Some(lent))?;
+        self.lender.attach(lent);
+        Ok(position)
+    }
+
+    /// Claim, fill, commit; once more where somebody took this sender for stalled.
+    #[inline(always)]
+    fn append_bytes(
+        &mut self,
+        meta: Meta,
+        body: &[u8],
+        delay_ms: u32,
+        lent: Option<Lent>,
+    ) -> Result<u64, QueueSendError> {
+        if self.inner.is_removed() {
+            return Err(QueueSendError::Removed); // nobody will ever receive it
+        }
+        let now = self.clock.now_ms();
+        loop {
+            let mut payloads = Payloads::new(&self.inner.segments, self.inner.object_id);
+            let claimed = self
+                .appender
+                .claim_message(&self.delivery, now, &mut payloads);
+            let claim = match claimed {
+                Ok(claim) => claim,
+                Err(blocked) => return Err(self.refused(blocked)),
+            };
+            let position = claim.position;
+            if let Some(lent) = lent {
+                self.lender.address(lent, self.inner.object_id, position);
+            }
+            let word = self.delivery.first_word(position, now, delay_ms);
+            claim.fill_message(meta, word, now, body);
+            match self.appender.commit(self.delivery.ring(), claim) {
+                Ok(position) => {
+                    if delay_ms != 0 {
+                        self.delivery.confirm_delay(position, now, delay_ms);
+                    }
+                    self.sent += 1;
+                    if self.sent >= FLUSH_EVERY {
+                        self.flush();
+                    }
+                    return Ok(position);
+                }
+                Err(Lost::Abandoned) => {}
+                Err(Lost::Corrupt) => return Err(QueueSendError::Corrupt { position }),
+            }
+        }
+    }
+
+    #[cold]
+    fn flush(&mut self) {
+        self.delivery
+            .count(Total::Sent, core::mem::take(&mut self.sent));
+    }
+
+    #[cold]
+    fn refused(&mut self, blocked: Blocked) -> QueueSendError {
+        if !self.inner.host.is_current() {
+            return QueueSendError::Stale;
+        }
+        self.refusals = self.refusals.wrapping_add(1);
+        if self.refusals.is_multiple_of(CHECK_LINK_EVERY) && self.inner.is_unlinked() {
+            return QueueSendError::Unlinked;
+        }
+        match blocked {
+            Blocked::Full { by } => QueueSendError::Full {
+                capacity: self.delivery.ring().memory().geometry().slots(),
+                by: (by != 0).then_some(ParticipantId(by)),
+            },
+            Blocked::Corrupt | Blocked::Sealed => QueueSendError::Corrupt {
+                position: self.appender.next(),
+            },
+        }
+    }
+
+    /// A chunk: from the cache, from the shared words, from a new segment.
+    fn lend(&mut self, len: usize) -> Result<Lent, QueueSendError> {
+        let mut has_reaped = false;
+        loop {
+            if let Some(lent) = self.lender.cached(len) {
+                return Ok(lent);
+            }
+            if self.lender.refill(len) {
+                continue;
+            }
+            match self.lender.grow(len) {
+                Ok(()) => {}
+                // The dead may sit on chunks.
+                Err(GrowFailure::Quota { .. } | GrowFailure::NoSpace(_)) if !has_reaped => {
+                    has_reaped = true;
+                    self.inner.host.reap_now();
+                }
+                Err(GrowFailure::Quota { used, quota }) => {
+                    return Err(QueueSendError::PoolExhausted {
+                        needed: len as u64,
+                        used,
+                        quota,
+                    });
+                }
+                Err(GrowFailure::NoSpace(room)) => {
+                    return Err(QueueSendError::NoSpace {
+                        needed: room.needed,
+                        available: room.available,
+                    });
+                }
+                Err(GrowFailure::Damaged(path)) => {
+                    return Err(QueueSendError::Pool(format!(
+                        "{} is damaged",
+                        path.display()
+                    )));
+                }
+                Err(GrowFailure::Io(error)) => {
+                    return Err(QueueSendError::Pool(error.to_string()));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for QueueSender {
+    fn drop(&mut self) {
+        if self.generation == fork::generation() && self.sent > 0 {
+            self.flush();
+        }
+    }
+}

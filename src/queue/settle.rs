@@ -1,0 +1,176 @@
+//! Settling: delete, change of visibility, nack. By receipt, exact or nothing, from any process.
+
+use super::definition::whole_ms;
+use super::{Inner, Queue, QueueReceiver, Receipt};
+use crate::error::SettleError;
+use crate::layout::queue::{MAX_DELAY_MS, MAX_VISIBILITY_MS};
+use crate::ring::delivery::settle::Settled;
+use std::time::Duration;
+
+impl Queue {
+    /// Deletes the message of a receipt. Never blocks, no system call.
+    ///
+    /// `true` when this call deleted it, `false` when it was gone already: deleting twice is no
+    /// error. A lease that is over does not matter as long as nobody has received the message
+    /// again.
+    ///
+    /// # Errors
+    /// [`SettleError::StaleReceipt`] when it was received again: the message stays where it is.
+    pub fn delete(&self, receipt: &Receipt) -> Result<bool, SettleError> {
+        self.inner.delete(receipt)
+    }
+
+    /// Lets the message stay invisible for `visibility` from now, 0 to 43,200 s in whole
+    /// milliseconds; 0 makes it visible at once. The caller's participant becomes the holder, whose
+    /// death makes the message visible. Never blocks.
+    ///
+    /// # Errors
+    /// [`SettleError::StaleReceipt`], [`SettleError::NotInFlight`] when the lease was over,
+    /// [`SettleError::Gone`], [`SettleError::InvalidVisibility`].
+    pub fn change_visibility(
+        &self,
+        receipt: &Receipt,
+        visibility: Duration,
+    ) -> Result<(), SettleError> {
+        self.inner
+            .change_visibility(receipt, visibility, self.inner.now_ms())
+    }
+
+    /// Gives the message back: it becomes visible after `delay`, 0 to 900 s in whole milliseconds,
+    /// whoever dies meanwhile. Never blocks.
+    ///
+    /// # Errors
+    /// As [`change_visibility`](Self::change_visibility); [`SettleError::InvalidDelay`].
+    pub fn nack(&self, receipt: &Receipt, delay: Duration) -> Result<(), SettleError> {
+        self.inner.nack(receipt, delay, self.inner.now_ms())
+    }
+}
+
+impl QueueReceiver {
+    /// As [`Queue::delete`].
+    ///
+    /// # Errors
+    /// [`SettleError::StaleReceipt`] when it was received again.
+    #[inline]
+    pub fn delete(&mut self, receipt: &Receipt) -> Result<bool, SettleError> {
+        let deleted = self.inner.delete(receipt)?;
+        self.note_deleted(u64::from(deleted));
+        Ok(deleted)
+    }
+
+    /// Deletes the messages of all `receipts`; for each that could not be, its index and why.
+    /// Allocates nothing where all can.
+    pub fn delete_batch(&mut self, receipts: &[Receipt]) -> Vec<(usize, SettleError)> {
+        let mut failed = Vec::new();
+        for (index, receipt) in receipts.iter().enumerate() {
+            if let Err(error) = self.delete(receipt) {
+                failed.push((index, error));
+            }
+        }
+        failed
+    }
+
+    /// As [`Queue::change_visibility`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn change_visibility(
+        &mut self,
+        receipt: &Receipt,
+        visibility: Duration,
+    ) -> Result<(), SettleError> {
+        let now = self.now_ms();
+        self.inner.change_visibility(receipt, visibility, now)
+    }
+
+    /// As [`Queue::nack`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn nack(&mut self, receipt: &Receipt, delay: Duration) -> Result<(), SettleError> {
+        let now = self.now_ms();
+        self.inner.nack(receipt, delay, now)
+    }
+}
+
+impl Inner {
+    #[inline(always)]
+    fn check_receipt(&self, receipt: &Receipt) -> Result<(), SettleError> {
+        if self.is_forked() {
+            return Err(SettleError::Forked);
+        }
+        if receipt.queue() != self.object_id {
+            return Err(SettleError::OtherQueue {
+                receipt: receipt.queue(),
+                queue: self.object_id,
+            });
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn delete(&self, receipt: &Receipt) -> Result<bool, SettleError> {
+        self.check_receipt(receipt)?;
+        let (position, receives) = (receipt.position(), receipt.receives());
+        match self
+            .delivery
+            .delete(position, receives, &mut self.payloads())
+        {
+            Settled::Done => Ok(true),
+            Settled::Gone => Ok(false),
+            other => Err(refused(receipt, other)),
+        }
+    }
+
+    fn change_visibility(
+        &self,
+        receipt: &Receipt,
+        visibility: Duration,
+        now: u64,
+    ) -> Result<(), SettleError> {
+        let ms = whole_ms(visibility, MAX_VISIBILITY_MS)
+            .ok_or(SettleError::InvalidVisibility { given: visibility })?;
+        self.check_receipt(receipt)?;
+        if ms == 0 {
+            return self.give_back(receipt, now, 0);
+        }
+        // Who extends a lease wakes nobody: the message becomes visible later, not sooner, or its
+        // new end is in the due words that every sleeper looks at within 20 ms.
+        let settled = self
+            .delivery
+            .extend(receipt.position(), receipt.receives(), now, ms);
+        done(receipt, settled)
+    }
+
+    fn nack(&self, receipt: &Receipt, delay: Duration, now: u64) -> Result<(), SettleError> {
+        let ms = whole_ms(delay, MAX_DELAY_MS).ok_or(SettleError::InvalidDelay { given: delay })?;
+        self.check_receipt(receipt)?;
+        self.give_back(receipt, now, ms)
+    }
+
+    fn give_back(&self, receipt: &Receipt, now: u64, delay_ms: u32) -> Result<(), SettleError> {
+        let settled = self
+            .delivery
+            .nack(receipt.position(), receipt.receives(), now, delay_ms);
+        done(receipt, settled)?;
+        self.delivery.ring().wake_behind_commit();
+        Ok(())
+    }
+}
+
+fn done(receipt: &Receipt, settled: Settled) -> Result<(), SettleError> {
+    match settled {
+        Settled::Done => Ok(()),
+        other => Err(refused(receipt, other)),
+    }
+}
+
+#[cold]
+fn refused(receipt: &Receipt, settled: Settled) -> SettleError {
+    let position = receipt.position();
+    match settled {
+        Settled::Stale { receives } => SettleError::StaleReceipt { position, receives },
+        Settled::Over => SettleError::NotInFlight { position },
+        Settled::Gone | Settled::Done => SettleError::Gone { position },
+    }
+}

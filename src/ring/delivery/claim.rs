@@ -1,0 +1,208 @@
+//! Claiming a position of a queue: the append table with `dlv` in it, and the words of a message.
+//!
+//! Load `ctl`, then `dlv`, then CAS exactly that `ctl`. DONE is final, so a claim behind it is safe
+//! however late it comes; INFLIGHT may have become DONE meanwhile, and then the slot is renewed
+//! although it was free: a position is stepped over, nothing else.
+
+use super::{Delivery, Standing};
+use crate::layout::ring::Meta;
+use crate::layout::word::{Ctl, Dlv};
+use crate::ring::claim::{Appender, Blocked, Claim, is_takable, take};
+use crate::ring::{Counter, SlotRing, Tenant};
+use crate::sync::{Label, Ordering, order};
+
+impl Appender {
+    /// Claims the next free position of a queue.
+    ///
+    /// Messages in flight are stepped over wherever they stand, at most one round of them.
+    ///
+    /// # Errors
+    /// See [`Blocked`]; `Full` names the holder of a lease that was stepped over last, 0 when the
+    /// ring is full of messages that nobody has received.
+    #[inline]
+    pub fn claim_message<'a>(
+        &mut self,
+        queue: &'a Delivery,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) -> Result<Claim<'a>, Blocked> {
+        if self.next() < self.hint_at
+            && let Some(claim) = self.claim_free(&queue.ring)
+        {
+            return Ok(claim);
+        }
+        self.claim_message_with_care(queue, now, tenant)
+    }
+
+    /// Claims the next position if its slot is free and nobody else was faster.
+    #[inline(always)]
+    fn claim_free<'a>(&mut self, ring: &'a SlotRing) -> Option<Claim<'a>> {
+        let claim = self.at_next(ring);
+        claim.slot.prefetch_first_line_to_write();
+        let word = Ctl(claim
+            .slot
+            .ctl()
+            .load(order(Label::ClaimLoad, Ordering::Acquire)));
+        if !is_takable(word, claim.claimed.lap()) {
+            return None;
+        }
+        if word.state() == Ctl::COMMITTED && load_in_the_way(&claim).state() != Dlv::DONE {
+            return None;
+        }
+        take(&claim, word).then(|| {
+            self.next = claim.position + 1;
+            claim
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn claim_message_with_care<'a>(
+        &mut self,
+        queue: &'a Delivery,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) -> Result<Claim<'a>, Blocked> {
+        let ring = &queue.ring;
+        if self.next >= self.hint_at {
+            self.advance_hint(ring);
+            self.hint_followed();
+        }
+        let slots = ring.memory.geometry().slots();
+        let (mut holder, mut kept) = (0, 0);
+        for _ in 0..=2 * slots {
+            let claim = self.at_next(ring);
+            let lap = claim.claimed.lap();
+            let word = Ctl(claim
+                .slot
+                .ctl()
+                .load(order(Label::ClaimLoad, Ordering::Acquire)));
+            if word.lap() >= lap {
+                self.follow(ring, word, lap)?;
+                continue;
+            }
+            let free = match word.state() {
+                Ctl::VOID => true,
+                Ctl::COMMITTED => match queue.judge(&claim, now, tenant) {
+                    InTheWay::Free => true,
+                    InTheWay::Gone => false, // look again
+                    InTheWay::Kept { .. } if kept >= slots => break,
+                    InTheWay::Kept { by } => {
+                        (holder, kept) = (by, kept + 1);
+                        self.renew_message(ring, &claim, word);
+                        false
+                    }
+                    InTheWay::Backlog => return Err(Blocked::Full { by: 0 }),
+                },
+                _ => {
+                    self.pass_claim(ring, claim.slot, word, lap)?;
+                    false
+                }
+            };
+            if free && take(&claim, word) {
+                self.next = claim.position + 1;
+                return Ok(claim);
+            }
+        }
+        Err(Blocked::Full { by: holder })
+    }
+
+    fn renew_message(&mut self, ring: &SlotRing, claim: &Claim<'_>, word: Ctl) {
+        let renewed = word.at_lap(claim.claimed.lap());
+        if claim
+            .slot
+            .ctl()
+            .compare_exchange(
+                word.0,
+                renewed.0,
+                Ordering::Relaxed, // moves no bytes: the release sequence of the commit goes on
+                Ordering::Relaxed,
+            )
+            .is_ok()
+        {
+            ring.count(Counter::Renewed, 1);
+            self.next = claim.position + 1;
+        }
+    }
+}
+
+/// What a committed message in the way means to a producer.
+enum InTheWay {
+    /// Consumed: the slot is free.
+    Free,
+    /// It was past its retention, or its header was damaged: the slot is free now.
+    Gone,
+    /// It stays where it is; `by` holds its lease.
+    Kept { by: u16 },
+    /// Nobody has received it yet.
+    Backlog,
+}
+
+#[inline(always)]
+fn load_in_the_way(claim: &Claim<'_>) -> Dlv {
+    let load = order(Label::ReuseLoad, Ordering::Acquire);
+    Dlv(claim.slot.dlv().load(load))
+}
+
+impl Delivery {
+    fn judge(&self, claim: &Claim<'_>, now: u64, tenant: &mut dyn Tenant) -> InTheWay {
+        let dlv = load_in_the_way(claim);
+        if dlv.state() == Dlv::DONE {
+            return InTheWay::Free;
+        }
+        let Some(standing) = self.examine(claim.position) else {
+            return InTheWay::Gone;
+        };
+        if !self.is_leased(&standing, now) && self.expire(&standing, now, tenant) {
+            return InTheWay::Gone;
+        }
+        // Too low a hint is a false Full, and no more.
+        if standing.dlv.state() == Dlv::READY && standing.position >= self.receive_hint() {
+            return InTheWay::Backlog;
+        }
+        InTheWay::Kept {
+            by: standing.dlv.owner(),
+        }
+    }
+
+    /// Whether somebody holds the message, or its delay runs.
+    pub(super) fn is_leased(&self, standing: &Standing<'_>, now: u64) -> bool {
+        standing.dlv.state() == Dlv::INFLIGHT && !standing.has_ended(now)
+    }
+
+    /// What `dlv` of a new message says, and before its commit the due words if it is delayed.
+    #[inline(always)]
+    pub fn first_word(&self, position: u64, now: u64, delay_ms: u32) -> Dlv {
+        let lap = self.lap_of(position);
+        if delay_ms == 0 {
+            return Dlv::ready(lap);
+        }
+        let until = lease_end(now, delay_ms);
+        self.note_due(self.index_of(position), until);
+        Dlv::inflight(0, 0, until as u32, lap)
+    }
+
+    /// Behind the commit of a delayed message.
+    pub fn confirm_delay(&self, position: u64, now: u64, delay_ms: u32) {
+        self.confirm_due(self.index_of(position), lease_end(now, delay_ms));
+    }
+}
+
+/// When something that begins now and lasts `ms` is over. `now` may be a fraction of a millisecond
+/// old, so it ends up to one later and never earlier; what lasts no time is over at once.
+#[inline(always)]
+pub(super) fn lease_end(now: u64, ms: u32) -> u64 {
+    now + u64::from(ms) + u64::from(ms != 0)
+}
+
+impl Claim<'_> {
+    /// Stores header, envelope, delivery word and body of a message.
+    #[inline(always)]
+    pub fn fill_message(&self, meta: Meta, word: Dlv, sent: u64, body: &[u8]) {
+        self.write_header(meta);
+        // Relaxed: only the owner of the claim writes; ClaimFence and CommitStore order them.
+        self.slot.dlv().store(word.0, Ordering::Relaxed);
+        self.slot.sent().store(sent, Ordering::Relaxed);
+        self.slot.write_message(body);
+    }
+}

@@ -1,0 +1,324 @@
+//! Finding a message to receive: one receiver's private cursor, and what it has to come back to.
+//!
+//! Three sources, oldest first: positions that were skipped because their claim was open; messages
+//! whose lease or delay has ended, or that a sweep found behind the cursor; then the cursor itself,
+//! which walks positions in order. It may be sent to another thread but not shared, blocks nobody
+//! and is blocked by nobody: what is taken is stepped over, and what is not committed yet is
+//! skipped as soon as something behind it is.
+//!
+//! Everything here is private and may be lost with its process: what it knew of lies behind the
+//! shared receive hint, where the rolling sweep of the others finds it.
+
+use super::{Delivery, Standing};
+use crate::layout::ring::MAX_POSITION;
+use crate::layout::word::{Ctl, Dlv};
+use crate::ring::Tenant;
+use crate::sync::{Label, Ordering, order};
+
+/// Messages that one look at a block or one sweep hands over: a block.
+const FOUND: usize = 64;
+/// Open claims that are skipped at a time; behind a further one the receiver waits.
+const SKIPPED: usize = 8;
+/// The shared receive hint follows every so many positions, with the receive behind them.
+const PUBLISH_EVERY: u64 = 64;
+/// Positions that others had taken, in a row, after which the shared hint is worth a look.
+const CHASE: u32 = 8;
+/// Looks at the due words of one find: each of them makes progress, for this receiver or another.
+const ROUNDS: usize = 4;
+/// What waits has waited at least since the millisecond before.
+const NS_PER_MS: u64 = 1_000_000;
+
+/// An open claim: its position, its word, and when it was met.
+#[derive(Clone, Copy)]
+struct Open {
+    position: u64,
+    word: Ctl,
+    since: u64,
+}
+
+/// See the module.
+pub struct Consumer {
+    next: u64,
+    publish_at: u64,
+    chase: u32,
+    found: [u64; FOUND],
+    found_count: usize,
+    skipped: [Option<Open>; SKIPPED],
+    skipped_count: usize,
+    /// The claim at the cursor, behind which nothing is committed.
+    last: Option<Open>,
+}
+
+impl Consumer {
+    /// Starts at the receive hint.
+    pub fn new(queue: &Delivery) -> Self {
+        let next = queue.receive_hint();
+        Self {
+            next,
+            publish_at: next_boundary(next),
+            chase: 0,
+            found: [0; FOUND],
+            found_count: 0,
+            skipped: [None; SKIPPED],
+            skipped_count: 0,
+            last: None,
+        }
+    }
+
+    /// A message that is offered now, to be leased or consumed. `None` when there is none: behind
+    /// the cursor nothing is written, and nothing is due.
+    #[inline]
+    pub fn find<'a>(
+        &mut self,
+        queue: &'a Delivery,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) -> Option<Standing<'a>> {
+        if self.found_count == 0
+            && self.skipped_count == 0
+            && self.next < self.publish_at
+            && !queue.is_due(now)
+            && let Some(standing) = queue.ready_at(self.next)
+            && queue.is_offered(&standing, now, tenant)
+        {
+            self.next += 1;
+            return Some(standing);
+        }
+        self.find_with_care(queue, now, tenant)
+    }
+
+    /// A message that was found and not taken is offered by the next find.
+    pub fn put_back(&mut self, position: u64) {
+        self.remember(position);
+    }
+
+    /// Whether an open claim keeps this receiver from something: it must look again soon.
+    pub fn is_pending(&self) -> bool {
+        self.skipped_count > 0 || self.last.is_some()
+    }
+
+    /// Where the cursor stands.
+    pub fn position(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) fn remember(&mut self, position: u64) {
+        if self.found_count < FOUND && !self.found[..self.found_count].contains(&position) {
+            self.found[self.found_count] = position;
+            self.found_count += 1;
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.found_count < FOUND
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_with_care<'a>(
+        &mut self,
+        queue: &'a Delivery,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) -> Option<Standing<'a>> {
+        if let Some(standing) = self.look_back(queue, now, tenant) {
+            return Some(standing);
+        }
+        for _ in 0..ROUNDS {
+            if let Some(standing) = self.take_found(queue, now, tenant) {
+                return Some(standing);
+            }
+            if !queue.is_due(now)
+                || !queue.collect_due(now, |standing| self.remember(standing.position))
+            {
+                break;
+            }
+        }
+        self.take_found(queue, now, tenant)
+            .or_else(|| self.walk(queue, now, tenant))
+    }
+
+    fn take_found<'a>(
+        &mut self,
+        queue: &'a Delivery,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) -> Option<Standing<'a>> {
+        while self.found_count > 0 {
+            self.found_count -= 1;
+            let position = self.found[self.found_count];
+            if let Some(standing) = queue.examine(position)
+                && standing.position == position
+                && queue.is_offered(&standing, now, tenant)
+            {
+                return Some(standing);
+            }
+        }
+        None
+    }
+
+    /// Looks again at the claims that were skipped.
+    fn look_back<'a>(
+        &mut self,
+        queue: &'a Delivery,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) -> Option<Standing<'a>> {
+        for at in 0..SKIPPED {
+            let Some(open) = self.skipped[at] else {
+                continue;
+            };
+            if !queue.is_resolved(&open, now) {
+                continue;
+            }
+            self.skipped[at] = None;
+            self.skipped_count -= 1;
+            if let Some(standing) = queue.examine(open.position)
+                && standing.position == open.position
+                && queue.is_offered(&standing, now, tenant)
+            {
+                return Some(standing);
+            }
+        }
+        None
+    }
+
+    /// Walks on from the cursor, over positions that others took or that were stepped over. What lies
+    /// more than a round behind the tail is skipped at once: a fresh message would have held the
+    /// senders there.
+    fn walk<'a>(
+        &mut self,
+        queue: &'a Delivery,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) -> Option<Standing<'a>> {
+        self.next = self.next.max(queue.receive_hint());
+        let slots = queue.ring.memory.geometry().slots();
+        for _ in 0..=2 * slots {
+            let position = self.next;
+            if position >= self.publish_at {
+                self.publish(queue);
+            }
+            let slot = queue.ring.memory.slot(position);
+            let word = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
+            let lap = queue.lap_of(position);
+            if word.lap() < lap {
+                self.publish(queue);
+                self.last = None;
+                return None;
+            }
+            if word.state() == Ctl::CLAIMED && word.lap() == lap {
+                if !self.pass_open(queue, word, now) {
+                    return None;
+                }
+                continue;
+            }
+            self.last = None;
+            self.next += 1;
+            if word.lap() > lap {
+                let round = queue.ring.find_tail().saturating_sub(slots);
+                self.next = self.next.max(round.min(MAX_POSITION));
+            }
+            if let Some(standing) = queue.examine(position)
+                && standing.position == position
+                && queue.is_offered(&standing, now, tenant)
+            {
+                self.chase = 0;
+                return Some(standing);
+            }
+            self.chase += 1;
+            if self.chase >= CHASE {
+                self.chase = 0;
+                self.next = self.next.max(queue.receive_hint());
+            }
+        }
+        None
+    }
+
+    /// An open claim stands at the cursor. `true` when the cursor may go on.
+    fn pass_open(&mut self, queue: &Delivery, word: Ctl, now: u64) -> bool {
+        let position = self.next;
+        let open = match self.last {
+            Some(open) if open.position == position && open.word == word => open,
+            _ => Open {
+                position,
+                word,
+                since: now,
+            },
+        };
+        if queue.is_resolved(&open, now) {
+            return true; // the walk looks at it again
+        }
+        if queue.is_written(position + 1)
+            && let Some(free) = self.skipped.iter_mut().find(|place| place.is_none())
+        {
+            *free = Some(open);
+            self.skipped_count += 1;
+            self.last = None;
+            self.next += 1;
+            return true;
+        }
+        self.last = Some(open);
+        false
+    }
+
+    /// Lets the shared hint follow.
+    fn publish(&mut self, queue: &Delivery) {
+        self.publish_at = next_boundary(self.next);
+        let hint = queue.words.receive();
+        let seen = hint.load(Ordering::Relaxed); // derived: checked before use
+        let is_wrong = seen > 0 && queue.receive_hint() == 0;
+        if seen < self.next || is_wrong {
+            let _ =
+                hint.compare_exchange(seen, self.next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+}
+
+fn next_boundary(position: u64) -> u64 {
+    (position | (PUBLISH_EVERY - 1)) + 1
+}
+
+impl Delivery {
+    /// The receive hint h, if the word of h−1 has lap ≥ lap(h−1): then every position below h was
+    /// taken. 0 otherwise.
+    pub fn receive_hint(&self) -> u64 {
+        let hint = self.words.receive().load(Ordering::Relaxed); // derived; checked right here
+        if hint == 0 || hint > MAX_POSITION || !self.is_written(hint - 1) {
+            return 0;
+        }
+        hint
+    }
+
+    /// Whether the position is taken or stepped over.
+    fn is_written(&self, position: u64) -> bool {
+        let slot = self.ring.memory.slot(position);
+        let word = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
+        word.lap() >= self.lap_of(position)
+    }
+
+    /// The message at `position`, if it stands there never renewed and never received: the common
+    /// case, by two comparisons.
+    #[inline(always)]
+    fn ready_at(&self, position: u64) -> Option<Standing<'_>> {
+        const STATE_AND_LAP: u64 = 3 << 62 | crate::layout::word::LAP_SEALED;
+        let slot = self.ring.memory.slot(position);
+        let lap = self.lap_of(position);
+        let dlv = Dlv(slot.dlv().load(Ordering::Relaxed)); // as in `examine`
+        let ctl = slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire));
+        (dlv == Dlv::ready(lap)
+            && ctl & STATE_AND_LAP == Ctl::COMMITTED << 62 | lap
+            && slot.position().load(Ordering::Relaxed) == position)
+            .then_some(Standing {
+                position,
+                dlv,
+                slot,
+            })
+    }
+
+    /// Whether an open claim is out of the way: committed, given up, or resolved here.
+    fn is_resolved(&self, open: &Open, now: u64) -> bool {
+        let waited = now.saturating_sub(open.since) * NS_PER_MS;
+        self.ring.resolve(open.position, open.word, waited)
+    }
+}

@@ -1,0 +1,213 @@
+//! Receiving one message: lease it, or consume it at once; and what makes a message unfit for either.
+//!
+//! A lease is one CAS of exactly the word that was looked at, so of two receivers one gets it, and
+//! whoever slept in between gets nothing. The body is copied behind the CAS and counts only if the
+//! very same lease still stands afterwards: until then nobody can have deleted the message, and no
+//! producer can have come.
+
+use super::claim::lease_end;
+use super::{Delivery, Standing, Total};
+use crate::layout::queue::PARK_AFTER_RECEIVES;
+use crate::layout::ring::Meta;
+use crate::layout::word::Dlv;
+use crate::ring::{Counter, Tenant};
+use crate::sync::{Label, Ordering, fence_at, order};
+
+/// A message in this participant's hands.
+#[derive(Clone, Copy)]
+pub struct Lease<'a> {
+    pub standing: Standing<'a>,
+}
+
+impl Lease<'_> {
+    /// How often the message was received, this time included.
+    #[inline(always)]
+    pub fn receives(&self) -> u16 {
+        self.standing.dlv.receives()
+    }
+
+    /// Whether the lease stood during everything that was loaded since it was given out.
+    #[inline(always)]
+    pub fn stands(&self) -> bool {
+        self.standing.stands()
+    }
+}
+
+impl<'a> Standing<'a> {
+    /// Length, kind and the user's bits. True for this message if the CAS of its word succeeds.
+    #[inline(always)]
+    pub fn meta(&self) -> Meta {
+        Meta(self.slot.meta().load(Ordering::Relaxed))
+    }
+
+    /// Whether nobody has done anything about the message since it was looked at.
+    #[inline(always)]
+    pub fn stands(&self) -> bool {
+        fence_at(Label::LeaseFence, Ordering::Acquire);
+        self.slot.dlv().load(Ordering::Relaxed) == self.dlv.0
+    }
+
+    /// The receive count that a receive of this message gets.
+    #[inline(always)]
+    pub fn next_receives(&self) -> u16 {
+        match self.dlv.state() {
+            Dlv::READY => 1,
+            _ => Dlv::next_receive(self.dlv.receives()),
+        }
+    }
+
+    /// Who holds its lease, whether it has ended or not; nobody's is `None`.
+    pub fn holder(&self) -> Option<u16> {
+        let is_held = self.dlv.state() == Dlv::INFLIGHT && self.dlv.owner() != 0;
+        is_held.then_some(self.dlv.owner())
+    }
+
+    /// The receive count of a parked message.
+    pub fn parked_after(&self) -> Option<u16> {
+        let is_parked = self.dlv.state() == Dlv::MOVING && self.dlv.owner() == 0;
+        is_parked.then_some(self.dlv.receives())
+    }
+
+    /// When it was sent.
+    #[inline(always)]
+    pub fn sent(&self) -> u64 {
+        self.slot.sent().load(Ordering::Relaxed)
+    }
+}
+
+impl Delivery {
+    /// Whether the message may be received now. One that is past its retention is consumed here,
+    /// one that was received too often is parked.
+    #[inline(always)]
+    pub fn is_offered(
+        &self,
+        standing: &Standing<'_>,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) -> bool {
+        match standing.dlv.state() {
+            Dlv::READY => !self.is_too_old(standing, now) || !self.expire(standing, now, tenant),
+            Dlv::INFLIGHT => self.is_offered_again(standing, now, tenant),
+            _ => false,
+        }
+    }
+
+    #[cold]
+    fn is_offered_again(
+        &self,
+        standing: &Standing<'_>,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) -> bool {
+        standing.has_ended(now)
+            && !self.expire(standing, now, tenant)
+            && !self.park(standing)
+    }
+
+    #[inline(always)]
+    fn is_too_old(&self, standing: &Standing<'_>, now: u64) -> bool {
+        now.saturating_sub(standing.sent()) > self.rules.retention_ms
+    }
+
+    /// Consumes a message that is past its retention. Whether it was.
+    #[cold]
+    pub(super) fn expire(
+        &self,
+        standing: &Standing<'_>,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) -> bool {
+        if !self.is_too_old(standing, now) {
+            return false;
+        }
+        if self.consume(standing, tenant) {
+            self.count(Total::Expired, 1);
+        }
+        true
+    }
+
+    /// Gives up a message whose body names nothing there is: a peer scribbled.
+    pub fn give_up(&self, standing: &Standing<'_>) {
+        if self.finish(standing) {
+            self.ring.count(Counter::Damaged, 1);
+        }
+    }
+
+    /// Sets a message aside that was received too often. Whether it was.
+    fn park(&self, standing: &Standing<'_>) -> bool {
+        let receives = standing.dlv.receives();
+        if receives < PARK_AFTER_RECEIVES {
+            return false;
+        }
+        let parked = Dlv::parked(receives, standing.position);
+        if self.swap(standing, parked, Ordering::Relaxed) {
+            self.count(Total::Parked, 1);
+        }
+        true
+    }
+
+    /// Leases an offered message for `for_ms`; `None` when somebody was faster.
+    #[inline(always)]
+    pub fn lease<'a>(
+        &self,
+        standing: Standing<'a>,
+        now: u64,
+        for_ms: u32,
+    ) -> Option<Lease<'a>> {
+        let receives = standing.next_receives();
+        let until = lease_end(now, for_ms);
+        let lap = self.lap_of(standing.position);
+        let index = self.index_of(standing.position);
+        let word = Dlv::inflight(self.ring.me, receives, until as u32, lap);
+        self.note_due(index, until);
+        // Relaxed: it publishes nothing, and what it takes was acquired by the looks before.
+        if !self.swap(&standing, word, Ordering::Relaxed) {
+            return None;
+        }
+        self.confirm_due(index, until);
+        Some(Lease {
+            standing: Standing {
+                dlv: word,
+                ..standing
+            },
+        })
+    }
+
+    /// Consumes a message: its word as it was seen → DONE. Whatever was copied before counts if this
+    /// succeeds: the message stood all the time. Its payload is handed to the tenant.
+    #[inline(always)]
+    pub fn consume(&self, standing: &Standing<'_>, tenant: &mut dyn Tenant) -> bool {
+        if standing.meta().kind() == Meta::CHUNK {
+            return self.consume_payload(standing, tenant);
+        }
+        self.finish(standing)
+    }
+
+    #[cold]
+    fn consume_payload(&self, standing: &Standing<'_>, tenant: &mut dyn Tenant) -> bool {
+        let mut reference = [0u8; 24];
+        #[cfg(not(loom))]
+        standing.slot.read_message(&mut reference);
+        #[cfg(loom)]
+        standing.slot.read_message(&mut reference[..8]);
+        let finished = self.finish(standing);
+        if finished {
+            tenant.vacated(standing.position, reference);
+        }
+        finished
+    }
+
+    #[inline(always)]
+    fn finish(&self, standing: &Standing<'_>) -> bool {
+        let done = Dlv::done(self.lap_of(standing.position));
+        let release = order(Label::DoneStore, Ordering::Release);
+        self.swap(standing, done, release)
+    }
+
+    #[inline(always)]
+    pub(super) fn swap(&self, standing: &Standing<'_>, to: Dlv, ordering: Ordering) -> bool {
+        let dlv = standing.slot.dlv();
+        dlv.compare_exchange(standing.dlv.0, to.0, ordering, Ordering::Relaxed)
+            .is_ok()
+    }
+}

@@ -1,0 +1,225 @@
+//! Delivery: the ring as a queue. Every message is consumed once, by whoever leases it.
+//!
+//! Who produced a message stands in the slot's `ctl`, who consumes it in its `dlv`. Consumers write
+//! nothing else into the ring. Every transition is one CAS of exactly the word that was loaded:
+//! load `dlv`, check `ctl` and the header's position, decide, swap.
+//!
+//! # States of `dlv` and who moves it
+//! ```text
+//!         commit, by its producer              receive, by anyone who finds the lease over:
+//!            │             │ delayed           past its deadline, or its owner proven dead
+//!            ▼             ▼                      ┌───────────────┐
+//!         READY(l) ──▶ INFLIGHT(owner,r,deadline) ┤               │ receives r+1, new owner
+//!            │  receive    │      ▲    ▲          └───────────────┘
+//!            │             │      └────┴─ extend, nack: owner and deadline change, r stays
+//!            │             ├──▶ MOVING(0,r): parked, after 1,000 receives
+//!            │             │            │
+//!            ▼             ▼            ▼
+//!         DONE(l): deleted by receipt, consumed at once, purged, or past its retention
+//! ```
+//! Nothing goes back to READY, DONE is the end: only then may a producer of a later lap claim the
+//! slot. A receipt is (position, receives): each receive changes the count, so a receipt fits
+//! exactly one lease and fails for ever after the next one.
+//!
+//! # The claim table of a queue ([`claim`])
+//! | `ctl` of an older lap | `dlv` | the producer |
+//! |---|---|---|
+//! | VOID | any | claims |
+//! | COMMITTED | DONE | claims |
+//! | COMMITTED | INFLIGHT, MOVING | renews in place, steps over: message, lease and receipt stay |
+//! | COMMITTED | READY behind the receive hint | the same: a sweep will find it |
+//! | COMMITTED | READY at or ahead of the receive hint | full: the ring has come round |
+//! | CLAIMED, HELD | any | as in every ring |
+//!
+//! # What each crash point leaves
+//! - a producer: as in every ring. Behind the commit of a delayed message: perhaps due words that
+//!   say too much (`due` was lowered before).
+//! - a consumer between two CAS: nothing. Behind a receive: INFLIGHT(dead), which the reaper, a
+//!   waiter that probes, or the deadline ends. Behind DONE of a message with its payload in the
+//!   pool: a chunk nobody names, which the reaper frees.
+//! - a sweeper between raising a due word and lowering it again: leases that no due word knows. The
+//!   rolling sweep ([`sweep`]) finds them and lowers the word.
+//! - a reaper: leases of the dead that the next reaper ends.
+
+pub mod claim;
+pub mod consume;
+pub mod due;
+pub mod lease;
+pub mod settle;
+pub mod sweep;
+
+use super::{Counter, SlotRing};
+use crate::layout::word::{Ctl, Dlv};
+use crate::shm::queue::QueueWords;
+use crate::shm::ring::Slot;
+use crate::sync::{Label, Ordering, fence_at, order};
+
+/// What the definition of a queue says about deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// A message of a dead holder is offered at once, not only when its lease ends.
+    pub redeliver_on_death: bool,
+    /// A message older than this is gone.
+    pub retention_ms: u64,
+}
+
+/// One attachment's side of a queue: its ring and the words beside it. Handles keep a clone each.
+///
+/// Times are in ms since the queue's epoch on CLOCK_BOOTTIME and come from the caller.
+#[derive(Clone)]
+pub struct Delivery {
+    ring: SlotRing,
+    words: QueueWords,
+    rules: Rules,
+}
+
+/// A message as it stood when it was looked at. What is done about it is a CAS of exactly `dlv`.
+#[derive(Clone, Copy)]
+pub struct Standing<'a> {
+    pub position: u64,
+    pub dlv: Dlv,
+    slot: Slot<'a>,
+}
+
+impl<'a> Standing<'a> {
+    /// Its slot.
+    #[inline(always)]
+    pub fn slot(&self) -> Slot<'a> {
+        self.slot
+    }
+
+    /// Whether a lease or a delay of it has ended.
+    fn has_ended(&self, now: u64) -> bool {
+        self.dlv.state() == Dlv::INFLIGHT && self.dlv.remaining_ms(now as u32).is_none()
+    }
+}
+
+impl Delivery {
+    /// Joins a ring with the words that make it a queue.
+    pub fn new(ring: SlotRing, words: QueueWords, rules: Rules) -> Self {
+        Self { ring, words, rules }
+    }
+
+    /// The ring below.
+    #[inline(always)]
+    pub fn ring(&self) -> &SlotRing {
+        &self.ring
+    }
+
+    /// The words beside it.
+    #[cfg(loom)]
+    pub fn words(&self) -> &QueueWords {
+        &self.words
+    }
+
+    #[inline(always)]
+    fn lap_of(&self, position: u64) -> u64 {
+        self.ring.memory.geometry().lap_of(position)
+    }
+
+    #[inline(always)]
+    fn index_of(&self, position: u64) -> usize {
+        self.ring.memory.geometry().slot_of(position)
+    }
+
+    /// The message in the slot of `at` (any position of it), whatever its own position is; `None`
+    /// where there is none, or none any more.
+    ///
+    /// A header that is impossible, or that disagrees with `dlv`, was scribbled over: the slot is
+    /// counted as damaged and becomes DONE, so that producers get it back.
+    pub fn examine(&self, at: u64) -> Option<Standing<'_>> {
+        let slot = self.ring.memory.slot(at);
+        // Relaxed: what is done about the message is a CAS of exactly this word, and `ctl` proves
+        // that it is the word of the header's position: a claim of that position would be of its
+        // lap, so COMMITTED of that lap or a later one with that very header is its commit.
+        let dlv = Dlv(slot.dlv().load(Ordering::Relaxed));
+        let ctl = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
+        if ctl.state() != Ctl::COMMITTED || dlv.state() == Dlv::DONE {
+            return None;
+        }
+        let position = slot.position().load(Ordering::Relaxed);
+        let geometry = self.ring.memory.geometry();
+        if geometry.is_plausible(position, at, ctl.lap())
+            && dlv.agrees(position, geometry.lap_of(position))
+        {
+            return Some(Standing {
+                position,
+                dlv,
+                slot,
+            });
+        }
+        self.give_up_damaged(slot, ctl, dlv);
+        None
+    }
+
+    #[cold]
+    fn give_up_damaged(&self, slot: Slot<'_>, ctl: Ctl, dlv: Dlv) {
+        // Somebody may have claimed or committed between the loads: then a word has changed.
+        fence_at(Label::ReadFence, Ordering::Acquire);
+        if slot.ctl().load(Ordering::Relaxed) == ctl.0
+            && slot
+                .dlv()
+                .compare_exchange(
+                    dlv.0,
+                    Dlv::done(ctl.lap()).0,
+                    order(Label::DoneStore, Ordering::Release),
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+        {
+            self.ring.count(Counter::Damaged, 1);
+        }
+    }
+
+    /// Adds to a counter of the queue. Off the hot path.
+    #[cold]
+    pub fn count(&self, counter: Total, n: u64) {
+        #[cfg(not(loom))]
+        self.words
+            .counter(counter.offset())
+            .fetch_add(n, Ordering::Relaxed /* a statistic; anyone adds */);
+        #[cfg(loom)]
+        let _ = (counter, n);
+    }
+
+    /// A counter of the queue.
+    #[cfg(not(loom))]
+    pub fn total(&self, counter: Total) -> u64 {
+        self.words.counter(counter.offset()).load(Ordering::Relaxed)
+    }
+}
+
+/// A total that anyone may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Total {
+    /// Messages sent.
+    Sent,
+    /// Leases given out, and messages consumed at once.
+    Received,
+    /// Messages deleted by receipt, or consumed at once.
+    Deleted,
+    /// Messages past their retention.
+    Expired,
+    /// Messages parked.
+    Parked,
+    /// Leases of the dead that were ended.
+    Released,
+    /// Messages purged.
+    Purged,
+}
+
+#[cfg(not(loom))]
+impl Total {
+    fn offset(self) -> usize {
+        use crate::layout::queue::control;
+        match self {
+            Self::Sent => control::SENT,
+            Self::Received => control::RECEIVED,
+            Self::Deleted => control::DELETED,
+            Self::Expired => control::EXPIRED,
+            Self::Parked => control::PARKED,
+            Self::Released => control::RELEASED,
+            Self::Purged => control::PURGED,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Looking at every slot: the rolling sweep, the leases of the dead, purge, and the census.
+//!
+//! Nothing becomes invisible. Hints may be lost with whoever knew them: a receiver that skipped an
+//! open claim, a sweeper that had raised a due word, a holder that died while nobody could reap. So
+//! whoever receives looks at the next 512 slots, at most once a millisecond a ring, whether it found
+//! a message or not: a ring of 32,768 slots is seen within 64 ms of receiving. Every step is one CAS
+//! of what was looked at; dying anywhere leaves the rest to the next sweep.
+
+use super::consume::Consumer;
+use super::{Delivery, Standing, Total};
+use crate::layout::word::Dlv;
+use crate::ring::Tenant;
+use crate::sync::Ordering;
+
+/// Slots of one sweep: about 10 µs of cold lines a millisecond.
+const SWEEP_SLOTS: u64 = 512;
+
+/// What stands in a queue, counted by a look at every slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// To be received now.
+    pub visible: u64,
+    /// Leased, or given back with a delay.
+    pub in_flight: u64,
+    /// Sent with a delay that runs.
+    pub delayed: u64,
+    /// Set aside after too many receives.
+    pub parked: u64,
+    /// When the oldest of them was sent.
+    pub oldest: Option<u64>,
+}
+
+impl Delivery {
+    /// Notes that this participant may hold leases here. Before its first.
+    pub fn hold(&self) {
+        self.set_holder(self.ring.me, true);
+    }
+
+    fn set_holder(&self, owner: u16, is_holder: bool) {
+        let word = self.words.holders(usize::from(owner) / 64);
+        let bit = 1 << (owner % 64);
+        let mut seen = word.load(Ordering::Relaxed);
+        loop {
+            let wanted = if is_holder { seen | bit } else { seen & !bit };
+            match word.compare_exchange(seen, wanted, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// A participant that may hold leases here and is proven dead. One probe each, at most once a
+    /// millisecond.
+    #[cfg(not(loom))]
+    pub fn dead_holder(&self) -> Option<u16> {
+        let words = crate::layout::queue::control::HOLDER_WORDS;
+        (0..words).find_map(|word| {
+            let mut bits = self.words.holders(word).load(Ordering::Relaxed);
+            while bits != 0 {
+                let owner = (word * 64) as u16 + bits.trailing_zeros() as u16;
+                if owner != 0 && self.ring.is_dead(owner) {
+                    return Some(owner);
+                }
+                bits &= bits - 1;
+            }
+            None
+        })
+    }
+
+    /// Ends every lease of the dead `owner`, as the rules say: at once, or at its deadline, which
+    /// then is nobody's. How many. A reaper calls it with the entry in its hands; anybody else may
+    /// come too late for some.
+    pub fn release_dead(&self, owner: u16, now: u64) -> u64 {
+        let mut released = 0;
+        for at in 0..self.ring.memory.geometry().slots() {
+            while let Some(standing) = self.examine(at) {
+                if standing.dlv.state() != Dlv::INFLIGHT || standing.dlv.owner() != owner {
+                    break;
+                }
+                if self.release(&standing, now, self.rules.redeliver_on_death) {
+                    released += 1;
+                    break;
+                }
+            }
+        }
+        self.set_holder(owner, false);
+        if released > 0 {
+            self.count(Total::Released, released);
+            self.ring.wake_all();
+        }
+        released
+    }
+
+    /// This participant closes the queue: its leases run on as nobody's, so that receipts that were
+    /// handed to others stay good.
+    pub fn leave(&self, now: u64) {
+        for at in 0..self.ring.memory.geometry().slots() {
+            if let Some(standing) = self.examine(at)
+                && standing.dlv.state() == Dlv::INFLIGHT
+                && standing.dlv.owner() == self.ring.me
+            {
+                // Who was faster settled it by its receipt.
+                let _ = self.release(&standing, now, false);
+            }
+        }
+    }
+
+    /// INFLIGHT(owner, r, deadline) → INFLIGHT(0, r, deadline or now).
+    fn release(&self, standing: &Standing<'_>, now: u64, at_once: bool) -> bool {
+        let dlv = standing.dlv;
+        let remaining = match dlv.remaining_ms(now as u32) {
+            Some(remaining) if !at_once => u64::from(remaining),
+            _ => 0,
+        };
+        let until = now + remaining;
+        let index = self.index_of(standing.position);
+        let lap = self.lap_of(standing.position);
+        self.note_due(index, until);
+        let word = Dlv::inflight(0, dlv.receives(), until as u32, lap);
+        let swapped = self.swap(standing, word, Ordering::Relaxed);
+        if swapped {
+            self.confirm_due(index, until);
+        }
+        swapped
+    }
+
+    /// Looks at the next slots, unless somebody has within this millisecond. What may be received
+    /// goes to the consumer.
+    #[inline]
+    pub fn sweep(&self, consumer: &mut Consumer, now: u64, tenant: &mut dyn Tenant) {
+        let swept = self.words.swept();
+        let last = swept.load(Ordering::Relaxed);
+        // Different, and not less: a scribbled time must not end all sweeps.
+        if last != now
+            && swept
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            self.sweep_some(consumer, now, tenant);
+        }
+    }
+
+    #[cold]
+    fn sweep_some(&self, consumer: &mut Consumer, now: u64, tenant: &mut dyn Tenant) {
+        let slots = self.ring.memory.geometry().slots();
+        let count = SWEEP_SLOTS.min(slots);
+        let first = self.words.sweep().fetch_add(count, Ordering::Relaxed);
+        let behind = self.receive_hint().max(consumer.position());
+        for step in 0..count {
+            if let Some(standing) = self.examine(first.wrapping_add(step)) {
+                self.sweep_one(&standing, behind, consumer, now, tenant);
+            }
+        }
+    }
+
+    fn sweep_one(
+        &self,
+        standing: &Standing<'_>,
+        behind: u64,
+        consumer: &mut Consumer,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) {
+        if !self.is_leased(standing, now) && self.expire(standing, now, tenant) {
+            return;
+        }
+        match standing.dlv.state() {
+            Dlv::READY if standing.position < behind => consumer.remember(standing.position),
+            Dlv::INFLIGHT => match standing.dlv.remaining_ms(now as u32) {
+                None => consumer.remember(standing.position),
+                Some(remaining) => {
+                    let index = self.index_of(standing.position);
+                    let owner = standing.dlv.owner();
+                    if self.rules.redeliver_on_death && owner != 0 && self.ring.is_dead(owner) {
+                        if self.release(standing, now, true) && consumer.has_room() {
+                            consumer.remember(standing.position);
+                        }
+                    } else {
+                        self.note_due(index, now + u64::from(remaining));
+                    }
+                }
+            },
+            _ => {}
+        }
+    }
+
+    /// Consumes every message below the tail as it is now, in flight and parked ones too. How many.
+    pub fn purge(&self, tenant: &mut dyn Tenant) -> u64 {
+        let tail = self.ring.tail_now();
+        let mut purged = 0;
+        for at in 0..self.ring.memory.geometry().slots() {
+            while let Some(standing) = self.examine(at) {
+                if standing.position >= tail {
+                    break;
+                }
+                if self.consume(&standing, tenant) {
+                    purged += 1;
+                    break;
+                }
+            }
+        }
+        self.words.receive().fetch_max(tail, Ordering::Relaxed);
+        self.count(Total::Purged, purged);
+        purged
+    }
+
+    /// Counts what stands in the queue. Looks at every slot once; each value by itself is current.
+    pub fn census(&self, now: u64) -> Census {
+        let mut census = Census::default();
+        self.each(|standing| {
+            let sent = standing.sent();
+            if !self.is_leased(&standing, now)
+                && now.saturating_sub(sent) > self.rules.retention_ms
+            {
+                return; // gone, though nobody has looked yet
+            }
+            match standing.dlv.state() {
+                Dlv::READY => census.visible += 1,
+                Dlv::INFLIGHT if standing.has_ended(now) => census.visible += 1,
+                Dlv::INFLIGHT if standing.dlv.receives() == 0 => census.delayed += 1,
+                Dlv::INFLIGHT => census.in_flight += 1,
+                _ => census.parked += 1,
+            }
+            census.oldest = Some(census.oldest.map_or(sent, |oldest| oldest.min(sent)));
+        });
+        census
+    }
+
+    /// Shows every message that is not consumed.
+    pub fn each(&self, mut look: impl FnMut(Standing<'_>)) {
+        for at in 0..self.ring.memory.geometry().slots() {
+            if let Some(standing) = self.examine(at) {
+                look(standing);
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The words of a queue for model checks: the same names, words of `loom`, one block in one group.
+
+use crate::layout::queue::NEVER;
+use crate::sync::AtomicU64;
+use std::sync::Arc;
+
+struct Words {
+    receive: AtomicU64,
+    sweep: AtomicU64,
+    swept: AtomicU64,
+    due: AtomicU64,
+    group: AtomicU64,
+    block: AtomicU64,
+    holders: AtomicU64,
+}
+
+/// See the module. A clone is another attachment's view of the same memory.
+#[derive(Clone)]
+pub struct QueueWords(Arc<Words>);
+
+impl QueueWords {
+    /// A fresh queue.
+    pub fn model() -> Self {
+        Self(Arc::new(Words {
+            receive: AtomicU64::new(0),
+            sweep: AtomicU64::new(0),
+            swept: AtomicU64::new(0),
+            due: AtomicU64::new(NEVER),
+            group: AtomicU64::new(NEVER),
+            block: AtomicU64::new(NEVER),
+            holders: AtomicU64::new(0),
+        }))
+    }
+
+    pub fn receive(&self) -> &AtomicU64 {
+        &self.0.receive
+    }
+    pub fn sweep(&self) -> &AtomicU64 {
+        &self.0.sweep
+    }
+    pub fn swept(&self) -> &AtomicU64 {
+        &self.0.swept
+    }
+    pub fn due(&self) -> &AtomicU64 {
+        &self.0.due
+    }
+    pub fn holders(&self, _word: usize) -> &AtomicU64 {
+        &self.0.holders
+    }
+    pub fn group_of(&self, _index: usize) -> &AtomicU64 {
+        &self.0.group
+    }
+    pub fn block_of(&self, _index: usize) -> &AtomicU64 {
+        &self.0.block
+    }
+}

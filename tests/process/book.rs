@@ -1,0 +1,228 @@
+//! The survivor's book of a queue: what it sent, what came, and what the victim may have done.
+//!
+//! What it insists on: each of its own messages is received and deleted once by it, or was deleted
+//! by the victim; each acknowledged one of the victim comes, an unacknowledged one at most once; what
+//! the victim was told is deleted never comes again; the queue takes as many messages as it has
+//! slots in the end, in places that follow each other.
+
+use crate::operations::{DELETED, VICTIM};
+use crate::stage::{INLINE, QUEUE_STRIDE, SLOTS, body, id_of, text};
+use crate::survivor::SURVIVOR;
+use ringway::{Bus, Idle, Queue, QueueReceiver, QueueSendError, Receipt, Received};
+use ringway_harness::{AckBoard, deadline};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// No lease ends by itself.
+const FOR_EVER: Duration = Duration::from_secs(43_200);
+
+pub struct Book {
+    queue: Queue,
+    receiver: QueueReceiver,
+    sent: u64,
+    /// How often each message was received, and deleted.
+    seen: BTreeMap<u64, u64>,
+    /// In our hands until the end.
+    held: Option<Receipt>,
+    /// The victim may delete the first message and die before it can say so.
+    pub may_take: bool,
+    /// The victim may close the queue and leave the first message in flight with nobody.
+    pub may_leave: bool,
+}
+
+impl Book {
+    pub fn new(bus: &Bus) -> Result<Self, String> {
+        let builder = bus.queue("q").slots(SLOTS).stride(QUEUE_STRIDE);
+        let queue = builder.visibility(FOR_EVER).create().map_err(text)?;
+        let mut receiver = queue.receiver().map_err(text)?;
+        receiver.set_idle(Idle::Park);
+        Ok(Self {
+            queue,
+            receiver,
+            sent: 0,
+            seen: BTreeMap::new(),
+            held: None,
+            may_take: false,
+            may_leave: false,
+        })
+    }
+
+    /// Sends messages of these lengths; the position of the last.
+    pub fn send(&mut self, lens: &[usize]) -> Result<u64, String> {
+        let mut sender = self.queue.sender().map_err(text)?;
+        let mut last = 0;
+        for len in lens {
+            let message = body(SURVIVOR + self.sent, *len);
+            last = sender.send_timeout(&message, deadline()).map_err(text)?;
+            self.sent += 1;
+        }
+        Ok(last)
+    }
+
+    fn receive(&mut self) -> Result<Option<(u64, Received)>, String> {
+        let mut buffer = [0; 1024];
+        let received = self.receiver.try_receive(&mut buffer).map_err(text)?;
+        received
+            .map(|received| Ok((id_of(&buffer[..received.len])?, received)))
+            .transpose()
+    }
+
+    /// Receives what there is and deletes it.
+    pub fn drain(&mut self) -> Result<u64, String> {
+        let mut count = 0;
+        while let Some((id, received)) = self.receive()? {
+            if !self.receiver.delete(&received.receipt).map_err(text)? {
+                return Err(format!("{id:#x} was gone under its lease"));
+            }
+            *self.seen.entry(id).or_default() += 1;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Receives all but the first message and deletes them; the first stays in the hands of one that
+    /// lives on.
+    pub fn hold_the_first(&mut self) -> Result<(), String> {
+        let first = self.receive()?.ok_or("nothing to hold")?;
+        self.seen.insert(first.0, 1);
+        self.held = Some(first.1.receipt);
+        self.drain()?;
+        Ok(())
+    }
+
+    /// One message through the queue, with the victim wherever it is.
+    pub fn deliver(&mut self) -> Result<(), String> {
+        self.send(&[INLINE])?;
+        let id = SURVIVOR + self.sent - 1;
+        let start = Instant::now();
+        while !self.seen.contains_key(&id) {
+            if self.drain()? == 0 {
+                self.receiver.wait(Duration::from_secs(1)).map_err(text)?;
+                if start.elapsed() > deadline() {
+                    return Err(format!("message {id:#x} never came"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Twice as many messages as there are slots, while the victim holds one of them at most.
+    pub fn go_round(&mut self) -> Result<(), String> {
+        for _ in 0..8 {
+            self.send(&[INLINE; SLOTS as usize / 4])?;
+            while self.drain()? > 0 {}
+        }
+        Ok(())
+    }
+
+    /// Everything, once the victim is gone.
+    pub fn settle(&mut self, acks: &AckBoard, patience: u32) -> Result<(), String> {
+        self.deliver()?;
+        if self.may_leave {
+            // Its first and only receipt; whatever else happened, it does not fit.
+            let receipt = format!("{:016x}-0-1", self.queue.id());
+            let receipt: Receipt = receipt.parse().map_err(text)?;
+            let _ = self.queue.change_visibility(&receipt, Duration::ZERO);
+        }
+        let start = Instant::now();
+        loop {
+            let stats = self.queue.stats();
+            let held = u64::from(self.held.is_some());
+            if (stats.visible, stats.delayed, stats.in_flight) == (0, 0, held) {
+                break;
+            }
+            if self.drain()? == 0 {
+                self.receiver
+                    .wait(Duration::from_millis(20))
+                    .map_err(text)?;
+            }
+            if start.elapsed() > deadline() {
+                return Err(format!("messages stay behind: {stats:?}"));
+            }
+        }
+        if let Some(held) = self.held.take() {
+            self.receiver.delete(&held).map_err(text)?;
+        }
+        self.judge(acks)?;
+        self.find_room(patience)
+    }
+
+    fn judge(&self, acks: &AckBoard) -> Result<(), String> {
+        let deleted = acks.get(DELETED).checked_sub(1);
+        for n in 0..self.sent {
+            let id = SURVIVOR + n;
+            let by_victim = deleted == Some(n);
+            match self.seen.get(&id) {
+                Some(1) if !by_victim => {}
+                None if by_victim || (self.may_take && n == 0) => {}
+                seen => {
+                    return Err(format!(
+                        "message {n} came {seen:?} times; deleted by the victim: {by_victim}"
+                    ));
+                }
+            }
+        }
+        for n in 0..DELETED as u64 {
+            let seen = self.seen.get(&(VICTIM + n)).copied().unwrap_or(0);
+            let acked = acks.get(n as usize) != 0;
+            if seen > 1 || (acked && seen == 0) {
+                return Err(format!(
+                    "the victim's message {n}, acknowledged: {acked}, came {seen} times"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every slot takes a message again, twice. Who was seen alive a moment before its death is taken
+    /// for alive for a millisecond and a tick of the clock: `patience` rounds are for that.
+    fn find_room(&mut self, mut patience: u32) -> Result<(), String> {
+        let mut whole = 0;
+        while whole < 2 {
+            let (room, is_contiguous) = self.fill()?;
+            if room == SLOTS && is_contiguous {
+                whole += 1;
+            } else if patience == 0 {
+                return Err(format!(
+                    "{room} of {SLOTS} messages fit, contiguous: {is_contiguous}"
+                ));
+            } else {
+                patience -= 1;
+                whole = 0;
+            }
+        }
+        let stats = self.queue.stats();
+        if (stats.visible, stats.in_flight, stats.damaged) == (0, 0, 0) {
+            Ok(())
+        } else {
+            Err(format!("{stats:?}"))
+        }
+    }
+
+    /// Fills the queue and empties it again: how many messages fit, and whether their positions
+    /// followed each other.
+    fn fill(&mut self) -> Result<(u64, bool), String> {
+        let mut sender = self.queue.sender().map_err(text)?;
+        let (mut room, mut last, mut is_contiguous) = (0, None, true);
+        loop {
+            match sender.send(&body(room, INLINE)) {
+                Ok(position) => {
+                    is_contiguous &= last.is_none_or(|last| last + 1 == position);
+                    last = Some(position);
+                    room += 1;
+                }
+                Err(QueueSendError::Full { .. }) => break,
+                Err(error) => return Err(text(error)),
+            }
+        }
+        let mut buffer = [0; 64];
+        for n in 0..room {
+            let received = self.receiver.receive_and_delete(&mut buffer);
+            let received = received.map_err(text)?.ok_or("a message is lost")?;
+            if id_of(&buffer[..received.len]) != Ok(n) {
+                return Err(format!("message {n} is another: {received:?}"));
+            }
+        }
+        Ok((room, is_contiguous))
+    }
+}

@@ -7,6 +7,7 @@ use super::Host;
 use crate::pool::chunk;
 use crate::pool::lend::Lent;
 use crate::pool::segment::Segments;
+use crate::sys::fork;
 use core::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -16,18 +17,69 @@ use std::sync::Arc;
 /// May be sent to another thread. It must not be a target of asynchronous kernel I/O that can
 /// outlive the process. The bytes are what an earlier payload left, not zero.
 pub struct Loan {
-    pub(crate) segments: Arc<Segments>,
     pub(crate) lent: Lent,
     pub(crate) len: usize,
-    pub(crate) data: *mut u8,
-    /// Taken by a send: nothing to give back.
-    pub(crate) sent: bool,
+    data: *mut u8,
+    /// Of the process that made it.
+    generation: u64,
+    /// `None` once it was sent: nothing to give back.
+    keeper: Option<Arc<Keeper>>,
+}
+
+/// What a loan keeps alive.
+struct Keeper {
+    segments: Arc<Segments>,
     // Last: the attachment outlives everything that was made through it.
-    pub(crate) _host: Arc<dyn Host>,
+    _host: Arc<dyn Host>,
+}
+
+/// A sender's side of its loans.
+pub(crate) struct Loans {
+    keeper: Arc<Keeper>,
+    /// Of a loan that was sent: the next one takes it, and no reference count moves.
+    spare: Option<Arc<Keeper>>,
+}
+
+impl Loans {
+    pub fn new(segments: Arc<Segments>, host: Arc<dyn Host>) -> Self {
+        Self {
+            keeper: Arc::new(Keeper {
+                segments,
+                _host: host,
+            }),
+            spare: None,
+        }
+    }
+
+    /// Hands `lent` out, whose first byte is at `data`.
+    #[inline]
+    pub fn make(&mut self, lent: Lent, len: usize, data: *mut u8) -> Loan {
+        let spare = self.spare.take();
+        Loan {
+            lent,
+            len,
+            data,
+            generation: fork::generation(),
+            keeper: Some(spare.unwrap_or_else(|| Arc::clone(&self.keeper))),
+        }
+    }
+
+    /// Whether the loan is of the same bus.
+    #[inline]
+    pub fn know(&self, loan: &Loan) -> bool {
+        let segments = loan.keeper.as_ref().map(|keeper| &keeper.segments);
+        segments.is_some_and(|segments| Arc::ptr_eq(segments, &self.keeper.segments))
+    }
+
+    /// The chunk belongs to a record now.
+    #[inline]
+    pub fn sent(&mut self, mut loan: Loan) {
+        self.spare = loan.keeper.take();
+    }
 }
 
 // SAFETY: the chunk is OWNED by this participant and handed out once; the pointer leads into a
-// mapping that `segments` keeps, and is not bound to a thread.
+// mapping that `keeper` keeps, and is not bound to a thread.
 unsafe impl Send for Loan {}
 
 impl Loan {
@@ -54,7 +106,10 @@ impl Loan {
 impl Deref for Loan {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        assert!(!self.segments.is_forked(), "a loan made before the fork");
+        assert!(
+            self.generation == fork::generation(),
+            "a loan made before the fork"
+        );
         // SAFETY: len <= chunk capacity, inside the mapping; this participant owns the chunk, so
         // no well-behaved process touches it.
         unsafe { core::slice::from_raw_parts(self.data, self.len) }
@@ -63,7 +118,10 @@ impl Deref for Loan {
 
 impl DerefMut for Loan {
     fn deref_mut(&mut self) -> &mut [u8] {
-        assert!(!self.segments.is_forked(), "a loan made before the fork");
+        assert!(
+            self.generation == fork::generation(),
+            "a loan made before the fork"
+        );
         // SAFETY: as in `deref`, and `self` is borrowed exclusively.
         unsafe { core::slice::from_raw_parts_mut(self.data, self.len) }
     }
@@ -71,10 +129,11 @@ impl DerefMut for Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        if self.sent || self.segments.is_forked() {
+        let Some(keeper) = &self.keeper else { return };
+        if self.generation != fork::generation() {
             return;
         }
-        if let Some(segment) = self.segments.get(self.lent.segment) {
+        if let Some(segment) = keeper.segments.get(self.lent.segment) {
             chunk::free(segment.word(self.lent.chunk), self.lent.version);
         }
     }

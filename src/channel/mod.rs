@@ -22,6 +22,7 @@ pub(crate) use file::{
 };
 pub use join::ReaderBuilder;
 pub use loan::Loan;
+pub(crate) use loan::Loans;
 pub use poll::PollDescriptor;
 pub use producer::Producer;
 pub use reader::{Reader, Record};

@@ -1,6 +1,6 @@
 //! Sending: inline bodies into the slot, larger ones through the pool, one by one or in batches.
 
-use super::loan::Loan;
+use super::loan::{Loan, Loans};
 use super::{Inner, wait};
 use crate::ParticipantId;
 use crate::error::{JoinError, SendError};
@@ -38,6 +38,7 @@ pub struct Producer {
     ring: SlotRing,
     appender: Appender,
     lender: Lender,
+    loans: Loans,
     exclusive: bool,
     inline_bytes: usize,
     refusals: u32,
@@ -122,6 +123,7 @@ impl Producer {
             ring: inner.ring.clone(),
             appender,
             lender: Lender::new(Arc::clone(&inner.segments), inner.ring.me()),
+            loans: Loans::new(Arc::clone(&inner.segments), Arc::clone(&inner.host)),
             exclusive,
             inline_bytes: inner.ring.memory().geometry().body_bytes(),
             refusals: 0,
@@ -312,33 +314,28 @@ impl Producer {
     /// # Errors
     /// [`SendError::PoolExhausted`] at the quota of the bus, [`SendError::NoSpace`] when the file
     /// system is full.
+    #[inline]
     pub fn loan(&mut self, len: usize) -> Result<Loan, SendError> {
         let lent = self.lend(len)?;
         let data = self
             .lender
             .data(lent)
             .ok_or_else(|| SendError::Pool("segment lost".into()))?;
-        Ok(Loan {
-            segments: Arc::clone(&self.inner.segments),
-            lent,
-            len,
-            data,
-            sent: false,
-            _host: Arc::clone(&self.inner.host),
-        })
+        Ok(self.loans.make(lent, len, data))
     }
 
     /// Sends a loan without copying it; its position.
     ///
     /// # Errors
     /// As [`try_send`](Self::try_send), with the loan back.
-    pub fn try_send_loan(&mut self, mut loan: Loan) -> Result<u64, (SendError, Loan)> {
-        if !Arc::ptr_eq(&loan.segments, &self.inner.segments) {
+    #[inline]
+    pub fn try_send_loan(&mut self, loan: Loan) -> Result<u64, (SendError, Loan)> {
+        if !self.loans.know(&loan) {
             return Err((SendError::Pool("the loan is from another bus".into()), loan));
         }
         match self.send_chunk(loan.lent, loan.len) {
             Ok(position) => {
-                loan.sent = true;
+                self.loans.sent(loan);
                 Ok(position)
             }
             Err(error) => Err((error, loan)),
@@ -368,7 +365,7 @@ impl Producer {
             // Before the flag below, which a forked child has not mapped.
             return Err(SendError::Forked);
         }
-        let payloads = self.inner.ring.memory().payloads();
+        let payloads = self.ring.memory().payloads();
         if payloads.load(Ordering::Relaxed) == 0 {
             payloads.store(1, Ordering::Relaxed); // ordered before the record by its commit
         }
@@ -399,8 +396,9 @@ impl Producer {
 
     /// A chunk: from the cache; from records that every reader has passed; from the shared words;
     /// from a new segment.
+    #[inline]
     fn lend(&mut self, len: usize) -> Result<Lent, SendError> {
-        if self.inner.ring.memory().is_forked() {
+        if self.generation != fork::generation() {
             return Err(SendError::Forked);
         }
         if len > MAX_PAYLOAD {
@@ -409,9 +407,15 @@ impl Producer {
                 max: MAX_PAYLOAD,
             });
         }
-        if let Some(lent) = self.lender.cached(len) {
-            return Ok(lent);
+        match self.lender.cached(len) {
+            Some(lent) => Ok(lent),
+            None => self.lend_uncached(len),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lend_uncached(&mut self, len: usize) -> Result<Lent, SendError> {
         self.reclaim_payloads();
         for attempt in 0..3 {
             if let Some(lent) = self.lender.cached(len) {

@@ -458,7 +458,7 @@ impl Reader {
             return Err(ReadError::Forked);
         }
         let p = self.next;
-        let (slot, look) = self.seat.inner.ring.look(p);
+        let (slot, look) = self.ring.look(p);
         if let Look::Record(meta) = look {
             if meta.kind() == Meta::INLINE && meta.len() as usize <= self.body_bytes {
                 return Ok(Some((p, Body::Inline(meta.len() as usize))));
@@ -573,7 +573,7 @@ impl Reader {
     }
 
     fn stands(&self, position: u64) -> bool {
-        let ring = &self.seat.inner.ring;
+        let ring = &self.ring;
         ring.still(ring.memory().slot(position), position)
     }
 
@@ -619,6 +619,7 @@ impl Reader {
     ///
     /// # Errors
     /// When its segment can't be opened *now*: the record stays next.
+    #[inline]
     fn chunk_reference(
         &self,
         slot: Slot<'_>,
@@ -628,7 +629,7 @@ impl Reader {
         if meta.kind() != Meta::CHUNK || meta.len() as usize != size_of::<ChunkRef>() {
             return Ok(None);
         }
-        let ring = &self.seat.inner.ring;
+        let ring = &self.ring;
         let mut bytes = [0u8; size_of::<ChunkRef>()];
         slot.read_body(&mut bytes);
         let reference: ChunkRef = bytemuck::cast(bytes);
@@ -646,7 +647,7 @@ impl Reader {
     /// Copies a body and says whether it was the record of `position` all the time.
     #[inline(always)]
     fn copy(&self, position: u64, body: Body, out: &mut [u8]) -> bool {
-        let ring = &self.seat.inner.ring;
+        let ring = &self.ring;
         let slot = ring.memory().slot(position);
         match body {
             Body::Inline(_) => {
@@ -667,22 +668,14 @@ impl Reader {
         fence_at(Label::ReadFence, Ordering::Acquire);
         (self.reliable
             || Chunk(segment.word(from.chunk).load(Ordering::Relaxed)).version() == from.version)
-            && self.seat.inner.ring.still(slot, position)
+            && self.ring.still(slot, position)
     }
 
     /// Where the bytes of a held record lie; `None` when its reference is not what it says.
+    #[inline(always)]
     fn bytes(&self, position: u64, body: Body) -> Option<(*const u8, usize)> {
         match body {
-            Body::Inline(len) => Some((
-                self.seat
-                    .inner
-                    .ring
-                    .memory()
-                    .slot(position)
-                    .body()
-                    .cast_const(),
-                len,
-            )),
+            Body::Inline(len) => Some((self.ring.memory().slot(position).body().cast_const(), len)),
             Body::Chunk(reference) => {
                 let segment = self.seat.inner.segments.get(reference.segment)?;
                 let holds = || {

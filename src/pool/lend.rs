@@ -5,7 +5,7 @@
 //! The fences of the words order the bytes: whoever freed a chunk has read it before.
 
 use super::chunk;
-use super::segment::{CLASSES, GrowFailure, Segments, class_of};
+use super::segment::{CLASSES, GrowFailure, Segments, class_bytes, class_of};
 use crate::layout::ring::ChunkRef;
 use crate::layout::word::Chunk;
 use crate::sync::Ordering;
@@ -36,6 +36,9 @@ pub struct Lender {
     /// Taken from the front, recycled at the back: the chunks circulate in order, so the working set
     /// is what is in flight and no chunk stays cold.
     cache: [VecDeque<Lent>; CLASSES],
+    /// Most chunks of each class that this producer keeps: half the quota at most, so that a second
+    /// one finds some.
+    room: [usize; CLASSES],
     /// Where the search for free chunks goes on.
     next: [(u32, u32); CLASSES],
 }
@@ -43,7 +46,9 @@ pub struct Lender {
 impl Lender {
     /// An empty cache.
     pub fn new(segments: Arc<Segments>, me: u16) -> Self {
+        let most = CACHED_BYTES.min(segments.quota_bytes() / 2);
         Self {
+            room: core::array::from_fn(|class| ((most / class_bytes(class)) as usize).min(CACHED)),
             segments,
             me,
             cache: core::array::from_fn(|_| VecDeque::with_capacity(CACHED)),
@@ -63,17 +68,11 @@ impl Lender {
         cache.swap_remove_front(fitting)
     }
 
-    /// Most chunks of `bytes` that this producer keeps: half the quota at most, so that a second
-    /// one finds some.
-    fn room(&self, bytes: u64) -> usize {
-        (CACHED_BYTES.min(self.segments.quota_bytes() / 2) / bytes).min(CACHED as u64) as usize
-    }
-
     /// Takes free chunks for `len` bytes into the cache. Whether it found any.
     #[cold]
     pub fn refill(&mut self, len: usize) -> bool {
         let (class, bytes) = class_of(len as u64);
-        let wanted = (self.room(bytes) / 2).max(1);
+        let wanted = (self.room[class] / 2).max(1);
         let known = self.segments.known() as u32;
         let (first, from) = self.next[class];
         let mut found = 0;
@@ -124,8 +123,8 @@ impl Lender {
 
     /// Puts a chunk back into the cache, or frees it when the cache is full.
     pub fn put_back(&mut self, lent: Lent) {
-        let (class, bytes) = class_of(lent.capacity as u64);
-        let room = self.room(bytes);
+        let (class, _) = class_of(lent.capacity as u64);
+        let room = self.room[class];
         let cache = &mut self.cache[class];
         if cache.len() < room {
             cache.push_front(lent);
@@ -135,6 +134,7 @@ impl Lender {
     }
 
     /// First byte of a lent chunk.
+    #[inline]
     pub fn data(&self, lent: Lent) -> Option<*mut u8> {
         Some(self.segments.get(lent.segment)?.data(lent.chunk))
     }
@@ -172,8 +172,8 @@ impl Lender {
             return false;
         }
         let capacity = segment.chunk_bytes();
-        let (class, bytes) = class_of(capacity as u64);
-        let room = self.room(bytes);
+        let (class, _) = class_of(capacity as u64);
+        let room = self.room[class];
         let cache = &mut self.cache[class];
         let word = segment.word(reference.chunk);
         if cache.len() < room {

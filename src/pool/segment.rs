@@ -60,6 +60,11 @@ pub fn class_of(len: u64) -> (usize, u64) {
     ((bytes / MIN_CHUNK).trailing_zeros() as usize, bytes)
 }
 
+/// Bytes of a chunk of `class`; of the oversized, the least.
+pub fn class_bytes(class: usize) -> u64 {
+    MIN_CHUNK << class
+}
+
 /// 512 B … 16 MiB, and the oversized.
 pub const CLASSES: usize = (MAX_CLASS / MIN_CHUNK).trailing_zeros() as usize + 2;
 
@@ -96,15 +101,17 @@ impl Segments {
     }
 
     /// Segment `number`, opened now if it was not known. `None` when there is none such.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, number: u32) -> Option<&SegmentMemory> {
-        match self.table.get(number as usize)?.get() {
-            Some(segment) => Some(segment),
-            None => {
-                self.discover().ok()?;
-                self.table[number as usize].get()
-            }
-        }
+        let place = self.table.get(number as usize)?;
+        place.get().or_else(|| self.get_new(number))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_new(&self, number: u32) -> Option<&SegmentMemory> {
+        self.discover().ok()?;
+        self.table[number as usize].get()
     }
 
     /// Segment `number`, opened now if it was not known. `Ok(None)` when there is none such.

@@ -5,7 +5,7 @@ use super::Inner;
 use super::definition::whole_ms;
 use super::payload::Payloads;
 use crate::ParticipantId;
-use crate::channel::Loan;
+use crate::channel::{Loan, Loans};
 use crate::error::QueueSendError;
 use crate::layout::queue::MAX_DELAY_MS;
 use crate::layout::ring::{ChunkRef, Meta};
@@ -40,6 +40,7 @@ pub struct QueueSender {
     delivery: Delivery,
     appender: Appender,
     lender: Lender,
+    loans: Loans,
     clock: BootClock,
     inline_bytes: usize,
     max_bytes: u64,
@@ -60,6 +61,7 @@ impl QueueSender {
         Self {
             appender: Appender::new(ring),
             lender: Lender::new(Arc::clone(&inner.segments), ring.me()),
+            loans: Loans::new(Arc::clone(&inner.segments), Arc::clone(&inner.host)),
             clock: BootClock::since(inner.epoch_ms),
             inline_bytes: room,
             max_bytes: inner.definition.max_message_bytes,
@@ -163,22 +165,15 @@ impl QueueSender {
             .lender
             .data(lent)
             .ok_or_else(|| QueueSendError::Pool("segment lost".into()))?;
-        Ok(Loan {
-            segments: Arc::clone(&self.inner.segments),
-            lent,
-            len,
-            data,
-            sent: false,
-            _host: Arc::clone(&self.inner.host),
-        })
+        Ok(self.loans.make(lent, len, data))
     }
 
     /// Sends a loan without copying it, with the queue's delay; its position.
     ///
     /// # Errors
     /// As [`send`](Self::send), with the loan back.
-    pub fn send_loan(&mut self, mut loan: Loan) -> Result<u64, (QueueSendError, Loan)> {
-        if !Arc::ptr_eq(&loan.segments, &self.inner.segments) {
+    pub fn send_loan(&mut self, loan: Loan) -> Result<u64, (QueueSendError, Loan)> {
+        if !self.loans.know(&loan) {
             let error = QueueSendError::Pool("the loan is from another bus".into());
             return Err((error, loan));
         }
@@ -187,7 +182,7 @@ impl QueueSender {
             .and_then(|()| self.append_chunk(loan.lent, loan.len, self.delay_ms));
         match sent {
             Ok(position) => {
-                loan.sent = true;
+                self.loans.sent(loan);
                 self.inner.delivery.ring().wake_behind_commit();
                 Ok(position)
             }
@@ -226,7 +221,7 @@ impl QueueSender {
         let mut loan = self.loan(body.len())?;
         loan.copy_from_slice(body);
         let position = self.append_chunk(loan.lent, loan.len, delay_ms)?;
-        loan.sent = true;
+        self.loans.sent(loan);
         Ok(position)
     }
 

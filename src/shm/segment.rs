@@ -1,6 +1,5 @@
 //! The memory of one payload-pool segment: its chunk table and its chunks.
 
-use super::words::word64;
 use crate::layout::pool::{ChunkEntry, MAX_CHUNKS, TABLE_OFFSET};
 use crate::sync::AtomicU64;
 use crate::sys::mapping::Mapping;
@@ -49,28 +48,39 @@ impl SegmentMemory {
         self.chunk_bytes
     }
 
-    fn entry(&self, chunk: u32, field: usize) -> &AtomicU64 {
+    #[inline(always)]
+    fn entry<const FIELD: usize>(&self, chunk: u32) -> &AtomicU64 {
+        const { assert!(FIELD.is_multiple_of(8) && FIELD + 8 <= size_of::<ChunkEntry>()) };
         assert!(chunk < self.chunks);
-        word64(&self.mapping, TABLE_OFFSET + chunk as usize * size_of::<ChunkEntry>() + field)
+        // SAFETY: `new` proved that the entries of all chunks lie inside the mapping; entries and
+        // fields are aligned to 8, and shared words are only accessed atomically.
+        unsafe {
+            let table = self.mapping.base().add(TABLE_OFFSET).cast::<ChunkEntry>();
+            &*table.add(chunk as usize).byte_add(FIELD).cast::<AtomicU64>()
+        }
     }
 
     /// The chunk's word.
+    #[inline(always)]
     pub fn word(&self, chunk: u32) -> &AtomicU64 {
-        self.entry(chunk, offset_of!(ChunkEntry, word))
+        self.entry::<{ offset_of!(ChunkEntry, word) }>(chunk)
     }
     /// The ring of the record that refers to it.
+    #[inline(always)]
     pub fn ring(&self, chunk: u32) -> &AtomicU64 {
-        self.entry(chunk, offset_of!(ChunkEntry, ring))
+        self.entry::<{ offset_of!(ChunkEntry, ring) }>(chunk)
     }
     /// The position of that record.
+    #[inline(always)]
     pub fn position(&self, chunk: u32) -> &AtomicU64 {
-        self.entry(chunk, offset_of!(ChunkEntry, position))
+        self.entry::<{ offset_of!(ChunkEntry, position) }>(chunk)
     }
 
     /// First byte of a chunk, aligned to 64.
     ///
     /// # Panics
     /// When there is no such chunk.
+    #[inline(always)]
     pub fn data(&self, chunk: u32) -> *mut u8 {
         assert!(chunk < self.chunks);
         // SAFETY: data_offset + chunks × chunk_bytes <= mapping length, checked in `new`.

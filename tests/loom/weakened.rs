@@ -64,11 +64,11 @@ fn effect(label: Label) -> Effect {
             CaughtBy(&["reap::an_entry_is_described_anew_only_behind_the_sweep"])
         }
         Label::DoneStore | Label::ReuseLoad => {
-            CaughtBy("queue::a_slot_is_reused_only_behind_the_last_look_of_who_deleted")
+            CaughtBy(&["queue::a_slot_is_reused_only_behind_the_last_look_of_who_deleted"])
         }
-        Label::LeaseFence => CaughtBy("queue::a_copy_under_a_lost_lease_is_found_out"),
+        Label::LeaseFence => CaughtBy(&["queue::a_copy_under_a_lost_lease_is_found_out"]),
         Label::DueFence | Label::SweepFence => {
-            CaughtBy("queue::no_lease_is_forgotten_by_the_due_words")
+            CaughtBy(&["queue::no_lease_is_forgotten_by_the_due_words"])
         }
         Label::RoleRelease | Label::RoleTake => {
             CaughtBy(&["role::a_role_that_is_given_back_passes_on_with_the_work"])

@@ -669,6 +669,26 @@ fn leases_run_on_when_the_queue_is_closed() {
 }
 
 #[test]
+fn a_lease_that_was_extended_elsewhere_runs_on_when_that_handle_is_closed() {
+    let (root, bus) = bus();
+    let queue = small(&bus);
+    queue.sender().unwrap().send(&7u64.to_le_bytes()).unwrap();
+    let mut receiver = queue.receiver().unwrap();
+    let (_, received) = word(&mut receiver).expect("the message");
+    {
+        // A whole participant of its own, that receives nothing and leaves in good order.
+        let other = Bus::builder("test").root(root.path()).open().unwrap();
+        let elsewhere = other.queue("q").open().unwrap();
+        elsewhere
+            .change_visibility(&received.receipt, 3600 * S)
+            .unwrap();
+    }
+    let again = receiver.receive_into(&mut [0; 8], 100 * MS).unwrap();
+    assert_eq!(again, None, "received again within its visibility");
+    assert!(receiver.delete(&received.receipt).unwrap());
+}
+
+#[test]
 fn stats_are_read_by_any_attachment() {
     let (root, bus) = bus();
     let queue = small(&bus);

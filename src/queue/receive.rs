@@ -378,7 +378,7 @@ impl QueueReceiver {
             self.inner.host.reap_now();
             // Who was reaped before it could be noted here, or can't be reaped now.
             if self.delivery.dead_holder() == Some(dead) {
-                self.delivery.release_dead(dead, now);
+                self.delivery.release_left(dead, now);
             }
         }
     }

@@ -5,6 +5,7 @@ use super::{Inner, Queue, QueueReceiver, Receipt};
 use crate::error::SettleError;
 use crate::layout::queue::{MAX_DELAY_MS, MAX_VISIBILITY_MS};
 use crate::ring::delivery::settle::Settled;
+use crate::sync::Ordering;
 use std::time::Duration;
 
 impl Queue {
@@ -133,6 +134,11 @@ impl Inner {
         self.check_receipt(receipt)?;
         if ms == 0 {
             return self.give_back(receipt, now, 0);
+        }
+        // Who extends becomes the holder: noted, so that its death is looked for and its leaving
+        // leaves nothing in its name.
+        if !self.has_received.swap(true, Ordering::Relaxed) {
+            self.delivery.hold();
         }
         // Who extends a lease wakes nobody: the message becomes visible later, not sooner, or its
         // new end is in the due words that every sleeper looks at within 20 ms.

@@ -77,7 +77,7 @@ pub struct Appender {
     /// CLAIMED(me, 1): the word of a position less its lap.
     claimed: u64,
     pub(super) protection: Protection,
-    chase: u32,
+    pub(super) chase: u32,
     contention: Contention,
     examined: u32,
     stepped: u32,

@@ -101,6 +101,7 @@ impl Appender {
             };
             if free && take(&claim, word) {
                 self.next = claim.position + 1;
+                self.chase = 0;
                 return Ok(claim);
             }
         }

@@ -68,14 +68,34 @@ impl Delivery {
     }
 
     /// Ends every lease of the dead `owner`, as the rules say: at once, or at its deadline, which
-    /// then is nobody's. How many. A reaper calls it with the entry in its hands; anybody else may
-    /// come too late for some.
+    /// then is nobody's. How many. For a reaper, who has the entry in its hands.
     pub fn release_dead(&self, owner: u16, now: u64) -> u64 {
+        let released = self.release_each(owner, now, || true);
+        self.set_holder(owner, false);
+        released
+    }
+
+    /// The same for whoever has not: the number may have a new owner at any time, so each lease is
+    /// loaded, its owner proven dead behind that, and exactly that lease released.
+    pub fn release_left(&self, owner: u16, now: u64) -> u64 {
+        let released = self.release_each(owner, now, || self.ring.is_dead(owner));
+        self.set_holder(owner, false);
+        if !self.ring.is_dead(owner) {
+            // Who joins from here on notes itself behind this.
+            self.set_holder(owner, true);
+        }
+        released
+    }
+
+    fn release_each(&self, owner: u16, now: u64, is_dead: impl Fn() -> bool) -> u64 {
         let mut released = 0;
-        for at in 0..self.ring.memory.geometry().slots() {
+        'slots: for at in 0..self.ring.memory.geometry().slots() {
             while let Some(standing) = self.examine(at) {
                 if standing.dlv.state() != Dlv::INFLIGHT || standing.dlv.owner() != owner {
                     break;
+                }
+                if !is_dead() {
+                    break 'slots;
                 }
                 if self.release(&standing, now, self.rules.redeliver_on_death) {
                     released += 1;
@@ -83,7 +103,6 @@ impl Delivery {
                 }
             }
         }
-        self.set_holder(owner, false);
         if released > 0 {
             self.count(Total::Released, released);
             self.ring.wake_all();

@@ -18,6 +18,8 @@ mod channel;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
+mod object;
+#[cfg(not(loom))]
 mod queue;
 #[cfg(not(loom))]
 mod sys;
@@ -46,13 +48,14 @@ pub use {
         Origin, ParticipantInfo, QueueBuilder, ROOT_VARIABLE, Report,
     },
     channel::{
-        Channel, ChannelStats, Definition, Loan, PinnedView, PollDescriptor, Producer, Reader,
+        Channel, ChannelStats, Definition, PinnedView, PollDescriptor, Producer, Reader,
         ReaderBuilder, ReaderStats, Record, View, wait_any,
     },
     error::{
         JoinError, OpenError, ParticipantId, QueueSendError, ReadError, ReceiptError, ReceiveError,
         SendError, SettleError,
     },
+    object::loan::Loan,
     queue::{
         Message, ParkedMessage, Queue, QueueDefinition, QueueReceiver, QueueSender, QueueStats,
         Receipt, Received,

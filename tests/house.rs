@@ -11,8 +11,8 @@ const FLOORS: &[&[&str]] = &[
     &["shm"],
     &["ring", "pool"],
     &["error"],
-    &["channel"],
-    &["queue"],
+    &["object"],
+    &["channel", "queue"],
     &["bus"],
 ];
 
@@ -20,7 +20,7 @@ const FLOORS: &[&[&str]] = &[
 const UNSAFE_ROOMS: &[&str] = &[
     "sys/",
     "shm/",
-    "channel/loan.rs",
+    "object/loan.rs",
     "channel/producer.rs",
     "channel/reader.rs",
     "channel/view.rs",

@@ -8,10 +8,10 @@
 use super::attachment::Bus;
 use super::registry::Registry;
 use super::{BUS_FILE, OBJECTS, POOL, aside, name};
-use crate::channel::{check_preamble, read_header};
 use crate::error::OpenError;
 use crate::layout::bus::{BUS_FILE_BYTES, BusHeader, MAGIC, PARTICIPANTS, RESET_LOCK};
 use crate::layout::{FEATURES_REQUIRED, FORMAT_MAJOR, FORMAT_MINOR, PAGE, Preamble, READY};
+use crate::object::file::{check_preamble, read_header};
 use crate::shm::words;
 use crate::sys::file::{self, Access, CreateFailure};
 use crate::sys::mapping::{MapOptions, Mapping};

@@ -2,10 +2,11 @@
 
 use super::attachment::Attachment;
 use super::{REMOVED_PREFIX, name};
-use crate::channel::{self, Channel, Definition, Inner, Site};
+use crate::channel::{self, Channel, Definition, Inner, RingFile};
 use crate::error::OpenError;
 use crate::layout::bus::RESET_LOCK;
 use crate::layout::{self, Preamble, READY_OFFSET, REMOVED};
+use crate::object::{Site, file as object_file};
 use crate::queue;
 use crate::ring::{Overflow, Producers, SlotRing};
 use crate::shm::ring::RingMemory;
@@ -19,6 +20,24 @@ use std::time::Duration;
 
 /// How often an open that races with creations and removals starts over.
 const ATTEMPTS: usize = 100;
+
+/// Compares the options that were given with those of an existing object.
+macro_rules! compare_given {
+    ($builder:expr, $existing:expr, $($field:ident)*) => {{
+        let (wanted, existing) = (&$builder.definition, &$existing.definition);
+        $(
+            if $builder.given.$field && existing.$field != wanted.$field {
+                return Err(OpenError::Mismatch {
+                    path: $existing.path.clone(),
+                    option: stringify!($field),
+                    existing: format!("{:?}", existing.$field),
+                    wanted: format!("{:?}", wanted.$field),
+                });
+            }
+        )*
+    }};
+}
+pub(super) use compare_given;
 
 /// One object of a bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +64,7 @@ pub enum ObjectKind {
 
 impl ObjectKind {
     fn of(path: &std::path::Path) -> Self {
-        let magic = file::open(path).and_then(|file| channel::read_header::<[u8; 8]>(&file));
+        let magic = file::open(path).and_then(|file| object_file::read_header::<[u8; 8]>(&file));
         match magic {
             Ok(layout::ring::MAGIC) => Self::Channel,
             Ok(layout::queue::MAGIC) => Self::Queue,
@@ -158,24 +177,10 @@ impl ChannelBuilder {
     /// [`OpenError`]; `Mismatch` when it exists with other values of given options.
     pub fn open_or_create(self) -> Result<Channel, OpenError> {
         self.check()?;
-        for _ in 0..ATTEMPTS {
-            match self.attach() {
-                Err(OpenError::NotFound { .. }) => {}
-                Err(OpenError::Removed { .. }) => {
-                    self.attachment.finish_removal(&self.definition.name)?;
-                }
-                other => return other,
-            }
-            match channel::create_ring(&self.attachment.site, &self.definition) {
-                Ok(()) | Err(OpenError::AlreadyExists { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let path = self.attachment.site.directory.join(&self.definition.name);
-        Err(OpenError::io(
-            path,
-            io::Error::other("others keep creating and removing it"),
-        ))
+        let create = || channel::create_ring(&self.attachment.site, &self.definition);
+        let name = &self.definition.name;
+        self.attachment
+            .open_or_create(name, || self.attach(), create)
     }
 
     fn check(&self) -> Result<(), OpenError> {
@@ -191,7 +196,7 @@ impl ChannelBuilder {
             .registry
             .note_joined(&attachment.membership, name::hash(&self.definition.name));
         let ring = channel::open_ring(&attachment.site, &self.definition.name)?;
-        self.compare(&ring.definition, &ring.path)?;
+        self.compare(&ring)?;
         Ok(Channel {
             inner: Arc::new(Inner {
                 ring: SlotRing::new(
@@ -213,29 +218,8 @@ impl ChannelBuilder {
         })
     }
 
-    fn compare(&self, existing: &Definition, path: &std::path::Path) -> Result<(), OpenError> {
-        let wanted = &self.definition;
-        let mismatch = |option, existing: String, wanted: String| {
-            Err(OpenError::Mismatch {
-                path: path.into(),
-                option,
-                existing,
-                wanted,
-            })
-        };
-        macro_rules! same {
-            ($($field:ident)*) => {$(
-                if self.given.$field && existing.$field != wanted.$field {
-                    let (existing, wanted) = (&existing.$field, &wanted.$field);
-                    return mismatch(
-                        stringify!($field),
-                        format!("{existing:?}"),
-                        format!("{wanted:?}"),
-                    );
-                }
-            )*};
-        }
-        same!(slots stride readers producers overflow stall_timeout);
+    fn compare(&self, ring: &RingFile) -> Result<(), OpenError> {
+        compare_given!(self, ring, slots stride readers producers overflow stall_timeout);
         Ok(())
     }
 }
@@ -251,6 +235,31 @@ pub(super) fn open_any(site: &Site, name: &str) -> Result<(Arc<Mapping>, RingMem
 }
 
 impl Attachment {
+    /// Opens an object by `open`, or has `create` make it; starts over where others create and
+    /// remove it meanwhile.
+    pub(super) fn open_or_create<T>(
+        &self,
+        name: &str,
+        open: impl Fn() -> Result<T, OpenError>,
+        create: impl Fn() -> Result<(), OpenError>,
+    ) -> Result<T, OpenError> {
+        for _ in 0..ATTEMPTS {
+            match open() {
+                Err(OpenError::NotFound { .. }) => {}
+                Err(OpenError::Removed { .. }) => self.finish_removal(name)?,
+                other => return other,
+            }
+            match create() {
+                Ok(()) | Err(OpenError::AlreadyExists { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(OpenError::io(
+            self.site.directory.join(name),
+            io::Error::other("others keep creating and removing it"),
+        ))
+    }
+
     /// Every object, by name.
     pub(super) fn objects(&self) -> Result<Vec<ObjectInfo>, OpenError> {
         let directory = &self.site.directory;
@@ -309,7 +318,10 @@ impl Attachment {
             clock::pause(Duration::from_millis(1));
             return Ok(());
         }
-        let removed = channel::read_header::<Preamble>(&file).map_err(at)?.ready == REMOVED;
+        let removed = object_file::read_header::<Preamble>(&file)
+            .map_err(at)?
+            .ready
+            == REMOVED;
         if removed && file::is_at(&file, &path) {
             let aside = format!("{REMOVED_PREFIX}{:016x}", host::random_u64());
             file::publish(&path, &self.site.directory.join(aside)).map_err(at)?;

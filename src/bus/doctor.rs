@@ -81,7 +81,7 @@ impl Attachment {
         report.temporary_files = self.temporary_files(heal)?;
         for object in self.objects()? {
             report.objects += 1;
-            let site = crate::channel::Site {
+            let site = crate::object::Site {
                 pre_touch: false,
                 ..self.site.clone()
             };

@@ -1,18 +1,15 @@
 //! Opening or creating a queue.
 
 use super::attachment::Attachment;
+use super::catalog::compare_given;
 use super::name;
 use crate::error::OpenError;
 use crate::queue::{self, Inner, Queue, QueueDefinition, QueueFile};
 use crate::ring::delivery::{Delivery, Rules};
 use crate::ring::{Liveness, Overflow, Producers, SlotRing};
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-
-/// How often an open that races with creations and removals starts over.
-const ATTEMPTS: usize = 100;
 
 /// Options for opening or creating a queue. An option that is given has to agree with an existing
 /// queue; one that is not given takes the default at creation and is not compared.
@@ -139,24 +136,10 @@ impl QueueBuilder {
     /// [`OpenError`]; `Mismatch` when it exists with other values of given options.
     pub fn open_or_create(self) -> Result<Queue, OpenError> {
         self.check()?;
-        for _ in 0..ATTEMPTS {
-            match self.attach() {
-                Err(OpenError::NotFound { .. }) => {}
-                Err(OpenError::Removed { .. }) => {
-                    self.attachment.finish_removal(&self.definition.name)?;
-                }
-                other => return other,
-            }
-            match queue::create_queue(&self.attachment.site, &self.definition) {
-                Ok(()) | Err(OpenError::AlreadyExists { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let path = self.attachment.site.directory.join(&self.definition.name);
-        Err(OpenError::io(
-            path,
-            io::Error::other("others keep creating and removing it"),
-        ))
+        let create = || queue::create_queue(&self.attachment.site, &self.definition);
+        let name = &self.definition.name;
+        self.attachment
+            .open_or_create(name, || self.attach(), create)
     }
 
     fn check(&self) -> Result<(), OpenError> {
@@ -191,22 +174,9 @@ impl QueueBuilder {
         })
     }
 
-    fn compare(&self, file: &QueueFile) -> Result<(), OpenError> {
-        let (wanted, existing) = (&self.definition, &file.definition);
-        macro_rules! same {
-            ($($field:ident)*) => {$(
-                if self.given.$field && existing.$field != wanted.$field {
-                    return Err(OpenError::Mismatch {
-                        path: file.path.clone(),
-                        option: stringify!($field),
-                        existing: format!("{:?}", existing.$field),
-                        wanted: format!("{:?}", wanted.$field),
-                    });
-                }
-            )*};
-        }
-        same!(slots stride visibility delay retention max_message_bytes);
-        same!(redeliver_on_death stall_timeout);
+    fn compare(&self, queue: &QueueFile) -> Result<(), OpenError> {
+        compare_given!(self, queue, slots stride visibility delay retention);
+        compare_given!(self, queue, max_message_bytes redeliver_on_death stall_timeout);
         Ok(())
     }
 }

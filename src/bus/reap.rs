@@ -180,7 +180,7 @@ impl Attachment {
 
     /// `None` for a file that is no ring any more, or is damaged for good.
     fn open_for_sweep(&self, name: &str) -> Result<Option<(u64, AnyRing)>, OpenError> {
-        let site = channel::Site {
+        let site = crate::object::Site {
             pre_touch: false,
             ..self.site.clone()
         };
@@ -321,7 +321,7 @@ impl Attachment {
         for object in self.objects()? {
             let path = self.site.directory.join(&object.name);
             let ready = file::open(&path)
-                .and_then(|file| channel::read_header::<Preamble>(&file))
+                .and_then(|file| crate::object::file::read_header::<Preamble>(&file))
                 .map(|preamble| preamble.ready);
             if matches!(ready, Ok(REMOVED)) {
                 self.finish_removal(&object.name)?;

@@ -1,14 +1,13 @@
-//! L4: a channel, that is one ring with the bus's payload pool behind it, as an object with a
+//! L5: a channel, that is one ring with the bus's payload pool behind it, as an object with a
 //! name: every reader sees every record, in one order.
 //!
 //! Queues, streams and topics are other views of the same ring. Here live the handles of the
-//! plain view: [`Producer`], [`Loan`], [`Reader`], [`View`]. The floor below moves words; this
+//! plain view: [`Producer`], [`Reader`], [`View`]. The floor below moves words; this
 //! floor checks forks and removals, talks to the pool, waits, and turns outcomes into errors.
 
 mod definition;
 mod file;
 mod join;
-mod loan;
 mod poll;
 mod producer;
 mod reader;
@@ -17,12 +16,9 @@ mod wait;
 
 pub use definition::Definition;
 pub(crate) use file::{
-    RingFile, Site, check_preamble, create as create_ring, open as open_ring,
-    open_removed as open_removed_ring, read_header,
+    RingFile, create as create_ring, open as open_ring, open_removed as open_removed_ring,
 };
 pub use join::ReaderBuilder;
-pub use loan::Loan;
-pub(crate) use loan::Loans;
 pub use poll::PollDescriptor;
 pub use producer::Producer;
 pub use reader::{Reader, Record};
@@ -31,23 +27,14 @@ pub use wait::wait_any;
 
 use crate::error::JoinError;
 use crate::layout::REMOVED;
+use crate::object::Host;
 use crate::pool::segment::Segments;
-use crate::ring::{Counter, Liveness, Producers, SlotRing};
+use crate::ring::{Counter, Producers, SlotRing};
 use crate::sync::Ordering;
 use crate::sys::file as files;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// What a channel needs of the attachment it was opened through.
-pub(crate) trait Host: Liveness {
-    /// The registry entry is still ours.
-    fn is_current(&self) -> bool;
-    /// Called by whoever waits, at most every few milliseconds: time for bounded duties.
-    fn tick(&self);
-    /// Sweeps what the dead left, now: called before a shortage is reported.
-    fn reap_now(&self);
-}
 
 /// A channel of a bus, open in this process.
 ///

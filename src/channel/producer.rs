@@ -1,10 +1,10 @@
 //! Sending: inline bodies into the slot, larger ones through the pool, one by one or in batches.
 
-use super::loan::{Loan, Loans};
 use super::{Inner, wait};
 use crate::ParticipantId;
 use crate::error::{JoinError, SendError};
 use crate::layout::ring::{ChunkRef, Meta};
+use crate::object::loan::{Loan, Loans};
 use crate::pool::lend::{Lender, Lent};
 use crate::pool::segment::GrowFailure;
 use crate::ring::claim::{Appender, Blocked, Claim};

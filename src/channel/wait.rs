@@ -1,9 +1,9 @@
 //! Waiting for records and for room. Every sleep is bounded, and every wake-up looks again.
 
-use super::Host;
 use super::reader::Reader;
 use crate::ParticipantId;
 use crate::error::ReadError;
+use crate::object::Host;
 use crate::ring::wait::{FIRST_SLEEP, Idle, LONG_SLEEP, SPIN_LOOKS, SPIN_NS};
 use crate::sys::clock::{self, Deadline};
 use crate::sys::futex;

@@ -47,11 +47,14 @@ impl Lender {
     /// An empty cache.
     pub fn new(segments: Arc<Segments>, me: u16) -> Self {
         let most = CACHED_BYTES.min(segments.quota_bytes() / 2);
+        let room: [usize; CLASSES] =
+            core::array::from_fn(|class| ((most / class_bytes(class)) as usize).min(CACHED));
         Self {
-            room: core::array::from_fn(|class| ((most / class_bytes(class)) as usize).min(CACHED)),
+            room,
             segments,
             me,
-            cache: core::array::from_fn(|_| VecDeque::with_capacity(CACHED)),
+            // A refill takes one chunk at least.
+            cache: room.map(|room| VecDeque::with_capacity(room.max(1))),
             next: [(0, 0); CLASSES],
         }
     }

@@ -1,4 +1,4 @@
-//! L4: a queue, that is one ring with the bus's payload pool behind it, whose messages are each
+//! L5: a queue, that is one ring with the bus's payload pool behind it, whose messages are each
 //! consumed once: the SQS model.
 //!
 //! One verb a file, in the order of a message's life: [`send`], [`receive`], [`settle`]. The floor
@@ -25,9 +25,9 @@ pub use receipt::Receipt;
 pub use receive::{Message, QueueReceiver, Received};
 pub use send::QueueSender;
 
-use crate::channel::Host;
 use crate::error::JoinError;
 use crate::layout::REMOVED;
+use crate::object::Host;
 use crate::pool::segment::Segments;
 use crate::ring::Counter;
 use crate::ring::delivery::{Delivery, Total};

@@ -77,7 +77,7 @@ pub struct Appender {
     /// CLAIMED(me, 1): the word of a position less its lap.
     claimed: u64,
     pub(super) protection: Protection,
-    pub(super) chase: u32,
+    chase: u32,
     contention: Contention,
     examined: u32,
     stepped: u32,
@@ -224,8 +224,7 @@ impl Appender {
                     }
                 };
                 if free && take(&claim, word) {
-                    self.next = p + 1;
-                    self.chase = 0;
+                    self.took(p);
                     return Ok(claim);
                 }
             } else {
@@ -236,6 +235,12 @@ impl Appender {
                 return Err(Blocked::Full { by: 0 });
             }
         }
+    }
+
+    /// Behind a claim that others may have been in the way of: the chase is over.
+    pub(super) fn took(&mut self, position: u64) {
+        self.next = position + 1;
+        self.chase = 0;
     }
 
     /// The position is taken or stepped over, or we slept for laps.

@@ -100,8 +100,7 @@ impl Appender {
                 }
             };
             if free && take(&claim, word) {
-                self.next = claim.position + 1;
-                self.chase = 0;
+                self.took(claim.position);
                 return Ok(claim);
             }
         }

@@ -11,7 +11,7 @@ use crate::sys::fork;
 use core::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-/// Bytes to fill and send with [`Producer::try_send_loan`](super::Producer::try_send_loan) or
+/// Bytes to fill and send with [`Producer::try_send_loan`](crate::Producer::try_send_loan) or
 /// [`QueueSender::send_loan`](crate::QueueSender::send_loan).
 ///
 /// May be sent to another thread. It must not be a target of asynchronous kernel I/O that can

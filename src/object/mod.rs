@@ -1,0 +1,32 @@
+//! L4: what every object of a bus has in common, whatever view of a ring it is: where its file
+//! lies, how it is made and opened ([`file`]), what its handles need of the attachment, and the
+//! loans of the payload pool that they send.
+
+pub mod file;
+pub mod loan;
+
+use crate::ring::Liveness;
+use crate::sys::file::Access;
+use std::path::PathBuf;
+
+/// Where the objects of a bus lie and what every file of it has in common.
+#[derive(Clone, Debug)]
+pub struct Site {
+    pub directory: PathBuf,
+    pub access: Access,
+    pub bus_id: u64,
+    pub boot_id: [u8; 16],
+    /// Names of temporary files begin with this; it names the creator.
+    pub temporary_prefix: String,
+    pub pre_touch: bool,
+}
+
+/// What an object needs of the attachment it was opened through.
+pub trait Host: Liveness {
+    /// The registry entry is still ours.
+    fn is_current(&self) -> bool;
+    /// Called by whoever waits, at most every few milliseconds: time for bounded duties.
+    fn tick(&self);
+    /// Sweeps what the dead left, now: called before a shortage is reported.
+    fn reap_now(&self);
+}

@@ -4,17 +4,18 @@
 //! meanwhile; whoever looks at 200 finds it over.
 
 use crate::explore::{Depth, allowed, explore, forbidden};
-use crate::world::{A, B, C, Nothing, World};
+use crate::world::{A, B, ByEntry, C, Entry, Nothing, World};
 use loom::thread;
 use ringway::layout::ring::Meta;
-use ringway::ring::Overflow;
 use ringway::ring::claim::{Appender, Blocked};
 use ringway::ring::delivery::consume::Consumer;
 use ringway::ring::delivery::lease::Lease;
 use ringway::ring::delivery::settle::Settled;
 use ringway::ring::delivery::{Delivery, Rules};
+use ringway::ring::{Liveness, Overflow};
 use ringway::shm::queue::QueueWords;
 use ringway::sync::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 /// When leases are given out, how long they last, and when they are over.
 const NOW: u64 = 100;
@@ -36,11 +37,17 @@ impl Stage {
     }
 
     fn queue(&self, me: u16) -> Delivery {
+        self.queue_with(me, Arc::clone(&self.world.pulse) as Arc<dyn Liveness>)
+    }
+
+    /// The same with another way to tell the living from the dead.
+    fn queue_with(&self, me: u16, liveness: Arc<dyn Liveness>) -> Delivery {
         let rules = Rules {
             redeliver_on_death: true,
             retention_ms: 1_000_000,
         };
-        Delivery::new(self.world.ring(me), self.words.clone(), rules)
+        let ring = self.world.ring_with(me, liveness);
+        Delivery::new(ring, self.words.clone(), rules)
     }
 
     /// Sends one message before anything else happens.
@@ -372,6 +379,46 @@ fn a_message_of_the_dead_comes_again_once() {
                 other => panic!("{other:?}"),
             };
             format!("{}, C {c}", name(settled))
+        },
+    );
+}
+
+/// B's number is free, and A, who saw it in a holder's bit, walks over what the old B may have left.
+/// Meanwhile a new B joins and receives.
+#[test]
+fn a_new_owner_of_a_number_keeps_its_lease_and_its_bit() {
+    explore(
+        "queue::a_new_owner_of_a_number_keeps_its_lease_and_its_bit",
+        Depth::Large,
+        [
+            allowed(
+                "kept",
+                "the new B holds its message, and is known as a holder",
+            ),
+            forbidden("released", "the lease of a living holder was ended"),
+            forbidden("unknown", "nobody would look for the death of the new B"),
+        ],
+        || {
+            let stage = Stage::quiet(1, 7);
+            let entry = Arc::new(Entry::new());
+            let a = stage.queue_with(A, Arc::new(ByEntry(B, Arc::clone(&entry))));
+            let b = stage.queue(B);
+            b.hold();
+            let new = thread::spawn(move || {
+                entry.join().expect("nobody else joins");
+                b.hold();
+                lease(&b, NOW).expect("nobody else receives").receives()
+            });
+            a.release_left(B, NOW + 1);
+            assert_eq!(new.join().unwrap(), 1);
+            let holder = a.examine(0).and_then(|standing| standing.holder());
+            let known = stage.words.holders(0).load(Ordering::Relaxed) & 1 << B != 0;
+            match (holder, known) {
+                (Some(B), true) => "kept",
+                (Some(B), false) => "unknown",
+                _ => "released",
+            }
+            .into()
         },
     );
 }

@@ -17,110 +17,94 @@ mod moves {
     /// than the moves).
     const LONG: usize = 768;
 
-    /// Moves 8 to 64 bytes. Both halves begin at their own end and may overlap, so no length has
-    /// a rest.
-    ///
-    /// # Safety
-    /// 8 <= len <= 64; `len` bytes are readable at `src` and writable at `dst`.
-    #[inline(always)]
-    pub unsafe fn short(dst: *mut u8, src: *const u8, len: usize) {
-        if len > 32 {
-            // SAFETY: 32 bytes from the first and 32 up to the last lie inside, as len >= 32.
-            unsafe {
-                asm!(
-                    "movups {a}, [{src}]",
-                    "movups {b}, [{src} + 16]",
-                    "movups {c}, [{src} + {len} - 32]",
-                    "movups {d}, [{src} + {len} - 16]",
-                    "movups [{dst}], {a}",
-                    "movups [{dst} + 16], {b}",
-                    "movups [{dst} + {len} - 32], {c}",
-                    "movups [{dst} + {len} - 16], {d}",
-                    src = in(reg) src, dst = in(reg) dst, len = in(reg) len,
-                    a = out(xmm_reg) _, b = out(xmm_reg) _,
-                    c = out(xmm_reg) _, d = out(xmm_reg) _,
-                    options(nostack, preserves_flags),
-                );
-            }
-        } else if len >= 16 {
-            // SAFETY: 16 bytes from the first and 16 up to the last lie inside.
-            unsafe {
-                asm!(
-                    "movups {a}, [{src}]",
-                    "movups {b}, [{src} + {len} - 16]",
-                    "movups [{dst}], {a}",
-                    "movups [{dst} + {len} - 16], {b}",
-                    src = in(reg) src, dst = in(reg) dst, len = in(reg) len,
-                    a = out(xmm_reg) _, b = out(xmm_reg) _,
-                    options(nostack, preserves_flags),
-                );
-            }
-        } else {
-            // SAFETY: eight bytes from the first and eight up to the last lie inside.
-            unsafe {
-                asm!(
-                    "mov {a}, [{src}]",
-                    "mov {b}, [{src} + {len} - 8]",
-                    "mov [{dst}], {a}",
-                    "mov [{dst} + {len} - 8], {b}",
-                    src = in(reg) src, dst = in(reg) dst, len = in(reg) len,
-                    a = out(reg) _, b = out(reg) _,
-                    options(nostack, preserves_flags),
-                );
-            }
-        }
+    /// How sixteen bytes come into a register: at once,
+    macro_rules! whole {
+        ($register:literal, $from:literal, $second:literal) => {
+            concat!("movups ", $register, ", [", $from, "]")
+        };
     }
 
-    /// [`short`] from bytes that may have been written a moment ago, field by field: they are
-    /// loaded eight at a time. A wider load finds no single store to take its bytes from, and waits
-    /// until that store has left the store buffer, which stands in line behind every store into
-    /// the ring; a sender that fills a struct and sends it would pay one cache miss after another.
-    ///
-    /// # Safety
-    /// As [`short`].
-    #[inline(always)]
-    pub unsafe fn short_fresh(dst: *mut u8, src: *const u8, len: usize) {
-        if len > 32 {
-            // SAFETY: 32 bytes from the first and 32 up to the last lie inside, as len >= 32.
-            unsafe {
-                asm!(
-                    "movq {a}, qword ptr [{src}]",
-                    "movhps {a}, qword ptr [{src} + 8]",
-                    "movq {b}, qword ptr [{src} + 16]",
-                    "movhps {b}, qword ptr [{src} + 24]",
-                    "movq {c}, qword ptr [{src} + {len} - 32]",
-                    "movhps {c}, qword ptr [{src} + {len} - 24]",
-                    "movq {d}, qword ptr [{src} + {len} - 16]",
-                    "movhps {d}, qword ptr [{src} + {len} - 8]",
-                    "movups [{dst}], {a}",
-                    "movups [{dst} + 16], {b}",
-                    "movups [{dst} + {len} - 32], {c}",
-                    "movups [{dst} + {len} - 16], {d}",
-                    src = in(reg) src, dst = in(reg) dst, len = in(reg) len,
-                    a = out(xmm_reg) _, b = out(xmm_reg) _,
-                    c = out(xmm_reg) _, d = out(xmm_reg) _,
-                    options(nostack, preserves_flags),
-                );
+    /// or eight by eight; `$second` is the address of the second eight.
+    macro_rules! halves {
+        ($register:literal, $from:literal, $second:literal) => {
+            concat!(
+                "movq ", $register, ", qword ptr [", $from, "]\n",
+                "movhps ", $register, ", qword ptr [", $second, "]"
+            )
+        };
+    }
+
+    macro_rules! short {
+        ($(#[$doc:meta])* $name:ident, $load:ident) => {
+            $(#[$doc])*
+            ///
+            /// # Safety
+            /// 8 <= len <= 64; `len` bytes are readable at `src` and writable at `dst`.
+            #[inline(always)]
+            pub unsafe fn $name(dst: *mut u8, src: *const u8, len: usize) {
+                if len > 32 {
+                    // SAFETY: 32 bytes from the first and 32 up to the last lie inside, as
+                    // len >= 32.
+                    unsafe {
+                        asm!(
+                            $load!("{a}", "{src}", "{src} + 8"),
+                            $load!("{b}", "{src} + 16", "{src} + 24"),
+                            $load!("{c}", "{src} + {len} - 32", "{src} + {len} - 24"),
+                            $load!("{d}", "{src} + {len} - 16", "{src} + {len} - 8"),
+                            "movups [{dst}], {a}",
+                            "movups [{dst} + 16], {b}",
+                            "movups [{dst} + {len} - 32], {c}",
+                            "movups [{dst} + {len} - 16], {d}",
+                            src = in(reg) src, dst = in(reg) dst, len = in(reg) len,
+                            a = out(xmm_reg) _, b = out(xmm_reg) _,
+                            c = out(xmm_reg) _, d = out(xmm_reg) _,
+                            options(nostack, preserves_flags),
+                        );
+                    }
+                } else if len >= 16 {
+                    // SAFETY: 16 bytes from the first and 16 up to the last lie inside.
+                    unsafe {
+                        asm!(
+                            $load!("{a}", "{src}", "{src} + 8"),
+                            $load!("{b}", "{src} + {len} - 16", "{src} + {len} - 8"),
+                            "movups [{dst}], {a}",
+                            "movups [{dst} + {len} - 16], {b}",
+                            src = in(reg) src, dst = in(reg) dst, len = in(reg) len,
+                            a = out(xmm_reg) _, b = out(xmm_reg) _,
+                            options(nostack, preserves_flags),
+                        );
+                    }
+                } else {
+                    // SAFETY: eight bytes from the first and eight up to the last lie inside.
+                    unsafe {
+                        asm!(
+                            "mov {a}, [{src}]",
+                            "mov {b}, [{src} + {len} - 8]",
+                            "mov [{dst}], {a}",
+                            "mov [{dst} + {len} - 8], {b}",
+                            src = in(reg) src, dst = in(reg) dst, len = in(reg) len,
+                            a = out(reg) _, b = out(reg) _,
+                            options(nostack, preserves_flags),
+                        );
+                    }
+                }
             }
-        } else if len >= 16 {
-            // SAFETY: 16 bytes from the first and 16 up to the last lie inside.
-            unsafe {
-                asm!(
-                    "movq {a}, qword ptr [{src}]",
-                    "movhps {a}, qword ptr [{src} + 8]",
-                    "movq {b}, qword ptr [{src} + {len} - 16]",
-                    "movhps {b}, qword ptr [{src} + {len} - 8]",
-                    "movups [{dst}], {a}",
-                    "movups [{dst} + {len} - 16], {b}",
-                    src = in(reg) src, dst = in(reg) dst, len = in(reg) len,
-                    a = out(xmm_reg) _, b = out(xmm_reg) _,
-                    options(nostack, preserves_flags),
-                );
-            }
-        } else {
-            // SAFETY: the caller's promise.
-            unsafe { short(dst, src, len) };
-        }
+        };
+    }
+
+    short! {
+        /// Moves 8 to 64 bytes. Both halves begin at their own end and may overlap, so no length
+        /// has a rest.
+        short, whole
+    }
+
+    short! {
+        /// [`short()`] from bytes that may have been written a moment ago, field by field: they are
+        /// loaded eight at a time. A wider load finds no single store to take its bytes from, and
+        /// waits until that store has left the store buffer, which stands in line behind every
+        /// store into the ring; a sender that fills a struct and sends it would pay one cache miss
+        /// after another.
+        short_fresh, halves
     }
 
     /// Moves any number of bytes.

@@ -5,7 +5,7 @@
 
 mod queue;
 
-pub use queue::{QueueSendError, ReceiptError, ReceiveError, SettleError};
+pub use queue::{QueueSendError, ReceiptError, ReceiveError, SetError, SettleError};
 
 use std::io;
 use std::path::PathBuf;

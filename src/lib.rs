@@ -53,12 +53,12 @@ pub use {
     },
     error::{
         JoinError, OpenError, ParticipantId, QueueSendError, ReadError, ReceiptError, ReceiveError,
-        SendError, SettleError,
+        SendError, SetError, SettleError,
     },
     object::loan::Loan,
     queue::{
-        Message, ParkedMessage, Queue, QueueDefinition, QueueReceiver, QueueSender, QueueStats,
-        Receipt, Received,
+        Message, ParkedMessage, Queue, QueueDefinition, QueueReceiver, QueueSender, QueueSettings,
+        QueueStats, Receipt, Received, Settings,
     },
     ring::seat::Start,
     ring::wait::Idle,

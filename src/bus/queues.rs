@@ -4,15 +4,15 @@ use super::attachment::Attachment;
 use super::catalog::compare_given;
 use super::name;
 use crate::error::OpenError;
-use crate::queue::{self, Inner, Queue, QueueDefinition, QueueFile};
-use crate::ring::delivery::{Delivery, Rules};
+use crate::queue::{self, Inner, Queue, QueueDefinition, QueueFile, QueueSettings};
+use crate::ring::delivery::Delivery;
 use crate::ring::{Liveness, Overflow, Producers, SlotRing};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Options for opening or creating a queue. An option that is given has to agree with an existing
-/// queue; one that is not given takes the default at creation and is not compared.
+/// queue, a setting with what it is by now ([`Queue::set`] changes it); one that is not given takes the default at creation and is not compared.
 #[must_use = "call open, create or open_or_create"]
 pub struct QueueBuilder {
     attachment: Arc<Attachment>,
@@ -29,6 +29,7 @@ struct Given {
     retention: bool,
     max_message_bytes: bool,
     redeliver_on_death: bool,
+    receive_wait: bool,
     stall_timeout: bool,
 }
 
@@ -97,6 +98,14 @@ impl QueueBuilder {
         self
     }
 
+    /// How long a receive waits that does not say (`ReceiveMessageWaitTimeSeconds`). 0 to 20 s in
+    /// whole milliseconds, default 0.
+    pub fn receive_wait(mut self, wait: Duration) -> Self {
+        self.definition.receive_wait = wait;
+        self.given.receive_wait = true;
+        self
+    }
+
     /// After this long a live but stopped sender's claim is stepped over. 1 ms to 60 s, default
     /// 20 ms.
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
@@ -154,9 +163,10 @@ impl QueueBuilder {
         attachment
             .registry
             .note_joined(&attachment.membership, name::hash(&self.definition.name));
-        let file = queue::open_queue(&attachment.site, &self.definition.name)?;
-        self.compare(&file)?;
+        let mut file = queue::open_queue(&attachment.site, &self.definition.name)?;
         let delivery = attachment.delivery(&file);
+        file.definition.set(&QueueSettings::of(&delivery));
+        self.compare(&file)?;
         Ok(Queue {
             inner: Arc::new(Inner {
                 delivery,
@@ -176,7 +186,7 @@ impl QueueBuilder {
 
     fn compare(&self, queue: &QueueFile) -> Result<(), OpenError> {
         compare_given!(self, queue, slots stride visibility delay retention);
-        compare_given!(self, queue, max_message_bytes redeliver_on_death stall_timeout);
+        compare_given!(self, queue, max_message_bytes redeliver_on_death receive_wait stall_timeout);
         Ok(())
     }
 }
@@ -192,10 +202,6 @@ impl Attachment {
             Overflow::Refuse,
             file.definition.stall_timeout.as_nanos() as u64,
         );
-        let rules = Rules {
-            redeliver_on_death: file.definition.redeliver_on_death,
-            retention_ms: file.definition.retention.as_millis() as u64,
-        };
-        Delivery::new(ring, file.words.clone(), rules)
+        Delivery::new(ring, file.words.clone())
     }
 }

@@ -20,7 +20,7 @@ pub enum QueueSendError {
     },
     /// Larger than a message of this queue may be.
     #[error(
-        "{len} bytes are more than the {max} a message of this queue may have; create it with a larger max_message_bytes, or send a reference to the data"
+        "{len} bytes are more than the {max} a message of this queue may have; set a larger max_message_bytes, or send a reference to the data"
     )]
     MessageTooLarge { len: usize, max: u64 },
     /// A delay outside of what there is.
@@ -146,6 +146,25 @@ pub enum SettleError {
     /// The handle belongs to the parent of this forked process.
     #[error("this handle was made before a fork; open the bus again in the child")]
     Forked,
+}
+
+/// Changing the settings of a queue. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetError {
+    /// A setting is outside its documented bounds.
+    #[error("{setting} = {given} is not possible: {rule}")]
+    InvalidSetting {
+        setting: &'static str,
+        given: String,
+        rule: String,
+    },
+    /// The handle belongs to the parent of this forked process.
+    #[error("this handle was made before a fork; open the bus again in the child")]
+    Forked,
+    /// The queue has been removed.
+    #[error("the queue has been removed; open or create it again")]
+    Removed,
 }
 
 /// Bytes or text that are no receipt.

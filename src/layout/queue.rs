@@ -1,7 +1,7 @@
 //! The bytes of a queue file: a ring whose messages are consumed one by one.
 //!
 //! ```text
-//! 0       QueueHeader           one page: what never changes after creation
+//! 0       QueueHeader           one page: what it was created with
 //! 4096    the control words of a ring (tail | … | wake | counters), then those of the queue
 //! 8192    one ReaderEntry, unused: nobody reads a queue by a cursor
 //! due     due words: one u64 per group of 4,096 slots, then one per block of 64 slots
@@ -20,6 +20,10 @@ pub const MAGIC: [u8; 8] = *b"RNGQUEUE";
 
 /// Longest visibility time-out: 12 hours, as in SQS.
 pub const MAX_VISIBILITY_MS: u32 = 43_200_000;
+/// Longest wait of a receive that names none: 20 seconds, as in SQS.
+pub const MAX_RECEIVE_WAIT_MS: u32 = 20_000;
+/// The largest body any queue can allow: what a chunk reference can say.
+pub const MAX_MESSAGE_BYTES: u64 = 1 << 40;
 /// Longest delay: 15 minutes, as in SQS.
 pub const MAX_DELAY_MS: u32 = 900_000;
 /// Shortest retention: a minute, as in SQS.
@@ -38,7 +42,8 @@ const _: () = {
     assert!(MAX_RETENTION_MS < u32::MAX - super::word::LONGEST_LEASE_MS - MAX_VISIBILITY_MS);
 };
 
-/// Immutable after creation, but for `preamble.ready`. Copied to private memory at attach.
+/// Immutable after creation, but for `preamble.ready`. What it says of settings is where their
+/// words ([`control::RETENTION`] and those behind it) began. Copied to private memory at attach.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct QueueHeader {
@@ -72,7 +77,8 @@ pub struct QueueHeader {
     pub delay_ms: u32,
     /// A message older than this is gone.
     pub retention_ms: u32,
-    pub reserved_word: u32,
+    /// Wait of a receive that names none.
+    pub receive_wait_ms: u32,
     pub reserved: [u8; PAGE - 64 - 4 * 8 - 4 * 4 - 128 - 3 * 8 - 4 * 4],
 }
 
@@ -116,12 +122,28 @@ pub mod control {
     pub const RELEASED: usize = SENT + 40;
     /// Messages that a purge removed.
     pub const PURGED: usize = SENT + 48;
+
+    /// Settings: each one word, stored whole by whoever changes it and loaded where it is used. A
+    /// message older than so many ms is gone.
+    pub const RETENTION: usize = PAGE + 15 * LINE_PAIR;
+    /// Visibility time-out, in ms, of a receive that names none.
+    pub const VISIBILITY: usize = RETENTION + 8;
+    /// Delay, in ms, of a send that names none.
+    pub const DELAY: usize = RETENTION + 16;
+    /// Longest body.
+    pub const MAX_MESSAGE: usize = RETENTION + 24;
+    /// 1: the message of a dead holder is received again at once, 0: when its lease ends.
+    pub const REDELIVER: usize = RETENTION + 32;
+    /// Wait, in ms, of a receive that names none.
+    pub const RECEIVE_WAIT: usize = RETENTION + 40;
 }
 
 const _: () = {
     assert!(control::RECEIVE > ring::control::PAYLOADS);
     assert!(control::HOLDER_WORDS * 8 <= LINE_PAIR);
     assert!(control::PURGED + 8 <= ring::control::END);
+    assert!(control::RECEIVE_WAIT + 8 <= control::RETENTION + LINE_PAIR);
+    assert!(control::RETENTION + LINE_PAIR <= ring::control::END);
 };
 
 /// Slots of one due block.

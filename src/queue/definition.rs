@@ -1,7 +1,7 @@
-//! What a queue is: fixed at creation, the same for every process.
+//! What a queue is: its shape, fixed at creation, and its settings as they were when it was opened.
 
+use super::settings::QueueSettings;
 use crate::error::OpenError;
-use crate::layout::queue::{MAX_DELAY_MS, MAX_RETENTION_MS, MAX_VISIBILITY_MS, MIN_RETENTION_MS};
 use crate::layout::ring::{MAX_SLOTS, MAX_STRIDE, MIN_SLOTS, MIN_STRIDE};
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ pub const DEFAULT_SLOTS: u64 = 16 * 1024;
 pub const DEFAULT_STRIDE: u64 = 256;
 /// The largest body of a queue whose creator does not say: 256 KiB, the classic limit of SQS.
 pub const DEFAULT_MAX_MESSAGE: u64 = 262_144;
-/// The largest body any queue can allow: what a chunk reference can say.
-pub const MAX_MESSAGE: u64 = 1 << 40;
+/// Longest stall time-out.
+const MAX_STALL_MS: u32 = 60_000;
 
-/// The definition of a queue.
+/// The definition of a queue. What [`Queue::set`](crate::Queue::set) can change is here as it was
+/// when the queue was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueDefinition {
     /// Its name.
@@ -34,6 +35,8 @@ pub struct QueueDefinition {
     pub max_message_bytes: u64,
     /// Whether the message of a dead holder is received again at once.
     pub redeliver_on_death: bool,
+    /// How long a receive waits if it does not say. 0 to 20 s.
+    pub receive_wait: Duration,
     /// After this long a live but stopped sender's claim is stepped over. 1 ms to 60 s.
     pub stall_timeout: Duration,
     /// Whether huge pages were asked for.
@@ -51,6 +54,7 @@ impl QueueDefinition {
             retention: Duration::from_secs(4 * 86_400),
             max_message_bytes: DEFAULT_MAX_MESSAGE,
             redeliver_on_death: true,
+            receive_wait: Duration::ZERO,
             stall_timeout: Duration::from_millis(20),
             huge_pages: false,
         }
@@ -72,30 +76,34 @@ impl QueueDefinition {
             let rule = format!("a multiple of 32 from {MIN_STRIDE} to {MAX_STRIDE}");
             return refuse("stride", self.stride.to_string(), rule);
         }
-        if !(1..=MAX_MESSAGE).contains(&self.max_message_bytes) {
-            let given = self.max_message_bytes.to_string();
-            return refuse("max_message_bytes", given, format!("1 to {MAX_MESSAGE}"));
+        let stall = whole_ms(self.stall_timeout, MAX_STALL_MS);
+        if stall.is_none_or(|ms| ms == 0) {
+            let rule = "1ms to 60s in whole milliseconds".to_owned();
+            return refuse("stall_timeout", format!("{:?}", self.stall_timeout), rule);
         }
-        let times = [
-            ("visibility", self.visibility, 0, MAX_VISIBILITY_MS),
-            ("delay", self.delay, 0, MAX_DELAY_MS),
-            (
-                "retention",
-                self.retention,
-                MIN_RETENTION_MS,
-                MAX_RETENTION_MS,
-            ),
-            ("stall_timeout", self.stall_timeout, 1, 60_000),
-        ];
-        for (option, given, least, most) in times {
-            if whole_ms(given, most).is_none_or(|ms| ms < least) {
-                let most = Duration::from_millis(most.into());
-                let least = Duration::from_millis(least.into());
-                let rule = format!("{least:?} to {most:?} in whole milliseconds");
-                return refuse(option, format!("{given:?}"), rule);
-            }
+        let checked = self.settings().check();
+        checked.or_else(|refused| refuse(refused.setting, refused.given, refused.rule))
+    }
+
+    pub(crate) fn settings(&self) -> QueueSettings {
+        QueueSettings {
+            visibility: self.visibility,
+            delay: self.delay,
+            retention: self.retention,
+            max_message_bytes: self.max_message_bytes,
+            receive_wait: self.receive_wait,
+            redeliver_on_death: self.redeliver_on_death,
         }
-        Ok(())
+    }
+
+    /// The settings as they are now.
+    pub(crate) fn set(&mut self, now: &QueueSettings) {
+        self.visibility = now.visibility;
+        self.delay = now.delay;
+        self.retention = now.retention;
+        self.max_message_bytes = now.max_message_bytes;
+        self.receive_wait = now.receive_wait;
+        self.redeliver_on_death = now.redeliver_on_death;
     }
 }
 

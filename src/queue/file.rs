@@ -2,10 +2,7 @@
 
 use super::QueueDefinition;
 use crate::error::OpenError;
-use crate::layout::queue::{
-    DUE_OFFSET, MAGIC, MAX_DELAY_MS, MAX_RETENTION_MS, MAX_VISIBILITY_MS, MIN_RETENTION_MS, NEVER,
-    QueueHeader, control, due_words,
-};
+use crate::layout::queue::{DUE_OFFSET, MAGIC, NEVER, QueueHeader, control, due_words};
 use crate::object::Site;
 use crate::object::file::{self, Shape, framed};
 use crate::shm::queue::QueueWords;
@@ -65,6 +62,7 @@ pub fn create(site: &Site, definition: &QueueDefinition) -> Result<(), OpenError
         visibility_ms: ms(definition.visibility),
         delay_ms: ms(definition.delay),
         retention_ms: ms(definition.retention),
+        receive_wait_ms: ms(definition.receive_wait),
         ..bytemuck::Zeroable::zeroed()
     };
     file::create(site, &shape, header, |mapping| {
@@ -73,6 +71,9 @@ pub fn create(site: &Site, definition: &QueueDefinition) -> Result<(), OpenError
             word64(mapping, at as usize).store(NEVER, Ordering::Relaxed);
         }
         word64(mapping, control::DUE).store(NEVER, Ordering::Relaxed);
+        for (word, value) in definition.settings().words() {
+            word64(mapping, word).store(value, Ordering::Relaxed);
+        }
     })
 }
 
@@ -114,17 +115,11 @@ fn open_file(site: &Site, file_name: &str, name: Option<&str>) -> Result<QueueFi
 }
 
 fn definition(header: &QueueHeader, name: &str) -> Result<QueueDefinition, &'static str> {
-    if header.visibility_ms > MAX_VISIBILITY_MS
-        || header.delay_ms > MAX_DELAY_MS
-        || !(MIN_RETENTION_MS..=MAX_RETENTION_MS).contains(&header.retention_ms)
-    {
-        return Err("visibility, delay or retention are outside their bounds");
-    }
     if header.epoch_ms > clock::boot_ms() {
         return Err("its epoch lies in the future");
     }
     let ms = |ms: u32| Duration::from_millis(ms.into());
-    Ok(QueueDefinition {
+    let definition = QueueDefinition {
         name: name.to_owned(),
         slots: header.slots,
         stride: header.stride,
@@ -133,7 +128,12 @@ fn definition(header: &QueueHeader, name: &str) -> Result<QueueDefinition, &'sta
         retention: ms(header.retention_ms),
         max_message_bytes: header.max_message_bytes,
         redeliver_on_death: header.redeliver_on_death == 1,
+        receive_wait: ms(header.receive_wait_ms),
         stall_timeout: Duration::from_micros(header.stall_timeout_us.into()),
         huge_pages: header.huge_pages == 1,
-    })
+    };
+    if definition.settings().check().is_err() {
+        return Err("a setting is outside its bounds");
+    }
+    Ok(definition)
 }

@@ -14,6 +14,7 @@ mod payload;
 mod receipt;
 mod receive;
 mod send;
+mod settings;
 mod settle;
 mod wait;
 
@@ -24,6 +25,7 @@ pub(crate) use file::{
 pub use receipt::Receipt;
 pub use receive::{Message, QueueReceiver, Received};
 pub use send::QueueSender;
+pub use settings::{QueueSettings, Settings};
 
 use crate::error::JoinError;
 use crate::layout::REMOVED;
@@ -153,7 +155,8 @@ impl Queue {
         &self.inner.definition.name
     }
 
-    /// How it was created.
+    /// Its shape, and its settings as they were when this handle was opened;
+    /// [`settings`](Self::settings) are the present ones.
     pub fn definition(&self) -> &QueueDefinition {
         &self.inner.definition
     }

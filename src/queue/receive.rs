@@ -77,7 +77,8 @@ pub struct QueueReceiver {
     delivery: Delivery,
     consumer: Consumer,
     clock: BootClock,
-    visibility_ms: u32,
+    /// Instead of what the queue says.
+    visibility_ms: Option<u32>,
     idle: Idle,
     /// Received and deleted, and not yet in the shared totals.
     received: u64,
@@ -101,7 +102,7 @@ impl QueueReceiver {
             consumer: Consumer::new(&inner.delivery),
             probe_at: clock.now_ms() + BUSY_PROBE_MS,
             clock,
-            visibility_ms: inner.definition.visibility.as_millis() as u32,
+            visibility_ms: None,
             idle: Idle::default(),
             received: 0,
             deleted: 0,
@@ -124,8 +125,9 @@ impl QueueReceiver {
     /// # Errors
     /// [`ReceiveError::InvalidVisibility`].
     pub fn set_visibility(&mut self, visibility: Duration) -> Result<(), ReceiveError> {
-        self.visibility_ms = whole_ms(visibility, MAX_VISIBILITY_MS)
+        let ms = whole_ms(visibility, MAX_VISIBILITY_MS)
             .ok_or(ReceiveError::InvalidVisibility { given: visibility })?;
+        self.visibility_ms = Some(ms);
         Ok(())
     }
 
@@ -142,7 +144,7 @@ impl QueueReceiver {
     /// [`ReceiveError::BufferTooSmall`] leaves the message visible; the others of [`ReceiveError`].
     #[inline]
     pub fn try_receive(&mut self, buffer: &mut [u8]) -> Result<Option<Received>, ReceiveError> {
-        self.take(buffer, Take::Lease(self.visibility_ms))
+        self.take(buffer, Take::Lease(self.visibility_ms()))
     }
 
     /// Receives a message and deletes it in one step: it is copied, then consumed. At most once:
@@ -194,7 +196,7 @@ impl QueueReceiver {
         visibility: Option<Duration>,
     ) -> Result<Vec<Message>, ReceiveError> {
         let visibility_ms = match visibility {
-            None => self.visibility_ms,
+            None => self.visibility_ms(),
             Some(given) => whole_ms(given, MAX_VISIBILITY_MS)
                 .ok_or(ReceiveError::InvalidVisibility { given })?,
         };
@@ -228,7 +230,7 @@ impl QueueReceiver {
         max: usize,
         each: impl FnMut(Received, &[u8]),
     ) -> Result<usize, ReceiveError> {
-        self.take_each(max, self.visibility_ms, each)
+        self.take_each(max, self.visibility_ms(), each)
     }
 
     fn take_each(
@@ -267,6 +269,15 @@ impl QueueReceiver {
     /// When the queue is gone or the handle stale.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool, ReceiveError> {
         wait::wait(self, timeout)
+    }
+
+    /// Loaded for every receive: the queue's may change at any time.
+    #[inline(always)]
+    fn visibility_ms(&self) -> u32 {
+        match self.visibility_ms {
+            Some(ms) => ms,
+            None => self.delivery.visibility_ms(),
+        }
     }
 
     #[inline(always)]
@@ -371,7 +382,7 @@ impl QueueReceiver {
     fn look_for_the_dead(&mut self, now: u64) {
         self.probe_at = now + BUSY_PROBE_MS;
         self.flush();
-        if !self.inner.definition.redeliver_on_death {
+        if !self.delivery.redelivers_on_death() {
             return;
         }
         if let Some(dead) = self.delivery.dead_holder() {

@@ -43,8 +43,6 @@ pub struct QueueSender {
     loans: Loans,
     clock: BootClock,
     inline_bytes: usize,
-    max_bytes: u64,
-    delay_ms: u32,
     /// Sent and not yet in the shared total.
     sent: u64,
     refusals: u32,
@@ -64,8 +62,6 @@ impl QueueSender {
             loans: Loans::new(Arc::clone(&inner.segments), Arc::clone(&inner.host)),
             clock: BootClock::since(inner.epoch_ms),
             inline_bytes: room,
-            max_bytes: inner.definition.max_message_bytes,
-            delay_ms: inner.definition.delay.as_millis() as u32,
             sent: 0,
             refusals: 0,
             generation: fork::generation(),
@@ -89,7 +85,7 @@ impl QueueSender {
     /// sent then.
     #[inline]
     pub fn send(&mut self, body: &[u8]) -> Result<u64, QueueSendError> {
-        let position = self.append(body, self.delay_ms)?;
+        let position = self.append(body, self.delivery.delay_ms())?;
         self.inner.delivery.ring().wake_behind_commit();
         Ok(position)
     }
@@ -118,7 +114,7 @@ impl QueueSender {
         let mut sent = 0;
         let mut failed = None;
         for body in bodies {
-            match self.append(body.as_ref(), self.delay_ms) {
+            match self.append(body.as_ref(), self.delivery.delay_ms()) {
                 Ok(_) => sent += 1,
                 Err(error) => {
                     failed = Some(error);
@@ -179,7 +175,7 @@ impl QueueSender {
         }
         let sent = self
             .check(loan.len)
-            .and_then(|()| self.append_chunk(loan.lent, loan.len, self.delay_ms));
+            .and_then(|()| self.append_chunk(loan.lent, loan.len, self.delivery.delay_ms()));
         match sent {
             Ok(position) => {
                 self.loans.sent(loan);
@@ -196,11 +192,17 @@ impl QueueSender {
         if self.generation != fork::generation() {
             return Err(QueueSendError::Forked);
         }
-        if len as u64 > self.max_bytes {
-            return Err(QueueSendError::MessageTooLarge {
-                len,
-                max: self.max_bytes,
-            });
+        if self.delivery.may_be_too_long(len as u64) {
+            return self.check_length(len);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn check_length(&self, len: usize) -> Result<(), QueueSendError> {
+        let max = self.delivery.max_message_bytes();
+        if len as u64 > max {
+            return Err(QueueSendError::MessageTooLarge { len, max });
         }
         Ok(())
     }

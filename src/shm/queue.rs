@@ -88,6 +88,34 @@ impl QueueWords {
     pub fn due(&self) -> &AtomicU64 {
         self.control::<{ control::DUE }>()
     }
+    /// Setting: retention in ms.
+    #[inline(always)]
+    pub fn retention(&self) -> &AtomicU64 {
+        self.control::<{ control::RETENTION }>()
+    }
+    /// Setting: visibility time-out in ms.
+    #[inline(always)]
+    pub fn visibility(&self) -> &AtomicU64 {
+        self.control::<{ control::VISIBILITY }>()
+    }
+    /// Setting: delay in ms.
+    #[inline(always)]
+    pub fn delay(&self) -> &AtomicU64 {
+        self.control::<{ control::DELAY }>()
+    }
+    /// Setting: longest body.
+    #[inline(always)]
+    pub fn max_message(&self) -> &AtomicU64 {
+        self.control::<{ control::MAX_MESSAGE }>()
+    }
+    /// Setting: whether the message of a dead holder is received again at once.
+    pub fn redeliver(&self) -> &AtomicU64 {
+        self.control::<{ control::REDELIVER }>()
+    }
+    /// Setting: wait of a receive in ms.
+    pub fn receive_wait(&self) -> &AtomicU64 {
+        self.control::<{ control::RECEIVE_WAIT }>()
+    }
     /// Bits of participants 64 × `word` on that may hold a lease.
     ///
     /// # Panics

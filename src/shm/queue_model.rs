@@ -12,7 +12,20 @@ struct Words {
     group: AtomicU64,
     block: AtomicU64,
     holders: AtomicU64,
+    settings: Settings,
 }
+
+/// Nobody changes a setting in a model, so these are no words of `loom`.
+struct Settings {
+    retention: Plain,
+    visibility: Plain,
+    delay: Plain,
+    max_message: Plain,
+    redeliver: Plain,
+    receive_wait: Plain,
+}
+
+type Plain = core::sync::atomic::AtomicU64;
 
 /// See the module. A clone is another attachment's view of the same memory.
 #[derive(Clone)]
@@ -29,6 +42,14 @@ impl QueueWords {
             group: AtomicU64::new(NEVER),
             block: AtomicU64::new(NEVER),
             holders: AtomicU64::new(0),
+            settings: Settings {
+                retention: Plain::new(1_000_000),
+                visibility: Plain::new(30_000),
+                delay: Plain::new(0),
+                max_message: Plain::new(8),
+                redeliver: Plain::new(1),
+                receive_wait: Plain::new(0),
+            },
         }))
     }
 
@@ -46,6 +67,24 @@ impl QueueWords {
     }
     pub fn holders(&self, _word: usize) -> &AtomicU64 {
         &self.0.holders
+    }
+    pub fn retention(&self) -> &Plain {
+        &self.0.settings.retention
+    }
+    pub fn visibility(&self) -> &Plain {
+        &self.0.settings.visibility
+    }
+    pub fn delay(&self) -> &Plain {
+        &self.0.settings.delay
+    }
+    pub fn max_message(&self) -> &Plain {
+        &self.0.settings.max_message
+    }
+    pub fn redeliver(&self) -> &Plain {
+        &self.0.settings.redeliver
+    }
+    pub fn receive_wait(&self) -> &Plain {
+        &self.0.settings.receive_wait
     }
     pub fn group_of(&self, _index: usize) -> &AtomicU64 {
         &self.0.group

@@ -8,10 +8,10 @@ use crate::world::{A, B, ByEntry, C, Entry, Nothing, World};
 use loom::thread;
 use ringway::layout::ring::Meta;
 use ringway::ring::claim::{Appender, Blocked};
+use ringway::ring::delivery::Delivery;
 use ringway::ring::delivery::consume::Consumer;
 use ringway::ring::delivery::lease::Lease;
 use ringway::ring::delivery::settle::Settled;
-use ringway::ring::delivery::{Delivery, Rules};
 use ringway::ring::{Liveness, Overflow};
 use ringway::shm::queue::QueueWords;
 use ringway::sync::{AtomicU64, Ordering};
@@ -42,12 +42,8 @@ impl Stage {
 
     /// The same with another way to tell the living from the dead.
     fn queue_with(&self, me: u16, liveness: Arc<dyn Liveness>) -> Delivery {
-        let rules = Rules {
-            redeliver_on_death: true,
-            retention_ms: 1_000_000,
-        };
         let ring = self.world.ring_with(me, liveness);
-        Delivery::new(ring, self.words.clone(), rules)
+        Delivery::new(ring, self.words.clone())
     }
 
     /// Sends one message before anything else happens.

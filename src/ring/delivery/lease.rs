@@ -73,6 +73,12 @@ impl<'a> Standing<'a> {
     pub fn sent(&self) -> u64 {
         self.slot.sent().load(Ordering::Relaxed)
     }
+
+    /// How long ago that was.
+    #[inline(always)]
+    fn age(&self, now: u64) -> u64 {
+        now.saturating_sub(self.sent())
+    }
 }
 
 impl Delivery {
@@ -86,7 +92,10 @@ impl Delivery {
         tenant: &mut dyn Tenant,
     ) -> bool {
         match standing.dlv.state() {
-            Dlv::READY => !self.is_too_old(standing, now) || !self.expire(standing, now, tenant),
+            Dlv::READY => {
+                !self.may_be_past_retention(standing.age(now))
+                    || !self.expire(standing, now, tenant)
+            }
             Dlv::INFLIGHT => self.is_offered_again(standing, now, tenant),
             _ => false,
         }
@@ -104,11 +113,6 @@ impl Delivery {
             && !self.park(standing)
     }
 
-    #[inline(always)]
-    fn is_too_old(&self, standing: &Standing<'_>, now: u64) -> bool {
-        now.saturating_sub(standing.sent()) > self.rules.retention_ms
-    }
-
     /// Consumes a message that is past its retention. Whether it was.
     #[cold]
     pub(super) fn expire(
@@ -117,7 +121,7 @@ impl Delivery {
         now: u64,
         tenant: &mut dyn Tenant,
     ) -> bool {
-        if !self.is_too_old(standing, now) {
+        if standing.age(now) <= self.retention_ms() {
             return false;
         }
         if self.consume(standing, tenant) {

@@ -45,6 +45,7 @@ pub mod claim;
 pub mod consume;
 pub mod due;
 pub mod lease;
+pub mod settings;
 pub mod settle;
 pub mod sweep;
 
@@ -54,15 +55,6 @@ use crate::shm::queue::QueueWords;
 use crate::shm::ring::Slot;
 use crate::sync::{Label, Ordering, fence_at, order};
 
-/// What the definition of a queue says about deliveries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// A message of a dead holder is offered at once, not only when its lease ends.
-    pub redeliver_on_death: bool,
-    /// A message older than this is gone.
-    pub retention_ms: u64,
-}
-
 /// One attachment's side of a queue: its ring and the words beside it. Handles keep a clone each.
 ///
 /// Times are in ms since the queue's epoch on CLOCK_BOOTTIME and come from the caller.
@@ -70,7 +62,6 @@ pub struct Rules {
 pub struct Delivery {
     ring: SlotRing,
     words: QueueWords,
-    rules: Rules,
 }
 
 /// A message as it stood when it was looked at. What is done about it is a CAS of exactly `dlv`.
@@ -96,8 +87,8 @@ impl<'a> Standing<'a> {
 
 impl Delivery {
     /// Joins a ring with the words that make it a queue.
-    pub fn new(ring: SlotRing, words: QueueWords, rules: Rules) -> Self {
-        Self { ring, words, rules }
+    pub fn new(ring: SlotRing, words: QueueWords) -> Self {
+        Self { ring, words }
     }
 
     /// The ring below.

@@ -89,6 +89,7 @@ impl Delivery {
 
     fn release_each(&self, owner: u16, now: u64, is_dead: impl Fn() -> bool) -> u64 {
         let mut released = 0;
+        let at_once = self.redelivers_on_death();
         'slots: for at in 0..self.ring.memory.geometry().slots() {
             while let Some(standing) = self.examine(at) {
                 if standing.dlv.state() != Dlv::INFLIGHT || standing.dlv.owner() != owner {
@@ -97,7 +98,7 @@ impl Delivery {
                 if !is_dead() {
                     break 'slots;
                 }
-                if self.release(&standing, now, self.rules.redeliver_on_death) {
+                if self.release(&standing, now, at_once) {
                     released += 1;
                     break;
                 }
@@ -190,7 +191,7 @@ impl Delivery {
                 Some(remaining) => {
                     let index = self.index_of(standing.position);
                     let owner = standing.dlv.owner();
-                    if self.rules.redeliver_on_death && owner != 0 && self.ring.is_dead(owner) {
+                    if owner != 0 && self.redelivers_on_death() && self.ring.is_dead(owner) {
                         if self.release(standing, now, true) && consumer.has_room() {
                             consumer.remember(standing.position);
                         }
@@ -226,10 +227,11 @@ impl Delivery {
     /// Counts what stands in the queue. Looks at every slot once; each value by itself is current.
     pub fn census(&self, now: u64) -> Census {
         let mut census = Census::default();
+        let retention_ms = self.retention_ms();
         self.each(|standing| {
             let sent = standing.sent();
             if !self.is_leased(&standing, now)
-                && now.saturating_sub(sent) > self.rules.retention_ms
+                && now.saturating_sub(sent) > retention_ms
             {
                 return; // gone, though nobody has looked yet
             }

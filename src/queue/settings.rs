@@ -1,0 +1,234 @@
+//! Settings: what a queue says now, and changing it while it is in use (SetQueueAttributes).
+
+use super::definition::whole_ms;
+use super::{Inner, Queue, QueueReceiver};
+use crate::error::SetError;
+use crate::layout::queue::{
+    MAX_DELAY_MS, MAX_MESSAGE_BYTES, MAX_RECEIVE_WAIT_MS, MAX_RETENTION_MS, MAX_VISIBILITY_MS,
+    MIN_RETENTION_MS, control,
+};
+use crate::ring::delivery::Delivery;
+use crate::shm::words::word64;
+use crate::sync::Ordering;
+use std::time::Duration;
+
+/// The settings of a queue, as they are at one moment (GetQueueAttributes).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueSettings {
+    /// How long a received message stays invisible if the receive does not say.
+    pub visibility: Duration,
+    /// How long a sent message stays invisible if the send does not say.
+    pub delay: Duration,
+    /// A message older than this is gone.
+    pub retention: Duration,
+    /// The largest body.
+    pub max_message_bytes: u64,
+    /// How long a receive waits if it does not say.
+    pub receive_wait: Duration,
+    /// Whether the message of a dead holder is received again at once.
+    pub redeliver_on_death: bool,
+}
+
+/// A setting that is not possible.
+pub(crate) struct Refused {
+    pub setting: &'static str,
+    pub given: String,
+    pub rule: String,
+}
+
+impl QueueSettings {
+    pub(crate) fn of(delivery: &Delivery) -> Self {
+        let ms = |ms: u32| Duration::from_millis(ms.into());
+        Self {
+            visibility: ms(delivery.visibility_ms()),
+            delay: ms(delivery.delay_ms()),
+            retention: Duration::from_millis(delivery.retention_ms()),
+            max_message_bytes: delivery.max_message_bytes(),
+            receive_wait: ms(delivery.receive_wait_ms()),
+            redeliver_on_death: delivery.redelivers_on_death(),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Refused> {
+        let times = [
+            ("visibility", self.visibility, 0, MAX_VISIBILITY_MS),
+            ("delay", self.delay, 0, MAX_DELAY_MS),
+            (
+                "retention",
+                self.retention,
+                MIN_RETENTION_MS,
+                MAX_RETENTION_MS,
+            ),
+            ("receive_wait", self.receive_wait, 0, MAX_RECEIVE_WAIT_MS),
+        ];
+        for (setting, given, least, most) in times {
+            if whole_ms(given, most).is_none_or(|ms| ms < least) {
+                let most = Duration::from_millis(most.into());
+                let least = Duration::from_millis(least.into());
+                return Err(Refused {
+                    setting,
+                    given: format!("{given:?}"),
+                    rule: format!("{least:?} to {most:?} in whole milliseconds"),
+                });
+            }
+        }
+        if !(1..=MAX_MESSAGE_BYTES).contains(&self.max_message_bytes) {
+            return Err(Refused {
+                setting: "max_message_bytes",
+                given: self.max_message_bytes.to_string(),
+                rule: format!("1 to {MAX_MESSAGE_BYTES}"),
+            });
+        }
+        Ok(())
+    }
+
+    /// The word of each setting, by its offset, and what it says.
+    pub(super) fn words(&self) -> [(usize, u64); 6] {
+        let ms = |time: Duration| time.as_millis() as u64;
+        [
+            (control::VISIBILITY, ms(self.visibility)),
+            (control::DELAY, ms(self.delay)),
+            (control::RETENTION, ms(self.retention)),
+            (control::MAX_MESSAGE, self.max_message_bytes),
+            (control::RECEIVE_WAIT, ms(self.receive_wait)),
+            (control::REDELIVER, self.redeliver_on_death.into()),
+        ]
+    }
+}
+
+/// Settings to change, for [`Queue::set`]. What is not named stays as it is.
+///
+/// ```
+/// use std::time::Duration;
+/// let settings = ringway::Settings::new()
+///     .visibility(Duration::from_secs(60))
+///     .retention(Duration::from_secs(14 * 86_400));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "settings change nothing until a queue is given them by Queue::set"]
+pub struct Settings {
+    visibility: Option<Duration>,
+    delay: Option<Duration>,
+    retention: Option<Duration>,
+    max_message_bytes: Option<u64>,
+    receive_wait: Option<Duration>,
+    redeliver_on_death: Option<bool>,
+}
+
+impl Settings {
+    /// Changes nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long a received message stays invisible if the receive does not say
+    /// (`VisibilityTimeout`). 0 to 43,200 s in whole milliseconds. For later receives.
+    pub fn visibility(mut self, visibility: Duration) -> Self {
+        self.visibility = Some(visibility);
+        self
+    }
+
+    /// How long a sent message stays invisible if the send does not say (`DelaySeconds`). 0 to
+    /// 900 s in whole milliseconds. For later sends: the delay of messages that are in the queue
+    /// already does not change.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self
+    }
+
+    /// How long a message is kept (`MessageRetentionPeriod`). 60 s to 14 days in whole
+    /// milliseconds. For the messages that are in the queue too: shortened, older ones are gone.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = Some(retention);
+        self
+    }
+
+    /// The largest body (`MaximumMessageSize`). 1 byte to 1 TiB. For later sends.
+    pub fn max_message_bytes(mut self, bytes: u64) -> Self {
+        self.max_message_bytes = Some(bytes);
+        self
+    }
+
+    /// How long a receive waits that does not say (`ReceiveMessageWaitTimeSeconds`). 0 to 20 s in
+    /// whole milliseconds. For later receives.
+    pub fn receive_wait(mut self, wait: Duration) -> Self {
+        self.receive_wait = Some(wait);
+        self
+    }
+
+    /// Whether the message of a dead holder is visible at once, or when its time-out has passed.
+    /// For holders that are found dead later.
+    pub fn redeliver_on_death(mut self, redeliver: bool) -> Self {
+        self.redeliver_on_death = Some(redeliver);
+        self
+    }
+
+    /// What `present` becomes.
+    fn change(&self, present: &mut QueueSettings) {
+        fn change<T: Copy>(wanted: Option<T>, present: &mut T) {
+            *present = wanted.unwrap_or(*present);
+        }
+        change(self.visibility, &mut present.visibility);
+        change(self.delay, &mut present.delay);
+        change(self.retention, &mut present.retention);
+        change(self.max_message_bytes, &mut present.max_message_bytes);
+        change(self.receive_wait, &mut present.receive_wait);
+        change(self.redeliver_on_death, &mut present.redeliver_on_death);
+    }
+}
+
+impl Queue {
+    /// The settings as they are now, whoever changed them. A few loads.
+    pub fn settings(&self) -> QueueSettings {
+        self.inner.settings()
+    }
+
+    /// Changes settings of the queue for every process that has it open: their next operation goes
+    /// by them (`SetQueueAttributes`, which takes up to a minute). Never blocks. All are checked
+    /// before any is changed; of two calls at the same time, each setting has the value of one.
+    ///
+    /// # Errors
+    /// [`SetError`]; nothing was changed then.
+    pub fn set(&self, settings: &Settings) -> Result<(), SetError> {
+        self.inner.set(settings)
+    }
+}
+
+impl QueueReceiver {
+    /// How long the queue says that a receive waits. For
+    /// [`receive`](Self::receive): `receiver.receive(10, receiver.receive_wait(), None)`.
+    pub fn receive_wait(&self) -> Duration {
+        Duration::from_millis(self.inner.delivery.receive_wait_ms().into())
+    }
+}
+
+impl Inner {
+    pub fn settings(&self) -> QueueSettings {
+        QueueSettings::of(&self.delivery)
+    }
+
+    fn set(&self, settings: &Settings) -> Result<(), SetError> {
+        if self.is_forked() {
+            return Err(SetError::Forked);
+        }
+        if self.is_removed() {
+            return Err(SetError::Removed);
+        }
+        let mut wanted = self.settings();
+        settings.change(&mut wanted);
+        wanted.check().map_err(|refused| SetError::InvalidSetting {
+            setting: refused.setting,
+            given: refused.given,
+            rule: refused.rule,
+        })?;
+        for (offset, value) in wanted.words() {
+            let word = word64(&self.mapping, offset);
+            // Who changes nothing leaves the line where it is, and to whoever changes it now.
+            if word.load(Ordering::Relaxed) != value {
+                word.store(value, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! What a queue says now: its settings, each one word that anyone may change at any time.
+//!
+//! A setting is loaded where it is used, so a change is seen by the next operation of every process
+//! that has the queue open; there is nothing to tell anybody. All of them share a line that is
+//! hardly ever written. What is loaded may be scribbled, and counts only within its bounds: a wrong
+//! setting makes messages come late, early or not at all, and nothing else. Orderings: none. A
+//! setting says nothing about any other memory.
+
+use super::Delivery;
+use crate::layout::queue::{
+    MAX_DELAY_MS, MAX_MESSAGE_BYTES, MAX_RECEIVE_WAIT_MS, MAX_RETENTION_MS, MAX_VISIBILITY_MS,
+    MIN_RETENTION_MS,
+};
+use crate::sync::Ordering;
+
+impl Delivery {
+    /// A message older than this is gone.
+    pub fn retention_ms(&self) -> u64 {
+        let ms = self.words.retention().load(Ordering::Relaxed);
+        ms.clamp(MIN_RETENTION_MS.into(), MAX_RETENTION_MS.into())
+    }
+
+    /// Whether that age may be past the retention. Just a load, for the hot path: whoever hears
+    /// `true` asks [`retention_ms`](Self::retention_ms).
+    #[inline(always)]
+    pub(super) fn may_be_past_retention(&self, age_ms: u64) -> bool {
+        age_ms > self.words.retention().load(Ordering::Relaxed)
+    }
+
+    /// Visibility time-out of a receive that names none.
+    #[inline(always)]
+    pub fn visibility_ms(&self) -> u32 {
+        let ms = self.words.visibility().load(Ordering::Relaxed);
+        ms.min(MAX_VISIBILITY_MS.into()) as u32
+    }
+
+    /// Delay of a send that names none.
+    #[inline(always)]
+    pub fn delay_ms(&self) -> u32 {
+        let ms = self.words.delay().load(Ordering::Relaxed);
+        ms.min(MAX_DELAY_MS.into()) as u32
+    }
+
+    /// Longest body.
+    pub fn max_message_bytes(&self) -> u64 {
+        let bytes = self.words.max_message().load(Ordering::Relaxed);
+        bytes.clamp(1, MAX_MESSAGE_BYTES)
+    }
+
+    /// Whether a body may be too long. Just a load, as
+    /// [`may_be_past_retention`](Self::may_be_past_retention).
+    #[inline(always)]
+    pub fn may_be_too_long(&self, len: u64) -> bool {
+        len > self.words.max_message().load(Ordering::Relaxed)
+    }
+
+    /// Whether the message of a dead holder is offered at once, not only when its lease ends.
+    pub fn redelivers_on_death(&self) -> bool {
+        self.words.redeliver().load(Ordering::Relaxed) != 0
+    }
+
+    /// Wait of a receive that names none.
+    pub fn receive_wait_ms(&self) -> u32 {
+        let ms = self.words.receive_wait().load(Ordering::Relaxed);
+        ms.min(MAX_RECEIVE_WAIT_MS.into()) as u32
+    }
+}

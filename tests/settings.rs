@@ -1,0 +1,266 @@
+//! Settings of a queue that is in use: whoever changes one, every process goes by it from its next
+//! operation on, as SetQueueAttributes documents
+//! (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html).
+
+use ringway::{
+    Bus, OpenError, Queue, QueueSendError, QueueSettings, SetError, Settings, SettleError,
+};
+use ringway_harness::TempBus;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+const MS: Duration = Duration::from_millis(1);
+const S: Duration = Duration::from_secs(1);
+
+/// Two attachments of a bus, as two processes have them: nothing is shared but the files.
+struct Two {
+    root: TempBus,
+    here: Bus,
+    there: Bus,
+}
+
+impl Two {
+    fn new() -> Self {
+        let root = TempBus::new().expect("a root under /dev/shm");
+        let here = Bus::builder("test").root(root.path());
+        let here = here.pool_bytes(64 << 20).create().unwrap();
+        let there = Bus::builder("test").root(root.path()).open().unwrap();
+        Self { root, here, there }
+    }
+
+    fn queue(&self) -> (Queue, Queue) {
+        let made = self.here.queue("q").slots(1024).stride(64);
+        (
+            made.create().unwrap(),
+            self.there.queue("q").open().unwrap(),
+        )
+    }
+
+    fn file(&self) -> std::fs::File {
+        let path = self.root.path().join("ringway-test/objects/q");
+        let file = std::fs::File::options().read(true).write(true).open(path);
+        file.unwrap()
+    }
+
+    /// Makes everything in the queue older: its times count from an epoch in its header.
+    fn grow_older(&self, by: Duration) {
+        let file = self.file();
+        let mut epoch = [0; 8];
+        file.read_exact_at(&mut epoch, 248).unwrap();
+        let earlier = u64::from_le_bytes(epoch) - by.as_millis() as u64;
+        file.write_all_at(&earlier.to_le_bytes(), 248).unwrap();
+    }
+}
+
+#[test]
+fn a_change_is_seen_by_every_handle_that_is_open() {
+    let two = Two::new();
+    let (here, there) = two.queue();
+    let before = there.settings();
+    assert_eq!(before.visibility, 30 * S);
+    let (mut sender, mut receiver) = (there.sender().unwrap(), there.receiver().unwrap());
+    sender.send(&[0; 2000]).unwrap();
+    here.set(&Settings::new().max_message_bytes(1000)).unwrap();
+    let refused = sender.send(&[0; 1001]);
+    assert!(
+        matches!(
+            refused,
+            Err(QueueSendError::MessageTooLarge {
+                len: 1001,
+                max: 1000
+            })
+        ),
+        "{refused:?}"
+    );
+    sender.send(&[0; 1000]).unwrap();
+    here.set(&Settings::new().receive_wait(20 * S)).unwrap();
+    assert_eq!(receiver.receive_wait(), 20 * S);
+    here.set(&Settings::new().redeliver_on_death(false))
+        .unwrap();
+    let expected = {
+        let mut expected = before.clone();
+        expected.max_message_bytes = 1000;
+        expected.receive_wait = 20 * S;
+        expected.redeliver_on_death = false;
+        expected
+    };
+    assert_eq!(there.settings(), expected, "the others stay as they were");
+    assert_eq!(
+        receiver.receive(10, S, None).unwrap().len(),
+        2,
+        "what is in the queue stays, however long"
+    );
+}
+
+#[test]
+fn a_new_visibility_counts_for_later_receives() {
+    let two = Two::new();
+    let (here, there) = two.queue();
+    let (mut sender, mut receiver) = (there.sender().unwrap(), there.receiver().unwrap());
+    sender.send_batch(&[b"1", b"2", b"3"]).unwrap();
+    let mut buffer = [0; 8];
+    let first = receiver.try_receive(&mut buffer).unwrap().unwrap();
+    here.set(&Settings::new().visibility(Duration::ZERO))
+        .unwrap();
+    let second = receiver.try_receive(&mut buffer).unwrap().unwrap();
+    assert!(matches!(
+        receiver.change_visibility(&second.receipt, S),
+        Err(SettleError::NotInFlight { position: 1 })
+    ));
+    assert_eq!(there.stats().in_flight, 1, "the first is leased as it was");
+    // What a receiver was told for itself stays.
+    receiver.set_visibility(60 * S).unwrap();
+    let again = receiver.try_receive(&mut buffer).unwrap().unwrap();
+    assert_eq!((again.position(), again.receives()), (1, 2));
+    assert_eq!(there.stats().in_flight, 2);
+    assert!(receiver.delete(&first.receipt).unwrap());
+}
+
+#[test]
+fn a_new_delay_does_not_change_messages_that_are_in_the_queue() {
+    let two = Two::new();
+    let (here, there) = two.queue();
+    let (mut sender, mut receiver) = (there.sender().unwrap(), there.receiver().unwrap());
+    here.set(&Settings::new().delay(900 * S)).unwrap();
+    sender.send(b"delayed").unwrap();
+    here.set(&Settings::new().delay(Duration::ZERO)).unwrap();
+    sender.send(b"at once").unwrap();
+    assert_eq!(there.stats().delayed, 1);
+    let mut buffer = [0; 8];
+    let received = receiver.try_receive(&mut buffer).unwrap().unwrap();
+    assert_eq!(&buffer[..received.len], b"at once");
+    assert_eq!(receiver.try_receive(&mut buffer).unwrap(), None);
+}
+
+#[test]
+fn a_new_retention_counts_for_messages_that_are_in_the_queue() {
+    let two = Two::new();
+    let (here, there) = two.queue();
+    there.sender().unwrap().send(b"old").unwrap();
+    drop((here, there));
+    two.grow_older(100 * S);
+    let here = two.here.queue("q").open().unwrap();
+    let there = two.there.queue("q").open().unwrap();
+    let mut receiver = there.receiver().unwrap();
+    let mut buffer = [0; 8];
+    let received = receiver.try_receive(&mut buffer).unwrap().unwrap();
+    receiver.nack(&received.receipt, Duration::ZERO).unwrap();
+    here.set(&Settings::new().retention(60 * S)).unwrap();
+    assert_eq!(there.stats().visible, 0);
+    assert_eq!(receiver.try_receive(&mut buffer).unwrap(), None);
+    assert_eq!(there.stats().expired, 1);
+}
+
+#[test]
+fn a_setting_outside_its_bounds_is_refused_and_changes_nothing() {
+    let two = Two::new();
+    let (here, there) = two.queue();
+    let before = there.settings();
+    let good = Settings::new().visibility(S);
+    for (setting, wrong) in [
+        ("visibility", good.clone().visibility(43_200 * S + MS)),
+        (
+            "visibility",
+            good.clone().visibility(Duration::from_micros(1500)),
+        ),
+        ("delay", good.clone().delay(900 * S + MS)),
+        ("retention", good.clone().retention(60 * S - MS)),
+        ("retention", good.clone().retention(1_209_600 * S + MS)),
+        ("receive_wait", good.clone().receive_wait(20 * S + MS)),
+        ("max_message_bytes", good.clone().max_message_bytes(0)),
+        (
+            "max_message_bytes",
+            good.clone().max_message_bytes((1 << 40) + 1),
+        ),
+    ] {
+        let refused = here.set(&wrong);
+        assert!(
+            matches!(&refused, Err(SetError::InvalidSetting { setting: named, .. }) if *named == setting),
+            "{setting}: {refused:?}"
+        );
+        assert_eq!(there.settings(), before, "{setting}");
+    }
+    let bounds = [
+        Settings::new()
+            .visibility(43_200 * S)
+            .delay(900 * S)
+            .retention(1_209_600 * S),
+        Settings::new()
+            .receive_wait(20 * S)
+            .max_message_bytes(1 << 40),
+        Settings::new()
+            .visibility(Duration::ZERO)
+            .delay(Duration::ZERO)
+            .retention(60 * S),
+        Settings::new()
+            .receive_wait(Duration::ZERO)
+            .max_message_bytes(1),
+    ];
+    for settings in bounds {
+        here.set(&settings).unwrap();
+    }
+}
+
+#[test]
+fn an_open_compares_settings_with_what_they_are_now() {
+    let two = Two::new();
+    let (here, _there) = two.queue();
+    here.set(&Settings::new().visibility(60 * S).receive_wait(S))
+        .unwrap();
+    let queue = || two.there.queue("q");
+    let opened = queue().visibility(60 * S).receive_wait(S).open_or_create();
+    assert_eq!(opened.unwrap().definition().visibility, 60 * S);
+    let refused = queue().visibility(30 * S).open_or_create().err();
+    assert!(
+        matches!(&refused, Some(OpenError::Mismatch { option: "visibility", existing, .. }) if existing == "60s"),
+        "{refused:?}"
+    );
+    let refused = queue().receive_wait(Duration::ZERO).open_or_create().err();
+    assert!(matches!(
+        refused,
+        Some(OpenError::Mismatch {
+            option: "receive_wait",
+            ..
+        })
+    ));
+    assert_eq!(queue().open().unwrap().settings(), here.settings());
+}
+
+#[test]
+fn a_scribbled_setting_counts_only_within_its_bounds() {
+    let two = Two::new();
+    let (here, there) = two.queue();
+    let (mut sender, mut receiver) = (there.sender().unwrap(), there.receiver().unwrap());
+    let mut buffer = [0; 8];
+    for word in [0, 1, u64::MAX, 1 << 63, u64::from(u32::MAX)] {
+        for setting in 0..16 {
+            // The line of the settings, word by word.
+            let at = 4096 + 15 * 128 + 8 * setting;
+            two.file().write_all_at(&word.to_le_bytes(), at).unwrap();
+        }
+        let settings = there.settings();
+        assert!(settings.visibility <= 43_200 * S && settings.delay <= 900 * S);
+        assert!((60 * S..=1_209_600 * S).contains(&settings.retention));
+        assert!((1..=1 << 40).contains(&settings.max_message_bytes));
+        assert!(settings.receive_wait <= 20 * S);
+        sender.send_delayed(b"x", Duration::ZERO).unwrap();
+        let received = receiver.try_receive(&mut buffer).unwrap();
+        let received = received.expect("a message that is not past the shortest retention");
+        assert!(receiver.delete(&received.receipt).unwrap());
+    }
+    here.set(&Settings::new().visibility(S)).unwrap();
+    assert_eq!(there.settings().visibility, S);
+}
+
+#[test]
+fn a_removed_queue_takes_no_settings() {
+    let two = Two::new();
+    let (here, there) = two.queue();
+    let before: QueueSettings = here.settings();
+    two.there.remove("q").unwrap();
+    assert!(matches!(
+        here.set(&Settings::new().visibility(S)),
+        Err(SetError::Removed)
+    ));
+    assert_eq!(there.settings(), before);
+}

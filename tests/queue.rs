@@ -905,3 +905,68 @@ fn a_queue_that_is_scribbled_over_never_hangs_or_panics() {
         }
     }
 }
+
+/// The leases of an attachment end as nobody's when it closes the queue, not when it closes one of
+/// the handles that it opened: until then its death matters to them.
+#[test]
+fn leases_are_left_when_the_last_open_of_the_queue_is_closed() {
+    let (root, bus) = bus();
+    let first = small(&bus);
+    let second = bus.queue("q").open().unwrap();
+    first.sender().unwrap().send(&7u64.to_le_bytes()).unwrap();
+    let (_, received) = word(&mut first.receiver().unwrap()).unwrap();
+    assert_eq!(holder_of_slot_0(&root), Some(bus.me()));
+    drop(second);
+    assert_eq!(
+        holder_of_slot_0(&root),
+        Some(bus.me()),
+        "another handle holds it"
+    );
+    drop(first);
+    assert_eq!(holder_of_slot_0(&root), None);
+    let queue = bus.queue("q").open().unwrap();
+    assert!(
+        queue.delete(&received.receipt).unwrap(),
+        "the receipt stays good"
+    );
+}
+
+/// `dlv` of slot 0 as it lies in the file: who holds the lease.
+fn holder_of_slot_0(root: &TempBus) -> Option<ringway::ParticipantId> {
+    use std::os::unix::fs::FileExt;
+    let path = root.path().join("ringway-test/objects/q");
+    let file = std::fs::File::open(path).unwrap();
+    let word = |at: u64| {
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, at).unwrap();
+        u64::from_le_bytes(bytes)
+    };
+    let dlv = word(word(80) + 8);
+    assert_eq!(dlv >> 62, 1, "in flight");
+    let owner = (dlv >> 52 & 1023) as u16;
+    (owner != 0).then_some(ringway::ParticipantId(owner))
+}
+
+/// SQS allows a visibility of 0: the message is visible again at once, for the next call.
+#[test]
+fn a_batch_holds_a_message_once_even_where_it_is_visible_again_at_once() {
+    let (_root, bus) = bus();
+    let queue = small(&bus);
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    sender.send_batch(&[[0; 8], [1; 8], [2; 8]]).unwrap();
+    for round in 1..=5 {
+        let messages = receiver
+            .receive(10, Duration::ZERO, Some(Duration::ZERO))
+            .unwrap();
+        let mut positions: Vec<_> = messages
+            .iter()
+            .map(|message| (message.received.position(), message.received.receives()))
+            .collect();
+        positions.sort_unstable();
+        assert_eq!(positions, [(0, round), (1, round), (2, round)]);
+    }
+    receiver.set_visibility(Duration::ZERO).unwrap();
+    assert_eq!(receiver.receive_each(10, |_, _| {}).unwrap(), 3);
+    sender.send(&[3; 8]).unwrap();
+    assert_eq!(receiver.receive_each(10, |_, _| {}).unwrap(), 4);
+}

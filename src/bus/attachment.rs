@@ -11,6 +11,7 @@ use crate::error::OpenError;
 use crate::layout::bus::BusHeader;
 use crate::object::{Host, Site};
 use crate::pool::segment::{SegmentPolicy, Segments};
+use crate::queue::Opens;
 use crate::ring::Liveness;
 use crate::sys::clock;
 use crate::sys::file::Access;
@@ -43,6 +44,8 @@ pub(crate) struct Attachment {
     pub registry: Arc<Registry>,
     pub liveness: Arc<RegistryLiveness>,
     pub membership: Membership,
+    /// Of queues.
+    pub opens: Arc<Opens>,
     last_scan: AtomicU64,
     /// One sweep at a time: REAPING names this participant, not a thread of it.
     pub(super) sweeping: Mutex<()>,
@@ -117,6 +120,7 @@ impl Bus {
                 registry,
                 liveness,
                 membership,
+                opens: Arc::default(),
                 last_scan: AtomicU64::new(clock::coarse()),
                 sweeping: Mutex::new(()),
             }),

@@ -8,7 +8,6 @@ use crate::queue::{self, Inner, Queue, QueueDefinition, QueueFile, QueueSettings
 use crate::ring::delivery::Delivery;
 use crate::ring::{Liveness, Overflow, Producers, SlotRing};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Options for opening or creating a queue. An option that is given has to agree with an existing
@@ -178,7 +177,8 @@ impl QueueBuilder {
                 path: file.path,
                 file: file.file,
                 mapping: file.mapping,
-                has_received: AtomicBool::new(false),
+                holding: attachment.opens.open(file.object_id),
+                opens: Arc::clone(&attachment.opens),
                 host: Arc::clone(attachment) as _,
             }),
         })

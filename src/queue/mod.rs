@@ -10,6 +10,7 @@
 
 mod definition;
 mod file;
+mod opens;
 mod payload;
 mod receipt;
 mod receive;
@@ -22,6 +23,7 @@ pub use definition::QueueDefinition;
 pub(crate) use file::{
     QueueFile, create as create_queue, open as open_queue, open_removed as open_removed_queue,
 };
+pub(crate) use opens::{Holding, Opens};
 pub use receipt::Receipt;
 pub use receive::{Message, QueueReceiver, Received};
 pub use send::QueueSender;
@@ -38,7 +40,6 @@ use crate::sys::{clock, file as files};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// A queue of a bus, open in this process.
@@ -50,7 +51,7 @@ use std::time::Duration;
 /// far as nothing of that happens.
 ///
 /// Cheap to clone; thread-safe. Leases outlive the handle: closing the queue (dropping the last
-/// handle made from it) leaves messages in flight until their time-out. After a fork every call in
+/// handle of this attachment to it) leaves messages in flight until their time-out. After a fork every call in
 /// the child returns `Forked`: open the bus again there.
 ///
 /// ```
@@ -88,8 +89,9 @@ pub(crate) struct Inner {
     pub path: PathBuf,
     pub file: File,
     pub mapping: Arc<crate::sys::mapping::Mapping>,
-    /// Whether a receiver was made here: then there may be leases to leave.
-    pub has_received: AtomicBool,
+    /// The opens of this attachment, and what those of this queue share.
+    pub opens: Arc<Opens>,
+    pub holding: Arc<Holding>,
     // Last: the attachment outlives everything that was made through it.
     pub host: Arc<dyn Host>,
 }
@@ -331,8 +333,9 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if !self.is_forked() && self.has_received.load(Ordering::Relaxed) {
-            self.delivery.leave(self.now_ms());
+        if !self.is_forked() {
+            let leave = || self.delivery.leave(self.now_ms());
+            self.opens.close(self.object_id, leave);
         }
     }
 }

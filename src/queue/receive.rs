@@ -9,7 +9,6 @@ use crate::layout::queue::MAX_VISIBILITY_MS;
 use crate::ring::delivery::consume::Consumer;
 use crate::ring::delivery::{Delivery, Standing, Total};
 use crate::ring::wait::Idle;
-use crate::sync::Ordering;
 use crate::sys::clock::{BootClock, Deadline};
 use crate::sys::fork;
 use core::cell::Cell;
@@ -94,9 +93,7 @@ pub struct QueueReceiver {
 
 impl QueueReceiver {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
-        // Before the first lease: who probes for the dead must know of this participant.
-        inner.delivery.hold();
-        inner.has_received.store(true, Ordering::Relaxed);
+        inner.holding.note(&inner.delivery);
         let mut clock = BootClock::since(inner.epoch_ms);
         Self {
             consumer: Consumer::new(&inner.delivery),
@@ -184,7 +181,8 @@ impl QueueReceiver {
     }
 
     /// Receives up to `max` messages as soon as there is one, waiting for it up to `wait`, invisible
-    /// for `visibility` (`None`: what the receiver or the queue says). Allocates.
+    /// for `visibility` (`None`: what the receiver or the queue says). Each message is in the batch
+    /// once, though one of visibility 0 is visible again at once. Allocates.
     ///
     /// # Errors
     /// As [`try_receive`](Self::try_receive), but for `BufferTooSmall`; when not even the first
@@ -220,8 +218,8 @@ impl QueueReceiver {
     }
 
     /// Hands up to `max` messages that can be received now to `each`; how many. Each is leased and
-    /// copied before it is handed over. Allocates only to hold a body that is longer than any
-    /// before.
+    /// copied before it is handed over, and handed over once, however short its visibility is.
+    /// Allocates only to hold a longer body or a larger batch than any before.
     ///
     /// # Errors
     /// As [`receive`](Self::receive).
@@ -248,6 +246,7 @@ impl QueueReceiver {
             match self.take(&mut scratch, Take::Lease(visibility_ms)) {
                 Ok(Some(received)) => {
                     count += 1;
+                    self.consumer.give(received.position());
                     each(received, &scratch[..received.len]);
                 }
                 Ok(None) => break None,
@@ -255,6 +254,7 @@ impl QueueReceiver {
                 Err(error) => break Some(error),
             }
         };
+        self.consumer.end_batch();
         self.scratch = scratch;
         match failed {
             Some(error) if count == 0 => Err(error),

@@ -5,7 +5,6 @@ use super::{Inner, Queue, QueueReceiver, Receipt};
 use crate::error::SettleError;
 use crate::layout::queue::{MAX_DELAY_MS, MAX_VISIBILITY_MS};
 use crate::ring::delivery::settle::Settled;
-use crate::sync::Ordering;
 use std::time::Duration;
 
 impl Queue {
@@ -137,9 +136,7 @@ impl Inner {
         }
         // Who extends becomes the holder: noted, so that its death is looked for and its leaving
         // leaves nothing in its name.
-        if !self.has_received.swap(true, Ordering::Relaxed) {
-            self.delivery.hold();
-        }
+        self.holding.note(&self.delivery);
         // Who extends a lease wakes nobody: the message becomes visible later, not sooner, or its
         // new end is in the due words that every sleeper looks at within 20 ms.
         let settled = self

@@ -47,6 +47,11 @@ pub struct Consumer {
     skipped_count: usize,
     /// The claim at the cursor, behind which nothing is committed.
     last: Option<Open>,
+    /// What the batch under way has handed out.
+    given: Vec<u64>,
+    /// The batch under way has met a message of its own that is visible again: what is due comes
+    /// round, only the cursor leads to others.
+    has_come_round: bool,
 }
 
 impl Consumer {
@@ -62,7 +67,39 @@ impl Consumer {
             skipped: [None; SKIPPED],
             skipped_count: 0,
             last: None,
+            given: Vec::new(),
+            has_come_round: false,
         }
+    }
+
+    /// Until [`end_batch`](Self::end_batch) the message at `position` is not found again, however
+    /// short its lease is.
+    #[inline]
+    pub fn give(&mut self, position: u64) {
+        self.given.push(position);
+    }
+
+    /// Everything may be found again.
+    #[inline]
+    pub fn end_batch(&mut self) {
+        self.given.clear();
+        self.has_come_round = false;
+    }
+
+    /// Whether the message is offered, and not in this batch already: that one was received, so it
+    /// is in flight.
+    fn is_offered(
+        &mut self,
+        queue: &Delivery,
+        standing: &Standing<'_>,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) -> bool {
+        if standing.dlv.state() == Dlv::INFLIGHT && self.given.contains(&standing.position) {
+            self.has_come_round = true;
+            return false;
+        }
+        queue.is_offered(standing, now, tenant)
     }
 
     /// A message that is offered now, to be leased or consumed. `None` when there is none: behind
@@ -128,7 +165,8 @@ impl Consumer {
             if let Some(standing) = self.take_found(queue, now, tenant) {
                 return Some(standing);
             }
-            if !queue.is_due(now)
+            if self.has_come_round
+                || !queue.is_due(now)
                 || !queue.collect_due(now, |standing| self.remember(standing.position))
             {
                 break;
@@ -149,7 +187,7 @@ impl Consumer {
             let position = self.found[self.found_count];
             if let Some(standing) = queue.examine(position)
                 && standing.position == position
-                && queue.is_offered(&standing, now, tenant)
+                && self.is_offered(queue, &standing, now, tenant)
             {
                 return Some(standing);
             }
@@ -175,7 +213,7 @@ impl Consumer {
             self.skipped_count -= 1;
             if let Some(standing) = queue.examine(open.position)
                 && standing.position == open.position
-                && queue.is_offered(&standing, now, tenant)
+                && self.is_offered(queue, &standing, now, tenant)
             {
                 return Some(standing);
             }
@@ -221,7 +259,7 @@ impl Consumer {
             }
             if let Some(standing) = queue.examine(position)
                 && standing.position == position
-                && queue.is_offered(&standing, now, tenant)
+                && self.is_offered(queue, &standing, now, tenant)
             {
                 self.chase = 0;
                 return Some(standing);

@@ -5,7 +5,9 @@
 
 mod queue;
 
-pub use queue::{QueueSendError, ReceiptError, ReceiveError, SetError, SettleError};
+pub use queue::{
+    AttributeError, QueueSendError, ReceiptError, ReceiveError, SetError, SettleError,
+};
 
 use std::io;
 use std::path::PathBuf;

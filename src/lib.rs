@@ -52,13 +52,14 @@ pub use {
         ReaderBuilder, ReaderStats, Record, View, wait_any,
     },
     error::{
-        JoinError, OpenError, ParticipantId, QueueSendError, ReadError, ReceiptError, ReceiveError,
-        SendError, SetError, SettleError,
+        AttributeError, JoinError, OpenError, ParticipantId, QueueSendError, ReadError,
+        ReceiptError, ReceiveError, SendError, SetError, SettleError,
     },
     object::loan::Loan,
     queue::{
-        Message, ParkedMessage, Queue, QueueDefinition, QueueReceiver, QueueSender, QueueSettings,
-        QueueStats, Receipt, Received, Settings,
+        Attribute, AttributeIter, AttributeValue, Attributes, AttributesRef, Incoming, Message,
+        Outgoing, ParkedMessage, Queue, QueueDefinition, QueueReceiver, QueueSender, QueueSettings,
+        QueueStats, Receipt, Received, Sent, Settings,
     },
     ring::seat::Start,
     ring::wait::Idle,

@@ -18,14 +18,31 @@ pub enum QueueSendError {
         /// Who holds the lease of a message in the way, if it is a lease that is.
         by: Option<ParticipantId>,
     },
-    /// Larger than a message of this queue may be.
+    /// Larger than a message of this queue may be: the body, and the names, types and values of its
+    /// attributes.
     #[error(
-        "{len} bytes are more than the {max} a message of this queue may have; set a larger max_message_bytes, or send a reference to the data"
+        "{len} bytes are more than the {max} a message of this queue may have, attributes included; set a larger max_message_bytes, or send a reference to the data"
     )]
     MessageTooLarge { len: usize, max: u64 },
     /// A delay outside of what there is.
     #[error("a delay of {given:?} is not possible: 0 to 900 s in whole milliseconds")]
     InvalidDelay { given: Duration },
+    /// A group or deduplication id that is none.
+    #[error(
+        "{given:?} can't be a {what}: 1 to 128 characters, each a letter, a digit or punctuation of ASCII, no blank"
+    )]
+    InvalidId {
+        /// Which of the two.
+        what: &'static str,
+        /// What was given, at most 128 characters of it.
+        given: String,
+    },
+    /// A trace header that is none.
+    #[error("a trace header has 1 to 1,024 bytes of text, this one has {len} bytes")]
+    InvalidTraceHeader {
+        /// Its bytes.
+        len: usize,
+    },
     /// The payload pool is used up.
     #[error(
         "the payload pool is used up: {needed} bytes needed, {used} of {quota} in use; receive and delete messages, drop loans, or create the bus with a larger pool"
@@ -61,6 +78,77 @@ pub enum QueueSendError {
 fn holding(by: &Option<ParticipantId>) -> String {
     by.map(|by| format!(", in flight with {by} among others"))
         .unwrap_or_default()
+}
+
+/// Adding an attribute to a message. Nothing was added.
+///
+/// Source of the rules: "Amazon SQS message metadata",
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html>.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttributeError {
+    /// The message has as many as it may have.
+    #[error("a message has at most {max} attributes; put the rest into its body")]
+    TooMany {
+        /// As many as it may have.
+        max: usize,
+    },
+    /// Together they are larger than any message.
+    #[error(
+        "attributes of {size} bytes are more than the {max} there may be; put the data into the body"
+    )]
+    TooLarge {
+        /// Bytes of names, types and values with this one.
+        size: usize,
+        /// As many as there may be.
+        max: usize,
+    },
+    /// A name against the rules.
+    #[error("{name:?} can't name an attribute: {rule}")]
+    InvalidName {
+        /// What was given, at most 256 characters of it.
+        name: String,
+        /// The rule it breaks.
+        rule: &'static str,
+    },
+    /// The name is taken.
+    #[error("the message has an attribute {name:?} already; names are unique")]
+    DuplicateName {
+        /// What was given.
+        name: String,
+    },
+    /// No value.
+    #[error("attribute {name:?} has an empty value; leave it away or give it one")]
+    EmptyValue {
+        /// Of the attribute.
+        name: String,
+    },
+    /// Text with characters that XML does not allow.
+    #[error(
+        "the text of attribute {name:?} has control characters other than tab, line feed and carriage return, or U+FFFE or U+FFFF; send it as binary"
+    )]
+    InvalidText {
+        /// Of the attribute.
+        name: String,
+    },
+    /// A number that is none, or one out of bounds.
+    #[error(
+        "{value:?} of attribute {name:?} is no number of up to 38 digits between 10^-128 and 10^126; send it as a string"
+    )]
+    InvalidNumber {
+        /// Of the attribute.
+        name: String,
+        /// What was given, at most 64 characters of it.
+        value: String,
+    },
+    /// A custom label against the rules.
+    #[error(
+        "the custom label of attribute {name:?} is empty, has control characters, or makes its data type longer than 256 bytes"
+    )]
+    InvalidLabel {
+        /// Of the attribute.
+        name: String,
+    },
 }
 
 /// Receiving from a queue. No message was leased by the call that fails.

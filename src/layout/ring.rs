@@ -178,10 +178,19 @@ impl Meta {
     /// The slot holds a [`ChunkRef`].
     pub const CHUNK: u8 = 2;
 
+    /// Flag of a queue's message: the bytes begin with an attribute block
+    /// ([`super::queue::AttributeBlock`]), the body lies behind it.
+    pub const ATTRIBUTES: u8 = 1;
+
     /// A header word. `aux` is the user's.
     #[inline(always)]
     pub const fn new(len: u32, kind: u8, aux: u16) -> Self {
         Self(len as u64 | (kind as u64) << 32 | (aux as u64) << 48)
+    }
+    /// The same word with these flags.
+    #[inline(always)]
+    pub const fn with_flags(self, flags: u8) -> Self {
+        Self(self.0 | (flags as u64) << 40)
     }
     /// Inline: bytes of body. Chunk: bytes of the reference.
     #[inline(always)]
@@ -192,6 +201,11 @@ impl Meta {
     #[inline(always)]
     pub const fn kind(self) -> u8 {
         (self.0 >> 32) as u8
+    }
+    /// The flags above; others mean nothing yet.
+    #[inline(always)]
+    pub const fn flags(self) -> u8 {
+        (self.0 >> 40) as u8
     }
 }
 

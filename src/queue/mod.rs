@@ -1,16 +1,22 @@
 //! L5: a queue, that is one ring with the bus's payload pool behind it, whose messages are each
 //! consumed once: the SQS model.
 //!
-//! One verb a file, in the order of a message's life: [`send`], [`receive`], [`settle`]. The floor
+//! One verb a file, in the order of a message's life: [`send`], [`receive`], [`settle`]; what travels
+//! beside a body is made in [`outgoing`] and seen in [`incoming`]. The floor
 //! below moves words ([`crate::ring::delivery`]); this floor checks forks and removals, reads the
 //! clock, talks to the pool, waits, and turns outcomes into errors.
 //!
 //! A queue is standard: at least once, best-effort order. It lives in memory and survives the death
 //! of every process, not that of the machine.
 
+mod attributes;
 mod definition;
+mod envelope;
 mod file;
+mod incoming;
+mod number;
 mod opens;
+mod outgoing;
 mod payload;
 mod receipt;
 mod receive;
@@ -19,13 +25,16 @@ mod settings;
 mod settle;
 mod wait;
 
+pub use attributes::{Attribute, AttributeIter, AttributeValue, Attributes, AttributesRef};
 pub use definition::QueueDefinition;
 pub(crate) use file::{
     QueueFile, create as create_queue, open as open_queue, open_removed as open_removed_queue,
 };
+pub use incoming::{Incoming, Message};
 pub(crate) use opens::{Holding, Opens};
+pub use outgoing::{Outgoing, Sent};
 pub use receipt::Receipt;
-pub use receive::{Message, QueueReceiver, Received};
+pub use receive::{QueueReceiver, Received};
 pub use send::QueueSender;
 pub use settings::{QueueSettings, Settings};
 
@@ -327,7 +336,7 @@ impl Inner {
         }
         let body = self.body(&standing).ok()??;
         let mut out = vec![0; body.len()];
-        (self.copy(&standing, body, &mut out) && standing.stands()).then_some(out)
+        (self.copy(&standing, body, body.block(), &mut out) && standing.stands()).then_some(out)
     }
 }
 

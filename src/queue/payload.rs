@@ -2,6 +2,7 @@
 //! consumed.
 
 use super::Inner;
+use super::envelope;
 use crate::layout::ring::{ChunkRef, Meta};
 use crate::layout::word::Chunk;
 use crate::pool::chunk;
@@ -10,27 +11,57 @@ use crate::ring::Tenant;
 use crate::ring::delivery::Standing;
 use crate::sync::{Label, Ordering, fence_at};
 
-/// Where a body lies.
+/// Where the bytes of a message lie: perhaps an attribute block, then the body.
 #[derive(Clone, Copy)]
-pub(super) enum Body {
-    Inline(usize),
+pub(super) struct Body {
+    place: Place,
+    /// Bytes of the attribute block, 0 where there is none; never more than `whole`.
+    block: usize,
+    /// Bytes of both.
+    whole: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Slot,
     Chunk(ChunkRef),
 }
 
 impl Body {
-    pub fn len(self) -> usize {
-        match self {
-            Self::Inline(len) => len,
-            Self::Chunk(reference) => reference.len as usize,
+    /// A body in its slot, as long as the slot has room.
+    #[inline(always)]
+    pub fn inline(len: usize) -> Self {
+        Self {
+            place: Place::Slot,
+            block: 0,
+            whole: len,
         }
+    }
+
+    /// Bytes of the body alone.
+    #[inline(always)]
+    pub fn len(self) -> usize {
+        self.whole - self.block
+    }
+
+    /// Bytes of the attribute block in front of it, a multiple of 8.
+    #[inline(always)]
+    pub fn block(self) -> usize {
+        self.block
+    }
+
+    /// Bytes of both.
+    #[inline(always)]
+    pub fn whole(self) -> usize {
+        self.whole
     }
 }
 
-/// The length of an inline body of at most `room` bytes, by one comparison.
+/// The length of an inline body without attributes of at most `room` bytes, by one comparison.
 #[inline(always)]
-pub(super) fn inline_up_to(meta: Meta, room: usize) -> Option<usize> {
-    const LEN_AND_KIND: u64 = (1 << 40) - 1;
-    let len = (meta.0 & LEN_AND_KIND).wrapping_sub(Meta::new(0, Meta::INLINE, 0).0);
+pub(super) fn plain_up_to(meta: Meta, room: usize) -> Option<usize> {
+    const LEN_KIND_AND_FLAGS: u64 = (1 << 48) - 1;
+    let len = (meta.0 & LEN_KIND_AND_FLAGS).wrapping_sub(Meta::new(0, Meta::INLINE, 0).0);
     (len <= room as u64).then_some(len as usize)
 }
 
@@ -75,8 +106,11 @@ impl Inner {
     pub(super) fn body(&self, standing: &Standing<'_>) -> Result<Option<Body>, GrowFailure> {
         let slot = standing.slot();
         let meta = standing.meta();
-        if let Some(len) = inline_up_to(meta, slot.message_room()) {
-            return Ok(Some(Body::Inline(len)));
+        let has_block = meta.flags() & Meta::ATTRIBUTES != 0;
+        if meta.kind() == Meta::INLINE && meta.len() as usize <= slot.message_room() {
+            let place = Place::Slot;
+            let read = |head: &mut [u8]| slot.read_message(head);
+            return Ok(framed(place, meta.len() as usize, has_block, read));
         }
         if meta.kind() != Meta::CHUNK || meta.len() as usize != size_of::<ChunkRef>() {
             return Ok(None);
@@ -90,28 +124,70 @@ impl Inner {
         };
         let fits =
             reference.chunk < segment.chunks() && reference.len <= segment.chunk_bytes() as u64;
-        Ok(fits.then_some(Body::Chunk(reference)))
+        if !fits {
+            return Ok(None);
+        }
+        let place = Place::Chunk(reference);
+        let read = |head: &mut [u8]| segment.read(reference.chunk, head);
+        Ok(framed(place, reference.len as usize, has_block, read))
     }
 
-    /// Copies a body; `false` when its payload was not the message's all the time. The caller looks
-    /// at the message's word behind it.
-    pub(super) fn copy(&self, standing: &Standing<'_>, body: Body, out: &mut [u8]) -> bool {
-        match body {
-            Body::Inline(_) => {
+    /// Copies `out.len()` bytes of a message from `offset` on: 0, or where its body begins. `false`
+    /// when its payload was not the message's all the time. The caller looks at the message's word
+    /// behind it.
+    #[inline(always)]
+    pub(super) fn copy(
+        &self,
+        standing: &Standing<'_>,
+        body: Body,
+        offset: usize,
+        out: &mut [u8],
+    ) -> bool {
+        match body.place {
+            Place::Slot if offset == 0 => {
                 standing.slot().read_message(out);
                 true
             }
-            Body::Chunk(reference) => {
+            Place::Slot => {
+                standing.slot().read_message_from(offset, out);
+                true
+            }
+            Place::Chunk(reference) => {
                 let Some(segment) = self.segments.get(reference.segment) else {
                     return false;
                 };
-                segment.read(reference.chunk, out);
+                segment.read_from(reference.chunk, offset, out);
                 fence_at(Label::ReadFence, Ordering::Acquire);
                 let word = Chunk(segment.word(reference.chunk).load(Ordering::Relaxed));
                 word.version() == reference.version && word.state() != Chunk::FREE
             }
         }
     }
+}
+
+/// Where the body begins, by the block's own head: copied once, checked, used. `None` when the
+/// block can't be one.
+fn framed(
+    place: Place,
+    whole: usize,
+    has_block: bool,
+    read: impl FnOnce(&mut [u8]),
+) -> Option<Body> {
+    let block = if has_block {
+        let mut head = [0; envelope::HEAD];
+        if whole < head.len() {
+            return None;
+        }
+        read(&mut head);
+        envelope::block_bytes(head).filter(|block| *block <= whole)?
+    } else {
+        0
+    };
+    Some(Body {
+        place,
+        block,
+        whole,
+    })
 }
 
 const _: () = assert!(

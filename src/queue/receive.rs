@@ -1,7 +1,9 @@
 //! Receiving: lease a message and copy it, or consume it at once.
 
 use super::definition::whole_ms;
-use super::payload::{Body, Payloads, inline_up_to};
+use super::envelope::Envelope;
+use super::incoming::{Incoming, Message};
+use super::payload::{Body, Payloads, plain_up_to};
 use super::{Inner, Receipt, wait};
 use crate::ParticipantId;
 use crate::error::ReceiveError;
@@ -46,18 +48,19 @@ impl Received {
     }
 }
 
-/// A message with its body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// Receipt and time.
+/// A message that was taken: beside what everybody sees, what lies in front of its body.
+#[derive(Clone, Copy)]
+pub(super) struct Taken {
     pub received: Received,
-    /// The body.
-    pub body: Vec<u8>,
+    /// Bytes of its attribute block.
+    pub block: usize,
+    /// The participant that sent it, where the message was taken whole.
+    pub sender: u16,
 }
 
 /// What becomes of a message that is found.
 #[derive(Clone, Copy)]
-enum Take {
+pub(super) enum Take {
     /// Leased for so many milliseconds.
     Lease(u32),
     /// Consumed.
@@ -83,8 +86,8 @@ pub struct QueueReceiver {
     received: u64,
     deleted: u64,
     probe_at: u64,
-    /// For [`receive_each`](Self::receive_each): as long as the longest body so far.
-    scratch: Vec<u8>,
+    /// For [`receive_each`](Self::receive_each): as long as the longest message so far.
+    scratch: Incoming,
     /// Of the process that made it.
     generation: u64,
     pub(super) inner: Arc<Inner>,
@@ -103,7 +106,7 @@ impl QueueReceiver {
             idle: Idle::default(),
             received: 0,
             deleted: 0,
-            scratch: Vec::new(),
+            scratch: Incoming::new(),
             generation: fork::generation(),
             delivery: inner.delivery.clone(),
             inner,
@@ -133,7 +136,8 @@ impl QueueReceiver {
         ParticipantId(self.delivery.ring().me())
     }
 
-    /// Receives a message and copies it into `buffer`. `None` when there is none to be received
+    /// Receives a message and copies its body into `buffer`; its attributes, if it has any, are left
+    /// to [`receive_message`](Self::receive_message). `None` when there is none to be received
     /// now. Never blocks, allocates nothing, and makes no system call but for a look for dead
     /// holders once a second, every 5 ms while the queue is empty.
     ///
@@ -141,7 +145,8 @@ impl QueueReceiver {
     /// [`ReceiveError::BufferTooSmall`] leaves the message visible; the others of [`ReceiveError`].
     #[inline]
     pub fn try_receive(&mut self, buffer: &mut [u8]) -> Result<Option<Received>, ReceiveError> {
-        self.take(buffer, Take::Lease(self.visibility_ms()))
+        let taken = self.take::<false>(buffer, Take::Lease(self.visibility_ms()))?;
+        Ok(taken.map(|taken| taken.received))
     }
 
     /// Receives a message and deletes it in one step: it is copied, then consumed. At most once:
@@ -154,9 +159,9 @@ impl QueueReceiver {
         &mut self,
         buffer: &mut [u8],
     ) -> Result<Option<Received>, ReceiveError> {
-        let taken = self.take(buffer, Take::Consume)?;
+        let taken = self.take::<false>(buffer, Take::Consume)?;
         self.note_deleted(u64::from(taken.is_some()));
-        Ok(taken)
+        Ok(taken.map(|taken| taken.received))
     }
 
     /// Waits up to `wait` for a message and copies it into `buffer` (long polling). `None` after
@@ -204,11 +209,8 @@ impl QueueReceiver {
             return Ok(messages);
         }
         loop {
-            self.take_each(max, visibility_ms, |received, body| {
-                messages.push(Message {
-                    received,
-                    body: body.to_vec(),
-                });
+            self.take_each(max, visibility_ms, |received, incoming| {
+                messages.push(Message::new(received, incoming));
             })?;
             if !messages.is_empty() || !self.wait(deadline.remaining())? {
                 break;
@@ -226,16 +228,18 @@ impl QueueReceiver {
     pub fn receive_each(
         &mut self,
         max: usize,
-        each: impl FnMut(Received, &[u8]),
+        mut each: impl FnMut(Received, &[u8]),
     ) -> Result<usize, ReceiveError> {
-        self.take_each(max, self.visibility_ms(), each)
+        self.take_each(max, self.visibility_ms(), |received, incoming| {
+            each(received, incoming.body());
+        })
     }
 
     fn take_each(
         &mut self,
         max: usize,
         visibility_ms: u32,
-        mut each: impl FnMut(Received, &[u8]),
+        mut each: impl FnMut(Received, &Incoming),
     ) -> Result<usize, ReceiveError> {
         let mut scratch = core::mem::take(&mut self.scratch);
         let mut count = 0;
@@ -243,14 +247,13 @@ impl QueueReceiver {
             if count == max {
                 break None;
             }
-            match self.take(&mut scratch, Take::Lease(visibility_ms)) {
+            match scratch.fill(self, Take::Lease(visibility_ms)) {
                 Ok(Some(received)) => {
                     count += 1;
                     self.consumer.give(received.position());
-                    each(received, &scratch[..received.len]);
+                    each(received, &scratch);
                 }
                 Ok(None) => break None,
-                Err(ReceiveError::BufferTooSmall { needed, .. }) => scratch.resize(needed, 0),
                 Err(error) => break Some(error),
             }
         };
@@ -260,6 +263,10 @@ impl QueueReceiver {
             Some(error) if count == 0 => Err(error),
             _ => Ok(count),
         }
+    }
+
+    pub(super) fn leased(&self) -> Take {
+        Take::Lease(self.visibility_ms())
     }
 
     /// Waits up to `timeout` until there is a message to receive. Blocks by the [`Idle`] that was
@@ -280,8 +287,13 @@ impl QueueReceiver {
         }
     }
 
+    /// Takes a message into `buffer`: whole, or its body alone.
     #[inline(always)]
-    fn take(&mut self, buffer: &mut [u8], take: Take) -> Result<Option<Received>, ReceiveError> {
+    pub(super) fn take<const WHOLE: bool>(
+        &mut self,
+        buffer: &mut [u8],
+        take: Take,
+    ) -> Result<Option<Taken>, ReceiveError> {
         if self.generation != fork::generation() {
             return Err(ReceiveError::Forked);
         }
@@ -296,8 +308,8 @@ impl QueueReceiver {
             let Some(standing) = found else {
                 return self.nothing_yet(now);
             };
-            let body = match inline_up_to(standing.meta(), standing.slot().message_room()) {
-                Some(len) => Body::Inline(len),
+            let body = match plain_up_to(standing.meta(), standing.slot().message_room()) {
+                Some(len) => Body::inline(len),
                 None => match self.inner.body(&standing) {
                     Ok(Some(body)) => body,
                     Ok(None) => {
@@ -311,8 +323,12 @@ impl QueueReceiver {
                 },
             };
             let given = buffer.len();
-            let Some(out) = buffer.get_mut(..body.len()) else {
-                let needed = body.len();
+            let (offset, needed) = if WHOLE {
+                (0, body.whole())
+            } else {
+                (body.block(), body.len())
+            };
+            let Some(out) = buffer.get_mut(..needed) else {
                 if !standing.stands() {
                     continue; // the length was another message's
                 }
@@ -320,16 +336,17 @@ impl QueueReceiver {
                 return Err(ReceiveError::BufferTooSmall { needed, given });
             };
             let sent = standing.sent();
+            let sender = if WHOLE { standing.sender() } else { 0 };
             let receives = match take {
                 Take::Lease(for_ms) => {
                     let Some(lease) = self.delivery.lease(standing, now, for_ms) else {
                         continue; // somebody was faster
                     };
-                    let is_whole = self.inner.copy(&lease.standing, body, out);
+                    let is_whole = self.inner.copy(&lease.standing, body, offset, out);
                     if !lease.stands() {
                         continue; // this process slept for longer than the lease
                     }
-                    if !is_whole {
+                    if !is_whole || (WHOLE && !has_block(&out[..body.block()])) {
                         self.delivery.give_up(&lease.standing);
                         continue;
                     }
@@ -337,8 +354,8 @@ impl QueueReceiver {
                 }
                 Take::Consume => {
                     let receives = standing.next_receives();
-                    let is_whole = self.inner.copy(&standing, body, out);
-                    if !is_whole {
+                    let is_whole = self.inner.copy(&standing, body, offset, out);
+                    if !is_whole || (WHOLE && !has_block(&out[..body.block()])) {
                         self.delivery.give_up(&standing);
                         continue;
                     }
@@ -353,7 +370,11 @@ impl QueueReceiver {
             if self.received >= FLUSH_EVERY {
                 self.flush();
             }
-            return Ok(Some(received));
+            return Ok(Some(Taken {
+                received,
+                block: body.block(),
+                sender,
+            }));
         }
     }
 
@@ -366,7 +387,7 @@ impl QueueReceiver {
         }
     }
 
-    fn nothing_yet(&mut self, now: u64) -> Result<Option<Received>, ReceiveError> {
+    fn nothing_yet(&mut self, now: u64) -> Result<Option<Taken>, ReceiveError> {
         if self.inner.is_removed() {
             return Err(ReceiveError::Removed);
         }
@@ -453,6 +474,11 @@ impl QueueReceiver {
             }
         }
     }
+}
+
+/// Whether the copied block, if there is one, is what it says.
+fn has_block(block: &[u8]) -> bool {
+    block.is_empty() || Envelope::parse(block).is_some()
 }
 
 impl Drop for QueueReceiver {

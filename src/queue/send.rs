@@ -7,7 +7,7 @@ use super::payload::Payloads;
 use crate::ParticipantId;
 use crate::error::QueueSendError;
 use crate::layout::queue::MAX_DELAY_MS;
-use crate::layout::ring::{ChunkRef, Meta};
+use crate::layout::ring::{ChunkRef, MAX_STRIDE, Meta};
 use crate::object::loan::{Loan, Loans};
 use crate::pool::lend::{Lender, Lent};
 use crate::pool::segment::GrowFailure;
@@ -37,18 +37,20 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// stays, what it did not commit never was.
 pub struct QueueSender {
     /// By value: addresses and geometry lie beside the cursor.
-    delivery: Delivery,
+    pub(super) delivery: Delivery,
     appender: Appender,
     lender: Lender,
     loans: Loans,
     clock: BootClock,
     inline_bytes: usize,
+    /// For the attribute blocks of messages: as long as the longest so far.
+    pub(super) block: Vec<u8>,
     /// Sent and not yet in the shared total.
     sent: u64,
     refusals: u32,
     /// Of the process that made it.
     generation: u64,
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     not_sync: PhantomData<Cell<()>>,
 }
 
@@ -62,6 +64,7 @@ impl QueueSender {
             loans: Loans::new(Arc::clone(&inner.segments), Arc::clone(&inner.host)),
             clock: BootClock::since(inner.epoch_ms),
             inline_bytes: room,
+            block: Vec::new(),
             sent: 0,
             refusals: 0,
             generation: fork::generation(),
@@ -156,6 +159,10 @@ impl QueueSender {
     /// bus; [`QueueSendError::NoSpace`] when the file system is full.
     pub fn loan(&mut self, len: usize) -> Result<Loan, QueueSendError> {
         self.check(len)?;
+        self.lend_unchecked(len)
+    }
+
+    fn lend_unchecked(&mut self, len: usize) -> Result<Loan, QueueSendError> {
         let lent = self.lend(len)?;
         let data = self
             .lender
@@ -175,7 +182,7 @@ impl QueueSender {
         }
         let sent = self
             .check(loan.len)
-            .and_then(|()| self.append_chunk(loan.lent, loan.len, self.delivery.delay_ms()));
+            .and_then(|()| self.append_chunk(loan.lent, loan.len, 0, self.delivery.delay_ms()));
         match sent {
             Ok(position) => {
                 self.loans.sent(loan);
@@ -188,7 +195,7 @@ impl QueueSender {
 
     /// Before anything is touched: the process, the length.
     #[inline(always)]
-    fn check(&self, len: usize) -> Result<(), QueueSendError> {
+    pub(super) fn check(&self, len: usize) -> Result<(), QueueSendError> {
         if self.generation != fork::generation() {
             return Err(QueueSendError::Forked);
         }
@@ -209,7 +216,7 @@ impl QueueSender {
 
     /// Any append, without a wake.
     #[inline(always)]
-    fn append(&mut self, body: &[u8], delay_ms: u32) -> Result<u64, QueueSendError> {
+    pub(super) fn append(&mut self, body: &[u8], delay_ms: u32) -> Result<u64, QueueSendError> {
         self.check(body.len())?;
         if body.len() > self.inline_bytes {
             return self.append_large(body, delay_ms);
@@ -222,7 +229,34 @@ impl QueueSender {
     fn append_large(&mut self, body: &[u8], delay_ms: u32) -> Result<u64, QueueSendError> {
         let mut loan = self.loan(body.len())?;
         loan.copy_from_slice(body);
-        let position = self.append_chunk(loan.lent, loan.len, delay_ms)?;
+        self.append_loan(loan, 0, delay_ms)
+    }
+
+    /// A message of which an encoded attribute block is `block`, without a wake. The caller has
+    /// checked it.
+    #[cold]
+    pub(super) fn append_with_block(
+        &mut self,
+        block: &[u8],
+        body: &[u8],
+        delay_ms: u32,
+    ) -> Result<u64, QueueSendError> {
+        let whole = block.len() + body.len();
+        if whole > self.inline_bytes {
+            let mut loan = self.lend_unchecked(whole)?;
+            loan[..block.len()].copy_from_slice(block);
+            loan[block.len()..].copy_from_slice(body);
+            return self.append_loan(loan, Meta::ATTRIBUTES, delay_ms);
+        }
+        let mut bytes = [0; MAX_STRIDE as usize];
+        bytes[..block.len()].copy_from_slice(block);
+        bytes[block.len()..whole].copy_from_slice(body);
+        let meta = Meta::new(whole as u32, Meta::INLINE, 0).with_flags(Meta::ATTRIBUTES);
+        self.append_bytes(meta, &bytes[..whole], delay_ms, None)
+    }
+
+    fn append_loan(&mut self, loan: Loan, flags: u8, delay_ms: u32) -> Result<u64, QueueSendError> {
+        let position = self.append_chunk(loan.lent, loan.len, flags, delay_ms)?;
         self.loans.sent(loan);
         Ok(position)
     }
@@ -231,6 +265,7 @@ impl QueueSender {
         &mut self,
         lent: Lent,
         len: usize,
+        flags: u8,
         delay_ms: u32,
     ) -> Result<u64, QueueSendError> {
         let reference = ChunkRef {
@@ -244,7 +279,7 @@ impl QueueSender {
             payloads.store(1, Ordering::Relaxed); // ordered before the message by its commit
         }
         let body = bytemuck::bytes_of(&reference);
-        let meta = Meta::new(body.len() as u32, Meta::CHUNK, 0);
+        let meta = Meta::new(body.len() as u32, Meta::CHUNK, 0).with_flags(flags);
         let position = self.append_bytes(meta, body, delay_ms, Some(lent))?;
         self.lender.attach(lent);
         Ok(position)

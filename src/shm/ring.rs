@@ -393,6 +393,18 @@ impl Slot<'_> {
         // SAFETY: as in `write_message`.
         unsafe { copy::copy_out(out, self.message()) };
     }
+
+    /// Copies `out.len()` bytes of a message from `offset` on.
+    ///
+    /// # Panics
+    /// When there are not as many, or `offset` is no multiple of 8.
+    pub fn read_message_from(self, offset: usize, out: &mut [u8]) {
+        assert!(offset.is_multiple_of(8) && offset <= self.message_room());
+        assert!(out.len() <= self.message_room() - offset);
+        // SAFETY: offset + out.len() <= message_room, a multiple of 8, just checked; offset keeps
+        // the alignment.
+        unsafe { copy::copy_out(out, self.message().add(offset)) };
+    }
 }
 
 const _: () = assert!(SLOT_HEADER + ENVELOPE < crate::layout::ring::MIN_STRIDE as usize);

@@ -92,9 +92,19 @@ impl SegmentMemory {
     /// # Panics
     /// When there is no such chunk or it is smaller.
     pub fn read(&self, chunk: u32, out: &mut [u8]) {
-        assert!(out.len() <= self.chunk_bytes);
+        self.read_from(chunk, 0, out);
+    }
+
+    /// Copies `out.len()` bytes of a chunk from `offset` on, which may change meanwhile.
+    ///
+    /// # Panics
+    /// When there is no such chunk, it is smaller, or `offset` is no multiple of 8.
+    pub fn read_from(&self, chunk: u32, offset: usize, out: &mut [u8]) {
+        assert!(offset.is_multiple_of(8) && offset <= self.chunk_bytes);
+        assert!(out.len() <= self.chunk_bytes - offset);
         // SAFETY: `data` is aligned to 64 and leads to chunk_bytes bytes (a multiple of 64) inside
-        // the mapping; the copy is opaque.
-        unsafe { super::copy::copy_out(out, self.data(chunk)) };
+        // the mapping, offset + out.len() is not more, and offset keeps the alignment to 8; the copy
+        // is opaque.
+        unsafe { super::copy::copy_out(out, self.data(chunk).add(offset)) };
     }
 }

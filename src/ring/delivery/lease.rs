@@ -9,7 +9,7 @@ use super::claim::lease_end;
 use super::{Delivery, Standing, Total};
 use crate::layout::queue::PARK_AFTER_RECEIVES;
 use crate::layout::ring::Meta;
-use crate::layout::word::Dlv;
+use crate::layout::word::{Ctl, Dlv};
 use crate::ring::{Counter, Tenant};
 use crate::sync::{Label, Ordering, fence_at, order};
 
@@ -66,6 +66,12 @@ impl<'a> Standing<'a> {
     pub fn parked_after(&self) -> Option<u16> {
         let is_parked = self.dlv.state() == Dlv::MOVING && self.dlv.owner() == 0;
         is_parked.then_some(self.dlv.receives())
+    }
+
+    /// The participant that sent it: whoever claimed its slot. True for the message while it stands.
+    #[inline(always)]
+    pub fn sender(&self) -> u16 {
+        Ctl(self.slot.ctl().load(Ordering::Relaxed)).owner()
     }
 
     /// When it was sent.

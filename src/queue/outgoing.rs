@@ -1,0 +1,239 @@
+//! What is sent beside a body: delay, group, deduplication id, trace header, attributes.
+//!
+//! A message that has none of the last four is sent as plain bytes, and costs what those cost. The
+//! others get an attribute block in front of the body ([`super::envelope`]).
+
+use super::QueueSender;
+use super::attributes::{Attributes, AttributesRef, is_text};
+use super::definition::whole_ms;
+use super::envelope::Envelope;
+use crate::error::QueueSendError;
+use crate::layout::queue::MAX_DELAY_MS;
+use std::time::Duration;
+
+/// Longest group or deduplication id.
+const MAX_ID: usize = 128;
+/// Longest trace header; SQS names no bound.
+const MAX_TRACE_HEADER: usize = 1024;
+
+/// A message to be sent, with what SQS lets a sender say about it. Borrows everything; copying it
+/// copies references.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let root = std::env::temp_dir().join(format!("ringway-doc-outgoing-{}", std::process::id()));
+/// # std::fs::create_dir_all(&root)?;
+/// # let bus = ringway::Bus::builder("demo").root(&root).open_or_create()?;
+/// use ringway::{Attributes, Incoming, Outgoing};
+/// let orders = bus.queue("orders").open_or_create()?;
+/// let mut attributes = Attributes::new();
+/// attributes.string("city", "Graz")?.number("seats", 12)?;
+///
+/// let order = Outgoing::new(b"order 1").group("truck-7").attributes(&attributes);
+/// orders.sender()?.send_message(&order)?;
+///
+/// let mut incoming = Incoming::new(); // reused from message to message
+/// let received = orders.receiver()?.receive_message(&mut incoming)?.expect("order 1");
+/// assert_eq!(incoming.body(), b"order 1");
+/// assert_eq!(incoming.group(), Some("truck-7"));
+/// assert_eq!(incoming.attributes().get("seats").unwrap().text(), Some("12"));
+/// orders.delete(&received.receipt)?;
+/// # drop((orders, bus));
+/// # std::fs::remove_dir_all(&root)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    body: &'a [u8],
+    delay: Option<Duration>,
+    envelope: Envelope<'a>,
+}
+
+/// What became of a message that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its position (`SequenceNumber`); positions grow in the order of sends. Of a duplicate: that
+    /// of the message it repeats.
+    pub position: u64,
+    /// Whether it repeats a message of the last five minutes and was therefore not sent again. Never
+    /// in a standard queue.
+    pub duplicate: bool,
+}
+
+impl<'a> Outgoing<'a> {
+    /// A message of `body`, and nothing said about it yet.
+    pub fn new(body: &'a [u8]) -> Self {
+        Self {
+            body,
+            delay: None,
+            envelope: Envelope::default(),
+        }
+    }
+
+    /// It becomes visible after `delay` (`DelaySeconds`), 0 to 900 s in whole milliseconds, instead
+    /// of after what the queue says.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self
+    }
+
+    /// Its message group (`MessageGroupId`): 1 to 128 letters, digits and punctuation of ASCII.
+    #[must_use]
+    pub fn group(mut self, group: &'a str) -> Self {
+        self.envelope.group = Some(group);
+        self
+    }
+
+    /// Its deduplication id (`MessageDeduplicationId`), of the same characters as a group.
+    #[must_use]
+    pub fn dedup_id(mut self, id: &'a str) -> Self {
+        self.envelope.dedup_id = Some(id);
+        self
+    }
+
+    /// Its trace header (the system attribute `AWSTraceHeader`): text of 1 to 1,024 bytes. It does
+    /// not count towards the size of the message.
+    #[must_use]
+    pub fn trace_header(mut self, header: &'a str) -> Self {
+        self.envelope.trace_header = Some(header);
+        self
+    }
+
+    /// Its attributes, instead of any given before.
+    #[must_use]
+    pub fn attributes(mut self, attributes: &'a Attributes) -> Self {
+        self.envelope.attributes = attributes.as_ref();
+        self
+    }
+
+    /// Its body.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    /// Bytes towards the largest message of a queue: the body, and names, types and values of the
+    /// attributes. System attributes do not count, as in SQS.
+    pub fn size(&self) -> usize {
+        self.body.len() + attributes_size(self.envelope.attributes)
+    }
+
+    fn check(&self) -> Result<(), QueueSendError> {
+        let envelope = &self.envelope;
+        let ids = [
+            ("message group", envelope.group),
+            ("deduplication id", envelope.dedup_id),
+        ];
+        for (what, id) in ids {
+            if let Some(id) = id
+                && !is_id(id)
+            {
+                let given = id.chars().take(MAX_ID).collect();
+                return Err(QueueSendError::InvalidId { what, given });
+            }
+        }
+        match envelope.trace_header {
+            Some(header) if !is_trace_header(header) => {
+                Err(QueueSendError::InvalidTraceHeader { len: header.len() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn attributes_size(attributes: AttributesRef<'_>) -> usize {
+    attributes.iter().map(|attribute| attribute.size()).sum()
+}
+
+/// SQS: "up to 128 alphanumeric characters (a-z, A-Z, 0-9) and punctuation".
+fn is_id(id: &str) -> bool {
+    (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn is_trace_header(header: &str) -> bool {
+    (1..=MAX_TRACE_HEADER).contains(&header.len()) && is_text(header)
+}
+
+impl QueueSender {
+    /// Sends a message with what was said about it. Never blocks. Allocates only to hold an attribute
+    /// block that is longer than any before; no system call unless somebody sleeps or a body that is
+    /// not inline needs a new pool segment.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); [`QueueSendError::InvalidDelay`], [`QueueSendError::InvalidId`],
+    /// [`QueueSendError::InvalidTraceHeader`].
+    pub fn send_message(&mut self, message: &Outgoing<'_>) -> Result<Sent, QueueSendError> {
+        let sent = self.append_message(message)?;
+        self.delivery.ring().wake_behind_commit();
+        Ok(sent)
+    }
+
+    /// Sends messages in order, with one wake for all; what became of each. One that can't be sent
+    /// for a reason of its own (its size, its delay, its ids) does not keep the others from being
+    /// sent. Behind one that found no room the rest is refused with the same error, so that a repeat
+    /// of what failed keeps their order. Allocates the outcomes.
+    pub fn send_message_batch(
+        &mut self,
+        messages: &[Outgoing<'_>],
+    ) -> Vec<Result<Sent, QueueSendError>> {
+        let mut outcomes: Vec<Result<Sent, QueueSendError>> = Vec::with_capacity(messages.len());
+        for message in messages {
+            let last = outcomes.last().and_then(|last| last.as_ref().err());
+            let outcome = match last.and_then(no_room) {
+                Some(no_room) => Err(no_room),
+                None => self.append_message(message),
+            };
+            outcomes.push(outcome);
+        }
+        if outcomes.iter().any(Result::is_ok) {
+            self.delivery.ring().wake_behind_commit();
+        }
+        outcomes
+    }
+
+    fn append_message(&mut self, message: &Outgoing<'_>) -> Result<Sent, QueueSendError> {
+        let delay_ms = match message.delay {
+            None => self.delivery.delay_ms(),
+            Some(given) => {
+                whole_ms(given, MAX_DELAY_MS).ok_or(QueueSendError::InvalidDelay { given })?
+            }
+        };
+        let position = if message.envelope.is_empty() {
+            self.append(message.body, delay_ms)?
+        } else {
+            message.check()?;
+            self.check(message.size())?;
+            let mut block = core::mem::take(&mut self.block);
+            block.clear();
+            message.envelope.encode(&mut block);
+            let appended = self.append_with_block(&block, message.body, delay_ms);
+            self.block = block;
+            appended?
+        };
+        Ok(Sent {
+            position,
+            duplicate: false,
+        })
+    }
+}
+
+/// The same once more, if it says that there is no room.
+fn no_room(error: &QueueSendError) -> Option<QueueSendError> {
+    match *error {
+        QueueSendError::Full { capacity, by } => Some(QueueSendError::Full { capacity, by }),
+        QueueSendError::PoolExhausted {
+            needed,
+            used,
+            quota,
+        } => Some(QueueSendError::PoolExhausted {
+            needed,
+            used,
+            quota,
+        }),
+        QueueSendError::NoSpace { needed, available } => {
+            Some(QueueSendError::NoSpace { needed, available })
+        }
+        _ => None,
+    }
+}

@@ -10,6 +10,7 @@
 //! of every process, not that of the machine.
 
 mod attributes;
+mod chain;
 mod definition;
 mod envelope;
 mod file;
@@ -43,6 +44,7 @@ use crate::layout::REMOVED;
 use crate::object::Host;
 use crate::pool::segment::Segments;
 use crate::ring::Counter;
+use crate::ring::delivery::sweep::Census;
 use crate::ring::delivery::{Delivery, Total};
 use crate::sync::Ordering;
 use crate::sys::{clock, file as files};
@@ -87,6 +89,7 @@ pub struct Queue {
 }
 
 pub(crate) struct Inner {
+    /// Of the first ring; see [`chain`].
     pub delivery: Delivery,
     pub definition: QueueDefinition,
     pub object_id: u64,
@@ -209,7 +212,11 @@ impl Queue {
         if self.inner.is_forked() {
             return 0;
         }
-        self.inner.delivery.purge(&mut self.inner.payloads())
+        let mut purged = 0;
+        let mut payloads = self.inner.payloads();
+        self.inner
+            .each_ring(|ring| purged += ring.purge(&mut payloads));
+        purged
     }
 
     /// The messages that were received 1,000 times and are not offered any more, by position. They
@@ -219,14 +226,16 @@ impl Queue {
             return Vec::new();
         }
         let mut parked = Vec::new();
-        self.inner.delivery.each(|standing| {
-            if let Some(receives) = standing.parked_after() {
-                parked.push(ParkedMessage {
-                    position: standing.position,
-                    receives,
-                    sent_ms: self.inner.unix_ms(standing.sent()),
-                });
-            }
+        self.inner.each_ring(|ring| {
+            ring.each(|standing| {
+                if let Some(receives) = standing.parked_after() {
+                    parked.push(ParkedMessage {
+                        position: standing.position,
+                        receives,
+                        sent_ms: self.inner.unix_ms(standing.sent()),
+                    });
+                }
+            });
         });
         parked.sort_by_key(|message| message.position);
         parked
@@ -240,19 +249,15 @@ impl Queue {
 
     /// Deletes the parked message at `position`. Whether this call did it.
     pub fn delete_parked(&self, position: u64) -> bool {
-        !self.inner.is_forked()
-            && self
-                .inner
-                .delivery
-                .examine(position)
-                .is_some_and(|standing| {
-                    standing.position == position
-                        && standing.parked_after().is_some()
-                        && self
-                            .inner
-                            .delivery
-                            .consume(&standing, &mut self.inner.payloads())
-                })
+        if self.inner.is_forked() {
+            return false;
+        }
+        let ring = self.inner.at(position);
+        ring.examine(position).is_some_and(|standing| {
+            standing.position == position
+                && standing.parked_after().is_some()
+                && ring.consume(&standing, &mut self.inner.payloads())
+        })
     }
 }
 
@@ -299,7 +304,11 @@ impl Inner {
 
     fn stats(&self) -> QueueStats {
         let now = self.now_ms();
-        let census = self.delivery.census(now);
+        let (mut census, mut capacity) = (Census::default(), 0);
+        self.each_ring(|ring| {
+            census.add(ring.census(now));
+            capacity += ring.ring().memory().geometry().slots();
+        });
         let memory = self.delivery.ring().memory();
         let of_ring = |counter: Counter| memory.counter(counter.offset()).load(Ordering::Relaxed);
         let total = |total| self.delivery.total(total);
@@ -311,7 +320,7 @@ impl Inner {
             oldest_age: census
                 .oldest
                 .map(|sent| Duration::from_millis(now.saturating_sub(sent))),
-            capacity: memory.geometry().slots(),
+            capacity,
             sent: total(Total::Sent),
             received: total(Total::Received),
             deleted: total(Total::Deleted),
@@ -330,7 +339,8 @@ impl Inner {
         if self.is_forked() {
             return None;
         }
-        let standing = self.delivery.examine(position)?;
+        let ring = self.at(position);
+        let standing = ring.examine(position)?;
         if standing.position != position || standing.parked_after().is_none() {
             return None;
         }
@@ -343,7 +353,8 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if !self.is_forked() {
-            let leave = || self.delivery.leave(self.now_ms());
+            let now = self.now_ms();
+            let leave = || self.each_ring(|ring| ring.leave(now));
             self.opens.close(self.object_id, leave);
         }
     }

@@ -9,7 +9,7 @@ use crate::ParticipantId;
 use crate::error::ReceiveError;
 use crate::layout::queue::MAX_VISIBILITY_MS;
 use crate::ring::delivery::consume::Consumer;
-use crate::ring::delivery::{Delivery, Standing, Total};
+use crate::ring::delivery::{Delivery, Total};
 use crate::ring::wait::Idle;
 use crate::sys::clock::{BootClock, Deadline};
 use crate::sys::fork;
@@ -301,90 +301,22 @@ impl QueueReceiver {
         if now >= self.probe_at {
             self.look_for_the_dead(now);
         }
-        let mut payloads = Payloads::new(&self.inner.segments, self.inner.object_id);
-        self.delivery.sweep(&mut self.consumer, now, &mut payloads);
-        loop {
-            let found = self.consumer.find(&self.delivery, now, &mut payloads);
-            let Some(standing) = found else {
-                return self.nothing_yet(now);
-            };
-            let body = match plain_up_to(standing.meta(), standing.slot().message_room()) {
-                Some(len) => Body::inline(len),
-                None => match self.inner.body(&standing) {
-                    Ok(Some(body)) => body,
-                    Ok(None) => {
-                        self.delivery.give_up(&standing);
-                        continue;
-                    }
-                    Err(failure) => {
-                        self.consumer.put_back(standing.position);
-                        return Err(ReceiveError::Pool(format!("{failure:?}")));
-                    }
-                },
-            };
-            let given = buffer.len();
-            let (offset, needed) = if WHOLE {
-                (0, body.whole())
-            } else {
-                (body.block(), body.len())
-            };
-            let Some(out) = buffer.get_mut(..needed) else {
-                if !standing.stands() {
-                    continue; // the length was another message's
-                }
-                self.consumer.put_back(standing.position);
-                return Err(ReceiveError::BufferTooSmall { needed, given });
-            };
-            let sent = standing.sent();
-            let sender = if WHOLE { standing.sender() } else { 0 };
-            let receives = match take {
-                Take::Lease(for_ms) => {
-                    let Some(lease) = self.delivery.lease(standing, now, for_ms) else {
-                        continue; // somebody was faster
-                    };
-                    let is_whole = self.inner.copy(&lease.standing, body, offset, out);
-                    if !lease.stands() {
-                        continue; // this process slept for longer than the lease
-                    }
-                    if !is_whole || (WHOLE && !has_block(&out[..body.block()])) {
-                        self.delivery.give_up(&lease.standing);
-                        continue;
-                    }
-                    lease.receives()
-                }
-                Take::Consume => {
-                    let receives = standing.next_receives();
-                    let is_whole = self.inner.copy(&standing, body, offset, out);
-                    if !is_whole || (WHOLE && !has_block(&out[..body.block()])) {
-                        self.delivery.give_up(&standing);
-                        continue;
-                    }
-                    if !self.delivery.consume(&standing, &mut payloads) {
-                        continue;
-                    }
-                    receives
-                }
-            };
-            let received = self.received(&standing, receives, body.len(), sent);
-            self.received += 1;
-            if self.received >= FLUSH_EVERY {
-                self.flush();
-            }
-            return Ok(Some(Taken {
-                received,
-                block: body.block(),
-                sender,
-            }));
+        let taken = take_from::<WHOLE>(
+            &self.inner,
+            &self.delivery,
+            &mut self.consumer,
+            now,
+            buffer,
+            take,
+        )?;
+        if taken.is_none() {
+            return self.nothing_yet(now);
         }
-    }
-
-    #[inline(always)]
-    fn received(&self, standing: &Standing<'_>, receives: u16, len: usize, sent: u64) -> Received {
-        Received {
-            receipt: Receipt::new(self.inner.object_id, standing.position, receives),
-            len,
-            sent_ms: self.inner.unix_ms(sent),
+        self.received += 1;
+        if self.received >= FLUSH_EVERY {
+            self.flush();
         }
+        Ok(taken)
     }
 
     fn nothing_yet(&mut self, now: u64) -> Result<Option<Taken>, ReceiveError> {
@@ -473,6 +405,93 @@ impl QueueReceiver {
                 self.delivery.count(total, core::mem::take(count));
             }
         }
+    }
+}
+
+/// Takes a message of one ring of the queue, as its consumer finds it.
+#[inline(always)]
+fn take_from<const WHOLE: bool>(
+    inner: &Inner,
+    delivery: &Delivery,
+    consumer: &mut Consumer,
+    now: u64,
+    buffer: &mut [u8],
+    take: Take,
+) -> Result<Option<Taken>, ReceiveError> {
+    let mut payloads = Payloads::new(&inner.segments, inner.object_id);
+    delivery.sweep(consumer, now, &mut payloads);
+    loop {
+        let found = consumer.find(delivery, now, &mut payloads);
+        let Some(standing) = found else {
+            return Ok(None);
+        };
+        let body = match plain_up_to(standing.meta(), standing.slot().message_room()) {
+            Some(len) => Body::inline(len),
+            None => match inner.body(&standing) {
+                Ok(Some(body)) => body,
+                Ok(None) => {
+                    delivery.give_up(&standing);
+                    continue;
+                }
+                Err(failure) => {
+                    consumer.put_back(standing.position);
+                    return Err(ReceiveError::Pool(format!("{failure:?}")));
+                }
+            },
+        };
+        let given = buffer.len();
+        let (offset, needed) = if WHOLE {
+            (0, body.whole())
+        } else {
+            (body.block(), body.len())
+        };
+        let Some(out) = buffer.get_mut(..needed) else {
+            if !standing.stands() {
+                continue; // the length was another message's
+            }
+            consumer.put_back(standing.position);
+            return Err(ReceiveError::BufferTooSmall { needed, given });
+        };
+        let sent = standing.sent();
+        let sender = if WHOLE { standing.sender() } else { 0 };
+        let receives = match take {
+            Take::Lease(for_ms) => {
+                let Some(lease) = delivery.lease(standing, now, for_ms) else {
+                    continue; // somebody was faster
+                };
+                let is_whole = inner.copy(&lease.standing, body, offset, out);
+                if !lease.stands() {
+                    continue; // this process slept for longer than the lease
+                }
+                if !is_whole || (WHOLE && !has_block(&out[..body.block()])) {
+                    delivery.give_up(&lease.standing);
+                    continue;
+                }
+                lease.receives()
+            }
+            Take::Consume => {
+                let receives = standing.next_receives();
+                let is_whole = inner.copy(&standing, body, offset, out);
+                if !is_whole || (WHOLE && !has_block(&out[..body.block()])) {
+                    delivery.give_up(&standing);
+                    continue;
+                }
+                if !delivery.consume(&standing, &mut payloads) {
+                    continue;
+                }
+                receives
+            }
+        };
+        let received = Received {
+            receipt: Receipt::new(inner.object_id, standing.position, receives),
+            len: body.len(),
+            sent_ms: inner.unix_ms(sent),
+        };
+        return Ok(Some(Taken {
+            received,
+            block: body.block(),
+            sender,
+        }));
     }
 }
 

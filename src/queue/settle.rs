@@ -112,10 +112,8 @@ impl Inner {
     fn delete(&self, receipt: &Receipt) -> Result<bool, SettleError> {
         self.check_receipt(receipt)?;
         let (position, receives) = (receipt.position(), receipt.receives());
-        match self
-            .delivery
-            .delete(position, receives, &mut self.payloads())
-        {
+        let ring = self.at(position);
+        match ring.delete(position, receives, &mut self.payloads()) {
             Settled::Done => Ok(true),
             Settled::Gone => Ok(false),
             other => Err(refused(receipt, other)),
@@ -139,9 +137,10 @@ impl Inner {
         self.holding.note(&self.delivery);
         // Who extends a lease wakes nobody: the message becomes visible later, not sooner, or its
         // new end is in the due words that every sleeper looks at within 20 ms.
+        let position = receipt.position();
         let settled = self
-            .delivery
-            .extend(receipt.position(), receipt.receives(), now, ms);
+            .at(position)
+            .extend(position, receipt.receives(), now, ms);
         done(receipt, settled)
     }
 
@@ -152,9 +151,10 @@ impl Inner {
     }
 
     fn give_back(&self, receipt: &Receipt, now: u64, delay_ms: u32) -> Result<(), SettleError> {
+        let position = receipt.position();
         let settled = self
-            .delivery
-            .nack(receipt.position(), receipt.receives(), now, delay_ms);
+            .at(position)
+            .nack(position, receipt.receives(), now, delay_ms);
         done(receipt, settled)?;
         self.delivery.ring().wake_behind_commit();
         Ok(())

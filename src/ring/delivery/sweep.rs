@@ -30,6 +30,17 @@ pub struct Census {
     pub oldest: Option<u64>,
 }
 
+impl Census {
+    /// Adds what stands in another ring of the queue.
+    pub fn add(&mut self, other: Self) {
+        self.visible += other.visible;
+        self.in_flight += other.in_flight;
+        self.delayed += other.delayed;
+        self.parked += other.parked;
+        self.oldest = self.oldest.into_iter().chain(other.oldest).min();
+    }
+}
+
 impl Delivery {
     /// Notes that this participant may hold leases here. Before its first.
     pub fn hold(&self) {

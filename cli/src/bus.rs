@@ -2,7 +2,7 @@
 
 use crate::output::{Place, parse_bytes, parse_mode};
 use anyhow::Context;
-use ringway::Bus;
+use ringway::{Bus, ObjectKind};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -27,7 +27,7 @@ pub enum Command {
     },
     /// List the buses under the root
     Ls,
-    /// Show participants, channels and pool of a bus
+    /// Show participants, channels, queues and pool of a bus
     Stat {
         /// The bus
         name: String,
@@ -86,20 +86,9 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
 
 fn list(place: &Place) -> anyhow::Result<()> {
     let root = place.root();
-    let mut names = Vec::new();
-    let entries = std::fs::read_dir(&root).with_context(|| format!("can't list {root:?}"))?;
-    for entry in entries {
-        let Ok(name) = entry?.file_name().into_string() else {
-            continue;
-        };
-        // A directory that only looks like a bus is not listed.
-        if let Some(bus) = name.strip_prefix("ringway-")
-            && root.join(&name).join("bus").is_file()
-        {
-            names.push(bus.to_owned());
-        }
-    }
-    names.sort();
+    let names = place
+        .buses()
+        .with_context(|| format!("can't list {root:?}"))?;
     place.say(json!({"root": root, "buses": names}), || {
         if names.is_empty() {
             format!("no bus under {}", root.display())
@@ -122,13 +111,15 @@ fn stat(name: &str, place: &Place) -> anyhow::Result<()> {
                    "name": p.name, "joined_ms": p.joined_ms})
         })
         .collect();
-    let channels: Vec<_> = objects
-        .iter()
-        .map(|o| json!({"name": o.name, "bytes": o.bytes}))
-        .collect();
+    let json_of = |kind| {
+        let of_kind = objects.iter().filter(|object| object.kind == kind);
+        let all = of_kind.map(|o| json!({"name": o.name, "bytes": o.bytes}));
+        all.collect::<Vec<_>>()
+    };
     let [free, owned, attached] = report.chunks;
     let json = json!({
-        "bus": name, "directory": bus.directory(), "participants": people, "channels": channels,
+        "bus": name, "directory": bus.directory(), "participants": people,
+        "channels": json_of(ObjectKind::Channel), "queues": json_of(ObjectKind::Queue),
         "pool_chunks": {"free": free, "owned": owned, "attached": attached},
     });
     place.say(json, || {
@@ -140,9 +131,18 @@ fn stat(name: &str, place: &Place) -> anyhow::Result<()> {
                 p.slot, p.pid, p.name
             );
         }
-        text += "\nchannels\n";
-        for object in &objects {
-            text += &format!("  {:<40} {:>12} bytes\n", object.name, object.bytes);
+        for (kind, title) in [
+            (ObjectKind::Channel, "channels"),
+            (ObjectKind::Queue, "queues"),
+            (ObjectKind::Unknown, "not known to this version"),
+        ] {
+            let mut of_kind = objects.iter().filter(|o| o.kind == kind).peekable();
+            if of_kind.peek().is_some() {
+                text += &format!("\n{title}\n");
+            }
+            for object in of_kind {
+                text += &format!("  {:<40} {:>12} bytes\n", object.name, object.bytes);
+            }
         }
         text += &format!("\npool chunks: {free} free, {owned} owned, {attached} attached");
         text

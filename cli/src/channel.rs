@@ -1,9 +1,8 @@
 //! `ringway channel`: create, list, inspect, remove, send, read.
 
-use crate::output::{Place, parse_bytes, parse_duration, write_line};
+use crate::output::{Place, parse_bytes, parse_duration, progress, write_line};
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressStyle};
-use ringway::{Channel, Idle, Overflow, Producers, ReadError, Start};
+use ringway::{Channel, Idle, ObjectKind, Overflow, Producers, ReadError, Start};
 use serde_json::json;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -174,7 +173,8 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             );
         }
         Command::Ls { bus } => {
-            let objects = place.open(&bus)?.objects()?;
+            let mut objects = place.open(&bus)?.objects()?;
+            objects.retain(|object| object.kind == ObjectKind::Channel);
             let json: Vec<_> = objects
                 .iter()
                 .map(|o| json!({"name": o.name, "bytes": o.bytes}))
@@ -306,15 +306,6 @@ fn send(args: &Send, place: &Place) -> anyhow::Result<()> {
         },
     );
     Ok(())
-}
-
-/// A bar for files, a spinner for streams; nothing where standard error is no terminal.
-fn progress(total: u64) -> ProgressBar {
-    if total == 0 {
-        return ProgressBar::new_spinner();
-    }
-    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec}");
-    ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 fn read(args: &ReadArgs, place: &Place) -> anyhow::Result<()> {

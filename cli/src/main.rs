@@ -1,6 +1,6 @@
-//! The `ringway` command: look after buses and channels, send and read from a shell, measure.
+//! The `ringway` command: look after buses, channels and queues, send and receive from a shell, measure.
 //!
-//! One module a noun. Output is for people; with `--json` it is one JSON object or array, or one
+//! One module a noun, and one for each verb of a queue's messages. Output is for people; with `--json` it is one JSON object or array, or one
 //! object a line where records stream. Exit status: 0 done, 1 it failed or (doctor) found
 //! something, 2 wrong usage.
 
@@ -8,7 +8,12 @@ mod bench;
 mod bus;
 mod channel;
 mod doctor;
+mod find;
+mod interrupt;
 mod output;
+mod queue;
+mod receive;
+mod send;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
@@ -17,7 +22,8 @@ use std::process::ExitCode;
 /// A message bus in shared memory for the processes of one Linux host, without a daemon.
 ///
 /// A bus is a directory (by default /dev/shm/ringway-NAME) that any number of processes open. A
-/// channel on it carries records to every reader, in one order. Processes may be killed or stopped
+/// channel on it carries records to every reader, in one order; a queue hands each of its messages to
+/// one receiver at a time, until it is deleted. Processes may be killed or stopped
 /// at any instruction; nobody else waits for them.
 #[derive(Parser)]
 #[command(version, propagate_version = true, after_help = EXAMPLES)]
@@ -37,6 +43,9 @@ const EXAMPLES: &str = "Examples:
   ringway channel create demo ticks
   ringway channel read demo ticks --follow &
   echo hello | ringway channel send demo ticks --lines -
+  ringway queue create demo orders
+  ringway send demo orders 'one of these'
+  ringway receive demo orders --delete
   ringway doctor demo
   ringway bus rm demo --force
   ringway bench latency";
@@ -49,6 +58,13 @@ enum Command {
     /// Create, list, inspect, remove, write and read channels
     #[command(subcommand)]
     Channel(channel::Command),
+    /// Create, list, inspect, empty and remove queues; settle receipts
+    #[command(subcommand)]
+    Queue(queue::Command),
+    /// Send messages to a queue: one, one per line, or one per row of a CSV file
+    Send(send::Args),
+    /// Receive messages from a queue
+    Receive(receive::Args),
     /// Report what dead processes left on a bus, and mend it
     Doctor(doctor::Args),
     /// Measure the machine's limits, ringway, and its peers, in interleaved rounds
@@ -69,20 +85,26 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Bus(command) => bus::run(command, &place),
         Command::Channel(command) => channel::run(command, &place),
+        Command::Queue(command) => queue::run(command, &place),
+        Command::Send(args) => send::run(&args, &place),
+        Command::Receive(args) => receive::run(&args, &place),
         Command::Doctor(args) => doctor::run(&args, &place),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "ringway",
-                &mut std::io::stdout(),
-            );
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ringway", &mut script);
+            output::write_line(script.trim_ascii_end());
             Ok(ExitCode::SUCCESS)
         }
     };
     done.unwrap_or_else(|error| {
+        if let Some(interrupted) = error.downcast_ref::<interrupt::Interrupted>() {
+            interrupt::die(interrupted.0);
+        }
         eprintln!("ringway: {error:#}");
+        if error.is::<output::Usage>() {
+            return ExitCode::from(2);
+        }
         ExitCode::FAILURE
     })
 }

@@ -1,9 +1,23 @@
 //! Where to look, how to speak, and how sizes are written.
 
 use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
 use ringway::Bus;
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// The command line asks for what can't be: exit status 2, as for what the parser refuses.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
 
 /// The global options.
 pub struct Place {
@@ -19,11 +33,6 @@ impl Place {
             Some(root) => builder.root(root),
             None => builder,
         }
-    }
-
-    /// The open bus.
-    pub fn open(&self, bus: &str) -> anyhow::Result<Bus> {
-        Ok(self.builder(bus).open()?)
     }
 
     /// The directory under which buses lie.
@@ -59,6 +68,15 @@ pub fn write_line(line: &[u8]) {
     }
 }
 
+/// A bar for files, a spinner for streams; nothing where standard error is no terminal.
+pub fn progress(total_bytes: u64) -> ProgressBar {
+    if total_bytes == 0 {
+        return ProgressBar::new_spinner();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec}");
+    ProgressBar::new(total_bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
 /// Bytes with an optional unit: 4096, 64K, 16MiB, 1G. Units are powers of 1,024.
 pub fn parse_bytes(text: &str) -> anyhow::Result<u64> {
     let split = text
@@ -81,24 +99,14 @@ pub fn parse_bytes(text: &str) -> anyhow::Result<u64> {
         .with_context(|| format!("{text} is too large"))
 }
 
-/// A duration: 250us, 20ms, 5s, 2m. A bare number is seconds.
-pub fn parse_duration(text: &str) -> anyhow::Result<std::time::Duration> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let number: f64 = digits
-        .parse()
-        .with_context(|| format!("{text:?} does not begin with a number"))?;
-    let seconds = match unit.trim() {
-        "us" => number / 1e6,
-        "ms" => number / 1e3,
-        "" | "s" => number,
-        "m" => number * 60.0,
-        "h" => number * 3600.0,
-        other => bail!("{other:?} is no unit of time; use us, ms, s, m or h"),
-    };
-    std::time::Duration::try_from_secs_f64(seconds).with_context(|| format!("{text} is too long"))
+/// A duration: 250us, 20ms, 5s, 2m, 1h 30m, 4days. A bare number is seconds.
+pub fn parse_duration(text: &str) -> anyhow::Result<Duration> {
+    match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds)
+            .with_context(|| format!("{text} seconds are no possible time")),
+        Err(_) => humantime::parse_duration(text)
+            .with_context(|| format!("{text:?} is no time such as 20ms, 5s, 1h 30m or 4days")),
+    }
 }
 
 /// Octal permission bits.
@@ -125,10 +133,13 @@ mod tests {
         for wrong in ["", "K", "4 parsecs", "99999999999T"] {
             assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(parse_duration("1.5s").unwrap().as_millis(), 1500);
+        assert_eq!(parse_duration("1.5").unwrap().as_millis(), 1500);
+        assert_eq!(parse_duration("1h 30m").unwrap().as_secs(), 5400);
         assert_eq!(parse_duration("20ms").unwrap().as_millis(), 20);
         assert_eq!(parse_duration("3").unwrap().as_secs(), 3);
-        assert!(parse_duration("3 moons").is_err());
+        for wrong in ["3 moons", "", "-1", "inf"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
         assert_eq!(parse_mode("660").unwrap(), 0o660);
         assert!(parse_mode("rw").is_err());
     }

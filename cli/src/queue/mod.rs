@@ -1,0 +1,127 @@
+//! `ringway queue`: create, list, inspect, empty and remove queues, and settle receipts.
+
+mod settings;
+mod settle;
+mod stat;
+
+use crate::find;
+use crate::output::{Place, Usage};
+use ringway::{ObjectKind, OpenError};
+use serde_json::json;
+use std::process::ExitCode;
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Create a queue
+    #[command(after_help = CREATE_EXAMPLES)]
+    Create {
+        /// The bus
+        bus: String,
+        /// 1 to 80 characters of A-Z a-z 0-9 _ -
+        name: String,
+        #[command(flatten)]
+        settings: settings::Settings,
+        #[command(flatten)]
+        geometry: settings::Geometry,
+        /// Open it when it exists already; settings that are given have to agree
+        #[arg(long)]
+        if_missing: bool,
+    },
+    /// List the queues of a bus with their messages
+    Ls {
+        /// The bus
+        bus: String,
+    },
+    /// Show settings, messages and totals of a queue
+    Stat {
+        /// The bus
+        bus: String,
+        /// The queue
+        name: String,
+    },
+    /// Remove every message that was sent so far, in flight and parked ones too
+    Purge {
+        /// The bus
+        bus: String,
+        /// The queue
+        name: String,
+    },
+    /// Remove a queue and its messages; who has it open is told
+    Rm {
+        /// The bus
+        bus: String,
+        /// The queue
+        name: String,
+    },
+    /// Delete received messages by their receipts
+    Delete(settle::Receipts),
+    /// Give received messages back, at once or after a delay
+    Nack(settle::Nack),
+    /// Let received messages stay invisible for longer
+    Extend(settle::Extend),
+}
+
+const CREATE_EXAMPLES: &str = "Examples:
+  ringway queue create demo orders
+  ringway queue create demo films --visibility 10m --retention 14days --max-message 1M
+  ringway queue create demo burst --slots 1048576 --if-missing";
+
+pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Create {
+            bus,
+            name,
+            settings,
+            geometry,
+            if_missing,
+        } => {
+            let bus = place.open(&bus)?;
+            let was_there = if_missing && bus.queue(&name).open().is_ok();
+            let builder = geometry.apply(settings.apply(bus.queue(&name)));
+            let queue = if if_missing {
+                builder.open_or_create()
+            } else {
+                builder.create()
+            };
+            let queue = queue.map_err(|error| match error {
+                OpenError::InvalidOption { .. } | OpenError::InvalidName { .. } => {
+                    Usage(error.to_string()).into()
+                }
+                other => anyhow::Error::from(other),
+            })?;
+            let verb = if was_there { "found" } else { "created" };
+            let definition = queue.definition();
+            let (slots, stride) = (definition.slots, definition.stride);
+            place.say(
+                json!({"queue": name, "created": !was_there, "slots": slots, "stride": stride}),
+                || format!("{verb} {name}: {slots} slots of {stride} bytes"),
+            );
+        }
+        Command::Ls { bus } => stat::list(&bus, place)?,
+        Command::Stat { bus, name } => stat::one(&bus, &name, place)?,
+        Command::Purge { bus, name } => {
+            let purged = place.queue(&bus, &name)?.1.purge();
+            place.say(json!({"queue": name, "purged": purged}), || {
+                format!("purged {purged} messages of {name}")
+            });
+        }
+        Command::Rm { bus, name } => {
+            let bus = place.open(&bus)?;
+            // One that is damaged has no known kind, and may be removed as well.
+            if find::names(&bus, ObjectKind::Channel)?.contains(&name) {
+                return Err(Usage(format!(
+                    "{name:?} is a channel; `ringway channel rm {} {name}` removes it",
+                    bus.name()
+                ))
+                .into());
+            }
+            bus.remove(&name)
+                .map_err(|error| find::explain(&bus, &name, error))?;
+            place.say(json!({"removed": name}), || format!("removed {name}"));
+        }
+        Command::Delete(args) => return settle::delete(&args, place),
+        Command::Nack(args) => return settle::nack(&args, place),
+        Command::Extend(args) => return settle::extend(&args, place),
+    }
+    Ok(ExitCode::SUCCESS)
+}

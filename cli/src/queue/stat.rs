@@ -1,0 +1,172 @@
+//! What a queue is and holds: `ringway queue ls` and `stat`.
+
+use crate::find;
+use crate::output::Place;
+use ringway::{ObjectKind, Queue};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Everything about one queue.
+pub fn one(bus: &str, name: &str, place: &Place) -> anyhow::Result<()> {
+    let (_bus, queue) = place.queue(bus, name)?;
+    place.say(describe(&queue), || table(&queue));
+    Ok(())
+}
+
+/// A line for each queue of a bus.
+pub fn list(bus: &str, place: &Place) -> anyhow::Result<()> {
+    let bus = place.open(bus)?;
+    let mut objects = Vec::new();
+    let mut lines = vec![format!(
+        "{:<32} {:>10} {:>10} {:>10} {:>10}  {}",
+        "queue", "visible", "in flight", "delayed", "capacity", "oldest"
+    )];
+    for name in find::names(&bus, ObjectKind::Queue)? {
+        match bus.queue(&name).open() {
+            Ok(queue) => {
+                let stats = queue.stats();
+                lines.push(format!(
+                    "{name:<32} {:>10} {:>10} {:>10} {:>10}  {}",
+                    stats.visible,
+                    stats.in_flight,
+                    stats.delayed,
+                    stats.capacity,
+                    age(stats.oldest_age),
+                ));
+                objects.push(describe(&queue));
+            }
+            Err(error) => {
+                lines.push(format!("{name:<32} {error}"));
+                objects.push(json!({"queue": name, "error": error.to_string()}));
+            }
+        }
+    }
+    place.say(json!(objects), || {
+        if objects.is_empty() {
+            format!("no queue on {}", bus.name())
+        } else {
+            lines.join("\n")
+        }
+    });
+    Ok(())
+}
+
+fn describe(queue: &Queue) -> Value {
+    let (definition, settings) = (queue.definition(), queue.settings());
+    let stats = queue.stats();
+    let ms = |time: Duration| time.as_millis() as u64;
+    json!({
+        "queue": definition.name,
+        "id": format!("{:016x}", queue.id()),
+        "settings": {
+            "visibility_ms": ms(settings.visibility),
+            "delay_ms": ms(settings.delay),
+            "retention_ms": ms(settings.retention),
+            "max_message_bytes": settings.max_message_bytes,
+            "receive_wait_ms": ms(settings.receive_wait),
+            "redeliver_on_death": settings.redeliver_on_death,
+        },
+        "slots": definition.slots,
+        "stride": definition.stride,
+        "stall_timeout_ms": ms(definition.stall_timeout),
+        "messages": {
+            "visible": stats.visible,
+            "in_flight": stats.in_flight,
+            "delayed": stats.delayed,
+            "parked": stats.parked,
+            "oldest_age_ms": stats.oldest_age.map(ms),
+            "capacity": stats.capacity,
+        },
+        "totals": {
+            "sent": stats.sent,
+            "received": stats.received,
+            "deleted": stats.deleted,
+            "expired": stats.expired,
+            "parked": stats.times_parked,
+            "released": stats.released,
+            "purged": stats.purged,
+            "abandoned": stats.abandoned,
+            "voided": stats.voided,
+            "renewed": stats.renewed,
+            "damaged": stats.damaged,
+        },
+    })
+}
+
+fn table(queue: &Queue) -> String {
+    let (definition, settings) = (queue.definition(), queue.settings());
+    let stats = queue.stats();
+    let time = |time| humantime::format_duration(time).to_string();
+    let count = |count: u64| count.to_string();
+    let redelivered = if settings.redeliver_on_death {
+        "at once"
+    } else {
+        "after the visibility time-out"
+    };
+    let groups: [(&str, Vec<(&str, String)>); 3] = [
+        (
+            "settings",
+            vec![
+                ("visibility time-out", time(settings.visibility)),
+                ("delay", time(settings.delay)),
+                ("retention", time(settings.retention)),
+                (
+                    "largest body",
+                    format!("{} bytes", settings.max_message_bytes),
+                ),
+                ("receive wait", time(settings.receive_wait)),
+                ("a dead holder's messages", redelivered.to_owned()),
+                ("slots", count(definition.slots)),
+                ("stride", format!("{} bytes", definition.stride)),
+                ("stall time-out", time(definition.stall_timeout)),
+            ],
+        ),
+        (
+            "messages",
+            vec![
+                ("visible", count(stats.visible)),
+                ("in flight", count(stats.in_flight)),
+                ("delayed", count(stats.delayed)),
+                ("parked", count(stats.parked)),
+                ("age of the oldest", age(stats.oldest_age)),
+                ("capacity", count(stats.capacity)),
+            ],
+        ),
+        (
+            "totals",
+            vec![
+                ("sent", count(stats.sent)),
+                ("received", count(stats.received)),
+                ("deleted", count(stats.deleted)),
+                ("expired", count(stats.expired)),
+                ("parked", count(stats.times_parked)),
+                ("released from the dead", count(stats.released)),
+                ("purged", count(stats.purged)),
+                ("senders stepped over", count(stats.abandoned)),
+                ("dead senders' claims", count(stats.voided)),
+                ("stepped over in flight", count(stats.renewed)),
+                ("damaged", count(stats.damaged)),
+            ],
+        ),
+    ];
+    let mut text = format!("{} ({:016x})", definition.name, queue.id());
+    for (title, rows) in groups {
+        text += &format!("\n\n{title}");
+        for (name, value) in rows {
+            text += &format!("\n  {name:<26} {value}");
+        }
+    }
+    text
+}
+
+/// Whole seconds, or milliseconds below one: more is noise.
+fn age(age: Option<Duration>) -> String {
+    age.map_or("-".to_owned(), |age| {
+        let shown = if age < Duration::from_secs(1) {
+            Duration::from_millis(age.as_millis() as u64)
+        } else {
+            Duration::from_secs(age.as_secs())
+        };
+        humantime::format_duration(shown).to_string()
+    })
+}

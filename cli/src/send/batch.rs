@@ -1,0 +1,108 @@
+//! Messages on their way: sent together, in order, waiting for room where there is none.
+//!
+//! The count of what was sent is exact at every instant that another thread can look: it grows when
+//! the send has returned, and a flush ends either with everything sent or with the first that was
+//! not, named by its line.
+
+use super::{Item, Progress};
+use crate::output::Usage;
+use anyhow::anyhow;
+use ringway::{QueueSendError, QueueSender};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Messages and bytes of a batch: what one wake and one look at the clock are shared by.
+const MOST_MESSAGES: usize = 256;
+const MOST_BYTES: usize = 1 << 20;
+/// Receivers tell nobody that there is room.
+const PAUSE: Duration = Duration::from_millis(1);
+
+pub struct Batch<'a> {
+    sender: QueueSender,
+    delay: Option<Duration>,
+    timeout: Duration,
+    items: Vec<Item>,
+    bytes: usize,
+    shared: &'a Progress,
+}
+
+impl<'a> Batch<'a> {
+    pub fn new(
+        sender: QueueSender,
+        delay: Option<Duration>,
+        timeout: Duration,
+        shared: &'a Progress,
+    ) -> Self {
+        Self {
+            sender,
+            delay,
+            timeout,
+            items: Vec::new(),
+            bytes: 0,
+            shared,
+        }
+    }
+
+    pub fn add(&mut self, item: Item) {
+        self.bytes += item.body.len();
+        self.items.push(item);
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.items.len() >= MOST_MESSAGES || self.bytes >= MOST_BYTES
+    }
+
+    /// Sends everything that was added.
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        let items = core::mem::take(&mut self.items);
+        self.bytes = 0;
+        let mut next = 0;
+        let mut deadline = None;
+        while next < items.len() {
+            match self.send_some(&items[next..]) {
+                Ok(sent) => {
+                    next += sent;
+                    self.shared.sent.fetch_add(sent as u64, Ordering::Relaxed);
+                    deadline = None;
+                }
+                Err(error @ QueueSendError::Full { .. }) => {
+                    self.shared.signal.check()?;
+                    let now = Instant::now();
+                    let until = *deadline.get_or_insert(now + self.timeout);
+                    if now >= until {
+                        return Err(self.refused(&items[next], error));
+                    }
+                    std::thread::sleep(PAUSE.min(until - now));
+                }
+                Err(error) => return Err(self.refused(&items[next], error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// As many as there is room for, at least one.
+    fn send_some(&mut self, items: &[Item]) -> Result<usize, QueueSendError> {
+        match self.delay {
+            Some(delay) => self.sender.send_delayed(&items[0].body, delay).map(|_| 1),
+            None => {
+                let bodies: Vec<&[u8]> = items.iter().map(|item| item.body.as_slice()).collect();
+                self.sender.send_batch(&bodies)
+            }
+        }
+    }
+
+    fn refused(&self, item: &Item, error: QueueSendError) -> anyhow::Error {
+        let error = match error {
+            QueueSendError::Full { .. } => {
+                let waited = humantime::format_duration(self.timeout);
+                anyhow!("no room within {waited} (--timeout): {error}")
+            }
+            QueueSendError::InvalidDelay { .. } => return Usage(error.to_string()).into(),
+            other => other.into(),
+        };
+        match item.line {
+            Some(line) => error.context(format!("line {line} was not sent, nor any behind it")),
+            None => error,
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The `ringway` command as people use it: the real binary, real pipes, real signals.
+//!
+//! One module a verb. Nothing here sleeps for an event: a test waits until it sees it.
+
+mod place;
+mod queue;
+mod receive;
+mod send;

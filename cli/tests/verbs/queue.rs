@@ -1,0 +1,229 @@
+//! `ringway queue`, completions, and wrong usage.
+
+use crate::place::Place;
+use std::time::Duration;
+
+#[test]
+fn a_queue_is_created_with_its_settings_listed_shown_and_removed() {
+    let place = Place::new();
+    let flags = "queue create b q --visibility 90s --delay 1m --retention 14days --max-message 1M \
+                 --slots 2048 --stride 512 --no-redeliver-on-death --stall-timeout 50ms";
+    let created = place.run(&flags.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(created.ok(), "created q: 2048 slots of 512 bytes\n");
+    let definition = place.queue().definition().clone();
+    assert_eq!(definition.visibility, Duration::from_secs(90));
+    assert_eq!(definition.delay, Duration::from_secs(60));
+    assert_eq!(definition.retention, Duration::from_secs(14 * 86_400));
+    assert_eq!(definition.max_message_bytes, 1 << 20);
+    assert!(!definition.redeliver_on_death);
+    assert_eq!(definition.stall_timeout, Duration::from_millis(50));
+
+    place.fill(&["a", "b"]); // delayed
+    let stat = place.run(&["queue", "stat", "b", "q", "--json"]).json();
+    assert_eq!(stat["settings"]["visibility_ms"], 90_000);
+    assert_eq!(stat["messages"]["delayed"], 2);
+    assert_eq!(stat["totals"]["sent"], 2);
+    let table = place.run(&["queue", "stat", "b", "q"]).ok();
+    assert!(
+        table.contains("visibility time-out        1m 30s\n"),
+        "{table}"
+    );
+    let list = place.run(&["queue", "ls", "b"]).ok();
+    assert_eq!(list.lines().count(), 2, "{list}");
+    assert!(list.lines().nth(1).unwrap().starts_with("q "), "{list}");
+
+    assert_eq!(place.run(&["queue", "rm", "b", "q"]).ok(), "removed q\n");
+    assert_eq!(
+        place.run(&["queue", "ls", "b", "--json"]).json(),
+        serde_json::json!([])
+    );
+}
+
+#[test]
+fn creating_twice_is_refused_unless_it_is_only_to_be_there() {
+    let place = Place::new();
+    place.run(&["queue", "create", "b", "q"]).ok();
+    let again = place.run(&["queue", "create", "b", "q"]).refused(1);
+    assert!(again.contains("exists already"), "{again}");
+    let found = place
+        .run(&["queue", "create", "b", "q", "--if-missing"])
+        .ok();
+    assert!(found.starts_with("found q"), "{found}");
+    let other = [
+        "queue",
+        "create",
+        "b",
+        "q",
+        "--if-missing",
+        "--slots",
+        "1024",
+    ];
+    let other = place.run(&other).refused(1);
+    assert!(other.contains("exists with slots = 16384"), "{other}");
+}
+
+#[test]
+fn a_purge_says_how_many_messages_it_removed() {
+    let place = Place::new();
+    place.fill(&["a", "b", "c"]);
+    assert_eq!(
+        place.run(&["queue", "purge", "b", "q"]).ok(),
+        "purged 3 messages of q\n"
+    );
+    assert_eq!(
+        place.run(&["queue", "purge", "b", "q", "--json"]).json()["purged"],
+        0
+    );
+}
+
+#[test]
+fn receipts_are_settled_from_a_shell() {
+    let place = Place::new();
+    place.fill(&["a", "b", "c"]);
+    let lines = place.run(&["receive", "b", "q", "--json"]).ok();
+    let receipts: Vec<String> = lines
+        .lines()
+        .map(|line| {
+            let message: serde_json::Value = serde_json::from_str(line).unwrap();
+            message["receipt"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let [a, b, c] = receipts.each_ref_array();
+
+    let deleted = place.run(&["queue", "delete", "b", "q", a, b]).ok();
+    assert_eq!(deleted, format!("deleted {a}\ndeleted {b}\n"));
+    assert_eq!(
+        place.run(&["queue", "delete", "b", "q", a]).ok(),
+        format!("gone {a}\n")
+    );
+    place
+        .run(&["queue", "extend", "b", "q", c, "--visibility", "1h"])
+        .ok();
+    assert_eq!(place.queue().stats().in_flight, 1);
+    place.run(&["queue", "nack", "b", "q", c]).ok();
+    assert_eq!(place.queue().stats().visible, 1);
+
+    // Received again, the old receipt is stale, and what can be settled is.
+    let again = place.run(&["receive", "b", "q", "--json"]).ok();
+    assert!(again.contains("\"receives\":2"), "{again}");
+    let stale = place.run(&["queue", "delete", "b", "q", c, a]);
+    assert_eq!(stale.out, format!("gone {a}\n"));
+    assert!(
+        stale.err.contains(&format!("{c}: this receipt is stale")),
+        "{}",
+        stale.err
+    );
+    assert_eq!(stale.code, Some(1));
+}
+
+trait EachRef {
+    fn each_ref_array<const N: usize>(&self) -> [&str; N];
+}
+
+impl EachRef for Vec<String> {
+    fn each_ref_array<const N: usize>(&self) -> [&str; N] {
+        assert_eq!(self.len(), N);
+        std::array::from_fn(|index| self[index].as_str())
+    }
+}
+
+#[test]
+fn wrong_usage_gets_a_sentence_that_helps() {
+    let place = Place::new();
+    place.bus.queue("orders").create().unwrap();
+    place.bus.queue("mail").create().unwrap();
+    place.bus.channel("ticks").create().unwrap();
+    let receipt = "00000000000000ff-12-1";
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["send", "b", "ordres", "x"], 1, "did you mean orders?"),
+        (&["receive", "b", "xyz"], 1, "there is mail, orders"),
+        (
+            &["queue", "stat", "b", "ordes"],
+            1,
+            "`ringway queue create b ordes` makes it",
+        ),
+        (&["queue", "ls", "B"], 1, "there is no bus \"B\" under"),
+        (&["queue", "ls", "bb"], 1, "did you mean b?"),
+        (
+            &["queue", "rm", "b", "ticks"],
+            2,
+            "`ringway channel rm b ticks`",
+        ),
+        (&["queue", "rm", "b", "oders"], 1, "did you mean orders?"),
+        (&["send", "b", "ticks", "x"], 1, "is a channel, not a queue"),
+        (
+            &["queue", "create", "b", "q", "--slots", "1000"],
+            2,
+            "a power of two",
+        ),
+        (
+            &["queue", "create", "b", "q", "--visibility", "13h"],
+            2,
+            "visibility",
+        ),
+        (
+            &["queue", "create", "b", "q", "--delay", "soon"],
+            2,
+            "is no time such as",
+        ),
+        (&["queue", "create", "b", "a/b"], 2, "is no valid name"),
+        (&["queue", "delete", "b", "orders"], 2, "<RECEIPTS>"),
+        (
+            &["queue", "delete", "b", "orders", "xyz"],
+            2,
+            "invalid value 'xyz'",
+        ),
+        (
+            &["queue", "delete", "b", "orders", receipt],
+            2,
+            "is of queue 00000000000000ff",
+        ),
+        (&["receive", "b", "orders", "--max", "0"], 2, "--max"),
+        (
+            &["receive", "b", "orders", "--all", "--follow"],
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["send", "b", "orders", "x", "--lines", "-"],
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["send", "b", "orders", "x", "--body-column", "a"],
+            2,
+            "--body-column needs --csv",
+        ),
+        (
+            &["send", "b", "orders", "--lines", "/no/such"],
+            1,
+            "can't open \"/no/such\"",
+        ),
+        (
+            &["send", "b", "orders", "x", "--delay", "16m"],
+            2,
+            "0 to 900 s",
+        ),
+    ];
+    for (arguments, code, sentence) in cases {
+        let said = place.run(arguments);
+        assert!(said.err.contains(sentence), "{arguments:?}: {}", said.err);
+        assert_eq!(said.code, Some(*code), "{arguments:?}: {}", said.err);
+        assert_eq!(said.out, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_teaches_with_examples_and_completions_know_the_verbs() {
+    let place = Place::new();
+    for verb in [&["send"][..], &["receive"], &["queue", "create"]] {
+        let help = place.run(&[verb, &["--help"]].concat()).ok();
+        assert!(help.contains("Examples:\n  ringway "), "{verb:?}: {help}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = place.run(&["completions", shell]).ok();
+        for verb in ["receive", "purge", "visibility"] {
+            assert!(script.contains(verb), "{shell} does not know {verb}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! `ringway send`.
+
+use crate::place::{Place, signal, until};
+use rustix::process::Signal;
+use sha2::{Digest, Sha256};
+use std::io::Write;
+use std::process::Stdio;
+use std::time::Duration;
+
+#[test]
+fn a_message_is_an_argument_or_all_of_standard_input() {
+    let place = Place::new();
+    place.queue();
+    assert_eq!(place.run(&["send", "b", "q", "one\ntwo"]).ok(), "sent 1\n");
+    assert_eq!(
+        place
+            .run_with(&["send", "b", "q", "--json"], b"\0\xff\n\n")
+            .json()["sent"],
+        1
+    );
+    let mut receiver = place.queue().receiver().unwrap();
+    let messages = receiver.receive(10, Duration::ZERO, None).unwrap();
+    assert_eq!(messages[0].body, b"one\ntwo");
+    assert_eq!(messages[1].body, b"\0\xff\n\n");
+}
+
+#[test]
+fn a_delay_holds_a_message_back() {
+    let place = Place::new();
+    place.queue();
+    place
+        .run(&["send", "b", "q", "later", "--delay", "15m"])
+        .ok();
+    assert_eq!(place.queue().stats().delayed, 1);
+}
+
+#[test]
+fn a_hundred_thousand_lines_come_out_as_they_went_in() {
+    let place = Place::new();
+    place.queue();
+    // More than the queue holds: the sender waits for the receiver.
+    let mut text = Vec::new();
+    for number in 0..100_000u32 {
+        let pad = "x".repeat((number % 97) as usize);
+        writeln!(text, "{number} {pad}").unwrap();
+    }
+    let receive = [
+        "receive", "b", "q", "--follow", "--count", "100000", "--delete", "--max", "100",
+    ];
+    let receiver = place.start(&receive);
+    let output = std::thread::spawn(|| receiver.wait_with_output().unwrap());
+    let sent = place.run_with(&["send", "b", "q", "--lines", "-"], &text);
+    assert_eq!(sent.ok(), "sent 100000\n");
+    let output = output.join().unwrap();
+    assert!(output.status.success());
+    assert_eq!(Sha256::digest(&output.stdout), Sha256::digest(&text));
+    let left = place.queue().stats();
+    assert_eq!(
+        (left.visible, left.in_flight, left.deleted),
+        (0, 0, 100_000)
+    );
+}
+
+#[test]
+fn rows_of_a_csv_file_keep_their_bytes() {
+    let place = Place::new();
+    place.queue();
+    let file = place.path().join("rows.csv");
+    let rows: [&[u8]; 4] = [
+        b"1,\"a \"\"quoted\"\", and\nbroken\",",
+        b",,",
+        b"3,\"\",\xff\xfe",
+        b" 4 , x,\"y\"",
+    ];
+    let mut text = b"id,what,n\r\n".to_vec();
+    for row in rows {
+        text.extend_from_slice(row);
+        text.extend_from_slice(b"\r\n");
+    }
+    std::fs::write(&file, text).unwrap();
+    let sent = place.run(&["send", "b", "q", "--csv", file.to_str().unwrap()]);
+    assert_eq!(sent.ok(), "sent 4\n");
+    let mut receiver = place.queue().receiver().unwrap();
+    let messages = receiver.receive(10, Duration::ZERO, None).unwrap();
+    let bodies: Vec<_> = messages
+        .iter()
+        .map(|message| message.body.as_slice())
+        .collect();
+    assert_eq!(bodies, rows);
+}
+
+#[test]
+fn what_can_not_be_sent_is_named_by_its_line_and_nothing_behind_it_is_sent() {
+    let place = Place::new();
+    place.bus.queue("q").max_message_bytes(5).create().unwrap();
+    let lines = place.run_with(&["send", "b", "q", "--lines", "-"], b"1\n2\n123456\n4\n");
+    assert_eq!(lines.out, "sent 2\n");
+    assert!(lines.refused(1).contains("line 3 was not sent"));
+    assert_eq!(place.queue().stats().visible, 2);
+    let rows = place.run_with(&["send", "b", "q", "--csv", "-"], b"a,b\n1,2\n3\n4,5\n");
+    assert_eq!(rows.out, "sent 1\n");
+    assert!(rows.refused(1).contains("line 3 was not sent"));
+    assert_eq!(place.queue().stats().visible, 3);
+}
+
+#[test]
+fn a_full_queue_is_waited_for_and_then_named_with_the_line() {
+    let place = Place::new();
+    place.bus.queue("q").slots(1024).create().unwrap();
+    let text: String = (1..=1030).map(|n| format!("{n}\n")).collect();
+    let send = ["send", "b", "q", "--timeout", "20ms", "--lines", "-"];
+    let refused = place.run_with(&send, text.as_bytes());
+    assert_eq!(refused.out, "sent 1024\n");
+    let said = refused.refused(1);
+    assert!(
+        said.contains("line 1025 was not sent") && said.contains("--timeout"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_line_is_sent_as_soon_as_it_is_there() {
+    let place = Place::new();
+    let queue = place.queue();
+    let mut send = place.command(&["send", "b", "q", "--lines", "-"]);
+    let mut child = send.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"first\nsec").unwrap();
+    until("the first line", || queue.stats().visible == 1);
+    stdin.write_all(b"ond\n").unwrap();
+    until("the second line", || queue.stats().visible == 2);
+    // Interrupted while it waits for more, it says how far it came.
+    signal(&child, Signal::TERM);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "sent 2\n");
+    assert_eq!(crate::place::Outcome::from(output).signal, Some(15));
+    drop(stdin);
+}
+
+#[test]
+fn a_send_that_waits_for_room_is_interrupted() {
+    let place = Place::new();
+    let queue = place.bus.queue("q").slots(1024).create().unwrap();
+    let file = place.path().join("lines");
+    std::fs::write(&file, "x\n".repeat(2000)).unwrap();
+    let child = place.start(&["send", "b", "q", "--lines", file.to_str().unwrap()]);
+    until("a full queue", || queue.stats().visible == 1024);
+    signal(&child, Signal::INT);
+    let outcome = crate::place::Outcome::from(child.wait_with_output().unwrap());
+    assert_eq!(
+        (outcome.signal, outcome.out.as_str()),
+        (Some(2), "sent 1024\n")
+    );
+}

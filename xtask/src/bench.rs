@@ -101,6 +101,36 @@ impl Bench {
         })
     }
 
+    /// How much later than half of them one in a hundred comes: the median over rounds of p99 over
+    /// p50.
+    pub fn spread(
+        &mut self,
+        id: &'static str,
+        what: &str,
+        scenario: &[&str],
+        ours: &str,
+        goal: f64,
+    ) -> anyhow::Result<Outcome> {
+        let run = self.run(scenario)?;
+        let mut spreads: Vec<f64> = run
+            .rounds
+            .iter()
+            .filter_map(|round| {
+                let round = round.get(ours)?;
+                Some(round["p99_ns"].as_f64()? / round["p50_ns"].as_f64()?)
+            })
+            .collect();
+        Ok(Outcome {
+            id,
+            what: what.to_owned(),
+            measured: median(&mut spreads),
+            better: Better::AtMost,
+            goal,
+            unit: "x",
+            command: run.command,
+        })
+    }
+
     fn run(&mut self, scenario: &[&str]) -> anyhow::Result<Run> {
         let key = scenario.join(" ");
         if let Some(run) = self.done.get(&key) {
@@ -155,10 +185,10 @@ fn rounds_of(text: &str) -> Vec<HashMap<String, Value>> {
     rounds
 }
 
-/// The figure that ratios are made of: block means without a clock in them for times, else the
+/// The figure that ratios are made of: means where there are, block means without a clock in them for times, else the
 /// median, else the rate.
 fn figure(round: &Value) -> Option<f64> {
-    ["block_p50_ns", "p50_ns", "msgs_per_s"]
+    ["mean_ns", "block_p50_ns", "p50_ns", "msgs_per_s"]
         .iter()
         .find_map(|field| round[*field].as_f64())
 }

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 /// Every identifier, in order.
-const KNOWN: [&str; 13] = [
-    "P1", "P3", "P4", "P6", "P7", "P8", "P12", "P14", "R1", "R2", "R3", "R4", "R7",
+const KNOWN: [&str; 16] = [
+    "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P11", "P12", "P14", "R1", "R2", "R3", "R4",
+    "R7",
 ];
 
 #[derive(clap::Args)]
@@ -52,6 +53,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let mut bench = Bench::new(&build()?, args.rounds);
         for ratio in RATIOS.iter().filter(|ratio| ids.contains(&ratio.id)) {
             report(vec![bench.ratio(ratio)?]);
+        }
+        if ids.contains(&"P2") {
+            let what = "latency through a queue, 64 B, p99 over p50";
+            report(vec![bench.spread(
+                "P2",
+                what,
+                QUEUE_LATENCY,
+                "ringway-queue",
+                3.0,
+            )?]);
         }
         if ids.contains(&"P7") {
             let what = "zero-copy latency of 1 MiB over that of 4 KiB: size-independent";
@@ -114,6 +125,7 @@ fn build() -> anyhow::Result<PathBuf> {
 }
 
 const LATENCY: &[&str] = &["latency", "--mode", "spin"];
+const QUEUE_LATENCY: &[&str] = &["queue-latency"];
 
 const RATIOS: &[Ratio<'static>] = &[
     Ratio {
@@ -142,6 +154,15 @@ const RATIOS: &[Ratio<'static>] = &[
         theirs: "iceoryx2",
         better: AtMost,
         goal: 0.2,
+    },
+    Ratio {
+        id: "P2",
+        what: "latency through a queue, 64 B, the message before deleted, to the ping-pong",
+        scenario: QUEUE_LATENCY,
+        ours: "ringway-queue",
+        theirs: "limit-pingpong",
+        better: AtMost,
+        goal: 1.5,
     },
     Ratio {
         id: "P3",
@@ -180,6 +201,51 @@ const RATIOS: &[Ratio<'static>] = &[
         goal: 0.4,
     },
     Ratio {
+        id: "P5",
+        what: "send, receive, delete one by one, to the slot loop (20 M/s where it gives 250)",
+        scenario: &["queue"],
+        ours: "ringway-queue",
+        theirs: "limit-slots",
+        better: AtLeast,
+        goal: 0.08,
+    },
+    Ratio {
+        id: "P5",
+        what: "send, receive, delete in batches of 10, to the slot loop (40 M/s of 250)",
+        scenario: &["queue-batch"],
+        ours: "ringway-queue",
+        theirs: "limit-slots",
+        better: AtLeast,
+        goal: 0.16,
+    },
+    Ratio {
+        id: "P5",
+        what: "one by one, to Redis Streams pipelined by 10",
+        scenario: &["queue"],
+        ours: "ringway-queue",
+        theirs: "redis-streams-10",
+        better: AtLeast,
+        goal: 100.0,
+    },
+    Ratio {
+        id: "P5",
+        what: "in batches of 10, to Redis Streams pipelined by 10",
+        scenario: &["queue-batch"],
+        ours: "ringway-queue",
+        theirs: "redis-streams-10",
+        better: AtLeast,
+        goal: 100.0,
+    },
+    Ratio {
+        id: "P5",
+        what: "in batches of 10, to Redis Streams pipelined by 100",
+        scenario: &["queue-batch"],
+        ours: "ringway-queue",
+        theirs: "redis-streams-100",
+        better: AtLeast,
+        goal: 100.0,
+    },
+    Ratio {
         id: "P6",
         what: "two producers on one ring, to a raw CAS claim with a 64 B write",
         scenario: &["contended"],
@@ -205,6 +271,15 @@ const RATIOS: &[Ratio<'static>] = &[
         theirs: "limit-pingpong",
         better: AtMost,
         goal: 2.0,
+    },
+    Ratio {
+        id: "P11",
+        what: "a message's life, 3 M in the backlog and 1 M in flight, to an empty queue",
+        scenario: &["depth"],
+        ours: "ringway-queue",
+        theirs: "ringway-queue-empty",
+        better: AtMost,
+        goal: 1.2,
     },
     Ratio {
         id: "P8",

@@ -7,7 +7,7 @@
 //! Every driver checks the numbers that the messages carry: a contender that
 //! loses, repeats or swaps messages fails its round.
 
-use crate::meet::{Measured, Seat};
+use crate::meet::{Life, Measured, Seat};
 use crate::round::{Times, median};
 use crate::sides::{self, Work};
 use crate::timer::{self, Timer};
@@ -37,6 +37,16 @@ pub trait Produce {
 pub trait Consume {
     /// Takes `count` messages, and returns the wrapping sum of their numbers.
     fn consume(&mut self, count: u64) -> Result<u64>;
+}
+
+/// A queue in the hands of one process.
+pub trait Keep {
+    /// Sends the message with this number.
+    fn send(&mut self, number: u64) -> Result<()>;
+    /// Receives a message, which stays in flight.
+    fn receive(&mut self) -> Result<()>;
+    /// Deletes the message that was received first of those not deleted.
+    fn delete(&mut self) -> Result<()>;
 }
 
 /// Ping-pong between side 0, which measures, and side 1, which answers. First
@@ -189,6 +199,77 @@ pub fn contended<P: Produce>(plan: &Plan, open: impl Fn(&Seat<'_>) -> Result<P>)
     let finished_ns = found.iter().map(|side| side.finished_ns).max().unwrap_or(0);
     let count = found.iter().map(|side| side.count).sum();
     Ok(Round::of(plan).with_rate(count, finished_ns.saturating_sub(started_ns) as f64))
+}
+
+/// Messages whose sends are timed together, then their receives, then their deletes.
+const LIVES: u64 = 64;
+
+/// Sends, receives and deletes on side 0 alone, in a queue that `open` has filled as the plan says.
+/// Means, not medians: what is done once for many messages counts.
+pub fn depth<K: Keep>(plan: &Plan, open: impl Fn(&Seat<'_>) -> Result<K>) -> Result<Round> {
+    let timer = Timer::calibrated();
+    let turns = plan.messages.div_ceil(LIVES);
+    let side: Work<'_> = Box::new(|seat| {
+        let mut end = open(seat)?;
+        let (mut number, mut ns) = (0, [0.0; 3]);
+        for turn in 0..turns + plan.warm_up() / LIVES {
+            if turn == plan.warm_up() / LIVES {
+                ns = [0.0; 3];
+            }
+            let start = timer.read();
+            for _ in 0..LIVES {
+                number += 1;
+                end.send(number)?;
+            }
+            let sent = timer.read();
+            for _ in 0..LIVES {
+                end.receive()?;
+            }
+            let received = timer.read();
+            for _ in 0..LIVES {
+                end.delete()?;
+            }
+            ns[0] += timer.between_ns(start, sent);
+            ns[1] += timer.between_ns(sent, received);
+            ns[2] += timer.between_ns(received, timer.read());
+        }
+        let [send_ns, receive_ns, delete_ns] = ns.map(|ns| ns / (turns * LIVES) as f64);
+        let (private_bytes, shared_bytes) = resident()?;
+        Ok(Measured {
+            life: Some(Life {
+                send_ns,
+                receive_ns,
+                delete_ns,
+                private_bytes,
+                shared_bytes,
+            }),
+            ..Measured::default()
+        })
+    });
+    let found = sides::run(plan, vec![side])?;
+    let life = found[0].life.as_ref();
+    let life = life.ok_or("the measuring side reported no times")?;
+    let mut round = Round::of(plan);
+    round.mean_ns = Some(life.send_ns + life.receive_ns + life.delete_ns);
+    round.send_ns = Some(life.send_ns);
+    round.receive_ns = Some(life.receive_ns);
+    round.delete_ns = Some(life.delete_ns);
+    round.private_bytes = Some(life.private_bytes);
+    round.shared_bytes = Some(life.shared_bytes);
+    Ok(round)
+}
+
+/// Bytes of this process in memory: its own, and those of files and shared memory.
+fn resident() -> Result<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup")?;
+    let bytes = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        kib.map(|kib| kib * 1024)
+            .ok_or_else(|| format!("/proc/self/smaps_rollup has no {name}"))
+    };
+    let anonymous = bytes("Anonymous:")?;
+    Ok((anonymous, bytes("Rss:")? - anonymous))
 }
 
 /// How long a receiver has slept before it is woken: long enough for its core

@@ -123,6 +123,8 @@ fn words(plan: &Plan) -> Vec<String> {
         ("--ring-bytes", plan.ring_bytes.to_string()),
         ("--stride", plan.stride.to_string()),
         ("--batch", plan.batch.to_string()),
+        ("--backlog", plan.backlog.to_string()),
+        ("--in-flight", plan.in_flight.to_string()),
         ("--deadline-s", plan.deadline_s.to_string()),
     ];
     let mut words = vec!["round".to_owned()];

@@ -26,7 +26,7 @@ pub mod sides;
 pub mod timer;
 
 pub use contender::{Contender, Kind, Offer};
-pub use drive::{Consume, Ping, Produce};
+pub use drive::{Consume, Keep, Ping, Produce};
 pub use plan::{Mode, Plan, Scenario};
 pub use round::Round;
 

@@ -30,6 +30,17 @@ pub struct Measured {
     pub started_ns: u64,
     pub finished_ns: u64,
     pub count: u64,
+    pub life: Option<Life>,
+}
+
+/// What a life in a queue took, each in ns on average, and the memory it took place in.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Life {
+    pub send_ns: f64,
+    pub receive_ns: f64,
+    pub delete_ns: f64,
+    pub private_bytes: u64,
+    pub shared_bytes: u64,
 }
 
 /// The meeting place of `sides` sides.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize,
 )]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Scenario {
     /// One message there and one back; the figure is half the round trip.
     Latency,
@@ -28,11 +28,21 @@ pub enum Scenario {
     Zerocopy,
     /// From the send until a receiver that was asleep runs again.
     Wake,
+    /// Latency through queues: each side sends, receives, and deletes what it received before.
+    QueueLatency,
+    /// The whole life of a queue's message, sent, received and deleted one by one.
+    Queue,
+    /// The same in batches.
+    QueueBatch,
+    /// The same where order holds in each of 100 groups, and repeats are dropped.
+    Fifo,
+    /// One process sends, receives and deletes, whatever else stands in the queue.
+    Depth,
 }
 
 impl Scenario {
     /// All of them, in the order in which they are reported.
-    pub const ALL: [Scenario; 7] = [
+    pub const ALL: [Scenario; 12] = [
         Scenario::Latency,
         Scenario::Throughput,
         Scenario::Batch,
@@ -40,6 +50,11 @@ impl Scenario {
         Scenario::Copy,
         Scenario::Zerocopy,
         Scenario::Wake,
+        Scenario::QueueLatency,
+        Scenario::Queue,
+        Scenario::QueueBatch,
+        Scenario::Fifo,
+        Scenario::Depth,
     ];
 
     /// The word used on the command line and in records.
@@ -52,6 +67,11 @@ impl Scenario {
             Scenario::Copy => "copy",
             Scenario::Zerocopy => "zerocopy",
             Scenario::Wake => "wake",
+            Scenario::QueueLatency => "queue-latency",
+            Scenario::Queue => "queue",
+            Scenario::QueueBatch => "queue-batch",
+            Scenario::Fifo => "fifo",
+            Scenario::Depth => "depth",
         }
     }
 
@@ -59,7 +79,11 @@ impl Scenario {
     pub fn is_timed(self) -> bool {
         matches!(
             self,
-            Scenario::Latency | Scenario::Zerocopy | Scenario::Wake
+            Scenario::Latency
+                | Scenario::Zerocopy
+                | Scenario::Wake
+                | Scenario::QueueLatency
+                | Scenario::Depth
         )
     }
 
@@ -69,6 +93,14 @@ impl Scenario {
         match self {
             Scenario::Copy => 64 * 1024,
             Scenario::Zerocopy => 32 * 1024,
+            _ => 64,
+        }
+    }
+
+    /// The batch used when none is asked for: a queue's is the largest of the cloud model.
+    pub fn default_batch(self) -> usize {
+        match self {
+            Scenario::QueueBatch => 10,
             _ => 64,
         }
     }
@@ -123,9 +155,15 @@ pub struct Plan {
     /// Bytes from slot to slot, where the contender has slots (0: its own choice)
     #[arg(long, default_value_t = 0)]
     pub stride: usize,
-    /// Messages handed over at once in the batch scenario
+    /// Messages handed over at once in the batch scenarios
     #[arg(long, default_value_t = 64)]
     pub batch: usize,
+    /// Messages that wait in the queue of the depth scenario
+    #[arg(long, default_value_t = 3_000_000)]
+    pub backlog: u64,
+    /// Messages that are in flight there
+    #[arg(long, default_value_t = 1_000_000)]
+    pub in_flight: u64,
     /// Seconds after which the round is ended and counts as failed
     #[arg(long, default_value_t = 120)]
     pub deadline_s: u64,
@@ -165,7 +203,15 @@ impl Plan {
         let floor = match (self.scenario, self.mode) {
             (Scenario::Wake, _) => 20,
             (_, Mode::Block) => 1_000,
-            (Scenario::Throughput | Scenario::Batch | Scenario::Contended, Mode::Spin) => 150_000,
+            (
+                Scenario::Throughput
+                | Scenario::Batch
+                | Scenario::Contended
+                | Scenario::Queue
+                | Scenario::QueueBatch
+                | Scenario::Fifo,
+                Mode::Spin,
+            ) => 150_000,
             (Scenario::Copy, Mode::Spin) => 200,
             (_, Mode::Spin) => 20_000,
         };
@@ -194,6 +240,8 @@ mod tests {
             ring_bytes: 4096,
             stride: 64,
             batch: 1,
+            backlog: 0,
+            in_flight: 0,
             deadline_s: 1,
         }
     }

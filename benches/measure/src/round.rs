@@ -4,7 +4,8 @@
 //! side until the receiver runs on the other. A field that a scenario has no
 //! figure for is absent, never zero. `block_p50_ns` is the figure for ratios:
 //! the median over blocks of 1,000 round trips of the block's mean, taken with
-//! two clock readings a block, so it carries no cost of a clock per message.
+//! two clock readings a block, so it carries no cost of a clock per message. `mean_ns`
+//! takes its place where what is rare has to count, too.
 
 use crate::plan::{Mode, Plan, Scenario};
 use hdrhistogram::Histogram;
@@ -35,6 +36,20 @@ pub struct Round {
     pub msgs_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_s: Option<f64>,
+    /// Depth: the mean time of a message's whole life, and of its three operations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_ns: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_ns: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receive_ns: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delete_ns: Option<f64>,
+    /// Depth: memory of the process that is its own, and that it shares, at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_bytes: Option<u64>,
     /// (percentile, ns), ascending; for plots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub percentiles: Vec<(f64, f64)>,
@@ -58,6 +73,12 @@ impl Round {
             block_p50_ns: None,
             msgs_per_s: None,
             bytes_per_s: None,
+            mean_ns: None,
+            send_ns: None,
+            receive_ns: None,
+            delete_ns: None,
+            private_bytes: None,
+            shared_bytes: None,
             percentiles: Vec::new(),
         }
     }
@@ -83,7 +104,7 @@ impl Round {
     /// The figure that ratios are made of: a time in ns, or messages per second.
     pub fn figure(&self) -> Option<f64> {
         if self.scenario.is_timed() {
-            self.block_p50_ns.or(self.p50_ns)
+            self.mean_ns.or(self.block_p50_ns).or(self.p50_ns)
         } else {
             self.msgs_per_s
         }
@@ -209,6 +230,8 @@ mod tests {
             ring_bytes: 4096,
             stride: 0,
             batch: 1,
+            backlog: 0,
+            in_flight: 0,
             deadline_s: 1,
         };
         let line = serde_json::to_string(&Round::of(&plan).with_rate(10, 1e9)).expect("plain data");

@@ -19,6 +19,8 @@ fn plan_for(contender: &str, offer: &ringway_measure::Offer, cores: &[usize]) ->
         ring_bytes: 1 << 20,
         stride: 0,
         batch: 8,
+        backlog: 0,
+        in_flight: 0,
         deadline_s: 60,
     }
 }

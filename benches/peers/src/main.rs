@@ -8,6 +8,7 @@ mod aeron;
 #[cfg(feature = "iceoryx2")]
 mod iceoryx;
 mod kernel;
+mod redis;
 
 use ringway_measure::{Contender, protocol};
 use std::process::ExitCode;
@@ -18,5 +19,6 @@ fn main() -> ExitCode {
     #[cfg(feature = "iceoryx2")]
     peers.push(&iceoryx::Iceoryx);
     peers.extend(kernel::all());
+    peers.extend(redis::all());
     protocol::main(&peers)
 }

@@ -11,6 +11,7 @@
 //! [`summary`] what they say, [`table`] and [`plot`] how it is shown.
 
 mod plot;
+mod queue;
 mod ringway;
 mod roster;
 mod schedule;
@@ -45,6 +46,11 @@ use std::process::ExitCode;
 ///   copy        large payloads copied in and out
 ///   zerocopy    ping-pong of large payloads written and read in place
 ///   wake        until a receiver that was asleep runs again
+///   queue-latency  half a round trip through queues, delete included
+///   queue       a queue's message sent, received and deleted, one by one
+///   queue-batch the same in batches of 10
+///   fifo        the same with 100 groups in order, and no repeats
+///   depth       one process on a queue, empty and with a backlog and leases
 ///
 /// Examples:
 ///   ringway bench latency
@@ -100,9 +106,17 @@ pub struct Args {
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     stride: usize,
 
-    /// Messages handed over at once in the batch scenario
-    #[arg(long, default_value_t = 64)]
-    batch: usize,
+    /// Messages handed over at once in the batch scenarios [default: 64; queues: 10]
+    #[arg(long)]
+    batch: Option<usize>,
+
+    /// Messages that wait in the queue of the depth scenario
+    #[arg(long, default_value_t = 3_000_000)]
+    backlog: u64,
+
+    /// Messages that are in flight there
+    #[arg(long, default_value_t = 1_000_000)]
+    in_flight: u64,
 
     /// Seconds after which a round is ended and counts as failed
     #[arg(long, default_value_t = 120)]
@@ -140,6 +154,11 @@ enum Asked {
     Copy,
     Zerocopy,
     Wake,
+    QueueLatency,
+    Queue,
+    QueueBatch,
+    Fifo,
+    Depth,
     All,
 }
 
@@ -147,7 +166,14 @@ enum Asked {
 fn own_contenders() -> Vec<&'static dyn Contender> {
     let mut contenders = limits::all();
     contenders.extend(ringway::all());
+    contenders.extend(queue::all());
     contenders
+}
+
+/// What a scenario's ratios refer to: the machine's limit, or where it sets none, ringway at its
+/// easiest.
+fn reference(scenario: Scenario, mode: Mode) -> &'static str {
+    limits::of(scenario, mode).unwrap_or(queue::EMPTY)
 }
 
 /// Carries out `ringway bench`. The code is 0 when every round succeeded, 1 when
@@ -246,7 +272,7 @@ impl Args {
                 "--size must be at least 8: eight bytes carry the number by which every message is checked"
             );
         }
-        if self.batch == 0 || self.deadline_s == 0 {
+        if self.batch == Some(0) || self.deadline_s == 0 {
             bail!("--batch and --deadline-s must each be at least 1");
         }
         Ok(())

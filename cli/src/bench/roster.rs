@@ -7,7 +7,7 @@
 use anyhow::{Context, bail};
 use ringway_measure::contender::Listed;
 use ringway_measure::launch::Host;
-use ringway_measure::{Kind, Mode, Offer, Scenario, limits};
+use ringway_measure::{Kind, Mode, Offer, Scenario};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,7 @@ impl Roster {
         let Some(first_mode) = modes.first() else {
             return Vec::new();
         };
-        let limit = limits::of(scenario, *first_mode);
+        let limit = super::reference(scenario, *first_mode);
         let mut found = Vec::new();
         for entrant in self
             .entrants
@@ -102,7 +102,9 @@ impl Roster {
         found.sort_by_key(|(entrant, _)| {
             (entrant.listed.contender != limit, rank(entrant.listed.kind))
         });
-        if found.iter().any(|(entrant, _)| entrant.chosen) {
+        let is_asked =
+            |(entrant, offer): &(Entrant, Offer)| entrant.chosen && modes.contains(&offer.mode);
+        if found.iter().any(is_asked) {
             found
         } else {
             Vec::new()

@@ -140,7 +140,9 @@ fn plan(args: &Args, section: &Section, entrant: &Entrant, offer: &Offer) -> Pla
         mode: offer.mode,
         ring_bytes: args.ring_bytes,
         stride: args.stride,
-        batch: args.batch,
+        batch: args.batch.unwrap_or(section.scenario.default_batch()),
+        backlog: args.backlog,
+        in_flight: args.in_flight,
         deadline_s: args.deadline_s,
     }
 }

@@ -7,7 +7,7 @@
 
 use super::schedule::Section;
 use ringway_measure::round::median;
-use ringway_measure::{Kind, Mode, Round, Scenario, limits};
+use ringway_measure::{Kind, Mode, Round, Scenario};
 use serde::Serialize;
 
 /// A section's figures.
@@ -33,6 +33,12 @@ pub(super) struct Row {
     pub(super) p99_ns: Option<f64>,
     pub(super) p999_ns: Option<f64>,
     pub(super) block_p50_ns: Option<f64>,
+    pub(super) mean_ns: Option<f64>,
+    pub(super) send_ns: Option<f64>,
+    pub(super) receive_ns: Option<f64>,
+    pub(super) delete_ns: Option<f64>,
+    pub(super) private_bytes: Option<u64>,
+    pub(super) shared_bytes: Option<u64>,
     pub(super) msgs_per_s: Option<f64>,
     pub(super) bytes_per_s: Option<f64>,
     /// To the limit of the same round; none for who had no round beside it.
@@ -43,7 +49,7 @@ pub(super) struct Row {
 
 /// Sums up a section. Who has no successful round has no row.
 pub(super) fn of(section: &Section, rounds: &[Vec<Round>]) -> Summary {
-    let limit = limits::of(section.scenario, section.mode.unwrap_or(Mode::Spin));
+    let limit = super::reference(section.scenario, section.mode.unwrap_or(Mode::Spin));
     let entrants = section
         .entrants
         .iter()
@@ -90,6 +96,12 @@ fn row(name: &str, kind: Kind, limit: &'static str, rounds: &[Vec<Round>]) -> Op
         p99_ns: over_rounds(|record| record.p99_ns),
         p999_ns: over_rounds(|record| record.p999_ns),
         block_p50_ns: over_rounds(|record| record.block_p50_ns),
+        mean_ns: over_rounds(|record| record.mean_ns),
+        send_ns: over_rounds(|record| record.send_ns),
+        receive_ns: over_rounds(|record| record.receive_ns),
+        delete_ns: over_rounds(|record| record.delete_ns),
+        private_bytes: first.private_bytes,
+        shared_bytes: first.shared_bytes,
         msgs_per_s: over_rounds(|record| record.msgs_per_s),
         bytes_per_s: over_rounds(|record| record.bytes_per_s),
         ratio: median(&rounds.iter().filter_map(ratio_within).collect::<Vec<_>>()),
@@ -129,6 +141,8 @@ pub(super) mod tests {
             ring_bytes: 4096,
             stride: 0,
             batch: 1,
+            backlog: 0,
+            in_flight: 0,
             deadline_s: 1,
         };
         let mut round = Round::of(&plan);
@@ -149,7 +163,7 @@ pub(super) mod tests {
         names: &[(&str, Kind)],
         rounds: &[Vec<Round>],
     ) -> Summary {
-        let limit = limits::of(scenario, Mode::Spin);
+        let limit = crate::bench::reference(scenario, Mode::Spin);
         let rows = names
             .iter()
             .filter_map(|(name, kind)| row(name, *kind, limit, rounds))

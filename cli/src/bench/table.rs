@@ -13,7 +13,10 @@ pub(super) fn render(summary: &Summary) -> String {
     let ratio = format!("/ {}", summary.limit);
     let mut lines: Vec<Vec<String>> = Vec::new();
     let mut heads = vec![String::new()];
-    if timed {
+    let lives = summary.rows.iter().any(|row| row.mean_ns.is_some());
+    if lives {
+        heads.extend(["mean", "send", "receive", "delete", "private", "shared"].map(str::to_owned));
+    } else if timed {
         heads.extend(blocks.then(|| "mean".to_owned()));
         heads.extend(["p50", "p99", "p99.9"].map(str::to_owned));
     } else {
@@ -36,6 +39,11 @@ fn heading(summary: &Summary) -> String {
         Scenario::Copy => "copied in and out",
         Scenario::Zerocopy => "half a round trip, written and read in place",
         Scenario::Wake => "from the send until a sleeping receiver runs",
+        Scenario::QueueLatency => "half a round trip, the message before deleted",
+        Scenario::Queue => "sent, received and deleted one by one",
+        Scenario::QueueBatch => "sent, received and deleted in batches",
+        Scenario::Fifo => "100 groups in order, repeats dropped, in batches",
+        Scenario::Depth => "one process sends, receives and deletes",
     };
     format!("{}: {what}", name(summary))
 }
@@ -60,7 +68,14 @@ fn cells(row: &Row, timed: bool, blocks: bool) -> Vec<String> {
     let mut cells = vec![contender(row)];
     let or_dash =
         |figure: Option<f64>, show: fn(f64) -> String| figure.map_or_else(|| "-".to_owned(), show);
-    if timed {
+    if row.mean_ns.is_some() {
+        let times = [row.mean_ns, row.send_ns, row.receive_ns, row.delete_ns];
+        cells.extend(times.map(|figure| or_dash(figure, time)));
+        let bytes = [row.private_bytes, row.shared_bytes];
+        cells.extend(
+            bytes.map(|bytes| or_dash(bytes.map(|bytes| bytes as f64), |bytes| scaled(bytes, "B"))),
+        );
+    } else if timed {
         cells.extend(blocks.then(|| or_dash(row.block_p50_ns, time)));
         cells.extend([row.p50_ns, row.p99_ns, row.p999_ns].map(|figure| or_dash(figure, time)));
     } else {

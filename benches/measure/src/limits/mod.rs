@@ -25,14 +25,28 @@ pub fn all() -> Vec<&'static dyn Contender> {
     ]
 }
 
-/// The limit that a scenario's ratios refer to.
-pub fn of(scenario: Scenario, mode: crate::Mode) -> &'static str {
+/// The limit that a scenario's ratios refer to; none where the machine sets none.
+pub fn of(scenario: Scenario, mode: crate::Mode) -> Option<&'static str> {
     use crate::Mode;
-    match (scenario, mode) {
-        (Scenario::Wake, _) | (Scenario::Latency | Scenario::Zerocopy, Mode::Block) => futex::NAME,
-        (Scenario::Latency | Scenario::Zerocopy, Mode::Spin) => pingpong::NAME,
-        (Scenario::Throughput | Scenario::Batch, _) => slots::NAME,
+    let name = match (scenario, mode) {
+        (Scenario::Depth, _) => return None,
+        (Scenario::Wake, _)
+        | (Scenario::Latency | Scenario::Zerocopy | Scenario::QueueLatency, Mode::Block) => {
+            futex::NAME
+        }
+        (Scenario::Latency | Scenario::Zerocopy | Scenario::QueueLatency, Mode::Spin) => {
+            pingpong::NAME
+        }
+        (
+            Scenario::Throughput
+            | Scenario::Batch
+            | Scenario::Queue
+            | Scenario::QueueBatch
+            | Scenario::Fifo,
+            _,
+        ) => slots::NAME,
         (Scenario::Contended, _) => claim::NAME,
         (Scenario::Copy, _) => copy::NAME,
-    }
+    };
+    Some(name)
 }

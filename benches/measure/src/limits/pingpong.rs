@@ -44,7 +44,11 @@ impl Contender for PingPong {
 
     fn offers(&self) -> Vec<Offer> {
         // The line is the same whatever the size of a payload that stays in place.
-        let scenarios = [Scenario::Latency, Scenario::Zerocopy];
+        let scenarios = [
+            Scenario::Latency,
+            Scenario::Zerocopy,
+            Scenario::QueueLatency,
+        ];
         scenarios
             .map(|scenario| Offer::new(scenario, Mode::Spin, 1_000_000))
             .to_vec()

@@ -31,7 +31,13 @@ impl Contender for Slots {
     }
 
     fn offers(&self) -> Vec<Offer> {
-        let scenarios = [Scenario::Throughput, Scenario::Batch];
+        let scenarios = [
+            Scenario::Throughput,
+            Scenario::Batch,
+            Scenario::Queue,
+            Scenario::QueueBatch,
+            Scenario::Fifo,
+        ];
         scenarios
             .map(|scenario| Offer::new(scenario, Mode::Spin, 50_000_000).up_to(64 * 1024))
             .to_vec()

@@ -135,6 +135,28 @@ fn payloads_of_any_size_circulate_in_a_bounded_pool() {
 }
 
 #[test]
+fn payloads_that_were_read_come_back_a_few_at_a_time() {
+    for producers in [Producers::Shared, Producers::Exclusive] {
+        let (_root, bus) = bus();
+        let channel = bus.channel("c").slots(1024).producers(producers);
+        let channel = channel.create().unwrap();
+        let mut reader = channel.reader().join().unwrap();
+        let mut producer = channel.producer().unwrap();
+        let (mut before, mut back) = (0, 0);
+        for _ in 0..200 {
+            let loan = producer.loan(40_000).unwrap();
+            producer.try_send_loan(loan).map_err(|(e, _)| e).unwrap();
+            assert_eq!(reader.try_view().unwrap().unwrap().len(), 40_000);
+            let [_, _, attached] = bus.doctor(false).unwrap().chunks;
+            let came = (before + 1u64).saturating_sub(attached);
+            assert!(came <= 16, "{came} payloads came back in one send");
+            (before, back) = (attached, back + came);
+        }
+        assert!(back > 100, "{back} payloads came back");
+    }
+}
+
+#[test]
 fn an_open_view_costs_one_slot_and_keeps_its_bytes() {
     for producers in [Producers::Shared, Producers::Exclusive] {
         let (_root, bus) = bus();

@@ -25,6 +25,10 @@ const FIRST_LINE_BODY: usize = 32;
 /// Refusals between two looks at the file system: a full ring is polled, and each look is two
 /// system calls.
 const CHECK_LINK_EVERY: u32 = 1024;
+/// Positions between two sends that take payloads back which every reader has passed.
+const RECLAIM_EVERY: u64 = 8;
+/// Positions that one of them looks at, at most.
+const MOST_RECLAIMED: u64 = 128;
 
 /// A producer of one channel.
 ///
@@ -42,6 +46,8 @@ pub struct Producer {
     exclusive: bool,
     inline_bytes: usize,
     refusals: u32,
+    /// The position at which a send of a payload takes the next few back.
+    reclaim_at: u64,
     /// Of the process that made it.
     generation: u64,
     inner: Arc<Inner>,
@@ -127,6 +133,7 @@ impl Producer {
             exclusive,
             inline_bytes: inner.ring.memory().geometry().body_bytes(),
             refusals: 0,
+            reclaim_at: 0,
             generation: fork::generation(),
             inner,
             not_sync: PhantomData,
@@ -387,6 +394,10 @@ impl Producer {
                 Ok(()) => {
                     self.wake();
                     self.lender.attach(lent);
+                    if self.appender.next() >= self.reclaim_at && self.lender.is_low(lent) {
+                        self.reclaim_some();
+                    }
+                    self.lender.prefetch_next(lent);
                     return Ok(position);
                 }
                 Err(lost) => start_over(lost, position)?,
@@ -452,6 +463,23 @@ impl Producer {
             }
         }
         self.lender.cached(len).ok_or(SendError::Full { by: None })
+    }
+
+    /// Takes a few payloads back that every reader has passed, behind a send, while its record is on its
+    /// way: all at once, they would hold up the loan that finds the cache empty.
+    #[cold]
+    #[inline(never)]
+    fn reclaim_some(&mut self) {
+        let next = self.appender.next();
+        // More than were sent meanwhile, so that it catches up, and still few.
+        let passed = next - self.reclaim_at.saturating_sub(RECLAIM_EVERY).min(next);
+        let most = 2 * passed.clamp(RECLAIM_EVERY, MOST_RECLAIMED / 2);
+        self.reclaim_at = next + RECLAIM_EVERY;
+        let mut vacate = Vacate {
+            lender: &mut self.lender,
+            ring: self.inner.object_id,
+        };
+        self.appender.reclaim_some(&self.ring, most, &mut vacate);
     }
 
     fn reclaim_payloads(&mut self) {

@@ -162,6 +162,26 @@ impl Lender {
         }
     }
 
+    /// Whether few chunks of the size of `lent` are left in the cache.
+    #[inline]
+    pub fn is_low(&self, lent: Lent) -> bool {
+        let (class, _) = class_of(lent.capacity as u64);
+        self.cache[class].len() < self.room[class] / 4
+    }
+
+    /// Asks for the first line of the chunk that the next loan of the size of `lent` will get. Its last
+    /// reader still has that line: fetched when the loan is filled, it would hold back the commit
+    /// behind it for a transfer.
+    #[inline]
+    pub fn prefetch_next(&self, lent: Lent) {
+        let (class, _) = class_of(lent.capacity as u64);
+        if let Some(next) = self.cache[class].front()
+            && let Some(segment) = self.segments.get(next.segment)
+        {
+            segment.prefetch_to_write(next.chunk);
+        }
+    }
+
     /// The record at (ring, position) that named `reference` is gone: the chunk goes into this
     /// cache, or free. Exactly this version, ring and position, or nothing.
     pub fn vacate(&mut self, reference: ChunkRef, ring: u64, position: u64) -> bool {

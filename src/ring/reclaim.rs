@@ -17,7 +17,7 @@
 
 use super::claim::Appender;
 use super::{Counter, Overflow, SlotRing, Tenant};
-use crate::layout::ring::{MAX_POSITION, Meta, NO_PIN, READER_RELIABLE};
+use crate::layout::ring::{MAX_POSITION, Meta, NO_PIN, READER_LOSSY, READER_RELIABLE};
 use crate::layout::word::{Ctl, Role};
 use crate::shm::ring::Slot;
 use crate::sync::{Label, Ordering, fence_at, order};
@@ -173,6 +173,24 @@ impl Appender {
         self.reclaim(ring)
     }
 
+    /// A step of [`reclaim_all`](Self::reclaim_all) that takes nothing from anybody: at most `most`
+    /// positions, and none that a reader still has before it, a lossy one neither. None at all of a
+    /// ring that drops its oldest records: they stay until they are in the way.
+    pub fn reclaim_some(&mut self, ring: &SlotRing, most: u64, tenant: &mut dyn Tenant) {
+        if ring.overflow != Overflow::Refuse {
+            return;
+        }
+        let from = self.reclaim(ring);
+        let read = ring.lowest_cursor_of(&[READER_RELIABLE, READER_LOSSY]).0;
+        if read == NO_PIN {
+            return; // nobody reads: what comes first may still want all of it
+        }
+        let target = read.min(self.next).min(from.saturating_add(most));
+        if from < target {
+            self.trim_to(ring, target, tenant);
+        }
+    }
+
     fn trim_to(&mut self, ring: &SlotRing, target: u64, tenant: &mut dyn Tenant) {
         let before = ring.memory.trim().fetch_max(target, Ordering::Relaxed); // ordered by TrimFence
         if ring.overflow == Overflow::DropOldest && before < target {
@@ -228,11 +246,15 @@ impl SlotRing {
 
     /// The lowest reliable cursor and its reader; `NO_PIN` when there is none.
     pub fn lowest_cursor(&self) -> (u64, u16) {
+        self.lowest_cursor_of(&[READER_RELIABLE])
+    }
+
+    fn lowest_cursor_of(&self, kinds: &[u64]) -> (u64, u16) {
         let mut lowest = (NO_PIN, 0);
         for index in 0..self.readers_in_use() {
             let entry = self.memory.reader(index);
             let word = Role(entry.word.load(order(Label::ScanLoad, Ordering::Acquire)));
-            if word.owner() != 0 && word.state() == READER_RELIABLE {
+            if word.owner() != 0 && kinds.contains(&word.state()) {
                 let cursor = entry.cursor.load(order(Label::ScanLoad, Ordering::Acquire));
                 if cursor < lowest.0 {
                     lowest = (cursor, word.owner());

@@ -9,6 +9,8 @@
 #[cfg(not(loom))]
 pub mod copy;
 #[cfg(not(loom))]
+mod prefetch;
+#[cfg(not(loom))]
 pub mod queue;
 #[cfg(not(loom))]
 pub mod ring;

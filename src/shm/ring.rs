@@ -277,24 +277,11 @@ impl<'a> Slot<'a> {
 
     #[inline(always)]
     fn prefetch<const OFFSET: usize, const WRITE: bool>(self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let line = self.at.wrapping_add(OFFSET);
-            // By name: the intrinsic turns into a prefetch for reading where the build does not
-            // ask for `prfchw`. Every x86-64 processor takes it, an old one as a `nop`.
-            if WRITE {
-                // SAFETY: a prefetch is a hint: it never faults, whatever the address.
-                unsafe {
-                    core::arch::asm!("prefetchw [{}]", in(reg) line.addr(),
-                        options(nostack, preserves_flags, nomem));
-                }
-            } else {
-                // SAFETY: as above.
-                unsafe {
-                    core::arch::asm!("prefetcht0 [{}]", in(reg) line.addr(),
-                        options(nostack, preserves_flags, nomem));
-                }
-            }
+        let line = self.at.wrapping_add(OFFSET);
+        if WRITE {
+            super::prefetch::to_write(line);
+        } else {
+            super::prefetch::to_read(line);
         }
     }
 

@@ -87,6 +87,15 @@ impl SegmentMemory {
         unsafe { self.mapping.base().add(self.data_offset + chunk as usize * self.chunk_bytes) }
     }
 
+    /// Asks for the first line of a chunk that is going to be written.
+    ///
+    /// # Panics
+    /// When there is no such chunk.
+    #[inline(always)]
+    pub fn prefetch_to_write(&self, chunk: u32) {
+        super::prefetch::to_write(self.data(chunk));
+    }
+
     /// Copies the first `out.len()` bytes of a chunk, which may change meanwhile.
     ///
     /// # Panics

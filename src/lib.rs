@@ -58,13 +58,19 @@ pub use {
     object::loan::Loan,
     queue::{
         Attribute, AttributeIter, AttributeValue, Attributes, AttributesRef, Incoming, Message,
-        Outgoing, ParkedMessage, Queue, QueueDefinition, QueueReceiver, QueueSender, QueueSettings,
-        QueueStats, Receipt, Received, Sent, Settings,
+        Messages, Outgoing, ParkedMessage, PodError, Queue, QueueDefinition, QueueReceiver,
+        QueueSender, QueueSettings, QueueStats, Receipt, Received, Sent, Settings,
     },
     ring::seat::Start,
     ring::wait::Idle,
     ring::{Overflow, Producers},
 };
+
+#[cfg(all(feature = "md5", not(loom)))]
+pub use queue::Md5Digest;
+
+/// Plain old data: what `send_pod` and `receive_pod` take.
+pub use bytemuck;
 
 /// Pinning threads to cores.
 #[cfg(not(loom))]

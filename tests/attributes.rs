@@ -487,3 +487,63 @@ proptest! {
         prop_assert_eq!(received.attributes(), attributes.as_ref());
     }
 }
+
+/// Digests that AWS returns for these attributes, as published in the tests of the moto project.
+#[test]
+fn digests_are_those_of_sqs() {
+    for (data_type, value, digest) in [
+        (None, "1493147359900", "235c5c510d26fb653d073faed50ae77c"),
+        (None, "1493147359901", "994258b45346a2cc3f9cbb611aa7af30"),
+        (
+            Some("java.lang.Long"),
+            "1493147359900",
+            "2e2e4876d8e0bd6b8c2c8f556831c349",
+        ),
+    ] {
+        let mut attributes = Attributes::new();
+        let attribute = Attribute {
+            name: "timestamp",
+            value: AttributeValue::Number(value),
+            label: data_type,
+        };
+        attributes.insert(attribute).unwrap();
+        assert_eq!(attributes.md5().unwrap().to_string(), digest);
+    }
+}
+
+/// Figured by another implementation of the documented algorithm.
+#[test]
+fn digests_of_what_was_received_are_those_of_what_was_sent() {
+    let (_root, bus) = bus();
+    let queue = small(&bus);
+    let mut attributes = Attributes::new();
+    attributes.string("b", "two").unwrap();
+    let picture = Attribute {
+        name: "a",
+        value: AttributeValue::Binary(&[0, 255]),
+        label: Some("gif"),
+    };
+    attributes.insert(picture).unwrap();
+    attributes.number("B", 1).unwrap();
+    let outgoing = Outgoing::new(b"this is a test message")
+        .attributes(&attributes)
+        .trace_header("Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1");
+    queue.sender().unwrap().send_message(&outgoing).unwrap();
+    let message = receive_one(&queue);
+    assert_eq!(
+        message.md5_of_body().to_string(),
+        "905ed04ee04ac9a8b461f9f3b10eec6d"
+    );
+    assert_eq!(message.md5_of_body(), outgoing.md5_of_body());
+    let digest = message.md5_of_attributes().unwrap();
+    assert_eq!(digest.to_string(), "6cd25139f52ed79b4d2c2a8c4d0525da");
+    assert_eq!(outgoing.md5_of_attributes(), Some(digest));
+    let system = message.md5_of_system_attributes().unwrap();
+    assert_eq!(system.to_string(), "5f48eef650c1d0207456969c85af2fdd");
+    assert_eq!(outgoing.md5_of_system_attributes(), Some(system));
+
+    queue.sender().unwrap().send(b"plain").unwrap();
+    let plain = receive_one(&queue);
+    assert_eq!(plain.md5_of_attributes(), None);
+    assert_eq!(plain.md5_of_system_attributes(), None);
+}

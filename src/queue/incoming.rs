@@ -80,7 +80,7 @@ impl Incoming {
 
     envelope_accessors!();
 
-    fn envelope(&self) -> Envelope<'_> {
+    pub(super) fn envelope(&self) -> Envelope<'_> {
         parse(&self.bytes[..self.block])
     }
 
@@ -132,7 +132,7 @@ impl Message {
 
     envelope_accessors!();
 
-    fn envelope(&self) -> Envelope<'_> {
+    pub(super) fn envelope(&self) -> Envelope<'_> {
         parse(&self.block)
     }
 }

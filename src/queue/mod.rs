@@ -15,10 +15,14 @@ mod definition;
 mod envelope;
 mod file;
 mod incoming;
+#[cfg(feature = "md5")]
+mod md5;
+mod messages;
 mod number;
 mod opens;
 mod outgoing;
 mod payload;
+mod pod;
 mod receipt;
 mod receive;
 mod send;
@@ -32,8 +36,12 @@ pub(crate) use file::{
     QueueFile, create as create_queue, open as open_queue, open_removed as open_removed_queue,
 };
 pub use incoming::{Incoming, Message};
+#[cfg(feature = "md5")]
+pub use md5::Md5Digest;
+pub use messages::Messages;
 pub(crate) use opens::{Holding, Opens};
 pub use outgoing::{Outgoing, Sent};
+pub use pod::PodError;
 pub use receipt::Receipt;
 pub use receive::{QueueReceiver, Received};
 pub use send::QueueSender;

@@ -119,6 +119,11 @@ impl<'a> Outgoing<'a> {
         self.body.len() + attributes_size(self.envelope.attributes)
     }
 
+    #[cfg(feature = "md5")]
+    pub(super) fn envelope(&self) -> Envelope<'a> {
+        self.envelope
+    }
+
     fn check(&self) -> Result<(), QueueSendError> {
         let envelope = &self.envelope;
         let ids = [

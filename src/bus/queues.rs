@@ -4,7 +4,7 @@ use super::attachment::Attachment;
 use super::catalog::compare_given;
 use super::name;
 use crate::error::OpenError;
-use crate::queue::{self, Inner, Queue, QueueDefinition, QueueFile, QueueSettings};
+use crate::queue::{self, Inner, Queue, QueueDefinition, QueueFile, QueueSettings, Since};
 use crate::ring::delivery::Delivery;
 use crate::ring::{Liveness, Overflow, Producers, SlotRing};
 use std::sync::Arc;
@@ -202,6 +202,7 @@ impl Attachment {
             Overflow::Refuse,
             file.definition.stall_timeout.as_nanos() as u64,
         );
-        Delivery::new(ring, file.words.clone())
+        let clock = Arc::new(Since(file.epoch_ms));
+        Delivery::new(ring, file.words.clone(), clock)
     }
 }

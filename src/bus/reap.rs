@@ -22,7 +22,7 @@ use crate::ring::read::Look;
 use crate::ring::sweep::Swept;
 use crate::ring::{Liveness, SlotRing};
 use crate::sync::Ordering;
-use crate::sys::{clock, file};
+use crate::sys::file;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
@@ -39,16 +39,15 @@ pub struct Reaped {
 /// A ring opened for a sweep; with its deliveries, if it is a queue.
 pub(super) struct AnyRing {
     pub ring: SlotRing,
-    pub queue: Option<(Delivery, u64)>,
+    pub queue: Option<Delivery>,
 }
 
 impl AnyRing {
     /// Removes everything of the dead `owner`; leases too.
     fn sweep(&self, owner: u16) -> Swept {
         let swept = self.ring.sweep(owner);
-        if let Some((delivery, epoch_ms)) = &self.queue {
-            let now = clock::boot_ms().saturating_sub(*epoch_ms);
-            delivery.release_dead(owner, now);
+        if let Some(delivery) = &self.queue {
+            delivery.release_dead(owner);
         }
         swept
     }
@@ -135,7 +134,7 @@ impl<'a> Rings<'a> {
     /// Every lease of every queue, by its holder.
     pub fn each_lease(&self, mut look: impl FnMut(&SlotRing, u16)) {
         for AnyRing { ring, queue } in self.by_id.values() {
-            if let Some((delivery, _)) = queue {
+            if let Some(delivery) = queue {
                 delivery.each(|standing| {
                     if let Some(holder) = standing.holder() {
                         look(ring, holder);
@@ -163,7 +162,7 @@ fn names(any: &AnyRing, position: u64, chunk: ChunkRef) -> bool {
     let named: ChunkRef = bytemuck::cast(bytes);
     (named.segment, named.chunk, named.version) == (chunk.segment, chunk.chunk, chunk.version)
         && ring.still(slot, position)
-        && any.queue.as_ref().is_none_or(|(delivery, _)| {
+        && any.queue.as_ref().is_none_or(|delivery| {
             let standing = delivery.examine(position);
             standing.is_some_and(|standing| standing.position == position)
         })
@@ -203,7 +202,7 @@ impl Attachment {
                 opened.map(|file| {
                     let delivery = self.delivery(&file);
                     let ring = delivery.ring().clone();
-                    let queue = Some((delivery, file.epoch_ms));
+                    let queue = Some(delivery);
                     (file.object_id, AnyRing { ring, queue })
                 })
             }

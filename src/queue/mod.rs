@@ -9,6 +9,8 @@
 //! A queue is standard: at least once, best-effort order. It lives in memory and survives the death
 //! of every process, not that of the machine.
 
+#[cfg(all(test, not(loom)))]
+mod aging;
 mod attributes;
 mod chain;
 mod definition;
@@ -53,7 +55,7 @@ use crate::object::Host;
 use crate::pool::segment::Segments;
 use crate::ring::Counter;
 use crate::ring::delivery::sweep::Census;
-use crate::ring::delivery::{Delivery, Total};
+use crate::ring::delivery::{Clock, Delivery, Total};
 use crate::sync::Ordering;
 use crate::sys::{clock, file as files};
 use std::fs::File;
@@ -94,6 +96,15 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Queue {
     pub(crate) inner: Arc<Inner>,
+}
+
+/// The clock of a queue whose epoch this is, in ms of CLOCK_BOOTTIME.
+pub(crate) struct Since(pub u64);
+
+impl Clock for Since {
+    fn now_ms(&self) -> u64 {
+        clock::boot_ms().saturating_sub(self.0)
+    }
 }
 
 pub(crate) struct Inner {
@@ -302,7 +313,7 @@ impl Inner {
 
     /// Milliseconds since the epoch, by the clock itself.
     pub fn now_ms(&self) -> u64 {
-        clock::boot_ms().saturating_sub(self.epoch_ms)
+        self.delivery.now_ms()
     }
 
     /// Unix time of a time of this queue.
@@ -361,8 +372,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if !self.is_forked() {
-            let now = self.now_ms();
-            let leave = || self.each_ring(|ring| ring.leave(now));
+            let leave = || self.each_ring(Delivery::leave);
             self.opens.close(self.object_id, leave);
         }
     }

@@ -22,6 +22,9 @@ use std::time::Duration;
 const BUSY_PROBE_MS: u64 = 1_000;
 /// One that finds none looks this often: a dead holder's message is back within milliseconds.
 const IDLE_PROBE_MS: u64 = 5;
+/// Leases in a row that may be over as soon as they are given out before a receive gives up: each is
+/// a receive of the message.
+const MOST_LATE: u32 = 4;
 /// Receives between two additions to the shared totals.
 const FLUSH_EVERY: u64 = 64;
 
@@ -305,7 +308,7 @@ impl QueueReceiver {
             &self.inner,
             &self.delivery,
             &mut self.consumer,
-            now,
+            &mut self.clock,
             buffer,
             take,
         )?;
@@ -342,7 +345,7 @@ impl QueueReceiver {
             self.inner.host.reap_now();
             // Who was reaped before it could be noted here, or can't be reaped now.
             if self.delivery.dead_holder() == Some(dead) {
-                self.delivery.release_left(dead, now);
+                self.delivery.release_left(dead);
             }
         }
     }
@@ -414,10 +417,11 @@ fn take_from<const WHOLE: bool>(
     inner: &Inner,
     delivery: &Delivery,
     consumer: &mut Consumer,
-    now: u64,
+    clock: &mut BootClock,
     buffer: &mut [u8],
     take: Take,
 ) -> Result<Option<Taken>, ReceiveError> {
+    let (mut now, mut late) = (clock.kept_ms(), 0);
     let mut payloads = Payloads::new(&inner.segments, inner.object_id);
     delivery.sweep(consumer, now, &mut payloads);
     loop {
@@ -459,6 +463,16 @@ fn take_from<const WHOLE: bool>(
                 let Some(lease) = delivery.lease(standing, now, for_ms) else {
                     continue; // somebody was faster
                 };
+                let behind = clock.now_ms();
+                if for_ms != 0 && lease.has_ended(behind) {
+                    // This process was stopped under way. Again and again: it is too slow.
+                    late += 1;
+                    if late == MOST_LATE {
+                        return Ok(None);
+                    }
+                    now = behind;
+                    continue;
+                }
                 let is_whole = inner.copy(&lease.standing, body, offset, out);
                 if !lease.stands() {
                     continue; // this process slept for longer than the lease

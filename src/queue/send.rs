@@ -297,17 +297,16 @@ impl QueueSender {
         if self.inner.is_removed() {
             return Err(QueueSendError::Removed); // nobody will ever receive it
         }
-        let now = self.clock.now_ms();
         loop {
             let mut payloads = Payloads::new(&self.inner.segments, self.inner.object_id);
-            let claimed = self
-                .appender
-                .claim_message(&self.delivery, now, &mut payloads);
+            let claimed = self.appender.claim_message(&self.delivery, &mut payloads);
             let claim = match claimed {
                 Ok(claim) => claim,
                 Err(blocked) => return Err(self.refused(blocked)),
             };
             let position = claim.position;
+            // Behind the claim, however long that took: from here on the message ages.
+            let now = self.clock.now_ms();
             if let Some(lent) = lent {
                 self.lender.address(lent, self.inner.object_id, position);
             }

@@ -156,7 +156,8 @@ impl SlotRing {
     #[cold]
     pub fn resolve(&self, p: u64, word: Ctl, waited_ns: u64) -> bool {
         let slot = self.memory.slot(p);
-        if slot.ctl().load(Ordering::Relaxed) != word.0 {
+        // Whoever is told that it has changed looks at what changed it.
+        if slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)) != word.0 {
             return true;
         }
         if waited_ns >= PROBE_AFTER_NS && self.is_dead(word.owner()) {

@@ -69,6 +69,12 @@ impl BootClock {
         self.ms
     }
 
+    /// What the last look said.
+    #[inline(always)]
+    pub fn kept_ms(&self) -> u64 {
+        self.ms
+    }
+
     /// Milliseconds since the epoch, by the clock itself.
     pub fn exact_ms(&mut self) -> u64 {
         self.read(ticks());

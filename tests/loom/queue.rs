@@ -8,10 +8,10 @@ use crate::world::{A, B, ByEntry, C, Entry, Nothing, World};
 use loom::thread;
 use ringway::layout::ring::Meta;
 use ringway::ring::claim::{Appender, Blocked};
-use ringway::ring::delivery::Delivery;
 use ringway::ring::delivery::consume::Consumer;
 use ringway::ring::delivery::lease::Lease;
 use ringway::ring::delivery::settle::Settled;
+use ringway::ring::delivery::{Clock, Delivery};
 use ringway::ring::{Liveness, Overflow};
 use ringway::shm::queue::QueueWords;
 use ringway::sync::{AtomicU64, Ordering};
@@ -22,10 +22,21 @@ const NOW: u64 = 100;
 const LEASE: u32 = 10;
 const LATER: u64 = 200;
 
+/// The clock itself: it stands still in a model, and is plain memory to it. Whoever acts at [`NOW`]
+/// has read it before.
+struct Fixed(std::sync::atomic::AtomicU64);
+
+impl Clock for Fixed {
+    fn now_ms(&self) -> u64 {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
 /// A queue seen by several attachments.
 struct Stage {
     world: World,
     words: QueueWords,
+    clock: Arc<Fixed>,
 }
 
 impl Stage {
@@ -33,6 +44,7 @@ impl Stage {
         Self {
             world: World::shared(slots, 1, Overflow::Refuse),
             words: QueueWords::model(),
+            clock: Arc::new(Fixed(LATER.into())),
         }
     }
 
@@ -43,7 +55,8 @@ impl Stage {
     /// The same with another way to tell the living from the dead.
     fn queue_with(&self, me: u16, liveness: Arc<dyn Liveness>) -> Delivery {
         let ring = self.world.ring_with(me, liveness);
-        Delivery::new(ring, self.words.clone())
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        Delivery::new(ring, self.words.clone(), clock)
     }
 
     /// Sends one message before anything else happens.
@@ -77,7 +90,7 @@ enum Sent {
 /// One attempt to send; nobody abandons a claim here.
 fn send(queue: &Delivery, body: u64) -> Sent {
     let mut appender = Appender::new(queue.ring());
-    let claim = match appender.claim_message(queue, NOW, &mut Nothing) {
+    let claim = match appender.claim_message(queue, &mut Nothing) {
         Ok(claim) => claim,
         Err(Blocked::Full { .. }) => return Sent::Full,
         Err(other) => panic!("{other:?}"),
@@ -359,10 +372,14 @@ fn a_message_of_the_dead_comes_again_once() {
         ],
         || {
             let stage = Stage::quiet(1, 7);
+            stage
+                .clock
+                .0
+                .store(NOW + 1, std::sync::atomic::Ordering::Relaxed);
             let (a, b, c) = (stage.queue(A), stage.queue(B), stage.queue(C));
             let receives = lease(&b, NOW).unwrap().receives();
             stage.world.pulse.stop(B);
-            let reaper = thread::spawn(move || a.release_dead(B, NOW + 1));
+            let reaper = thread::spawn(move || a.release_dead(B));
             let settler = stage.queue(A);
             let settler = thread::spawn(move || settler.delete(0, receives, &mut Nothing));
             let found = lease(&c, NOW + 1).map(|lease| assert_eq!(lease.receives(), 2));
@@ -405,7 +422,7 @@ fn a_new_owner_of_a_number_keeps_its_lease_and_its_bit() {
                 b.hold();
                 lease(&b, NOW).expect("nobody else receives").receives()
             });
-            a.release_left(B, NOW + 1);
+            a.release_left(B);
             assert_eq!(new.join().unwrap(), 1);
             let holder = a.examine(0).and_then(|standing| standing.holder());
             let known = stage.words.holders(0).load(Ordering::Relaxed) & 1 << B != 0;
@@ -485,6 +502,47 @@ fn a_message_that_is_given_back_wakes_who_waits() {
                 (false, _) => "awake",
                 (true, true) => "asleep for ever",
                 (true, false) => "woken",
+            }
+            .into()
+        },
+    );
+}
+
+/// C steps over the open claim of A, behind which a message is committed, and looks back at it while
+/// A commits.
+#[test]
+fn a_claim_that_was_stepped_over_is_found_behind_its_commit() {
+    explore(
+        "queue::a_claim_that_was_stepped_over_is_found_behind_its_commit",
+        Depth::Exhaustive,
+        [
+            allowed("found", "C saw the commit, and the message with it"),
+            allowed("open", "C did not see it, and will look again"),
+            forbidden("forgotten", "C saw the commit and not the message"),
+        ],
+        || {
+            let stage = Stage::new(2);
+            let (a, b, c) = (stage.queue(A), stage.queue(B), stage.queue(C));
+            let mut appender = Appender::new(a.ring());
+            let claim = appender.claim_message(&a, &mut Nothing);
+            let claim = claim.expect("an empty ring");
+            assert_eq!((claim.position, send(&b, 8)), (0, Sent::At(1)));
+            let mut consumer = Consumer::new(&c);
+            let found = consumer.find(&c, NOW, &mut Nothing);
+            assert_eq!(found.map(|standing| standing.position), Some(1));
+            let c = thread::spawn(move || {
+                let found = consumer.find(&c, NOW, &mut Nothing);
+                let found = found.map(|standing| assert_eq!(standing.position, 0));
+                (found, consumer.is_pending())
+            });
+            let word = a.first_word(0, NOW, 0);
+            claim.fill_message(Meta::new(8, Meta::INLINE, 0), word, NOW, &[7; 8]);
+            appender.commit(a.ring(), claim).expect("nobody abandons");
+            let (found, is_pending) = c.join().unwrap();
+            match (found, is_pending) {
+                (Some(()), _) => "found",
+                (None, true) => "open",
+                (None, false) => "forgotten",
             }
             .into()
         },

@@ -23,7 +23,6 @@ impl Appender {
     pub fn claim_message<'a>(
         &mut self,
         queue: &'a Delivery,
-        now: u64,
         tenant: &mut dyn Tenant,
     ) -> Result<Claim<'a>, Blocked> {
         if self.next() < self.hint_at
@@ -31,7 +30,7 @@ impl Appender {
         {
             return Ok(claim);
         }
-        self.claim_message_with_care(queue, now, tenant)
+        self.claim_message_with_care(queue, tenant)
     }
 
     /// Claims the next position if its slot is free and nobody else was faster.
@@ -60,10 +59,10 @@ impl Appender {
     fn claim_message_with_care<'a>(
         &mut self,
         queue: &'a Delivery,
-        now: u64,
         tenant: &mut dyn Tenant,
     ) -> Result<Claim<'a>, Blocked> {
         let ring = &queue.ring;
+        let now = queue.clock.now_ms();
         if self.next >= self.hint_at {
             self.advance_hint(ring);
             self.hint_followed();
@@ -167,7 +166,7 @@ impl Delivery {
 
     /// Whether somebody holds the message, or its delay runs.
     pub(super) fn is_leased(&self, standing: &Standing<'_>, now: u64) -> bool {
-        standing.dlv.state() == Dlv::INFLIGHT && !standing.has_ended(now)
+        standing.dlv.state() == Dlv::INFLIGHT && !self.is_over(standing, now)
     }
 
     /// What `dlv` of a new message says, and before its commit the due words if it is delayed.

@@ -17,6 +17,7 @@ use crate::sync::{Label, Ordering, fence_at, order};
 #[derive(Clone, Copy)]
 pub struct Lease<'a> {
     pub standing: Standing<'a>,
+    until: u64,
 }
 
 impl Lease<'_> {
@@ -24,6 +25,14 @@ impl Lease<'_> {
     #[inline(always)]
     pub fn receives(&self) -> u16 {
         self.standing.dlv.receives()
+    }
+
+    /// Whether it is over at `now`. Asked with a time that was read behind the CAS: who was stopped
+    /// between reading the clock and the CAS may have been given a lease of the past, which others
+    /// may take at once, and must not go on as its holder.
+    #[inline(always)]
+    pub fn has_ended(&self, now: u64) -> bool {
+        self.until <= now
     }
 
     /// Whether the lease stood during everything that was loaded since it was given out.
@@ -114,7 +123,7 @@ impl Delivery {
         now: u64,
         tenant: &mut dyn Tenant,
     ) -> bool {
-        standing.has_ended(now)
+        self.is_over(standing, now)
             && !self.expire(standing, now, tenant)
             && !self.park(standing)
     }
@@ -180,6 +189,7 @@ impl Delivery {
                 dlv: word,
                 ..standing
             },
+            until,
         })
     }
 

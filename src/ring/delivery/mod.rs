@@ -54,14 +54,26 @@ use crate::layout::word::{Ctl, Dlv};
 use crate::shm::queue::QueueWords;
 use crate::shm::ring::Slot;
 use crate::sync::{Label, Ordering, fence_at, order};
+use std::sync::Arc;
+
+/// The time of a queue: ms since its epoch on CLOCK_BOOTTIME, by the clock itself.
+pub trait Clock: Send + Sync {
+    /// Never less than what anybody read before.
+    fn now_ms(&self) -> u64;
+}
 
 /// One attachment's side of a queue: its ring and the words beside it. Handles keep a clone each.
 ///
-/// Times are in ms since the queue's epoch on CLOCK_BOOTTIME and come from the caller.
+/// Times that come from the caller may be old: whoever read them may have been stopped since, for
+/// hours. An old time finds less than there is, and a lease that was given out later looks over by
+/// it when it is far enough ahead. So where a time says "over", the clock is read again behind the
+/// load of the word, and the word that was loaded is the one that is swapped: what is over then was
+/// over when it was taken.
 #[derive(Clone)]
 pub struct Delivery {
     ring: SlotRing,
     words: QueueWords,
+    clock: Arc<dyn Clock>,
 }
 
 /// A message as it stood when it was looked at. What is done about it is a CAS of exactly `dlv`.
@@ -79,16 +91,30 @@ impl<'a> Standing<'a> {
         self.slot
     }
 
-    /// Whether a lease or a delay of it has ended.
+    /// Whether a lease or a delay of it has ended at `now`.
     fn has_ended(&self, now: u64) -> bool {
         self.dlv.state() == Dlv::INFLIGHT && self.dlv.remaining_ms(now as u32).is_none()
     }
 }
 
 impl Delivery {
-    /// Joins a ring with the words that make it a queue.
-    pub fn new(ring: SlotRing, words: QueueWords) -> Self {
-        Self { ring, words }
+    /// Joins a ring with the words that make it a queue, and its clock.
+    pub fn new(ring: SlotRing, words: QueueWords, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            ring,
+            words,
+            clock,
+        }
+    }
+
+    /// The time by the clock itself.
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// Whether its lease or delay is over. `now` may be old: it decides only that nothing is.
+    fn is_over(&self, standing: &Standing<'_>, now: u64) -> bool {
+        standing.has_ended(now) && standing.has_ended(self.clock.now_ms())
     }
 
     /// The ring below.

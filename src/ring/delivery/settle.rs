@@ -77,13 +77,17 @@ impl Delivery {
                 Ok(standing) => standing,
                 Err(settled) => return settled,
             };
-            if standing.has_ended(now) {
+            if self.is_over(&standing, now) {
                 return Settled::Over;
             }
             self.note_due(index, until);
             let word = Dlv::inflight(owner, receives, until as u32, lap);
             if self.swap(&standing, word, Ordering::Relaxed) {
                 self.confirm_due(index, until);
+                // `now` may be old: then the lease that was given is over already.
+                if owner != 0 && for_ms != 0 && until <= self.clock.now_ms() {
+                    return Settled::Over;
+                }
                 return Settled::Done;
             }
         }

@@ -14,6 +14,8 @@ use crate::sync::Ordering;
 
 /// Slots of one sweep: about 10 µs of cold lines a millisecond.
 const SWEEP_SLOTS: u64 = 512;
+/// A time of the last sweep that lies further ahead is none.
+const SWEPT_AHEAD_MS: u64 = 1_000;
 
 /// What stands in a queue, counted by a look at every slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,16 +82,16 @@ impl Delivery {
 
     /// Ends every lease of the dead `owner`, as the rules say: at once, or at its deadline, which
     /// then is nobody's. How many. For a reaper, who has the entry in its hands.
-    pub fn release_dead(&self, owner: u16, now: u64) -> u64 {
-        let released = self.release_each(owner, now, || true);
+    pub fn release_dead(&self, owner: u16) -> u64 {
+        let released = self.release_each(owner, || true);
         self.set_holder(owner, false);
         released
     }
 
     /// The same for whoever has not: the number may have a new owner at any time, so each lease is
     /// loaded, its owner proven dead behind that, and exactly that lease released.
-    pub fn release_left(&self, owner: u16, now: u64) -> u64 {
-        let released = self.release_each(owner, now, || self.ring.is_dead(owner));
+    pub fn release_left(&self, owner: u16) -> u64 {
+        let released = self.release_each(owner, || self.ring.is_dead(owner));
         self.set_holder(owner, false);
         if !self.ring.is_dead(owner) {
             // Who joins from here on notes itself behind this.
@@ -98,7 +100,7 @@ impl Delivery {
         released
     }
 
-    fn release_each(&self, owner: u16, now: u64, is_dead: impl Fn() -> bool) -> u64 {
+    fn release_each(&self, owner: u16, is_dead: impl Fn() -> bool) -> u64 {
         let mut released = 0;
         let at_once = self.redelivers_on_death();
         'slots: for at in 0..self.ring.memory.geometry().slots() {
@@ -109,7 +111,7 @@ impl Delivery {
                 if !is_dead() {
                     break 'slots;
                 }
-                if self.release(&standing, now, at_once) {
+                if self.release(&standing, at_once) {
                     released += 1;
                     break;
                 }
@@ -124,21 +126,22 @@ impl Delivery {
 
     /// This participant closes the queue: its leases run on as nobody's, so that receipts that were
     /// handed to others stay good.
-    pub fn leave(&self, now: u64) {
+    pub fn leave(&self) {
         for at in 0..self.ring.memory.geometry().slots() {
             if let Some(standing) = self.examine(at)
                 && standing.dlv.state() == Dlv::INFLIGHT
                 && standing.dlv.owner() == self.ring.me
             {
                 // Who was faster settled it by its receipt.
-                let _ = self.release(&standing, now, false);
+                let _ = self.release(&standing, false);
             }
         }
     }
 
     /// INFLIGHT(owner, r, deadline) → INFLIGHT(0, r, deadline or now).
-    fn release(&self, standing: &Standing<'_>, now: u64, at_once: bool) -> bool {
+    fn release(&self, standing: &Standing<'_>, at_once: bool) -> bool {
         let dlv = standing.dlv;
+        let now = self.clock.now_ms(); // behind the load of `dlv`
         let remaining = match dlv.remaining_ms(now as u32) {
             Some(remaining) if !at_once => u64::from(remaining),
             _ => 0,
@@ -161,14 +164,21 @@ impl Delivery {
     pub fn sweep(&self, consumer: &mut Consumer, now: u64, tenant: &mut dyn Tenant) {
         let swept = self.words.swept();
         let last = swept.load(Ordering::Relaxed);
-        // Different, and not less: a scribbled time must not end all sweeps.
-        if last != now
+        // One that lies ahead is a participant's whose clock was read later; far ahead it was
+        // scribbled, or now is old: that must not end all sweeps, nor make two of one millisecond.
+        if (last < now || last - now > SWEPT_AHEAD_MS)
             && swept
                 .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         {
             self.sweep_some(consumer, now, tenant);
         }
+    }
+
+    /// Slots that were looked at by sweeps, modulo 2^64.
+    #[cfg(test)]
+    pub fn slots_swept(&self) -> u64 {
+        self.words.sweep().load(Ordering::Relaxed)
     }
 
     #[cold]
@@ -203,7 +213,7 @@ impl Delivery {
                     let index = self.index_of(standing.position);
                     let owner = standing.dlv.owner();
                     if owner != 0 && self.redelivers_on_death() && self.ring.is_dead(owner) {
-                        if self.release(standing, now, true) && consumer.has_room() {
+                        if self.release(standing, true) && consumer.has_room() {
                             consumer.remember(standing.position);
                         }
                     } else {

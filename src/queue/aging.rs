@@ -1,0 +1,291 @@
+//! Time as a parameter: a clock that tests set, for what takes half a day or seven weeks.
+//!
+//! The deliveries are the real ones over a real file; only the clock is not. A clock is set at once
+//! for all, and whoever passes an older time was stopped since it read it.
+
+use super::definition::QueueDefinition;
+use super::{create_queue, open_queue};
+use crate::layout::ring::Meta;
+use crate::object::Site;
+use crate::ring::claim::{Appender, Blocked};
+use crate::ring::delivery::consume::Consumer;
+use crate::ring::delivery::settle::Settled;
+use crate::ring::delivery::sweep::Census;
+use crate::ring::delivery::{Clock, Delivery, Standing};
+use crate::ring::{Liveness, Overflow, Producers, SlotRing, Tenant};
+use crate::sys::file::{self, Access};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+const HOUR: u64 = 3_600_000;
+const TWELVE_HOURS: u32 = 43_200_000;
+/// Where the 32 bits of a deadline come round.
+const WRAP: u64 = 1 << 32;
+
+struct Set(AtomicU64);
+
+impl Clock for Set {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Everybody lives.
+struct Alive;
+
+impl Liveness for Alive {
+    fn is_dead(&self, _: u16) -> bool {
+        false
+    }
+}
+
+struct Nothing;
+
+impl Tenant for Nothing {
+    fn vacated(&mut self, _: u64, _: [u8; 24]) {}
+}
+
+struct Stage {
+    queue: Delivery,
+    clock: Arc<Set>,
+    appender: Appender,
+    consumer: Consumer,
+    path: PathBuf,
+}
+
+impl Stage {
+    /// A queue of 1,024 slots that is `now` old.
+    fn new(now: u64, retention: Duration) -> Self {
+        let unique = crate::sys::host::random_u64();
+        let name = format!("ringway-aging-{unique:016x}");
+        let site = Site {
+            directory: std::env::temp_dir(),
+            access: Access {
+                mode: 0o600,
+                group: None,
+            },
+            bus_id: 1,
+            boot_id: [1; 16],
+            temporary_prefix: ".tmp-".into(),
+            pre_touch: false,
+        };
+        let mut definition = QueueDefinition::named(&name);
+        (definition.slots, definition.stride, definition.retention) = (1024, 64, retention);
+        create_queue(&site, &definition).unwrap();
+        let file = open_queue(&site, &name).unwrap();
+        let clock = Arc::new(Set(now.into()));
+        let ring = SlotRing::new(
+            file.memory,
+            Arc::new(Alive),
+            1,
+            Producers::Shared,
+            Overflow::Refuse,
+            20_000_000,
+        );
+        let queue = Delivery::new(ring, file.words, Arc::clone(&clock) as Arc<dyn Clock>);
+        Self {
+            appender: Appender::new(queue.ring()),
+            consumer: Consumer::new(&queue),
+            queue,
+            clock,
+            path: file.path,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    fn set(&self, now: u64) {
+        self.clock.0.store(now, Ordering::Relaxed);
+    }
+
+    fn send(&mut self, delay_ms: u32) -> Result<u64, Blocked> {
+        let claim = self.appender.claim_message(&self.queue, &mut Nothing)?;
+        let (position, now) = (claim.position, self.clock.now_ms());
+        let word = self.queue.first_word(position, now, delay_ms);
+        claim.fill_message(Meta::new(8, Meta::INLINE, 0), word, now, &[7; 8]);
+        let sent = self.appender.commit(self.queue.ring(), claim).unwrap();
+        self.queue.confirm_delay(position, now, delay_ms);
+        Ok(sent)
+    }
+
+    fn find(&mut self, now: u64) -> Option<Standing<'_>> {
+        self.queue.sweep(&mut self.consumer, now, &mut Nothing);
+        self.consumer.find(&self.queue, now, &mut Nothing)
+    }
+
+    /// Position and receive count of what is received now.
+    fn receive(&mut self, for_ms: u32) -> Option<(u64, u16)> {
+        let now = self.now();
+        self.queue.sweep(&mut self.consumer, now, &mut Nothing);
+        let standing = self.consumer.find(&self.queue, now, &mut Nothing)?;
+        let lease = self.queue.lease(standing, now, for_ms)?;
+        Some((lease.standing.position, lease.receives()))
+    }
+
+    fn census(&self) -> Census {
+        self.queue.census(self.now())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = file::remove(&self.path);
+    }
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[test]
+fn a_time_of_half_a_day_ago_takes_no_lease_and_ends_none() {
+    let start = 100 * HOUR;
+    let mut stage = Stage::new(start, DAY);
+    stage.send(0).unwrap();
+    // Somebody reads the clock and is stopped. Meanwhile the message is leased for the longest time.
+    let old = stage.now();
+    stage.set(start + HOUR);
+    assert_eq!(stage.receive(TWELVE_HOURS), Some((0, 1)));
+    assert!(stage.find(old).is_none(), "its lease runs for twelve hours");
+    assert_eq!(
+        stage.queue.extend(0, 1, old, TWELVE_HOURS),
+        Settled::Done,
+        "it runs"
+    );
+    assert_eq!(stage.queue.nack(0, 1, old, 900_000), Settled::Done);
+    stage.set(start + HOUR + 900_002);
+    assert_eq!(stage.receive(1000), Some((0, 2)));
+}
+
+#[test]
+fn a_time_of_half_a_day_ago_keeps_a_leased_message_that_is_past_its_retention() {
+    let start = 100 * HOUR;
+    let mut stage = Stage::new(start, Duration::from_secs(60));
+    stage.send(0).unwrap();
+    assert_eq!(stage.receive(TWELVE_HOURS), Some((0, 1)));
+    stage.set(start + 61_000);
+    let old = stage.now();
+    stage.set(start + HOUR);
+    assert_eq!(
+        stage.queue.extend(0, 1, start + HOUR, TWELVE_HOURS),
+        Settled::Done
+    );
+    assert!(stage.find(old).is_none());
+    assert_eq!(
+        stage.census().in_flight,
+        1,
+        "its holder may still delete it"
+    );
+    assert_eq!(stage.queue.delete(0, 1, &mut Nothing), Settled::Done);
+}
+
+#[test]
+fn a_lease_of_the_past_is_known_as_one() {
+    let start = 100 * HOUR;
+    let mut stage = Stage::new(start, DAY);
+    stage.send(0).unwrap();
+    let old = stage.now();
+    stage.set(start + 5_000);
+    let standing = stage
+        .consumer
+        .find(&stage.queue, old, &mut Nothing)
+        .unwrap();
+    let lease = stage.queue.lease(standing, old, 4_000).unwrap();
+    assert!(lease.has_ended(stage.now()) && !lease.has_ended(start + 4_000));
+    assert_eq!(
+        stage.queue.extend(0, 1, old, 4_000),
+        Settled::Over,
+        "extended into the past"
+    );
+    assert_eq!(stage.receive(1_000), Some((0, 2)));
+}
+
+#[test]
+fn two_clocks_a_little_apart_sweep_once_a_millisecond() {
+    let start = 100 * HOUR;
+    let mut stage = Stage::new(start, DAY);
+    let at = |stage: &Stage| stage.queue.slots_swept();
+    let mut swept = Vec::new();
+    for now in [
+        start,
+        start + 1,
+        start,
+        start + 1,
+        start,
+        start + 2,
+        start + 1,
+    ] {
+        stage.find(now);
+        swept.push(at(&stage) / 512);
+    }
+    assert_eq!(swept, [1, 2, 2, 2, 2, 3, 3]);
+    // A scribbled time of the last sweep ends none.
+    stage.find(start + 3_600_000);
+    stage.find(start + 10);
+    assert_eq!(at(&stage) / 512, 5);
+}
+
+/// 49.7 days behind the epoch deadlines come round. Everything goes on across it.
+#[test]
+fn leases_delays_and_retention_run_across_the_wrap_of_a_deadline() {
+    for lap in [1, 2, 7] {
+        let wrap = lap * WRAP;
+        for before in [1, 2, 500, 999, 30_000, u64::from(TWELVE_HOURS)] {
+            let start = wrap - before;
+            let mut stage = Stage::new(start, Duration::from_secs(14 * 86_400));
+            stage.send(0).unwrap();
+            stage.send(1_000).unwrap();
+            assert_eq!(stage.receive(30_000), Some((0, 1)));
+            assert_eq!(stage.receive(30_000), None, "the other is delayed");
+            assert_eq!((stage.census().in_flight, stage.census().delayed), (1, 1));
+            assert_eq!(stage.queue.next_due(), start + 1_001);
+            stage.set(start + 1_000);
+            assert!(!stage.queue.is_due(stage.now()));
+            assert_eq!(stage.receive(30_000), None, "{before} before the wrap");
+            stage.set(start + 1_001);
+            assert!(stage.queue.is_due(stage.now()));
+            assert_eq!(stage.receive(30_000), Some((1, 1)));
+            stage.set(start + 30_000);
+            assert_eq!(stage.receive(30_000), None, "{before} before the wrap");
+            stage.set(start + 30_001);
+            assert_eq!(stage.receive(TWELVE_HOURS), Some((0, 2)));
+            let end = start + 30_001 + u64::from(TWELVE_HOURS);
+            stage.set(end);
+            assert_eq!(stage.receive(1), Some((1, 2)), "{before} before the wrap");
+            assert_eq!(stage.receive(1), None, "{before} before the wrap");
+            stage.set(end + 1);
+            assert_eq!(stage.receive(1), Some((0, 3)));
+            // Nothing is left of either when the retention has passed.
+            stage.set(start + 14 * 86_400_000 + 60_000);
+            assert_eq!(stage.receive(1), None);
+            assert_eq!(stage.census(), Census::default());
+        }
+    }
+}
+
+/// Whatever nobody looked at for longer than a deadline can say is past its retention; at most it
+/// looks leased for twelve hours more, once in 49.7 days.
+#[test]
+fn what_nobody_looked_at_for_seven_weeks_is_gone_within_twelve_hours() {
+    for weeks_later in [
+        WRAP - 1_000,
+        WRAP + 1,
+        3 * WRAP - u64::from(TWELVE_HOURS) + 5,
+    ] {
+        let start = 5_000;
+        let mut stage = Stage::new(start, DAY);
+        stage.send(0).unwrap();
+        stage.send(900_000).unwrap();
+        assert_eq!(stage.receive(30_000), Some((0, 1)));
+        stage.set(start + weeks_later);
+        assert_eq!(stage.receive(1), None, "{weeks_later}");
+        stage.set(start + weeks_later + u64::from(TWELVE_HOURS) + 900_000);
+        for _ in 0..3 {
+            stage.set(stage.now() + 1);
+            assert_eq!(stage.receive(1), None, "{weeks_later}");
+        }
+        assert_eq!(stage.census(), Census::default(), "{weeks_later}");
+    }
+}

@@ -14,6 +14,7 @@ mod output;
 mod queue;
 mod receive;
 mod send;
+mod work;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ enum Command {
     Send(send::Args),
     /// Receive messages from a queue
     Receive(receive::Args),
+    /// Run a command for each message of a queue, in as many workers as its backlog asks for
+    Work(work::Args),
     /// Report what dead processes left on a bus, and mend it
     Doctor(doctor::Args),
     /// Measure the machine's limits, ringway, and its peers, in interleaved rounds
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Command::Queue(command) => queue::run(command, &place),
         Command::Send(args) => send::run(&args, &place),
         Command::Receive(args) => receive::run(&args, &place),
+        Command::Work(args) => work::run(&args, &place),
         Command::Doctor(args) => doctor::run(&args, &place),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => {

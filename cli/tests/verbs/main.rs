@@ -6,3 +6,4 @@ mod place;
 mod queue;
 mod receive;
 mod send;
+mod work;

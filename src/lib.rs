@@ -58,8 +58,9 @@ pub use {
     object::loan::Loan,
     queue::{
         Attribute, AttributeIter, AttributeValue, Attributes, AttributesRef, Incoming, Message,
-        Messages, Outgoing, ParkedMessage, PodError, Queue, QueueDefinition, QueueReceiver,
-        QueueSender, QueueSettings, QueueStats, Receipt, Received, Sent, Settings,
+        MessageOrigin, Messages, Outgoing, ParkedMessage, PodError, Queue, QueueDefinition,
+        QueueReceiver, QueueSender, QueueSettings, QueueStats, Receipt, Received, Redrive,
+        RedriveAllow, Sent, Settings,
     },
     ring::seat::Start,
     ring::wait::Idle,

@@ -109,6 +109,11 @@ pub enum Label {
     /// Fence between raising a due word and the look at what lies below it. Orders *due* and
     /// *dlv*; pairs with `DueFence`.
     SweepFence,
+    /// `dlv` becomes MOVING: the claim in the target queue comes before. Pairs with `MoveFence`.
+    MoveStore,
+    /// Fence between a look at MOVING and the look at the position it names: that shows the claim,
+    /// or what became of it. Pairs with `MoveStore`.
+    MoveFence,
 }
 
 /// The ordering `wanted`, unless a model check weakens this label.
@@ -148,7 +153,7 @@ mod weakened {
 
     impl Label {
         /// Every label.
-        pub const ALL: [Label; 32] = [
+        pub const ALL: [Label; 34] = [
             Label::ClaimLoad,
             Label::ClaimCas,
             Label::ClaimFence,
@@ -181,6 +186,8 @@ mod weakened {
             Label::LeaseFence,
             Label::DueFence,
             Label::SweepFence,
+            Label::MoveStore,
+            Label::MoveFence,
         ];
     }
 

@@ -35,7 +35,7 @@ pub struct Report {
     pub dead_claims: u64,
     /// Their reader entries.
     pub dead_readers: u64,
-    /// Messages of queues that they had received and not deleted.
+    /// Messages of queues that they had received and not deleted, or were moving to another queue.
     pub dead_leases: u64,
     /// Their producer words and roles.
     pub dead_roles: u64,

@@ -1,12 +1,19 @@
 //! Opening or creating a queue.
 
 use super::attachment::Attachment;
-use super::catalog::compare_given;
+use super::catalog::{ObjectKind, compare_given};
 use super::name;
 use crate::error::OpenError;
-use crate::queue::{self, Inner, Queue, QueueDefinition, QueueFile, QueueSettings, Since};
+use crate::layout::Preamble;
+use crate::layout::queue::MAGIC;
+use crate::object::file::read_header;
+use crate::queue::{
+    self, Inner, Neighbours, Queue, QueueDefinition, QueueFile, QueueSettings, Since,
+};
 use crate::ring::delivery::Delivery;
 use crate::ring::{Liveness, Overflow, Producers, SlotRing};
+use crate::sys::file;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -188,6 +195,61 @@ impl QueueBuilder {
         compare_given!(self, queue, slots stride visibility delay retention);
         compare_given!(self, queue, max_message_bytes redeliver_on_death receive_wait stall_timeout);
         Ok(())
+    }
+}
+
+impl Neighbours for Attachment {
+    fn queue_by_id(self: Arc<Self>, id: u64) -> Result<Option<Arc<Inner>>, OpenError> {
+        self.check_fork()?;
+        let directory = &self.site.directory;
+        for name in file::names(directory).map_err(|e| OpenError::io(directory, e))? {
+            let path = directory.join(&name);
+            if name.starts_with('.') || !file::is_regular(&path) {
+                continue;
+            }
+            let preamble = match file::open(&path) {
+                Ok(file) => read_header::<Preamble>(&file),
+                Err(error) => Err(error),
+            };
+            let preamble = match preamble {
+                Ok(preamble) => preamble,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // Too short for a header: none of ours.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
+                Err(error) => return Err(OpenError::io(path, error)),
+            };
+            if (preamble.magic, preamble.object_id) != (MAGIC, id) {
+                continue;
+            }
+            return match QueueBuilder::new(Arc::clone(&self), &name).open() {
+                // Another one may have the name by now.
+                Ok(queue) => Ok((queue.inner.object_id == id).then_some(queue.inner)),
+                Err(error @ (OpenError::Io { .. } | OpenError::Permission { .. })) => Err(error),
+                Err(_) => Ok(None),
+            };
+        }
+        Ok(None)
+    }
+
+    fn redrives(&self) -> Result<Vec<(String, u64)>, OpenError> {
+        self.check_fork()?;
+        let mut redrives = Vec::new();
+        for object in self.objects()? {
+            if object.kind != ObjectKind::Queue {
+                continue;
+            }
+            match queue::open_queue(&self.site, &object.name) {
+                Ok(file) => {
+                    let redrive = self.delivery(&file).redrive();
+                    redrives.push((object.name, redrive.map_or(0, |(target, _)| target)));
+                }
+                Err(error @ (OpenError::Io { .. } | OpenError::Permission { .. })) => {
+                    return Err(error);
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(redrives)
     }
 }
 

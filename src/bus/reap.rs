@@ -1,6 +1,7 @@
 //! Reaping: what a dead participant left, swept by anyone.
 //!
-//! Order: claims, seats and producer words in every ring it noted, then its chunks (a claim that
+//! Order: claims, seats and producer words in every ring it noted, then the moves between queues that
+//! it had begun, then its chunks (a claim that
 //! became VOID names no chunk any more; a committed record keeps it), then its roles and temporary
 //! files, then whom it was reaping itself; last its entry becomes FREE. Every step is idempotent,
 //! so a reaper that dies is simply followed by the next. An object that can't be opened *now* (no
@@ -16,7 +17,7 @@ use crate::layout::ring::{ChunkRef, Meta};
 use crate::layout::word::{Ctl, Role};
 use crate::layout::{Preamble, REMOVED};
 use crate::pool::lend::SweptChunks;
-use crate::queue;
+use crate::queue::{self, Outcome, Side, settle_move};
 use crate::ring::delivery::Delivery;
 use crate::ring::read::Look;
 use crate::ring::sweep::Swept;
@@ -25,6 +26,9 @@ use crate::sync::Ordering;
 use crate::sys::file;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
+
+/// Looks at a move that others go on with at the same time.
+const LOOKS: usize = 8;
 
 /// What one dead participant had left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub struct Reaped {
 pub(super) struct AnyRing {
     pub ring: SlotRing,
     pub queue: Option<Delivery>,
+    /// Whether it was removed and only put aside.
+    is_removed: bool,
 }
 
 impl AnyRing {
@@ -50,6 +56,17 @@ impl AnyRing {
             delivery.release_dead(owner);
         }
         swept
+    }
+
+    /// Whether `owner` was moving a message from here or to here.
+    fn has_moves_of(&self, owner: u16) -> bool {
+        let mut has_moves = false;
+        if let Some(delivery) = &self.queue {
+            delivery.each(|standing| {
+                has_moves |= standing.is_between() && standing.holder() == Some(owner);
+            });
+        }
+        has_moves
     }
 
     /// Whether a message of this queue may have left a chunk that nobody names any more.
@@ -111,6 +128,42 @@ impl<'a> Rings<'a> {
         found || self.failed.is_some()
     }
 
+    /// Goes on with every move of a message that the dead `owner` had begun: the message has arrived
+    /// where it was going to, or stays where it was.
+    fn settle_moves(&mut self, owner: u16) {
+        let segments = &self.attachment.segments;
+        let side = |id: u64, any: &AnyRing| {
+            let delivery = any.queue.as_ref()?;
+            (!any.is_removed).then(|| Side {
+                delivery: delivery.clone(),
+                id,
+                segments: Arc::clone(segments),
+            })
+        };
+        let sides: Vec<Side> = self
+            .by_id
+            .iter()
+            .filter_map(|(id, any)| side(*id, any))
+            .collect();
+        for here in &sides {
+            for at in 0..here.delivery.ring().memory().geometry().slots() {
+                // Settled from one side, it may be met again from the other, and be gone.
+                for _ in 0..LOOKS {
+                    let Some(between) = here.delivery.examine(at) else {
+                        break;
+                    };
+                    if !between.is_between() || between.holder() != Some(owner) {
+                        break;
+                    }
+                    let find = |id| Ok(sides.iter().find(|side| side.id == id).cloned());
+                    if !matches!(settle_move(here, &between, find), Ok(Outcome::Pending)) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
     /// What went wrong on the way.
     pub fn finish(self) -> Result<(), OpenError> {
         self.failed.map_or(Ok(()), Err)
@@ -133,7 +186,7 @@ impl<'a> Rings<'a> {
 
     /// Every lease of every queue, by its holder.
     pub fn each_lease(&self, mut look: impl FnMut(&SlotRing, u16)) {
-        for AnyRing { ring, queue } in self.by_id.values() {
+        for AnyRing { ring, queue, .. } in self.by_id.values() {
             if let Some(delivery) = queue {
                 delivery.each(|standing| {
                     if let Some(holder) = standing.holder() {
@@ -203,10 +256,17 @@ impl Attachment {
                     let delivery = self.delivery(&file);
                     let ring = delivery.ring().clone();
                     let queue = Some(delivery);
-                    (file.object_id, AnyRing { ring, queue })
+                    (
+                        file.object_id,
+                        AnyRing {
+                            ring,
+                            queue,
+                            is_removed,
+                        },
+                    )
                 })
             }
-            opened => opened.map(|file| (file.object_id, self.any_ring(file))),
+            opened => opened.map(|file| (file.object_id, self.any_ring(file, is_removed))),
         };
         match opened {
             Ok(opened) => Ok(Some(opened)),
@@ -215,7 +275,7 @@ impl Attachment {
         }
     }
 
-    fn any_ring(&self, file: RingFile) -> AnyRing {
+    fn any_ring(&self, file: RingFile, is_removed: bool) -> AnyRing {
         let ring = SlotRing::new(
             file.memory,
             Arc::clone(&self.liveness) as Arc<dyn Liveness>,
@@ -224,7 +284,11 @@ impl Attachment {
             file.definition.overflow,
             file.definition.stall_timeout.as_nanos() as u64,
         );
-        AnyRing { ring, queue: None }
+        AnyRing {
+            ring,
+            queue: None,
+            is_removed,
+        }
     }
 
     /// Reaps everybody who is dead, and deletes removed rings that nobody looks at any more.
@@ -278,7 +342,7 @@ impl Attachment {
             ..Default::default()
         };
         let noted = self.registry.joined(slot);
-        let mut lost_chunks = false;
+        let (mut lost_chunks, mut left_moves) = (false, false);
         for file in self.ring_files()? {
             let noted_it = match &noted {
                 Some(hashes) if !file.starts_with(REMOVED_PREFIX) => {
@@ -291,11 +355,18 @@ impl Attachment {
             }
             if let Some((_, ring)) = self.open_for_sweep(&file)? {
                 lost_chunks |= ring.may_have_lost_chunks();
+                left_moves |= ring.has_moves_of(slot);
                 let swept = ring.sweep(slot);
                 found.rings.claims += swept.claims;
                 found.rings.readers += swept.readers;
                 found.rings.producers += swept.producers;
             }
+        }
+        // Behind its claims, so that an open one is settled.
+        if left_moves {
+            let mut rings = Rings::open(self)?;
+            rings.settle_moves(slot);
+            rings.finish()?;
         }
         if self.segments.owns_any(slot) {
             let mut rings = Rings::open(self)?;

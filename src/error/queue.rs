@@ -247,6 +247,27 @@ pub enum SetError {
         given: String,
         rule: String,
     },
+    /// A queue can't be its own dead-letter queue.
+    #[error("a queue can't be its own dead-letter queue; name another one")]
+    OwnTarget,
+    /// There is no such queue on this bus.
+    #[error(
+        "no queue of this bus has the id {target:016x}; create the dead-letter queue first, on the same bus"
+    )]
+    NoSuchTarget { target: u64 },
+    /// The dead-letter queue does not allow it.
+    #[error(
+        "queue {target:?} does not allow this queue to have it as a dead-letter queue; change its redrive_allow first"
+    )]
+    TargetRefuses { target: String },
+    /// Messages of this queue were moved to as many others before.
+    #[error(
+        "messages of this queue have gone to {limit} other queues before, and there is room for no more; create the queue anew"
+    )]
+    TooManyTargets { limit: usize },
+    /// The other queue can't be opened now.
+    #[error(transparent)]
+    Open(#[from] super::OpenError),
     /// The handle belongs to the parent of this forked process.
     #[error("this handle was made before a fork; open the bus again in the child")]
     Forked,

@@ -136,14 +136,41 @@ pub mod control {
     pub const REDELIVER: usize = RETENTION + 32;
     /// Wait, in ms, of a receive that names none.
     pub const RECEIVE_WAIT: usize = RETENTION + 40;
+    /// A message that was received so often and not deleted goes to the dead-letter queue.
+    pub const MAX_RECEIVES: usize = RETENTION + 48;
+    /// Object id of the dead-letter queue; 0: there is none.
+    pub const REDRIVE_TARGET: usize = RETENTION + 56;
+    /// Which queues may name this one as their dead-letter queue: one of [`super::ALLOW_ALL`] and
+    /// those behind it.
+    pub const REDRIVE_ALLOW: usize = PAGE + 16 * LINE_PAIR;
+    /// Object ids of the queues that may, 0 for none.
+    pub const REDRIVE_SOURCES: usize = REDRIVE_ALLOW + 8;
+    /// Object ids of the queues that messages of this one are moved to, by the route in their words.
+    /// Set once each, from 0.
+    pub const ROUTES: usize = PAGE + 17 * LINE_PAIR;
+    /// Total: messages that were moved to another queue.
+    pub const MOVED: usize = PAGE + 18 * LINE_PAIR;
+    /// Total: messages that arrived from another queue.
+    pub const ARRIVED: usize = MOVED + 8;
 }
+
+/// Every queue may name this one as its dead-letter queue.
+pub const ALLOW_ALL: u64 = 0;
+/// No queue may.
+pub const ALLOW_NONE: u64 = 1;
+/// The listed ones may.
+pub const ALLOW_LISTED: u64 = 2;
+/// As many as SQS lists.
+pub const MAX_REDRIVE_SOURCES: usize = 10;
 
 const _: () = {
     assert!(control::RECEIVE > ring::control::PAYLOADS);
     assert!(control::HOLDER_WORDS * 8 <= LINE_PAIR);
     assert!(control::PURGED + 8 <= ring::control::END);
-    assert!(control::RECEIVE_WAIT + 8 <= control::RETENTION + LINE_PAIR);
-    assert!(control::RETENTION + LINE_PAIR <= ring::control::END);
+    assert!(control::REDRIVE_TARGET + 8 <= control::RETENTION + LINE_PAIR);
+    assert!(control::REDRIVE_SOURCES + 8 * MAX_REDRIVE_SOURCES <= control::ROUTES);
+    assert!(control::ROUTES + 8 * super::word::ROUTES <= control::MOVED);
+    assert!(control::MOVED + LINE_PAIR <= ring::control::END);
 };
 
 /// Slots of one due block.
@@ -217,7 +244,26 @@ pub mod attribute {
     pub const DEDUP_ID: u8 = 17;
     /// System: the trace header.
     pub const TRACE_HEADER: u8 = 18;
+    /// System: where a moved message came from, an [`super::OriginRecord`].
+    pub const ORIGIN: u8 = 19;
 }
+
+/// Where a message that was moved came from.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct OriginRecord {
+    /// Object id of the queue.
+    pub queue: u64,
+    /// Its position there.
+    pub position: u64,
+    /// How often it was received there.
+    pub receives: u16,
+    /// The participant that had sent it.
+    pub sender: u16,
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<OriginRecord>() == 24);
 
 /// The user's attributes of one message: as many as SQS allows.
 pub const MAX_ATTRIBUTES: usize = 10;

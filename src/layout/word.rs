@@ -74,7 +74,9 @@ impl Ctl {
 /// READY    0 | 0:10     | lap 52                                      never received
 /// INFLIGHT 1 | owner 10 | receives 10 | deadline 32 | lap mod 2^10    leased, or delayed (owner 0)
 /// DONE     2 | viewed 1 | 0:9         | lap 52                        consumed: the slot is free
-/// MOVING   3 | owner 10 | receives 10 | target mod 2^42               on its way; owner 0: parked
+/// MOVING   3 | 0:10     | receives 10 | position mod 2^42             parked
+/// MOVING   3 | owner 10 | receives+1  | route 4 | target mod 2^38     on its way to another queue
+/// MOVING   3 | owner 10 | 0:10        | position mod 2^42             arriving from another queue
 /// ```
 /// The lap is that of the position in the slot's header; it stays when the slot's `ctl` is renewed.
 /// Nothing goes back to READY, and DONE is the end. `receives` counts modulo 1,023 and skips 0.
@@ -82,8 +84,9 @@ impl Ctl {
 ///
 /// A leased word comes twice only with the same owner, count, millisecond and lap modulo 1,024:
 /// 1,024 laps of at least 1,024 slots (`ring::MIN_SLOTS`) within one millisecond, or 49 days later,
-/// when every message of then is past its retention. A parked word names its own position as
-/// target, so that the parked message of a later lap is another word.
+/// when every message of then is past its retention. A parked or arriving word names its own
+/// position, so that of a message of a later lap is another word; one on its way names a position of
+/// its target, of which no two messages are given the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Dlv(pub u64);
 
@@ -91,6 +94,12 @@ const RECEIVES_BITS: u32 = 10;
 const DEADLINE_BITS: u32 = 32;
 const LAP_LO_BITS: u32 = 10;
 const TARGET_BITS: u32 = 42;
+const ROUTE_BITS: u32 = 4;
+/// Routes of a queue: queues that its messages may be on their way to.
+pub const ROUTES: usize = 1 << ROUTE_BITS;
+/// Bits of a position in the target queue.
+pub const MOVE_BITS: u32 = TARGET_BITS - ROUTE_BITS;
+const MOVE_MASK: u64 = (1 << MOVE_BITS) - 1;
 const LAP_LO_MASK: u64 = (1 << LAP_LO_BITS) - 1;
 const TARGET_MASK: u64 = (1 << TARGET_BITS) - 1;
 const RECEIVES_SHIFT: u32 = DEADLINE_BITS + LAP_LO_BITS;
@@ -155,6 +164,57 @@ impl Dlv {
         )
     }
 
+    /// On its way by `owner` to position `target` of the queue at `route`, after `receives`.
+    pub const fn moving(owner: u16, receives: u16, route: u8, target: u64) -> Self {
+        let count = if receives < RECEIVES_MAX { receives + 1 } else { RECEIVES_MAX };
+        Self(
+            Self::MOVING << 62
+                | (owner as u64 & OWNER_MASK) << LAP_BITS
+                | (count as u64) << RECEIVES_SHIFT
+                | (route as u64 & (ROUTES as u64 - 1)) << MOVE_BITS
+                | target & MOVE_MASK,
+        )
+    }
+
+    /// At `position`, brought by `owner`, and still on its way where it came from.
+    pub const fn arriving(owner: u16, position: u64) -> Self {
+        Self(
+            Self::MOVING << 62
+                | (owner as u64 & OWNER_MASK) << LAP_BITS
+                | position & TARGET_MASK,
+        )
+    }
+
+    /// Whether it is on its way to another queue.
+    pub const fn is_moving(self) -> bool {
+        self.state() == Self::MOVING && self.owner() != 0 && self.receives() != 0
+    }
+
+    /// Whether it is arriving from another queue.
+    pub const fn is_arriving(self) -> bool {
+        self.state() == Self::MOVING && self.owner() != 0 && self.receives() == 0
+    }
+
+    /// Whether it is parked.
+    pub const fn is_parked(self) -> bool {
+        self.state() == Self::MOVING && self.owner() == 0
+    }
+
+    /// On its way: how often it was received.
+    pub const fn moved_receives(self) -> u16 {
+        self.receives().saturating_sub(1)
+    }
+
+    /// On its way: the number of the queue it goes to.
+    pub const fn route(self) -> u8 {
+        (self.0 >> MOVE_BITS) as u8 & (ROUTES as u8 - 1)
+    }
+
+    /// On its way: its position there, the last such that is not above `tail`.
+    pub const fn target_below(self, tail: u64) -> u64 {
+        tail.wrapping_sub(tail.wrapping_sub(self.0) & MOVE_MASK)
+    }
+
     /// The two state bits.
     #[inline(always)]
     pub const fn state(self) -> u64 {
@@ -167,7 +227,7 @@ impl Dlv {
         (self.0 >> LAP_BITS & OWNER_MASK) as u16
     }
 
-    /// INFLIGHT, MOVING: how often it was received, 1..=1,023; 0 for never.
+    /// INFLIGHT, parked: how often it was received, 1..=1,023; 0 for never.
     #[inline(always)]
     pub const fn receives(self) -> u16 {
         (self.0 >> RECEIVES_SHIFT) as u16 & RECEIVES_MAX
@@ -179,9 +239,9 @@ impl Dlv {
         (self.0 >> LAP_LO_BITS) as u32
     }
 
-    /// MOVING: the target position modulo 2^42; parked: the message's own.
+    /// Parked, arriving: the message's own position modulo 2^42.
     #[inline(always)]
-    pub const fn target(self) -> u64 {
+    const fn own(self) -> u64 {
         self.0 & TARGET_MASK
     }
 
@@ -202,7 +262,7 @@ impl Dlv {
             Self::READY | Self::DONE => self.0 & LAP_MASK == lap,
             Self::INFLIGHT => self.0 & LAP_LO_MASK == lap & LAP_LO_MASK,
             // A message on its way names where it goes.
-            _ => self.owner() != 0 || self.target() == position & TARGET_MASK,
+            _ => self.is_moving() || self.own() == position & TARGET_MASK,
         }
     }
 
@@ -300,6 +360,22 @@ mod tests {
             assert_eq!(word.state(), state);
             assert!(word.agrees(0, 5) && !word.agrees(0, 5 + (1 << 10)));
         }
+    }
+
+    #[test]
+    fn a_word_on_its_way_says_where_to_and_one_that_arrives_where_it_is() {
+        let tail = (5 << 60) + (3 << MOVE_BITS) + 10;
+        for (receives, route, target) in [(0, 0, tail), (1000, 15, tail - 11), (7, 9, tail - 1)] {
+            let word = Dlv::moving(1023, receives, route, target);
+            assert!(word.is_moving() && !word.is_arriving() && !word.is_parked());
+            assert_eq!((word.owner(), word.moved_receives()), (1023, receives));
+            assert_eq!((word.route(), word.target_below(tail)), (route, target));
+            assert!(word.agrees(77, 1), "it says nothing about where it stands");
+        }
+        let arriving = Dlv::arriving(3, (1 << 50) + 77);
+        assert!(arriving.is_arriving() && !arriving.is_moving() && !arriving.is_parked());
+        assert!(arriving.agrees((1 << 50) + 77, 1) && !arriving.agrees((1 << 50) + 78, 1));
+        assert!(Dlv::parked(3, 7).is_parked());
     }
 
     #[test]

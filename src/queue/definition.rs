@@ -1,5 +1,6 @@
 //! What a queue is: its shape, fixed at creation, and its settings as they were when it was opened.
 
+use super::RedriveAllow;
 use super::settings::QueueSettings;
 use crate::error::OpenError;
 use crate::layout::ring::{MAX_SLOTS, MAX_STRIDE, MIN_SLOTS, MIN_STRIDE};
@@ -93,6 +94,8 @@ impl QueueDefinition {
             max_message_bytes: self.max_message_bytes,
             receive_wait: self.receive_wait,
             redeliver_on_death: self.redeliver_on_death,
+            redrive: None,
+            redrive_allow: RedriveAllow::All,
         }
     }
 

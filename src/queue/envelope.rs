@@ -7,7 +7,7 @@
 
 use super::attributes::{Attribute, AttributeValue, AttributesRef};
 use crate::layout::queue::{
-    AttributeBlock, AttributeEntry, MAX_ATTRIBUTES, MAX_BLOCK_BYTES, attribute,
+    AttributeBlock, AttributeEntry, MAX_ATTRIBUTES, MAX_BLOCK_BYTES, OriginRecord, attribute,
 };
 
 /// Bytes of the head of a block.
@@ -21,16 +21,23 @@ pub(super) struct Envelope<'a> {
     pub group: Option<&'a str>,
     pub dedup_id: Option<&'a str>,
     pub trace_header: Option<&'a str>,
+    /// Where it was moved from.
+    pub origin: Option<OriginRecord>,
     pub attributes: AttributesRef<'a>,
 }
 
 impl<'a> Envelope<'a> {
-    /// The system attributes that are there.
-    fn system(&self) -> impl Iterator<Item = (u8, &'a str)> {
+    /// The system attributes that are there, by kind.
+    fn system(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let text = |value: Option<&'a str>| value.map(str::as_bytes);
         [
-            (attribute::GROUP, self.group),
-            (attribute::DEDUP_ID, self.dedup_id),
-            (attribute::TRACE_HEADER, self.trace_header),
+            (attribute::GROUP, text(self.group)),
+            (attribute::DEDUP_ID, text(self.dedup_id)),
+            (attribute::TRACE_HEADER, text(self.trace_header)),
+            (
+                attribute::ORIGIN,
+                self.origin.as_ref().map(bytemuck::bytes_of),
+            ),
         ]
         .into_iter()
         .filter_map(|(kind, value)| Some((kind, value?)))
@@ -58,7 +65,7 @@ impl<'a> Envelope<'a> {
         };
         out.extend_from_slice(bytemuck::bytes_of(&head));
         for (kind, value) in self.system() {
-            encode_entry(out, kind, "", "", value.as_bytes());
+            encode_entry(out, kind, "", "", value);
         }
         out.extend_from_slice(self.attributes.encoded());
         out.resize(from + bytes, 0);
@@ -86,11 +93,15 @@ impl<'a> Envelope<'a> {
                 return None;
             }
             last_kind = entry.kind;
-            let value = Some(core::str::from_utf8(entry.value).ok()?);
+            let text = || core::str::from_utf8(entry.value).ok();
             match entry.kind {
-                attribute::GROUP => envelope.group = value,
-                attribute::DEDUP_ID => envelope.dedup_id = value,
-                attribute::TRACE_HEADER => envelope.trace_header = value,
+                attribute::GROUP => envelope.group = Some(text()?),
+                attribute::DEDUP_ID => envelope.dedup_id = Some(text()?),
+                attribute::TRACE_HEADER => envelope.trace_header = Some(text()?),
+                attribute::ORIGIN => {
+                    let origin = bytemuck::try_pod_read_unaligned(entry.value);
+                    envelope.origin = Some(origin.ok()?);
+                }
                 _ => return None,
             }
             rest = behind;
@@ -245,7 +256,7 @@ mod tests {
             &[(group, ""), (group, "")],
             &[(group, "n")],
             &[(1, "n"), (group, "")],
-            &[(19, "")],
+            &[(20, "")],
             &[(0, "n")],
             &[(4, "n")],
             &[(1, "n"); MAX_ATTRIBUTES + 1],
@@ -303,6 +314,7 @@ mod tests {
             group in proptest::option::of("[!-~]{1,128}"),
             dedup_id in proptest::option::of("[!-~]{1,128}"),
             trace_header in proptest::option::of("[ -~]{1,200}"),
+            origin in any::<bool>(),
             values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..60), 0..10),
         ) {
             let mut attributes = Attributes::new();
@@ -313,10 +325,18 @@ mod tests {
                 group: group.as_deref(),
                 dedup_id: dedup_id.as_deref(),
                 trace_header: trace_header.as_deref(),
+                origin: origin.then_some(OriginRecord {
+                    queue: 7,
+                    position: 77,
+                    receives: 3,
+                    sender: 1,
+                    reserved: 0,
+                }),
                 attributes: attributes.as_ref(),
             };
             let block = encoded(&envelope);
             let parsed = Envelope::parse(&block).unwrap();
+            prop_assert_eq!(parsed.origin, envelope.origin);
             prop_assert_eq!(parsed.group, group.as_deref());
             prop_assert_eq!(parsed.dedup_id, dedup_id.as_deref());
             prop_assert_eq!(parsed.trace_header, trace_header.as_deref());

@@ -9,6 +9,7 @@ use super::envelope::Envelope;
 use super::receive::{Received, Take};
 use crate::ParticipantId;
 use crate::error::ReceiveError;
+use crate::layout::queue::OriginRecord;
 use crate::sys::clock::Deadline;
 use std::time::Duration;
 
@@ -33,6 +34,27 @@ pub struct Message {
     /// Its attribute block, empty where it has none.
     block: Vec<u8>,
     sender: u16,
+}
+
+/// Where a message that was moved came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageOrigin {
+    /// Object id of the queue ([`Queue::id`](crate::Queue::id)).
+    pub queue: u64,
+    /// The position it had there.
+    pub position: u64,
+    /// How often it was received there.
+    pub receives: u16,
+}
+
+impl From<OriginRecord> for MessageOrigin {
+    fn from(record: OriginRecord) -> Self {
+        Self {
+            queue: record.queue,
+            position: record.position,
+            receives: record.receives,
+        }
+    }
 }
 
 macro_rules! envelope_accessors {
@@ -62,7 +84,14 @@ macro_rules! envelope_accessors {
         /// when a message was first received (`ApproximateFirstReceiveTimestamp`): consumers store
         /// nothing into a slot but its lease.
         pub fn sender(&self) -> ParticipantId {
-            ParticipantId(self.sender)
+            let origin = self.envelope().origin;
+            ParticipantId(origin.map_or(self.sender, |origin| origin.sender))
+        }
+
+        /// Where it was moved from, if it was moved: to a dead-letter queue, or back
+        /// (`DeadLetterQueueSourceArn`).
+        pub fn origin(&self) -> Option<MessageOrigin> {
+            self.envelope().origin.map(MessageOrigin::from)
         }
     };
 }

@@ -20,6 +20,7 @@ mod incoming;
 #[cfg(feature = "md5")]
 mod md5;
 mod messages;
+mod moves;
 mod number;
 mod opens;
 mod outgoing;
@@ -27,6 +28,7 @@ mod payload;
 mod pod;
 mod receipt;
 mod receive;
+mod redrive;
 mod send;
 mod settings;
 mod settle;
@@ -37,19 +39,21 @@ pub use definition::QueueDefinition;
 pub(crate) use file::{
     QueueFile, create as create_queue, open as open_queue, open_removed as open_removed_queue,
 };
-pub use incoming::{Incoming, Message};
+pub use incoming::{Incoming, Message, MessageOrigin};
 #[cfg(feature = "md5")]
 pub use md5::Md5Digest;
 pub use messages::Messages;
+pub(crate) use moves::{Outcome, Side, settle_move};
 pub(crate) use opens::{Holding, Opens};
 pub use outgoing::{Outgoing, Sent};
 pub use pod::PodError;
 pub use receipt::Receipt;
 pub use receive::{QueueReceiver, Received};
+pub use redrive::{Redrive, RedriveAllow};
 pub use send::QueueSender;
 pub use settings::{QueueSettings, Settings};
 
-use crate::error::JoinError;
+use crate::error::{JoinError, OpenError};
 use crate::layout::REMOVED;
 use crate::object::Host;
 use crate::pool::segment::Segments;
@@ -124,7 +128,15 @@ pub(crate) struct Inner {
     pub opens: Arc<Opens>,
     pub holding: Arc<Holding>,
     // Last: the attachment outlives everything that was made through it.
-    pub host: Arc<dyn Host>,
+    pub host: Arc<dyn Neighbours>,
+}
+
+/// What a queue needs of its bus beside what every object needs: the other queues.
+pub(crate) trait Neighbours: Host {
+    /// The queue of that object id; `None` when there is none, or none any more.
+    fn queue_by_id(self: Arc<Self>, id: u64) -> Result<Option<Arc<Inner>>, OpenError>;
+    /// Every queue's name and its dead-letter queue by object id, 0 for none.
+    fn redrives(&self) -> Result<Vec<(String, u64)>, OpenError>;
 }
 
 /// What anyone may know about a queue.
@@ -140,8 +152,11 @@ pub struct QueueStats {
     pub in_flight: u64,
     /// Messages whose delay runs (`ApproximateNumberOfMessagesDelayed`).
     pub delayed: u64,
-    /// Messages set aside after 1,000 receives; see [`Queue::parked`].
+    /// Messages set aside after 1,000 receives, or because their dead-letter queue has no room;
+    /// see [`Queue::parked`].
     pub parked: u64,
+    /// Messages on their way to another queue.
+    pub moving: u64,
     /// Age of the oldest of all these (`ApproximateAgeOfOldestMessage`).
     pub oldest_age: Option<Duration>,
     /// Slots: the most messages there can be.
@@ -161,6 +176,10 @@ pub struct QueueStats {
     pub released: u64,
     /// Messages purged.
     pub purged: u64,
+    /// Messages moved to another queue.
+    pub moved: u64,
+    /// Messages that arrived from another queue.
+    pub arrived: u64,
     /// Claims of live senders that were abandoned.
     pub abandoned: u64,
     /// Claims of dead senders that were voided.
@@ -171,7 +190,8 @@ pub struct QueueStats {
     pub damaged: u64,
 }
 
-/// A message that was received 1,000 times and not deleted: it is not offered any more.
+/// A message that was received 1,000 times and not deleted, or as often as the redrive policy says
+/// while the dead-letter queue has no room: it is not offered any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParkedMessage {
     /// Where it stands.
@@ -238,8 +258,9 @@ impl Queue {
         purged
     }
 
-    /// The messages that were received 1,000 times and are not offered any more, by position. They
-    /// stay until they are deleted, purged, or past the retention. Empty in a forked child.
+    /// The messages that are not offered any more, by position: received 1,000 times, or as often as
+    /// the redrive policy says while the dead-letter queue has no room. They stay until they are
+    /// moved, deleted, purged, or past the retention. Empty in a forked child.
     pub fn parked(&self) -> Vec<ParkedMessage> {
         if self.inner.is_forked() {
             return Vec::new();
@@ -336,6 +357,7 @@ impl Inner {
             in_flight: census.in_flight,
             delayed: census.delayed,
             parked: census.parked,
+            moving: census.moving,
             oldest_age: census
                 .oldest
                 .map(|sent| Duration::from_millis(now.saturating_sub(sent))),
@@ -347,6 +369,8 @@ impl Inner {
             times_parked: total(Total::Parked),
             released: total(Total::Released),
             purged: total(Total::Purged),
+            moved: total(Total::Moved),
+            arrived: total(Total::Arrived),
             abandoned: of_ring(Counter::Abandoned),
             voided: of_ring(Counter::Voided),
             renewed: of_ring(Counter::Renewed),

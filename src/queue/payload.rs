@@ -98,43 +98,15 @@ impl Inner {
         Payloads::new(&self.segments, self.object_id)
     }
 
-    /// Where the body of a message lies; `None` when it names none there is. True for the message if
-    /// its word still stands.
+    /// See [`find`].
     ///
     /// # Errors
     /// When its segment can't be opened now.
     pub(super) fn body(&self, standing: &Standing<'_>) -> Result<Option<Body>, GrowFailure> {
-        let slot = standing.slot();
-        let meta = standing.meta();
-        let has_block = meta.flags() & Meta::ATTRIBUTES != 0;
-        if meta.kind() == Meta::INLINE && meta.len() as usize <= slot.message_room() {
-            let place = Place::Slot;
-            let read = |head: &mut [u8]| slot.read_message(head);
-            return Ok(framed(place, meta.len() as usize, has_block, read));
-        }
-        if meta.kind() != Meta::CHUNK || meta.len() as usize != size_of::<ChunkRef>() {
-            return Ok(None);
-        }
-        // The smallest stride has exactly as much room as a reference takes.
-        let mut bytes = [0u8; size_of::<ChunkRef>()];
-        slot.read_message(&mut bytes);
-        let reference: ChunkRef = bytemuck::cast(bytes);
-        let Some(segment) = self.segments.open(reference.segment)? else {
-            return Ok(None);
-        };
-        let fits =
-            reference.chunk < segment.chunks() && reference.len <= segment.chunk_bytes() as u64;
-        if !fits {
-            return Ok(None);
-        }
-        let place = Place::Chunk(reference);
-        let read = |head: &mut [u8]| segment.read(reference.chunk, head);
-        Ok(framed(place, reference.len as usize, has_block, read))
+        find(&self.segments, standing)
     }
 
-    /// Copies `out.len()` bytes of a message from `offset` on: 0, or where its body begins. `false`
-    /// when its payload was not the message's all the time. The caller looks at the message's word
-    /// behind it.
+    /// See [`copy`].
     #[inline(always)]
     pub(super) fn copy(
         &self,
@@ -143,24 +115,74 @@ impl Inner {
         offset: usize,
         out: &mut [u8],
     ) -> bool {
-        match body.place {
-            Place::Slot if offset == 0 => {
-                standing.slot().read_message(out);
-                true
-            }
-            Place::Slot => {
-                standing.slot().read_message_from(offset, out);
-                true
-            }
-            Place::Chunk(reference) => {
-                let Some(segment) = self.segments.get(reference.segment) else {
-                    return false;
-                };
-                segment.read_from(reference.chunk, offset, out);
-                fence_at(Label::ReadFence, Ordering::Acquire);
-                let word = Chunk(segment.word(reference.chunk).load(Ordering::Relaxed));
-                word.version() == reference.version && word.state() != Chunk::FREE
-            }
+        copy(&self.segments, standing, body, offset, out)
+    }
+}
+
+/// Where the body of a message lies; `None` when it names none there is. True for the message if
+/// its word still stands.
+///
+/// # Errors
+/// When its segment can't be opened now.
+pub(super) fn find(
+    segments: &Segments,
+    standing: &Standing<'_>,
+) -> Result<Option<Body>, GrowFailure> {
+    let slot = standing.slot();
+    let meta = standing.meta();
+    let has_block = meta.flags() & Meta::ATTRIBUTES != 0;
+    if meta.kind() == Meta::INLINE && meta.len() as usize <= slot.message_room() {
+        let place = Place::Slot;
+        let read = |head: &mut [u8]| slot.read_message(head);
+        return Ok(framed(place, meta.len() as usize, has_block, read));
+    }
+    if meta.kind() != Meta::CHUNK || meta.len() as usize != size_of::<ChunkRef>() {
+        return Ok(None);
+    }
+    // The smallest stride has exactly as much room as a reference takes.
+    let mut bytes = [0u8; size_of::<ChunkRef>()];
+    slot.read_message(&mut bytes);
+    let reference: ChunkRef = bytemuck::cast(bytes);
+    let Some(segment) = segments.open(reference.segment)? else {
+        return Ok(None);
+    };
+    let fits = reference.chunk < segment.chunks() && reference.len <= segment.chunk_bytes() as u64;
+    if !fits {
+        return Ok(None);
+    }
+    let place = Place::Chunk(reference);
+    let read = |head: &mut [u8]| segment.read(reference.chunk, head);
+    Ok(framed(place, reference.len as usize, has_block, read))
+}
+
+/// Copies `out.len()` bytes of a message from `offset` on: 0, or where its body begins. `false`
+/// when its payload was not the message's all the time. The caller looks at the message's word
+/// behind it.
+#[inline(always)]
+pub(super) fn copy(
+    segments: &Segments,
+    standing: &Standing<'_>,
+    body: Body,
+    offset: usize,
+    out: &mut [u8],
+) -> bool {
+    match body.place {
+        Place::Slot if offset == 0 => {
+            standing.slot().read_message(out);
+            true
+        }
+        Place::Slot => {
+            standing.slot().read_message_from(offset, out);
+            true
+        }
+        Place::Chunk(reference) => {
+            let Some(segment) = segments.get(reference.segment) else {
+                return false;
+            };
+            segment.read_from(reference.chunk, offset, out);
+            fence_at(Label::ReadFence, Ordering::Acquire);
+            let word = Chunk(segment.word(reference.chunk).load(Ordering::Relaxed));
+            word.version() == reference.version && word.state() != Chunk::FREE
         }
     }
 }

@@ -4,6 +4,7 @@ use super::definition::whole_ms;
 use super::envelope::Envelope;
 use super::incoming::{Incoming, Message};
 use super::payload::{Body, Payloads, plain_up_to};
+use super::redrive::Mover;
 use super::{Inner, Receipt, wait};
 use crate::ParticipantId;
 use crate::error::ReceiveError;
@@ -80,7 +81,7 @@ pub(super) enum Take {
 pub struct QueueReceiver {
     /// By value: addresses and geometry lie beside the cursor.
     delivery: Delivery,
-    consumer: Consumer,
+    pub(super) consumer: Consumer,
     clock: BootClock,
     /// Instead of what the queue says.
     visibility_ms: Option<u32>,
@@ -89,6 +90,7 @@ pub struct QueueReceiver {
     received: u64,
     deleted: u64,
     probe_at: u64,
+    pub(super) mover: Mover,
     /// For [`receive_each`](Self::receive_each): as long as the longest message so far.
     scratch: Incoming,
     /// Of the process that made it.
@@ -109,6 +111,7 @@ impl QueueReceiver {
             idle: Idle::default(),
             received: 0,
             deleted: 0,
+            mover: Mover::default(),
             scratch: Incoming::new(),
             generation: fork::generation(),
             delivery: inner.delivery.clone(),
@@ -304,6 +307,9 @@ impl QueueReceiver {
         if now >= self.probe_at {
             self.look_for_the_dead(now);
         }
+        if self.consumer.has_moves() {
+            self.move_some(now);
+        }
         let taken = take_from::<WHOLE>(
             &self.inner,
             &self.delivery,
@@ -325,6 +331,9 @@ impl QueueReceiver {
     fn nothing_yet(&mut self, now: u64) -> Result<Option<Taken>, ReceiveError> {
         if self.inner.is_removed() {
             return Err(ReceiveError::Removed);
+        }
+        if self.consumer.has_moves() {
+            self.move_some(now);
         }
         if now + (BUSY_PROBE_MS - IDLE_PROBE_MS) >= self.probe_at {
             self.look_for_the_dead(now);
@@ -369,7 +378,10 @@ impl QueueReceiver {
         if now + (BUSY_PROBE_MS - IDLE_PROBE_MS) >= self.probe_at {
             self.look_for_the_dead(now);
         }
-        if self.consumer.is_pending() {
+        if self.consumer.has_moves() {
+            self.move_some(now);
+        }
+        if self.consumer.is_pending() || self.consumer.has_moves() {
             return wait::PENDING_SLEEP;
         }
         let due = self.delivery.next_due();

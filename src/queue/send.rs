@@ -38,10 +38,10 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub struct QueueSender {
     /// By value: addresses and geometry lie beside the cursor.
     pub(super) delivery: Delivery,
-    appender: Appender,
-    lender: Lender,
-    loans: Loans,
-    clock: BootClock,
+    pub(super) appender: Appender,
+    pub(super) lender: Lender,
+    pub(super) loans: Loans,
+    pub(super) clock: BootClock,
     inline_bytes: usize,
     /// For the attribute blocks of messages: as long as the longest so far.
     pub(super) block: Vec<u8>,
@@ -61,7 +61,7 @@ impl QueueSender {
         Self {
             appender: Appender::new(ring),
             lender: Lender::new(Arc::clone(&inner.segments), ring.me()),
-            loans: Loans::new(Arc::clone(&inner.segments), Arc::clone(&inner.host)),
+            loans: Loans::new(Arc::clone(&inner.segments), Arc::clone(&inner.host) as _),
             clock: BootClock::since(inner.epoch_ms),
             inline_bytes: room,
             block: Vec::new(),
@@ -162,7 +162,7 @@ impl QueueSender {
         self.lend_unchecked(len)
     }
 
-    fn lend_unchecked(&mut self, len: usize) -> Result<Loan, QueueSendError> {
+    pub(super) fn lend_unchecked(&mut self, len: usize) -> Result<Loan, QueueSendError> {
         let lent = self.lend(len)?;
         let data = self
             .lender
@@ -336,7 +336,7 @@ impl QueueSender {
     }
 
     #[cold]
-    fn refused(&mut self, blocked: Blocked) -> QueueSendError {
+    pub(super) fn refused(&mut self, blocked: Blocked) -> QueueSendError {
         if !self.inner.host.is_current() {
             return QueueSendError::Stale;
         }

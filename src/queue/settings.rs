@@ -1,15 +1,18 @@
 //! Settings: what a queue says now, and changing it while it is in use (SetQueueAttributes).
 
 use super::definition::whole_ms;
-use super::{Inner, Queue, QueueReceiver};
+use super::{Inner, Queue, QueueReceiver, Redrive, RedriveAllow};
 use crate::error::SetError;
 use crate::layout::queue::{
-    MAX_DELAY_MS, MAX_MESSAGE_BYTES, MAX_RECEIVE_WAIT_MS, MAX_RETENTION_MS, MAX_VISIBILITY_MS,
-    MIN_RETENTION_MS, control,
+    ALLOW_ALL, ALLOW_LISTED, ALLOW_NONE, MAX_DELAY_MS, MAX_MESSAGE_BYTES, MAX_RECEIVE_WAIT_MS,
+    MAX_REDRIVE_SOURCES, MAX_RETENTION_MS, MAX_VISIBILITY_MS, MIN_RETENTION_MS,
+    PARK_AFTER_RECEIVES, control,
 };
+use crate::layout::word::ROUTES;
 use crate::ring::delivery::Delivery;
 use crate::shm::words::word64;
 use crate::sync::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The settings of a queue, as they are at one moment (GetQueueAttributes).
@@ -28,6 +31,10 @@ pub struct QueueSettings {
     pub receive_wait: Duration,
     /// Whether the message of a dead holder is received again at once.
     pub redeliver_on_death: bool,
+    /// When messages go to a dead-letter queue, and to which; `None`: never.
+    pub redrive: Option<Redrive>,
+    /// Which queues may have this one as their dead-letter queue.
+    pub redrive_allow: RedriveAllow,
 }
 
 /// A setting that is not possible.
@@ -47,6 +54,17 @@ impl QueueSettings {
             max_message_bytes: delivery.max_message_bytes(),
             receive_wait: ms(delivery.receive_wait_ms()),
             redeliver_on_death: delivery.redelivers_on_death(),
+            redrive: delivery.redrive().map(|(target, max_receives)| Redrive {
+                target,
+                max_receives,
+            }),
+            redrive_allow: match delivery.redrive_allow() {
+                (ALLOW_ALL, _) => RedriveAllow::All,
+                (ALLOW_LISTED, listed) => {
+                    RedriveAllow::Queues(listed.into_iter().filter(|id| *id != 0).collect())
+                }
+                _ => RedriveAllow::None,
+            },
         }
     }
 
@@ -80,20 +98,56 @@ impl QueueSettings {
                 rule: format!("1 to {MAX_MESSAGE_BYTES}"),
             });
         }
+        if let Some(redrive) = self.redrive
+            && !(1..=PARK_AFTER_RECEIVES).contains(&redrive.max_receives)
+        {
+            return Err(Refused {
+                setting: "max_receives",
+                given: redrive.max_receives.to_string(),
+                rule: format!("1 to {PARK_AFTER_RECEIVES}"),
+            });
+        }
+        if let RedriveAllow::Queues(queues) = &self.redrive_allow
+            && !(1..=MAX_REDRIVE_SOURCES).contains(&queues.len())
+        {
+            return Err(Refused {
+                setting: "redrive_allow",
+                given: format!("{} queues", queues.len()),
+                rule: format!("1 to {MAX_REDRIVE_SOURCES} queues"),
+            });
+        }
         Ok(())
     }
 
-    /// The word of each setting, by its offset, and what it says.
-    pub(super) fn words(&self) -> [(usize, u64); 6] {
+    /// The word of each setting, by its offset, and what it says, in the order in which they are
+    /// stored.
+    pub(super) fn words(&self) -> Vec<(usize, u64)> {
         let ms = |time: Duration| time.as_millis() as u64;
-        [
+        let (target, max_receives) = match self.redrive {
+            Some(redrive) => (redrive.target, redrive.max_receives),
+            None => (0, 0),
+        };
+        let (allow, listed) = match &self.redrive_allow {
+            RedriveAllow::All => (ALLOW_ALL, &[][..]),
+            RedriveAllow::None => (ALLOW_NONE, &[][..]),
+            RedriveAllow::Queues(queues) => (ALLOW_LISTED, &queues[..]),
+        };
+        let mut words = vec![
             (control::VISIBILITY, ms(self.visibility)),
             (control::DELAY, ms(self.delay)),
             (control::RETENTION, ms(self.retention)),
             (control::MAX_MESSAGE, self.max_message_bytes),
             (control::RECEIVE_WAIT, ms(self.receive_wait)),
             (control::REDELIVER, self.redeliver_on_death.into()),
-        ]
+            (control::MAX_RECEIVES, max_receives.into()),
+            (control::REDRIVE_TARGET, target),
+        ];
+        for place in 0..MAX_REDRIVE_SOURCES {
+            let id = listed.get(place).copied().unwrap_or(0);
+            words.push((control::REDRIVE_SOURCES + 8 * place, id));
+        }
+        words.push((control::REDRIVE_ALLOW, allow));
+        words
     }
 }
 
@@ -114,6 +168,8 @@ pub struct Settings {
     max_message_bytes: Option<u64>,
     receive_wait: Option<Duration>,
     redeliver_on_death: Option<bool>,
+    redrive: Option<Option<Redrive>>,
+    redrive_allow: Option<RedriveAllow>,
 }
 
 impl Settings {
@@ -164,17 +220,36 @@ impl Settings {
         self
     }
 
+    /// Where messages go that are received and not deleted, and after how many receives
+    /// (`RedrivePolicy`); `None`: nowhere, they are parked after 1,000. For messages that are in the
+    /// queue too. The dead-letter queue has to be of the same bus and to allow it.
+    pub fn redrive(mut self, redrive: impl Into<Option<Redrive>>) -> Self {
+        self.redrive = Some(redrive.into());
+        self
+    }
+
+    /// Which queues may have this one as their dead-letter queue (`RedriveAllowPolicy`). Those that
+    /// have it already keep it.
+    pub fn redrive_allow(mut self, allow: RedriveAllow) -> Self {
+        self.redrive_allow = Some(allow);
+        self
+    }
+
     /// What `present` becomes.
     fn change(&self, present: &mut QueueSettings) {
-        fn change<T: Copy>(wanted: Option<T>, present: &mut T) {
-            *present = wanted.unwrap_or(*present);
+        fn change<T: Clone>(wanted: &Option<T>, present: &mut T) {
+            if let Some(wanted) = wanted {
+                present.clone_from(wanted);
+            }
         }
-        change(self.visibility, &mut present.visibility);
-        change(self.delay, &mut present.delay);
-        change(self.retention, &mut present.retention);
-        change(self.max_message_bytes, &mut present.max_message_bytes);
-        change(self.receive_wait, &mut present.receive_wait);
-        change(self.redeliver_on_death, &mut present.redeliver_on_death);
+        change(&self.visibility, &mut present.visibility);
+        change(&self.delay, &mut present.delay);
+        change(&self.retention, &mut present.retention);
+        change(&self.max_message_bytes, &mut present.max_message_bytes);
+        change(&self.receive_wait, &mut present.receive_wait);
+        change(&self.redeliver_on_death, &mut present.redeliver_on_death);
+        change(&self.redrive, &mut present.redrive);
+        change(&self.redrive_allow, &mut present.redrive_allow);
     }
 }
 
@@ -222,6 +297,9 @@ impl Inner {
             given: refused.given,
             rule: refused.rule,
         })?;
+        if let Some(Some(redrive)) = settings.redrive {
+            self.check_redrive(redrive)?;
+        }
         for (offset, value) in wanted.words() {
             let word = word64(&self.mapping, offset);
             // Who changes nothing leaves the line where it is, and to whoever changes it now.
@@ -230,5 +308,24 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Whether that queue may be the dead-letter queue of this one.
+    fn check_redrive(&self, redrive: Redrive) -> Result<(), SetError> {
+        let target = redrive.target;
+        if target == self.object_id {
+            return Err(SetError::OwnTarget);
+        }
+        let found = Arc::clone(&self.host).queue_by_id(target)?;
+        let found = found.ok_or(SetError::NoSuchTarget { target })?;
+        if !found.settings().redrive_allow.allows(self.object_id) {
+            return Err(SetError::TargetRefuses {
+                target: found.definition.name.clone(),
+            });
+        }
+        match self.delivery.route_to(target) {
+            Some(_) => Ok(()),
+            None => Err(SetError::TooManyTargets { limit: ROUTES }),
+        }
     }
 }

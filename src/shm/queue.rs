@@ -7,6 +7,7 @@ use super::words::word64;
 use crate::layout::geometry::Geometry;
 use crate::layout::queue::{BLOCK_SLOTS, GROUP_BLOCKS, control, due_words};
 use crate::layout::ring::{READERS_OFFSET, ReaderEntry};
+use crate::layout::word::ROUTES;
 use crate::sync::AtomicU64;
 use crate::sys::mapping::Mapping;
 use std::sync::Arc;
@@ -115,6 +116,22 @@ impl QueueWords {
     /// Setting: wait of a receive in ms.
     pub fn receive_wait(&self) -> &AtomicU64 {
         self.control::<{ control::RECEIVE_WAIT }>()
+    }
+    /// Setting: receives behind which a message goes to the dead-letter queue.
+    pub fn max_receives(&self) -> &AtomicU64 {
+        self.control::<{ control::MAX_RECEIVES }>()
+    }
+    /// Setting: object id of the dead-letter queue, 0 for none.
+    pub fn redrive_target(&self) -> &AtomicU64 {
+        self.control::<{ control::REDRIVE_TARGET }>()
+    }
+    /// Object id of the queue at `route`, 0 for none.
+    ///
+    /// # Panics
+    /// When there is no such route.
+    pub fn route(&self, route: usize) -> &AtomicU64 {
+        assert!(route < ROUTES);
+        word64(&self.mapping, control::ROUTES + 8 * route)
     }
     /// Bits of participants 64 × `word` on that may hold a lease.
     ///

@@ -23,6 +23,9 @@ struct Settings {
     max_message: Plain,
     redeliver: Plain,
     receive_wait: Plain,
+    max_receives: Plain,
+    redrive_target: Plain,
+    route: Plain,
 }
 
 type Plain = core::sync::atomic::AtomicU64;
@@ -49,6 +52,9 @@ impl QueueWords {
                 max_message: Plain::new(8),
                 redeliver: Plain::new(1),
                 receive_wait: Plain::new(0),
+                max_receives: Plain::new(0),
+                redrive_target: Plain::new(0),
+                route: Plain::new(1),
             },
         }))
     }
@@ -85,6 +91,15 @@ impl QueueWords {
     }
     pub fn receive_wait(&self) -> &Plain {
         &self.0.settings.receive_wait
+    }
+    pub fn max_receives(&self) -> &Plain {
+        &self.0.settings.max_receives
+    }
+    pub fn redrive_target(&self) -> &Plain {
+        &self.0.settings.redrive_target
+    }
+    pub fn route(&self, _route: usize) -> &Plain {
+        &self.0.settings.route
     }
     pub fn group_of(&self, _index: usize) -> &AtomicU64 {
         &self.0.group

@@ -6,6 +6,7 @@
 //! are as good as new. Killed, it never comes to the sequel; stopped and continued, it must.
 
 use crate::book::Book;
+use crate::redriven::{self, Redriven};
 use crate::stage::{self, INLINE, LARGE, body, id_of, text, write_body};
 use crate::survivor::{SURVIVOR, World};
 use ringway::{
@@ -383,6 +384,24 @@ pub const OPERATIONS: &[Operation] = &[
         ..SHARED
     },
     Operation {
+        name: "queue redrive",
+        act: queue_redrive,
+        scene: two_queues,
+        ..SHARED
+    },
+    Operation {
+        name: "queue redrive, large",
+        act: queue_redrive_large,
+        scene: two_queues,
+        ..SHARED
+    },
+    Operation {
+        name: "queue redrive, the first",
+        act: queue_redrive_first,
+        scene: two_queues_with_poison,
+        ..SHARED
+    },
+    Operation {
         name: "reap of the dead",
         act: reap,
         corpse: true,
@@ -414,6 +433,18 @@ fn a_full_lap(world: &mut World) -> Result<(), String> {
     lens[..64].fill(LARGE);
     world.send(&lens)?;
     world.drain()
+}
+
+fn two_queues(world: &mut World) -> Result<(), String> {
+    world.redriven = Some(Redriven::new(world.bus(), 2)?);
+    Ok(())
+}
+
+fn two_queues_with_poison(world: &mut World) -> Result<(), String> {
+    let mut redriven = Redriven::new(world.bus(), 1)?;
+    redriven.poison(LARGE)?;
+    world.redriven = Some(redriven);
+    Ok(())
 }
 
 fn a_queue(world: &mut World) -> Result<(), String> {
@@ -1183,6 +1214,45 @@ fn queue_close(player: &Player) -> Result<(), String> {
     };
     let queue = bus.queue("q").open().map_err(text)?;
     delete_held(player, &mut queue.receiver().map_err(text)?, held)
+}
+
+fn queue_redrive(player: &Player) -> Result<(), String> {
+    queue_redrive_of(player, INLINE)
+}
+
+fn queue_redrive_large(player: &Player) -> Result<(), String> {
+    queue_redrive_of(player, LARGE)
+}
+
+/// Moves a message, with the dead-letter queue open already.
+fn queue_redrive_of(player: &Player, len: usize) -> Result<(), String> {
+    let source = player.bus()?.queue(redriven::SOURCE).open().map_err(text)?;
+    let mut receiver = source.receiver().map_err(text)?;
+    redriven::poison(&source, &mut receiver, 0, len)?;
+    receive_nothing(&mut receiver)?;
+    redriven::poison(&source, &mut receiver, 1, len)?;
+    begin();
+    let moved = receive_nothing(&mut receiver);
+    end();
+    moved
+}
+
+/// Opens the dead-letter queue and moves a message.
+fn queue_redrive_first(player: &Player) -> Result<(), String> {
+    let source = player.bus()?.queue(redriven::SOURCE).open().map_err(text)?;
+    let mut receiver = source.receiver().map_err(text)?;
+    begin();
+    let moved = receive_nothing(&mut receiver);
+    end();
+    moved
+}
+
+/// Receives from the source, where nothing is to be had, and so moves what is to be moved.
+fn receive_nothing(receiver: &mut QueueReceiver) -> Result<(), String> {
+    match receiver.try_receive(&mut [0; 1024]).map_err(text)? {
+        None => Ok(()),
+        Some(received) => Err(format!("received {received:?}")),
+    }
 }
 
 fn reap(player: &Player) -> Result<(), String> {

@@ -8,6 +8,7 @@
 
 use crate::book::Book;
 use crate::operations::{ACKS, Cost, Operation, VICTIM};
+use crate::redriven::Redriven;
 use crate::stage::{self, INLINE, SLOTS, body, id_of, text};
 use ringway::{Bus, Channel, Idle, JoinError, Producer, ReadError, Reader, SendError, Start};
 use ringway_harness::step::{Stepper, Zygote};
@@ -84,6 +85,8 @@ pub struct World {
     anchor: Option<Reader>,
     /// Where the operation is one of a queue.
     pub book: Option<Book>,
+    /// Where it is one of a move between two queues.
+    pub redriven: Option<Redriven>,
     channel: Channel,
     bus: Bus,
     chunks: u64,
@@ -109,6 +112,7 @@ impl World {
             lossy: Some(lossy),
             anchor: None,
             book: None,
+            redriven: None,
             channel,
             bus,
             chunks: 0,
@@ -204,6 +208,14 @@ impl World {
                 book.go_round()?;
             }
         }
+        if let Some(redriven) = &mut self.redriven {
+            let start = Instant::now();
+            redriven.deliver()?;
+            self.progress = self.progress.max(start.elapsed());
+            if laps {
+                redriven.go_round()?;
+            }
+        }
         if !laps {
             let here = Start::At(self.reader.position());
             self.anchor = Some(self.channel.reader().start(here).join().map_err(text)?);
@@ -252,6 +264,9 @@ impl World {
             // Its last round may have been stepped over by one that lived.
             let patience = if probed { FILLS_WITHIN_A_TICK } else { 1 };
             book.settle(&wings.acks, patience)?;
+        }
+        if let Some(redriven) = &mut self.redriven {
+            redriven.settle(if probed { FILLS_WITHIN_A_TICK } else { 1 })?;
         }
         let producer = self.producer()?;
         self.deliver(producer)?;

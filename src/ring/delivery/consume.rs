@@ -19,6 +19,8 @@ use crate::sync::{Label, Ordering, order};
 const FOUND: usize = 64;
 /// Open claims that are skipped at a time; behind a further one the receiver waits.
 const SKIPPED: usize = 8;
+/// Messages to be moved that are remembered at a time; the sweep finds what is forgotten.
+const MOVES: usize = 16;
 /// The shared receive hint follows every so many positions, with the receive behind them.
 const PUBLISH_EVERY: u64 = 64;
 /// Positions that others had taken, in a row, after which the shared hint is worth a look.
@@ -45,6 +47,10 @@ pub struct Consumer {
     found_count: usize,
     skipped: [Option<Open>; SKIPPED],
     skipped_count: usize,
+    /// Messages that are not received any more but moved: found on the way, for
+    /// [`next_move`](Self::next_move).
+    moves: [u64; MOVES],
+    move_count: usize,
     /// The claim at the cursor, behind which nothing is committed.
     last: Option<Open>,
     /// What the batch under way has handed out.
@@ -66,6 +72,8 @@ impl Consumer {
             found_count: 0,
             skipped: [None; SKIPPED],
             skipped_count: 0,
+            moves: [0; MOVES],
+            move_count: 0,
             last: None,
             given: Vec::new(),
             has_come_round: false,
@@ -146,6 +154,26 @@ impl Consumer {
         }
     }
 
+    /// Whether it has met messages that are to be moved.
+    #[inline(always)]
+    pub fn has_moves(&self) -> bool {
+        self.move_count > 0
+    }
+
+    /// One of them; it is forgotten here.
+    pub fn next_move(&mut self) -> Option<u64> {
+        self.move_count = self.move_count.checked_sub(1)?;
+        Some(self.moves[self.move_count])
+    }
+
+    /// Remembers one of them, unless there are too many: the sweep meets it again.
+    pub fn note_move(&mut self, position: u64) {
+        if self.move_count < MOVES && !self.moves[..self.move_count].contains(&position) {
+            self.moves[self.move_count] = position;
+            self.move_count += 1;
+        }
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.found_count < FOUND
     }
@@ -185,11 +213,20 @@ impl Consumer {
         while self.found_count > 0 {
             self.found_count -= 1;
             let position = self.found[self.found_count];
-            if let Some(standing) = queue.examine(position)
-                && standing.position == position
-                && self.is_offered(queue, &standing, now, tenant)
-            {
+            let Some(standing) = queue.examine(position) else {
+                continue;
+            };
+            if standing.position != position {
+                continue;
+            }
+            if self.is_offered(queue, &standing, now, tenant) {
                 return Some(standing);
+            }
+            // Parked just now?
+            if let Some(standing) = queue.examine(position)
+                && queue.is_to_move(&standing)
+            {
+                self.note_move(position);
             }
         }
         None

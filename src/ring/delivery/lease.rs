@@ -7,7 +7,6 @@
 
 use super::claim::lease_end;
 use super::{Delivery, Standing, Total};
-use crate::layout::queue::PARK_AFTER_RECEIVES;
 use crate::layout::ring::Meta;
 use crate::layout::word::{Ctl, Dlv};
 use crate::ring::{Counter, Tenant};
@@ -65,16 +64,16 @@ impl<'a> Standing<'a> {
         }
     }
 
-    /// Who holds its lease, whether it has ended or not; nobody's is `None`.
+    /// Who holds its lease, whether it has ended or not, or is moving it; nobody is `None`.
     pub fn holder(&self) -> Option<u16> {
-        let is_held = self.dlv.state() == Dlv::INFLIGHT && self.dlv.owner() != 0;
+        let has_owner = matches!(self.dlv.state(), Dlv::INFLIGHT | Dlv::MOVING);
+        let is_held = has_owner && self.dlv.owner() != 0;
         is_held.then_some(self.dlv.owner())
     }
 
     /// The receive count of a parked message.
     pub fn parked_after(&self) -> Option<u16> {
-        let is_parked = self.dlv.state() == Dlv::MOVING && self.dlv.owner() == 0;
-        is_parked.then_some(self.dlv.receives())
+        self.dlv.is_parked().then_some(self.dlv.receives())
     }
 
     /// The participant that sent it: whoever claimed its slot. True for the message while it stands.
@@ -128,7 +127,7 @@ impl Delivery {
             && !self.park(standing)
     }
 
-    /// Consumes a message that is past its retention. Whether it was.
+    /// Consumes a message that is past its retention, unless somebody is moving it. Whether it was.
     #[cold]
     pub(super) fn expire(
         &self,
@@ -136,7 +135,7 @@ impl Delivery {
         now: u64,
         tenant: &mut dyn Tenant,
     ) -> bool {
-        if standing.age(now) <= self.retention_ms() {
+        if standing.is_between() || standing.age(now) <= self.retention_ms() {
             return false;
         }
         if self.consume(standing, tenant) {
@@ -155,11 +154,12 @@ impl Delivery {
     /// Sets a message aside that was received too often. Whether it was.
     fn park(&self, standing: &Standing<'_>) -> bool {
         let receives = standing.dlv.receives();
-        if receives < PARK_AFTER_RECEIVES {
+        if receives < self.most_receives() {
             return false;
         }
         let parked = Dlv::parked(receives, standing.position);
-        if self.swap(standing, parked, Ordering::Relaxed) {
+        // On the way to a dead-letter queue this is but a step.
+        if self.swap(standing, parked, Ordering::Relaxed) && self.redrive().is_none() {
             self.count(Total::Parked, 1);
         }
         true

@@ -12,8 +12,8 @@
 //!         READY(l) ──▶ INFLIGHT(owner,r,deadline) ┤               │ receives r+1, new owner
 //!            │  receive    │      ▲    ▲          └───────────────┘
 //!            │             │      └────┴─ extend, nack: owner and deadline change, r stays
-//!            │             ├──▶ MOVING(0,r): parked, after 1,000 receives
-//!            │             │            │
+//!            │             ├──▶ MOVING(0,r): parked, after as many receives as the queue says, or
+//!            │             │            │        1,000; from there to a dead-letter queue ([`moving`])
 //!            ▼             ▼            ▼
 //!         DONE(l): deleted by receipt, consumed at once, purged, or past its retention
 //! ```
@@ -45,6 +45,7 @@ pub mod claim;
 pub mod consume;
 pub mod due;
 pub mod lease;
+pub mod moving;
 pub mod settings;
 pub mod settle;
 pub mod sweep;
@@ -223,6 +224,10 @@ pub enum Total {
     Released,
     /// Messages purged.
     Purged,
+    /// Messages moved to another queue.
+    Moved,
+    /// Messages that arrived from another queue.
+    Arrived,
 }
 
 #[cfg(not(loom))]
@@ -237,6 +242,8 @@ impl Total {
             Self::Parked => control::PARKED,
             Self::Released => control::RELEASED,
             Self::Purged => control::PURGED,
+            Self::Moved => control::MOVED,
+            Self::Arrived => control::ARRIVED,
         }
     }
 }

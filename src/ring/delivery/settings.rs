@@ -10,7 +10,10 @@ use super::Delivery;
 use crate::layout::queue::{
     MAX_DELAY_MS, MAX_MESSAGE_BYTES, MAX_RECEIVE_WAIT_MS, MAX_RETENTION_MS, MAX_VISIBILITY_MS,
     MIN_RETENTION_MS,
+    PARK_AFTER_RECEIVES,
 };
+#[cfg(not(loom))]
+use crate::layout::queue::{MAX_REDRIVE_SOURCES, control};
 use crate::sync::Ordering;
 
 impl Delivery {
@@ -57,6 +60,28 @@ impl Delivery {
     /// Whether the message of a dead holder is offered at once, not only when its lease ends.
     pub fn redelivers_on_death(&self) -> bool {
         self.words.redeliver().load(Ordering::Relaxed) != 0
+    }
+
+    /// The dead-letter queue by its object id, and after how many receives a message goes there.
+    pub fn redrive(&self) -> Option<(u64, u16)> {
+        let target = self.words.redrive_target().load(Ordering::Relaxed);
+        let receives = self.words.max_receives().load(Ordering::Relaxed);
+        let receives = receives.clamp(1, PARK_AFTER_RECEIVES.into()) as u16;
+        (target != 0).then_some((target, receives))
+    }
+
+    /// Which queues may have this one as their dead-letter queue: what the words say.
+    #[cfg(not(loom))]
+    pub fn redrive_allow(&self) -> (u64, [u64; MAX_REDRIVE_SOURCES]) {
+        let load = |offset| self.words.counter(offset).load(Ordering::Relaxed);
+        let listed = core::array::from_fn(|place| load(control::REDRIVE_SOURCES + 8 * place));
+        (load(control::REDRIVE_ALLOW), listed)
+    }
+
+    /// After so many receives a message is not offered any more.
+    pub(super) fn most_receives(&self) -> u16 {
+        self.redrive()
+            .map_or(PARK_AFTER_RECEIVES, |(_, receives)| receives)
     }
 
     /// Wait of a receive that names none.

@@ -15,7 +15,7 @@ use crate::sync::Ordering;
 pub enum Settled {
     /// Done by this call.
     Done,
-    /// The message is gone: deleted, purged, or past its retention.
+    /// The message is gone: deleted, purged, past its retention, or on its way to another queue.
     Gone,
     /// It was received again, and counts so many receives now; or it was parked.
     Stale {
@@ -31,7 +31,7 @@ impl Delivery {
         let Some(standing) = self.examine(position) else {
             return Err(Settled::Gone);
         };
-        if standing.position != position {
+        if standing.position != position || standing.is_between() {
             return Err(Settled::Gone);
         }
         if standing.dlv.state() != Dlv::INFLIGHT || standing.dlv.receives() != receives {

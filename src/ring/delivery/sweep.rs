@@ -28,6 +28,8 @@ pub struct Census {
     pub delayed: u64,
     /// Set aside after too many receives.
     pub parked: u64,
+    /// On their way to another queue.
+    pub moving: u64,
     /// When the oldest of them was sent.
     pub oldest: Option<u64>,
 }
@@ -39,6 +41,7 @@ impl Census {
         self.in_flight += other.in_flight;
         self.delayed += other.delayed;
         self.parked += other.parked;
+        self.moving += other.moving;
         self.oldest = self.oldest.into_iter().chain(other.oldest).min();
     }
 }
@@ -221,17 +224,32 @@ impl Delivery {
                     }
                 }
             },
+            Dlv::MOVING if self.is_to_move(standing) => consumer.note_move(standing.position),
             _ => {}
         }
     }
 
-    /// Consumes every message below the tail as it is now, in flight and parked ones too. How many.
+    /// Whether something is to be done about a message that is parked or between two queues.
+    pub(super) fn is_to_move(&self, standing: &Standing<'_>) -> bool {
+        match standing.parked_after() {
+            None => standing.is_between(),
+            Some(_) => self.redrive().is_some() || !self.is_parked_for_good(standing),
+        }
+    }
+
+    /// Whether a parked message would be parked, if it were met now.
+    pub fn is_parked_for_good(&self, parked: &Standing<'_>) -> bool {
+        parked.dlv.receives() >= self.most_receives()
+    }
+
+    /// Consumes every message below the tail as it is now, in flight and parked ones too, but for
+    /// those between two queues. How many.
     pub fn purge(&self, tenant: &mut dyn Tenant) -> u64 {
         let tail = self.ring.tail_now();
         let mut purged = 0;
         for at in 0..self.ring.memory.geometry().slots() {
             while let Some(standing) = self.examine(at) {
-                if standing.position >= tail {
+                if standing.position >= tail || standing.is_between() {
                     break;
                 }
                 if self.consume(&standing, tenant) {
@@ -251,7 +269,11 @@ impl Delivery {
         let retention_ms = self.retention_ms();
         self.each(|standing| {
             let sent = standing.sent();
+            if standing.dlv.is_arriving() {
+                return; // counted where it comes from
+            }
             if !self.is_leased(&standing, now)
+                && !standing.is_between()
                 && now.saturating_sub(sent) > retention_ms
             {
                 return; // gone, though nobody has looked yet
@@ -261,6 +283,7 @@ impl Delivery {
                 Dlv::INFLIGHT if standing.has_ended(now) => census.visible += 1,
                 Dlv::INFLIGHT if standing.dlv.receives() == 0 => census.delayed += 1,
                 Dlv::INFLIGHT => census.in_flight += 1,
+                _ if standing.dlv.is_moving() => census.moving += 1,
                 _ => census.parked += 1,
             }
             census.oldest = Some(census.oldest.map_or(sent, |oldest| oldest.min(sent)));

@@ -1,0 +1,403 @@
+//! Redrive: what was received too often goes to the dead-letter queue.
+//!
+//! A receiver that meets such a message parks it and moves it, at once if it can: between two of its
+//! own receives, never instead of one. What can't be moved (no room there, no pool, no such queue any
+//! more) stays parked, is counted, and is tried again by whoever's sweep meets it. Steps and crash
+//! points are those of [`crate::ring::delivery::moving`].
+
+use super::envelope::Envelope;
+use super::moves::{Outcome, Side, settle_move};
+use super::payload::Body;
+use super::{Inner, Queue, QueueReceiver, QueueSender};
+use crate::error::{OpenError, QueueSendError};
+use crate::layout::queue::OriginRecord;
+use crate::layout::ring::{ChunkRef, MAX_STRIDE, Meta};
+use crate::layout::word::Dlv;
+use crate::ring::claim::Appender;
+use crate::ring::commit::Lost;
+use crate::ring::delivery::{Standing, Total};
+use crate::sync::Ordering;
+use std::sync::Arc;
+
+/// When a dead-letter queue had no room, the next try of this receiver comes so much later.
+const RETRY_MS: u64 = 20;
+/// Other queues that a receiver keeps open.
+const LINKS: usize = 4;
+/// Moves of others that a receiver watches at a time.
+const WATCHED: usize = 16;
+
+/// When messages go to a dead-letter queue, and to which (`RedrivePolicy`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redrive {
+    /// Object id of the dead-letter queue ([`Queue::id`], `deadLetterTargetArn`).
+    pub target: u64,
+    /// Received so often and not deleted, a message goes there instead of being received once more
+    /// (`maxReceiveCount`). 1 to 1,000.
+    pub max_receives: u16,
+}
+
+impl Redrive {
+    /// To the queue `target`, after `max_receives`.
+    pub fn to(target: &Queue, max_receives: u16) -> Self {
+        Self {
+            target: target.id(),
+            max_receives,
+        }
+    }
+}
+
+/// Which queues may name a queue as their dead-letter queue (`RedriveAllowPolicy`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RedriveAllow {
+    /// Every queue of the bus (`allowAll`).
+    #[default]
+    All,
+    /// None (`denyAll`).
+    None,
+    /// These, by their object ids, up to 10 (`byQueue`).
+    Queues(Vec<u64>),
+}
+
+impl RedriveAllow {
+    /// Whether `source` may.
+    pub fn allows(&self, source: u64) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::Queues(queues) => queues.contains(&source),
+        }
+    }
+}
+
+impl Queue {
+    /// The names of the queues that have this one as their dead-letter queue
+    /// (`ListDeadLetterSourceQueues`). Opens every queue of the bus once.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn redrive_sources(&self) -> Result<Vec<String>, OpenError> {
+        let mut sources = self.inner.host.redrives()?;
+        sources.retain(|(_, target)| *target == self.inner.object_id);
+        Ok(sources.into_iter().map(|(name, _)| name).collect())
+    }
+}
+
+impl Inner {
+    pub(super) fn side(&self) -> Side {
+        Side {
+            delivery: self.delivery.clone(),
+            id: self.object_id,
+            segments: Arc::clone(&self.segments),
+        }
+    }
+}
+
+/// A message on its way as it was first seen.
+#[derive(Clone, Copy)]
+struct Watched {
+    position: u64,
+    word: Dlv,
+    since: u64,
+}
+
+/// A receiver's side of moves: the other queues it has open, and the moves of others that it watches.
+#[derive(Default)]
+pub(super) struct Mover {
+    links: Vec<QueueSender>,
+    watched: Vec<Watched>,
+    retry_at: u64,
+}
+
+/// What one step came to.
+enum Step {
+    /// Nothing more to do about it now.
+    Done,
+    /// Look again soon.
+    Watch,
+    /// The other queue has no room, or can't be used now.
+    NoRoom,
+}
+
+impl QueueReceiver {
+    /// Moves what this receiver has met, or goes on with what others began and left.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn move_some(&mut self, now: u64) {
+        let mut mover = core::mem::take(&mut self.mover);
+        let mut again = Vec::new();
+        while let Some(position) = self.consumer.next_move() {
+            match mover.step(&self.inner, position, now) {
+                Step::Done => {}
+                Step::Watch => again.push(position),
+                Step::NoRoom => mover.retry_at = now + RETRY_MS,
+            }
+        }
+        for position in again {
+            self.consumer.note_move(position);
+        }
+        self.mover = mover;
+    }
+}
+
+impl Mover {
+    fn step(&mut self, inner: &Arc<Inner>, position: u64, now: u64) -> Step {
+        let Some(standing) = inner.at(position).examine(position) else {
+            return Step::Done;
+        };
+        if standing.position != position {
+            return Step::Done;
+        }
+        if standing.is_between() {
+            return self.go_on(inner, &standing, now);
+        }
+        if standing.parked_after().is_some() {
+            return self.begin(inner, &standing, now);
+        }
+        Step::Done
+    }
+
+    /// A parked message: to the dead-letter queue, or back among the others.
+    fn begin(&mut self, inner: &Arc<Inner>, parked: &Standing<'_>, now: u64) -> Step {
+        let delivery = inner.at(parked.position);
+        let target = match delivery.redrive() {
+            Some((target, most)) if parked.dlv.receives() >= most => target,
+            // Nobody says so any more.
+            _ if !delivery.is_parked_for_good(parked) => {
+                delivery.offer_again(parked);
+                return Step::Done;
+            }
+            _ => return Step::Done,
+        };
+        if now < self.retry_at {
+            return Step::Done; // a later sweep meets it again
+        }
+        let Some(route) = delivery.route_to(target) else {
+            return Step::NoRoom;
+        };
+        let Ok(Some(link)) = self.link(inner, target) else {
+            return Step::NoRoom;
+        };
+        match link.take_in(inner, parked, route) {
+            Ok(()) => Step::Done,
+            Err(_) => Step::NoRoom,
+        }
+    }
+
+    /// A message that somebody is moving: if he is dead or stands still, goes on for him.
+    fn go_on(&mut self, inner: &Arc<Inner>, between: &Standing<'_>, now: u64) -> Step {
+        let ring = inner.delivery.ring();
+        let stalled = self.has_stalled(between, now, ring.stall_timeout_ns() / 1_000_000);
+        if !stalled && !ring.is_dead(between.dlv.owner()) {
+            return Step::Watch;
+        }
+        let here = inner.side();
+        let settled = settle_move(&here, between, |id| {
+            let link = self.link(inner, id)?;
+            Ok(link.map(|link| link.inner.side()))
+        });
+        match settled {
+            Ok(Outcome::Settled) => Step::Done,
+            Ok(Outcome::Parked | Outcome::Pending) => Step::Watch,
+            Err(_) => Step::NoRoom,
+        }
+    }
+
+    /// Whether this very word has stood for the stall time-out, as far as this receiver has seen.
+    fn has_stalled(&mut self, between: &Standing<'_>, now: u64, timeout_ms: u64) -> bool {
+        let found = self
+            .watched
+            .iter()
+            .position(|watched| watched.position == between.position);
+        match found {
+            Some(at) if self.watched[at].word == between.dlv => {
+                let is_over = now.saturating_sub(self.watched[at].since) > timeout_ms;
+                if is_over {
+                    self.watched.swap_remove(at);
+                }
+                return is_over;
+            }
+            Some(at) => {
+                self.watched.swap_remove(at);
+            }
+            None if self.watched.len() == WATCHED => {
+                self.watched.remove(0);
+            }
+            None => {}
+        }
+        self.watched.push(Watched {
+            position: between.position,
+            word: between.dlv,
+            since: now,
+        });
+        false
+    }
+
+    /// The other queue, opened once per receiver; `None` when it is gone.
+    fn link(&mut self, inner: &Arc<Inner>, id: u64) -> Result<Option<&mut QueueSender>, OpenError> {
+        self.links.retain(|link| !link.inner.is_removed());
+        if let Some(at) = self
+            .links
+            .iter()
+            .position(|link| link.inner.object_id == id)
+        {
+            return Ok(self.links.get_mut(at));
+        }
+        let Some(other) = Arc::clone(&inner.host).queue_by_id(id)? else {
+            return Ok(None);
+        };
+        if self.links.len() == LINKS {
+            self.links.remove(0);
+        }
+        self.links.push(QueueSender::new(other));
+        Ok(self.links.last_mut())
+    }
+}
+
+impl QueueSender {
+    /// Takes a parked message of `source` into this queue.
+    ///
+    /// # Errors
+    /// Where there is no room for it. It stays parked then.
+    pub(super) fn take_in(
+        &mut self,
+        source: &Inner,
+        parked: &Standing<'_>,
+        route: u8,
+    ) -> Result<(), QueueSendError> {
+        if self.inner.is_removed() {
+            return Err(QueueSendError::Removed);
+        }
+        let pool = |failure| QueueSendError::Pool(format!("{failure:?}"));
+        let Some(body) = source.body(parked).map_err(pool)? else {
+            source.delivery.give_up(parked);
+            return Ok(());
+        };
+        let Some(block) = block_with_origin(source, parked, body) else {
+            if parked.stands() {
+                source.delivery.give_up(parked);
+            }
+            return Ok(());
+        };
+        let whole = block.len() + body.len();
+        // Copied before the claim, so that the claim is as short as any sender's. It counts if the
+        // word that is swapped then is the one that was looked at before.
+        let copy = |out: &mut [u8]| source.copy(parked, body, body.block(), out);
+        if whole <= self.inline_bytes() {
+            let mut bytes = [0; MAX_STRIDE as usize];
+            bytes[..block.len()].copy_from_slice(&block);
+            if !copy(&mut bytes[block.len()..whole]) {
+                return Ok(());
+            }
+            let meta = Meta::new(whole as u32, Meta::INLINE, 0);
+            self.arrive(source, parked, route, meta, &bytes[..whole], None)?;
+            return Ok(());
+        }
+        let mut loan = self.lend_unchecked(whole)?;
+        loan[..block.len()].copy_from_slice(&block);
+        if !copy(&mut loan[block.len()..]) {
+            return Ok(());
+        }
+        let reference = ChunkRef {
+            segment: loan.lent.segment,
+            chunk: loan.lent.chunk,
+            version: loan.lent.version,
+            len: whole as u64,
+        };
+        self.note_payloads();
+        let bytes = bytemuck::bytes_of(&reference);
+        let meta = Meta::new(bytes.len() as u32, Meta::CHUNK, 0);
+        if self.arrive(source, parked, route, meta, bytes, Some(loan.lent))? {
+            self.loans.sent(loan);
+        }
+        Ok(())
+    }
+
+    /// Steps 1 to 5. Whether the message stands here now.
+    fn arrive(
+        &mut self,
+        source: &Inner,
+        parked: &Standing<'_>,
+        route: u8,
+        meta: Meta,
+        bytes: &[u8],
+        lent: Option<crate::pool::lend::Lent>,
+    ) -> Result<bool, QueueSendError> {
+        let inner = Arc::clone(&self.inner);
+        let ring = inner.delivery.ring();
+        // When it was sent, by this queue's epoch.
+        let sent = (source.epoch_ms + parked.sent()).saturating_sub(inner.epoch_ms);
+        let claimed = self
+            .appender
+            .claim_message(&inner.delivery, &mut inner.payloads());
+        let claim = claimed.map_err(|blocked| self.refused(blocked))?;
+        let position = claim.position;
+        if let Some(lent) = lent {
+            self.lender.address(lent, inner.object_id, position);
+        }
+        let Some(moving) = source.delivery.begin_move(parked, route, position) else {
+            Appender::abort(ring, claim);
+            return Ok(false);
+        };
+        let arriving = Dlv::arriving(ring.me(), position);
+        claim.fill_message(meta.with_flags(Meta::ATTRIBUTES), arriving, sent, bytes);
+        match self.appender.commit(ring, claim) {
+            Ok(_) => {}
+            Err(lost) => {
+                // Unless whoever took this mover for stalled has done so already.
+                source.delivery.take_back(&moving);
+                return match lost {
+                    Lost::Abandoned => Ok(false),
+                    Lost::Corrupt => Err(QueueSendError::Corrupt { position }),
+                };
+            }
+        }
+        if let Some(lent) = lent {
+            self.lender.attach(lent);
+        }
+        if source.delivery.end_move(&moving, &mut source.payloads()) {
+            source.delivery.count(Total::Moved, 1);
+        }
+        if let Some(here) = inner.delivery.examine(position)
+            && here.position == position
+            && here.dlv == arriving
+            && inner.delivery.let_in(&here)
+        {
+            inner.delivery.count(Total::Arrived, 1);
+            ring.wake_behind_commit();
+        }
+        Ok(true)
+    }
+
+    fn note_payloads(&self) {
+        let payloads = self.delivery.ring().memory().payloads();
+        if payloads.load(Ordering::Relaxed) == 0 {
+            payloads.store(1, Ordering::Relaxed); // ordered before the message by its commit
+        }
+    }
+}
+
+/// The attribute block of a message as it is, with where it comes from. `None` when there is none to
+/// be read, or none any more.
+fn block_with_origin(source: &Inner, parked: &Standing<'_>, body: Body) -> Option<Vec<u8>> {
+    let mut old = vec![0; body.block()];
+    if !old.is_empty() && !source.copy(parked, body, 0, &mut old) {
+        return None;
+    }
+    let mut envelope = match old.is_empty() {
+        true => Envelope::default(),
+        false => Envelope::parse(&old)?,
+    };
+    let sender = envelope
+        .origin
+        .map_or(parked.sender(), |origin| origin.sender);
+    envelope.origin = Some(OriginRecord {
+        queue: source.object_id,
+        position: parked.position,
+        receives: parked.dlv.receives(),
+        sender,
+        reserved: 0,
+    });
+    let mut block = Vec::new();
+    envelope.encode(&mut block);
+    Some(block)
+}

@@ -1,0 +1,175 @@
+//! Moving a message to another queue: exactly one copy arrives, whoever dies or stops half-way.
+//!
+//! ```text
+//!   source                                     target
+//!   parked(r, p)                               free
+//!      │                                    1  CLAIMED(me, t)
+//!   2  ▼ CAS                                      │
+//!   MOVING(me, r, route, t)                       │ header, body, dlv = arriving(me, t)
+//!      │                                    3  COMMITTED(t), arriving: nobody receives it yet
+//!   4  ▼ CAS                                      │
+//!   DONE                                    5     ▼ CAS
+//!                                              INFLIGHT(0, 0, now): offered
+//! ```
+//! The one fact that decides is the claim of `t`, which is given out once. While the source says
+//! MOVING(…, t), the message has arrived if `t` holds a committed record, and never will if the
+//! claim was voided or abandoned. So whoever comes along later, because the mover is proven dead or
+//! has not moved for the stall time-out, first settles the claim (void, or abandon) and then swaps
+//! exactly the word it saw: arrived → DONE, never → parked, to be moved again.
+//!
+//! # Why not two copies
+//! Step 5 comes behind a source that was seen not to be MOVING(…, t) any more. So an arriving message
+//! is not consumed, and its slot not used again, while anybody could still ask at `t`; and a source
+//! is parked again only behind a claim that can't be committed any more.
+//!
+//! # Why not none
+//! The source becomes DONE only when `t` was seen committed.
+//!
+//! # What each crash point leaves
+//! - behind 1: CLAIMED(dead), as of any sender. Behind 2: MOVING(dead) and that claim, which the
+//!   reaper, or a receiver of the source that meets the word, settles: parked, and moved again.
+//! - behind 3: MOVING(dead), and a record that is arriving: from either side DONE, then offered.
+//! - behind 4: a record that is arriving from a source that is gone: offered by the reaper, or a
+//!   receiver of the target that meets it.
+
+use super::{Delivery, Standing};
+use crate::layout::word::{Ctl, Dlv};
+use crate::ring::Tenant;
+use crate::sync::{Label, Ordering, fence_at, order};
+
+/// What became of a position that a message on its way names.
+pub enum Arrival<'a> {
+    /// It stands there.
+    Arrived(Standing<'a>),
+    /// Claimed, and neither committed nor given up: the word.
+    Open(Ctl),
+    /// No message ever stands there.
+    Never,
+}
+
+impl Standing<'_> {
+    /// Whether somebody was moving it: here away, or here to.
+    pub fn is_between(&self) -> bool {
+        self.dlv.state() == Dlv::MOVING && self.dlv.owner() != 0
+    }
+}
+
+impl Delivery {
+    /// parked → MOVING(me): on its way to `target`, which this participant has claimed in the queue
+    /// at `route`. The word, if nobody was faster.
+    pub fn begin_move<'a>(
+        &self,
+        parked: &Standing<'a>,
+        route: u8,
+        target: u64,
+    ) -> Option<Standing<'a>> {
+        let word = Dlv::moving(self.ring.me, parked.dlv.receives(), route, target);
+        let release = order(Label::MoveStore, Ordering::Release);
+        let moving = Standing {
+            dlv: word,
+            ..*parked
+        };
+        self.swap(parked, word, release).then_some(moving)
+    }
+
+    /// MOVING → DONE: it has arrived.
+    pub fn end_move(&self, moving: &Standing<'_>, tenant: &mut dyn Tenant) -> bool {
+        self.consume(moving, tenant)
+    }
+
+    /// MOVING → parked: it never will arrive there.
+    pub fn take_back(&self, moving: &Standing<'_>) -> bool {
+        let parked = Dlv::parked(moving.dlv.moved_receives(), moving.position);
+        self.swap(moving, parked, Ordering::Relaxed)
+    }
+
+    /// parked → INFLIGHT(0, r, now): offered again, since nothing says any more that it is received
+    /// too often.
+    pub fn offer_again(&self, parked: &Standing<'_>) -> bool {
+        self.offer_now(parked, parked.dlv.receives())
+    }
+
+    /// arriving → INFLIGHT(0, 0, now): where it came from is DONE.
+    pub fn let_in(&self, arriving: &Standing<'_>) -> bool {
+        self.offer_now(arriving, 0)
+    }
+
+    fn offer_now(&self, standing: &Standing<'_>, receives: u16) -> bool {
+        let now = self.clock.now_ms();
+        let index = self.index_of(standing.position);
+        let lap = self.lap_of(standing.position);
+        self.note_due(index, now);
+        let word = Dlv::inflight(0, receives, now as u32, lap);
+        let swapped = self.swap(standing, word, Ordering::Relaxed);
+        if swapped {
+            self.confirm_due(index, now);
+        }
+        swapped
+    }
+
+    /// Behind a look at a message on its way, in its source: what is looked at in the target from
+    /// here on is not older than the claim there.
+    pub fn look_behind_move(&self) {
+        fence_at(Label::MoveFence, Ordering::Acquire);
+    }
+
+    /// What became of `position`, in the target of a message that was seen on its way there.
+    pub fn arrival(&self, position: u64) -> Arrival<'_> {
+        let slot = self.ring.memory.slot(position);
+        let ctl = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
+        let lap = self.lap_of(position);
+        if ctl.state() == Ctl::CLAIMED && ctl.lap() == lap {
+            return Arrival::Open(ctl);
+        }
+        if ctl.state() == Ctl::COMMITTED
+            && ctl.lap() >= lap
+            && slot.position().load(Ordering::Relaxed) == position
+        {
+            let dlv = Dlv(slot.dlv().load(Ordering::Relaxed));
+            return Arrival::Arrived(Standing {
+                position,
+                dlv,
+                slot,
+            });
+        }
+        Arrival::Never
+    }
+
+    /// Makes sure that an open claim is never committed. `false` when it was, or somebody was faster:
+    /// look again. Its owner is proven dead, or has stood still for the stall time-out.
+    pub fn stop_arrival(&self, position: u64, claim: Ctl, is_dead: bool) -> bool {
+        let slot = self.ring.memory.slot(position);
+        if is_dead {
+            self.ring.void_dead(slot, claim)
+        } else {
+            self.ring.abandon(slot, claim)
+        }
+    }
+
+    /// The tail, above every position that can be claimed now.
+    pub fn tail(&self) -> u64 {
+        self.ring.tail_now()
+    }
+
+    /// The object id at a route, if one was set.
+    pub fn route(&self, route: u8) -> Option<u64> {
+        let id = self.words.route(route.into()).load(Ordering::Relaxed);
+        (id != 0).then_some(id)
+    }
+
+    /// The route to a queue, given out now if it had none. `None` when all are taken by others.
+    #[cfg(not(loom))]
+    pub fn route_to(&self, id: u64) -> Option<u8> {
+        (0..crate::layout::word::ROUTES).find_map(|route| {
+            let word = self.words.route(route);
+            let seen = word.load(Ordering::Relaxed);
+            let taken = seen == id
+                || (seen == 0
+                    && match word.compare_exchange(0, id, Ordering::Relaxed, Ordering::Relaxed) {
+                        Ok(_) => true,
+                        Err(other) => other == id,
+                    });
+            taken.then_some(route as u8)
+        })
+    }
+}

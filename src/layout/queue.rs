@@ -152,6 +152,11 @@ pub mod control {
     pub const MOVED: usize = PAGE + 18 * LINE_PAIR;
     /// Total: messages that arrived from another queue.
     pub const ARRIVED: usize = MOVED + 8;
+
+    /// When somebody last looked for dead holders, in ms since the epoch.
+    pub const PROBED: usize = PAGE + 21 * LINE_PAIR;
+    /// The holder at which the next look begins.
+    pub const PROBE_FROM: usize = PROBED + 8;
 }
 
 /// Every queue may name this one as its dead-letter queue.

@@ -19,10 +19,8 @@ use core::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A receiver that always finds a message looks for dead holders this often.
-const BUSY_PROBE_MS: u64 = 1_000;
-/// One that finds none looks this often: a dead holder's message is back within milliseconds.
-const IDLE_PROBE_MS: u64 = 5;
+/// A receiver asks this often whether anybody has looked for dead holders.
+const PROBE_MS: u64 = 5;
 /// Leases in a row that may be over as soon as they are given out before a receive gives up: each is
 /// a receive of the message.
 const MOST_LATE: u32 = 4;
@@ -76,8 +74,8 @@ pub(super) enum Take {
 /// May move to another thread, is not shared between threads (make one per thread). Dropping it
 /// leaves its messages in flight. In a forked child every call returns [`ReceiveError::Forked`].
 /// When its process dies, what it had received and not deleted becomes visible to the others:
-/// within milliseconds while somebody waits for messages, within a second while others are busy,
-/// and at the end of the visibility time-out if the queue was created so.
+/// within milliseconds while somebody receives or waits, and at the end of the visibility time-out
+/// if the queue says so.
 pub struct QueueReceiver {
     /// By value: addresses and geometry lie beside the cursor.
     delivery: Delivery,
@@ -105,7 +103,7 @@ impl QueueReceiver {
         let mut clock = BootClock::since(inner.epoch_ms);
         Self {
             consumer: Consumer::new(&inner.delivery),
-            probe_at: clock.now_ms() + BUSY_PROBE_MS,
+            probe_at: clock.now_ms() + PROBE_MS,
             clock,
             visibility_ms: None,
             idle: Idle::default(),
@@ -145,7 +143,7 @@ impl QueueReceiver {
     /// Receives a message and copies its body into `buffer`; its attributes, if it has any, are left
     /// to [`receive_message`](Self::receive_message). `None` when there is none to be received
     /// now. Never blocks, allocates nothing, and makes no system call but for a look for dead
-    /// holders once a second, every 5 ms while the queue is empty.
+    /// holders: one of all receivers asks about up to 16 others, once in 5 ms.
     ///
     /// # Errors
     /// [`ReceiveError::BufferTooSmall`] leaves the message visible; the others of [`ReceiveError`].
@@ -335,7 +333,7 @@ impl QueueReceiver {
         if self.consumer.has_moves() {
             self.move_some(now);
         }
-        if now + (BUSY_PROBE_MS - IDLE_PROBE_MS) >= self.probe_at {
+        if now >= self.probe_at {
             self.look_for_the_dead(now);
         }
         Ok(None)
@@ -345,15 +343,15 @@ impl QueueReceiver {
     /// find meets them.
     #[cold]
     fn look_for_the_dead(&mut self, now: u64) {
-        self.probe_at = now + BUSY_PROBE_MS;
+        self.probe_at = now + PROBE_MS;
         self.flush();
-        if !self.delivery.redelivers_on_death() {
+        if !self.delivery.may_probe(now) || !self.delivery.redelivers_on_death() {
             return;
         }
         if let Some(dead) = self.delivery.dead_holder() {
             self.inner.host.reap_now();
             // Who was reaped before it could be noted here, or can't be reaped now.
-            if self.delivery.dead_holder() == Some(dead) {
+            if self.delivery.is_dead_holder(dead) {
                 self.delivery.release_left(dead);
             }
         }
@@ -375,7 +373,7 @@ impl QueueReceiver {
     /// Before a sleep: who is dead, and until when there is nothing to do.
     pub(super) fn before_sleep(&mut self) -> Duration {
         let now = self.clock.exact_ms();
-        if now + (BUSY_PROBE_MS - IDLE_PROBE_MS) >= self.probe_at {
+        if now >= self.probe_at {
             self.look_for_the_dead(now);
         }
         if self.consumer.has_moves() {

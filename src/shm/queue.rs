@@ -133,6 +133,14 @@ impl QueueWords {
         assert!(route < ROUTES);
         word64(&self.mapping, control::ROUTES + 8 * route)
     }
+    /// When somebody last looked for dead holders.
+    pub fn probed(&self) -> &AtomicU64 {
+        self.control::<{ control::PROBED }>()
+    }
+    /// The holder at which the next look begins.
+    pub fn probe_from(&self) -> &AtomicU64 {
+        self.control::<{ control::PROBE_FROM }>()
+    }
     /// Bits of participants 64 × `word` on that may hold a lease.
     ///
     /// # Panics

@@ -14,8 +14,14 @@ use crate::sync::Ordering;
 
 /// Slots of one sweep: about 10 µs of cold lines a millisecond.
 const SWEEP_SLOTS: u64 = 512;
-/// A time of the last sweep that lies further ahead is none.
-const SWEPT_AHEAD_MS: u64 = 1_000;
+/// A time of the last sweep or look that lies further ahead is none.
+const AHEAD_MS: u64 = 1_000;
+/// Between two looks for dead holders: a message of the dead is back within milliseconds.
+#[cfg(not(loom))]
+const PROBE_EVERY_MS: u64 = 5;
+/// Holders that one look asks about: 16 calls of 0.4 µs in 5 ms are 0.13 % of one processor.
+#[cfg(not(loom))]
+const PROBES: u32 = 16;
 
 /// What stands in a queue, counted by a look at every slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,22 +71,63 @@ impl Delivery {
         }
     }
 
-    /// A participant that may hold leases here and is proven dead. One probe each, at most once a
-    /// millisecond.
+    /// Whether the caller is to look for dead holders: at most once in [`PROBE_EVERY_MS`] for
+    /// everybody who receives here, so that what it costs does not grow with them. Who dies behind
+    /// this leaves it to the next.
+    #[cfg(not(loom))]
+    pub fn may_probe(&self, now: u64) -> bool {
+        let probed = self.words.probed();
+        let last = probed.load(Ordering::Relaxed); // a hint
+        let is_due = now.saturating_sub(last) >= PROBE_EVERY_MS
+            || last.saturating_sub(now) > AHEAD_MS;
+        is_due
+            && probed
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// A participant that may hold leases here and is proven dead. Asks about [`PROBES`] of the
+    /// others, a system call each, and goes on behind them the next time.
     #[cfg(not(loom))]
     pub fn dead_holder(&self) -> Option<u16> {
         let words = crate::layout::queue::control::HOLDER_WORDS;
-        (0..words).find_map(|word| {
+        let from = self.words.probe_from().load(Ordering::Relaxed) as usize % (64 * words);
+        let mut probes = 0;
+        // The word that it begins in is looked at twice: from there on, and up to there.
+        for step in 0..=words {
+            let word = (from / 64 + step) % words;
+            let ahead = u64::MAX << (from % 64);
             let mut bits = self.words.holders(word).load(Ordering::Relaxed);
+            bits &= match step {
+                0 => ahead,
+                _ if step == words => !ahead,
+                _ => u64::MAX,
+            };
             while bits != 0 {
                 let owner = (word * 64) as u16 + bits.trailing_zeros() as u16;
-                if owner != 0 && self.ring.is_dead(owner) {
+                bits &= bits - 1;
+                if owner == 0 || owner == self.ring.me {
+                    continue;
+                }
+                if probes == PROBES {
+                    let next = u64::from(owner);
+                    self.words.probe_from().store(next, Ordering::Relaxed);
+                    return None;
+                }
+                probes += 1;
+                if self.ring.is_dead(owner) {
                     return Some(owner);
                 }
-                bits &= bits - 1;
             }
-            None
-        })
+        }
+        None
+    }
+
+    /// Whether `owner` may still hold leases here, and is proven dead.
+    #[cfg(not(loom))]
+    pub fn is_dead_holder(&self, owner: u16) -> bool {
+        let word = self.words.holders(usize::from(owner) / 64);
+        word.load(Ordering::Relaxed) & 1 << (owner % 64) != 0 && self.ring.is_dead(owner)
     }
 
     /// Ends every lease of the dead `owner`, as the rules say: at once, or at its deadline, which
@@ -169,7 +216,7 @@ impl Delivery {
         let last = swept.load(Ordering::Relaxed);
         // One that lies ahead is a participant's whose clock was read later; far ahead it was
         // scribbled, or now is old: that must not end all sweeps, nor make two of one millisecond.
-        if (last < now || last - now > SWEPT_AHEAD_MS)
+        if (last < now || last - now > AHEAD_MS)
             && swept
                 .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()

@@ -270,6 +270,12 @@ impl Builder {
     fn attach(&self, origin: Origin) -> Result<Bus, OpenError> {
         let directory = self.directory();
         let path = directory.join(BUS_FILE);
+        // Leases and retention are measured by one clock for all.
+        if !clock::learn_time_namespace() {
+            let what = "CLOCK_BOOTTIME of this time namespace can't be compared with that of others \
+                        (enter the namespace by a fork behind unshare)";
+            return Err(OpenError::Unsupported { path, what });
+        }
         if directory.symlink_metadata().is_ok() && !file::is_directory(&directory) {
             // A link could lead two names to one bus, or a guest to somebody else's.
             let source = io::Error::new(io::ErrorKind::NotADirectory, "not a directory itself");

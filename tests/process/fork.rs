@@ -15,6 +15,7 @@ ringway_harness::roles! {
     fork_with_handles => fork_with_handles,
     fork_with_queue => fork_with_queue,
     leave_a_child => leave_a_child,
+    live_elsewhen => live_elsewhen,
 }
 
 /// Runs `child` in a forked process and returns its pid.
@@ -377,4 +378,99 @@ fn a_parent_is_seen_dead_while_its_forked_child_lives() {
         board.set(2, 1);
         await_condition("the child to end", || board.get(3) == 1).unwrap();
     }
+}
+
+/// Where CLOCK_BOOTTIME of a child stands: further ahead than the longest lease is.
+const AHEAD_S: u64 = 13 * 3600;
+/// Board: there are no time namespaces here; the child saw everything as it was.
+const NONE_HERE: usize = 0;
+const AS_IT_WAS: usize = 1;
+
+/// Children of this process are in a time namespace of their own. `false` where that is refused.
+fn leave_the_time_of_children() -> bool {
+    // SAFETY: both change the namespaces of later children, and nothing of this process's memory.
+    unsafe {
+        libc::unshare(libc::CLONE_NEWTIME) == 0
+            || libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWTIME) == 0
+    }
+}
+
+fn live_elsewhen(stage: &Stage) -> Result<(), String> {
+    let board = stage.board("board");
+    let offsets = "/proc/self/timens_offsets";
+    if !leave_the_time_of_children()
+        || std::fs::write(offsets, format!("boottime {AHEAD_S} 0")).is_err()
+    {
+        board.set(NONE_HERE, 1);
+        return Ok(());
+    }
+    let root = stage.path("root");
+    let child = fork(|| {
+        let bus = stage::bus(&root).open().map_err(text)?;
+        let queue = bus.queue("q").open().map_err(text)?;
+        let mut receiver = queue.receiver().map_err(text)?;
+        let mut buffer = [0; INLINE];
+        // The parent of all leased one message for an hour and sent another just now.
+        let received = receiver.try_receive(&mut buffer).map_err(text)?;
+        let received = received.ok_or("nothing to receive")?;
+        if (id_of(&buffer)?, received.receives()) != (2, 1) {
+            return Err(format!("received {received:?}"));
+        }
+        if receiver.try_receive(&mut buffer).map_err(text)?.is_some() {
+            return Err("a lease of an hour was taken".into());
+        }
+        let stats = queue.stats();
+        let age = stats.oldest_age.ok_or("it is empty")?;
+        if stats.in_flight != 2 || age > std::time::Duration::from_secs(600) {
+            return Err(format!("{stats:?}"));
+        }
+        bus.doctor(true).map_err(text)?;
+        // Of a namespace that is neither the machine's nor its children's nothing can be told.
+        if leave_the_time_of_children() {
+            match stage::bus(&root).open() {
+                Err(OpenError::Unsupported { .. }) => {}
+                other => return Err(format!("{:?}", other.map(|bus| bus.me()))),
+            }
+        }
+        board.set(AS_IT_WAS, 1);
+        std::mem::forget(receiver);
+        Ok(())
+    })?;
+    wait_for(child)
+}
+
+/// The reaper and the child measure by one clock, though what they are shown differs by 13 hours.
+#[test]
+fn a_lease_is_as_long_in_every_time_namespace() {
+    let root = TempBus::new().unwrap();
+    let bus = stage::bus(root.path()).create().unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    let builder = bus
+        .queue("q")
+        .slots(stage::SLOTS)
+        .stride(stage::QUEUE_STRIDE);
+    let queue = builder.visibility(hour).create().unwrap();
+    let mut sender = queue.sender().unwrap();
+    let mut receiver = queue.receiver().unwrap();
+    sender.send(&body(1, INLINE)).unwrap();
+    let mut buffer = [0; INLINE];
+    let held = receiver
+        .try_receive(&mut buffer)
+        .unwrap()
+        .expect("a message");
+    sender.send(&body(2, INLINE)).unwrap();
+    let board = AckBoard::new(2).unwrap();
+    let launch = Launch::role("live_elsewhen").board("board", &board);
+    let mut child = launch.set("root", root.path().display()).spawn().unwrap();
+    child.wait_success().unwrap();
+    if board.get(NONE_HERE) == 1 {
+        println!("this machine has no time namespaces for us");
+        return;
+    }
+    assert_eq!(board.get(AS_IT_WAS), 1);
+    // It died with its lease; that of this process is as good as ever.
+    let waited = receiver.receive_into(&mut buffer, ringway_harness::deadline());
+    let received = waited.unwrap().expect("the message of the dead");
+    assert_eq!((id_of(&buffer), received.receives()), (Ok(2), 2));
+    assert!(receiver.delete(&held.receipt).unwrap());
 }

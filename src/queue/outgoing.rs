@@ -199,7 +199,7 @@ impl QueueSender {
 
     fn append_message(&mut self, message: &Outgoing<'_>) -> Result<Sent, QueueSendError> {
         let delay_ms = match message.delay {
-            None => self.delivery.delay_ms(),
+            None => self.delay_ms(),
             Some(given) => {
                 whole_ms(given, MAX_DELAY_MS).ok_or(QueueSendError::InvalidDelay { given })?
             }

@@ -287,6 +287,7 @@ impl QueueReceiver {
     fn visibility_ms(&self) -> u32 {
         match self.visibility_ms {
             Some(ms) => ms,
+            None if self.is_forked() => 0, // the queue is not mapped there, and nothing is received
             None => self.delivery.visibility_ms(),
         }
     }

@@ -88,7 +88,7 @@ impl QueueSender {
     /// sent then.
     #[inline]
     pub fn send(&mut self, body: &[u8]) -> Result<u64, QueueSendError> {
-        let position = self.append(body, self.delivery.delay_ms())?;
+        let position = self.append(body, self.delay_ms())?;
         self.inner.delivery.ring().wake_behind_commit();
         Ok(position)
     }
@@ -117,7 +117,7 @@ impl QueueSender {
         let mut sent = 0;
         let mut failed = None;
         for body in bodies {
-            match self.append(body.as_ref(), self.delivery.delay_ms()) {
+            match self.append(body.as_ref(), self.delay_ms()) {
                 Ok(_) => sent += 1,
                 Err(error) => {
                     failed = Some(error);
@@ -182,7 +182,7 @@ impl QueueSender {
         }
         let sent = self
             .check(loan.len)
-            .and_then(|()| self.append_chunk(loan.lent, loan.len, 0, self.delivery.delay_ms()));
+            .and_then(|()| self.append_chunk(loan.lent, loan.len, 0, self.delay_ms()));
         match sent {
             Ok(position) => {
                 self.loans.sent(loan);
@@ -191,6 +191,16 @@ impl QueueSender {
             }
             Err(error) => Err((error, loan)),
         }
+    }
+
+    /// What the queue says; in a forked child, where the queue is not mapped, whatever: nothing is
+    /// sent there.
+    #[inline(always)]
+    pub(super) fn delay_ms(&self) -> u32 {
+        if self.generation != fork::generation() {
+            return 0;
+        }
+        self.delivery.delay_ms()
     }
 
     /// Before anything is touched: the process, the length.

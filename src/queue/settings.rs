@@ -256,6 +256,9 @@ impl Settings {
 impl Queue {
     /// The settings as they are now, whoever changed them. A few loads.
     pub fn settings(&self) -> QueueSettings {
+        if self.inner.is_forked() {
+            return self.inner.definition.settings();
+        }
         self.inner.settings()
     }
 
@@ -272,8 +275,12 @@ impl Queue {
 
 impl QueueReceiver {
     /// How long the queue says that a receive waits. For
-    /// [`receive`](Self::receive): `receiver.receive(10, receiver.receive_wait(), None)`.
+    /// [`receive`](Self::receive): `receiver.receive(10, receiver.receive_wait(), None)`. In a forked
+    /// child zero.
     pub fn receive_wait(&self) -> Duration {
+        if self.is_forked() {
+            return Duration::ZERO;
+        }
         Duration::from_millis(self.inner.delivery.receive_wait_ms().into())
     }
 }

@@ -225,7 +225,14 @@ fn fork_with_queue(stage: &Stage) -> Result<(), String> {
         forked!(sender.send_batch(&[b"x"]), QueueSendError::Forked);
         forked!(sender.send_delayed(b"x", zero), QueueSendError::Forked);
         forked!(sender.send_timeout(b"x", zero), QueueSendError::Forked);
+        forked!(
+            sender.send_message(&ringway::Outgoing::new(b"x")),
+            QueueSendError::Forked
+        );
         forked!(sender.loan(LARGE), QueueSendError::Forked);
+        if (queue.settings().delay, receiver.receive_wait()) != (zero, zero) {
+            return Err("the settings of another queue".into());
+        }
         let lent = loan.take().ok_or("a loan")?;
         let Err((QueueSendError::Forked, _)) = sender.send_loan(lent) else {
             return Err("send_loan of the parent's loan".into());

@@ -258,3 +258,38 @@ pub enum ReadError {
     #[error("the channel is corrupt near position {position}: another process wrote over it")]
     Corrupt { position: u64 },
 }
+
+/// Waiting for something to read or to receive.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The handle belongs to the parent of this forked process.
+    #[error("this handle was made before a fork; open the bus again in the child")]
+    Forked,
+    /// The channel or queue has been removed.
+    #[error("the channel or queue has been removed; open or create it again")]
+    Removed,
+    /// The file was unlinked or replaced under us.
+    #[error("the file was deleted or replaced outside ringway; open the channel or queue again")]
+    Unlinked,
+    /// The entry behind this handle is no longer ours.
+    #[error("this handle is stale: its entry was given to somebody else; join or open again")]
+    Stale,
+}
+
+macro_rules! from_wait_error {
+    ($($error:ident)*) => {$(
+        impl From<WaitError> for $error {
+            fn from(error: WaitError) -> Self {
+                match error {
+                    WaitError::Forked => Self::Forked,
+                    WaitError::Removed => Self::Removed,
+                    WaitError::Unlinked => Self::Unlinked,
+                    WaitError::Stale => Self::Stale,
+                }
+            }
+        }
+    )*};
+}
+
+from_wait_error!(ReadError ReceiveError);

@@ -48,14 +48,16 @@ pub use {
         Origin, ParticipantInfo, QueueBuilder, ROOT_VARIABLE, Report,
     },
     channel::{
-        Channel, ChannelStats, Definition, PinnedView, PollDescriptor, Producer, Reader,
-        ReaderBuilder, ReaderStats, Record, View, wait_any,
+        Channel, ChannelStats, Definition, PinnedView, Producer, Reader, ReaderBuilder,
+        ReaderStats, Record, View,
     },
     error::{
         AttributeError, JoinError, OpenError, ParticipantId, QueueSendError, ReadError,
-        ReceiptError, ReceiveError, SendError, SetError, SettleError,
+        ReceiptError, ReceiveError, SendError, SetError, SettleError, WaitError,
     },
     object::loan::Loan,
+    object::poll::PollDescriptor,
+    object::wait::{Waitable, wait_any},
     queue::{
         Attribute, AttributeIter, AttributeValue, Attributes, AttributesRef, Incoming, Message,
         MessageOrigin, Messages, Outgoing, ParkedMessage, PodError, Queue, QueueDefinition,
@@ -67,6 +69,8 @@ pub use {
     ring::{Overflow, Producers},
 };
 
+#[cfg(all(feature = "async", not(loom)))]
+pub use queue::AsyncReceiver;
 #[cfg(all(feature = "md5", not(loom)))]
 pub use queue::Md5Digest;
 

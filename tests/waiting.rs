@@ -211,7 +211,7 @@ fn waiting_on_many_channels_misses_none_of_them() {
 #[test]
 fn nothing_to_wait_for_is_an_empty_answer() {
     let scene = Scene::new();
-    assert_eq!(wait_any(&mut [], Duration::ZERO).unwrap(), None);
+    assert_eq!(wait_any::<Reader>(&mut [], Duration::ZERO).unwrap(), None);
     for idle in [Idle::Spin, Idle::SpinThenPark, Idle::Park] {
         let channel = scene
             .bus

@@ -8,7 +8,6 @@
 mod definition;
 mod file;
 mod join;
-mod poll;
 mod producer;
 mod reader;
 mod view;
@@ -19,11 +18,9 @@ pub(crate) use file::{
     RingFile, create as create_ring, open as open_ring, open_removed as open_removed_ring,
 };
 pub use join::ReaderBuilder;
-pub use poll::PollDescriptor;
 pub use producer::Producer;
 pub use reader::{Reader, Record};
 pub use view::{PinnedView, View};
-pub use wait::wait_any;
 
 use crate::error::JoinError;
 use crate::layout::REMOVED;

@@ -2,11 +2,13 @@
 
 use super::join::SeatGuard;
 use super::view::{PinnedView, View};
-use super::{PollDescriptor, wait};
+use super::wait::SeatWatch;
 use crate::ParticipantId;
-use crate::error::ReadError;
+use crate::error::{ReadError, WaitError};
 use crate::layout::ring::{ChunkRef, MAX_POSITION, Meta, NO_PIN, PINS};
 use crate::layout::word::{Chunk, Ctl};
+use crate::object::poll::{PollDescriptor, Shared};
+use crate::object::wait::wait_any;
 use crate::ring::pace::Distance;
 use crate::ring::read::{Look, publish};
 use crate::ring::wait::Idle;
@@ -62,7 +64,7 @@ pub struct Reader {
     pub(super) seat: Arc<SeatGuard>,
     next: u64,
     reliable: bool,
-    idle: Idle,
+    pub(super) idle: Idle,
     body_bytes: usize,
     /// Whether a look at the end asks for the second line too. Not on a shared ring: its producer
     /// writes that line between two locked instructions, and taking it back costs more than it
@@ -72,7 +74,7 @@ pub struct Reader {
     generation: u64,
     /// A claim we wait for: its word, when we met it, looks since.
     pending: Option<(Ctl, u64, u32)>,
-    poll: Option<Arc<super::poll::Shared>>,
+    poll: Option<Arc<Shared>>,
     distance: Distance,
 }
 
@@ -266,7 +268,7 @@ impl Reader {
             }
             // What is to be told, and not handed over, is met again by the next call.
             let before = self.next;
-            if self.is_forked() {
+            if self.is_of_parent() {
                 return Err(ReadError::Forked);
             }
             let ends = match self.ring.look(before).1 {
@@ -412,7 +414,7 @@ impl Reader {
     /// # Errors
     /// When the channel is gone or the handle stale.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool, ReadError> {
-        wait::wait_one(self, timeout)
+        Ok(wait_any(&mut [self], timeout)?.is_some())
     }
 
     /// A descriptor for epoll, poll or an async runtime: readable while there is something to
@@ -421,16 +423,17 @@ impl Reader {
     /// # Errors
     /// When the system gives no descriptor or thread.
     pub fn poll_descriptor(&mut self) -> std::io::Result<PollDescriptor> {
-        if self.is_forked() {
+        if self.is_of_parent() {
             return Err(std::io::Error::other(ReadError::Forked));
         }
-        let descriptor = PollDescriptor::start(Arc::clone(&self.seat), self.next)?;
+        let watch = SeatWatch::new(Arc::clone(&self.seat));
+        let descriptor = PollDescriptor::start(watch, self.next)?;
         self.poll = Some(descriptor.shared());
         Ok(descriptor)
     }
 
     /// Whether a look at the ring would find something other than the end.
-    pub(super) fn is_ready(&mut self) -> bool {
+    pub(super) fn has_record(&mut self) -> bool {
         match self.seat.inner.ring.look(self.next).1 {
             Look::End => false,
             Look::Pending(word) => self.settle(self.next, word),
@@ -438,12 +441,8 @@ impl Reader {
         }
     }
 
-    pub(super) fn is_forked(&self) -> bool {
+    pub(super) fn is_of_parent(&self) -> bool {
         self.generation != fork::generation()
-    }
-
-    pub(super) fn idle(&self) -> Idle {
-        self.idle
     }
 
     /// Whether the reader hangs on a claim: it must look again soon.
@@ -721,25 +720,25 @@ impl Reader {
     /// Everything below `next` is read.
     #[inline(always)]
     pub(super) fn publish(&self) {
-        if !self.is_forked() {
+        if !self.is_of_parent() {
             publish(&self.cursor, self.next);
         }
     }
 
     /// Slow checks of a waiter: whether there still is anything to wait for.
-    pub(super) fn check_alive(&self) -> Result<(), ReadError> {
+    pub(super) fn check_seat(&self) -> Result<(), WaitError> {
         let inner = &self.seat.inner;
         if inner.ring.memory().is_forked() {
-            return Err(ReadError::Forked);
+            return Err(WaitError::Forked);
         }
         if inner.is_removed() {
-            return Err(ReadError::Removed);
+            return Err(WaitError::Removed);
         }
         if inner.is_unlinked() {
-            return Err(ReadError::Unlinked);
+            return Err(WaitError::Unlinked);
         }
         if !inner.host.is_current() || !inner.ring.is_seated(&self.seat.seat) {
-            return Err(ReadError::Stale);
+            return Err(WaitError::Stale);
         }
         Ok(())
     }
@@ -748,7 +747,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         // Views that are still pinned keep the seat; the cursor holds nobody back any more.
-        if !self.is_forked() {
+        if !self.is_of_parent() {
             publish(&self.cursor, NO_PIN);
         }
     }

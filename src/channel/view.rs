@@ -41,7 +41,7 @@ impl<'a> View<'a> {
 impl Deref for View<'_> {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        assert!(!self.reader.is_forked(), "a view made before the fork");
+        assert!(!self.reader.is_of_parent(), "a view made before the fork");
         // SAFETY: the reader checked that the range lies inside a mapping it keeps alive; until
         // drop, the pin or the unpublished reliable cursor keeps producers from overwriting it.
         unsafe { core::slice::from_raw_parts(self.data, self.record.len) }

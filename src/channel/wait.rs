@@ -1,125 +1,113 @@
 //! Waiting for records and for room. Every sleep is bounded, and every wake-up looks again.
 
+use super::join::SeatGuard;
 use super::reader::Reader;
 use crate::ParticipantId;
-use crate::error::ReadError;
+use crate::error::WaitError;
+use crate::layout::word::Ctl;
 use crate::object::Host;
-use crate::ring::wait::{FIRST_SLEEP, Idle, LONG_SLEEP, SPIN_LOOKS, SPIN_NS};
+use crate::object::poll::Watch;
+use crate::object::wait::{Waitable, Waits};
+use crate::ring::SlotRing;
+use crate::ring::read::Look;
+use crate::ring::wait::{FIRST_SLEEP, Idle, LONG_SLEEP};
 use crate::sys::clock::{self, Deadline};
-use crate::sys::futex;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// While a claim hangs, a sleeper looks after this long: a dead owner costs little more than its
 /// death, a stopped one little more than the stall time-out.
 const PENDING_SLEEP: Duration = Duration::from_millis(1);
 
-/// How often a spinning waiter looks whether its channel is still there (four system calls).
-const CHECK_NS: u64 = 10_000_000;
-
-pub(super) fn wait_one(reader: &mut Reader, timeout: Duration) -> Result<bool, ReadError> {
-    Ok(wait_any(&mut [reader], timeout)?.is_some())
-}
-
-/// Waits up to `timeout` until one of `readers` has something to read; its index.
-///
-/// Sleeps on all of them at once (`FUTEX_WAITV`, up to 128; further ones are looked at every
-/// 20 ms). The idle strategy is the first reader's.
-///
-/// # Errors
-/// When a channel is gone or a handle stale.
-pub fn wait_any(
-    readers: &mut [&mut Reader],
-    timeout: Duration,
-) -> Result<Option<usize>, ReadError> {
-    if readers.iter().any(|reader| reader.is_forked()) {
-        return Err(ReadError::Forked);
+impl Waits for Reader {
+    fn is_forked(&self) -> bool {
+        self.is_of_parent()
     }
-    if let Some(ready) = first_ready(readers) {
-        return Ok(Some(ready));
+
+    fn is_ready(&mut self) -> bool {
+        self.has_record()
     }
-    let Some(idle) = readers.first().map(|reader| reader.idle()) else {
-        return Ok(None);
-    };
-    let deadline = Deadline::after(timeout);
-    match idle {
-        Idle::Park => {}
-        Idle::Spin => loop {
-            let until = deadline.nanos().min(clock::now() + CHECK_NS);
-            if let Some(ready) = spin(readers, until) {
-                return Ok(Some(ready));
-            }
-            for reader in readers.iter() {
-                reader.check_alive()?;
-            }
-            if deadline.passed() {
-                return Ok(None);
-            }
-            readers[0].seat.inner.host.tick();
-        },
-        Idle::SpinThenPark => {
-            let until = deadline.nanos().min(clock::now() + SPIN_NS);
-            if let Some(ready) = spin(readers, until) {
-                return Ok(Some(ready));
-            }
+
+    fn check_alive(&self) -> Result<(), WaitError> {
+        self.check_seat()
+    }
+
+    fn idle(&self) -> Idle {
+        self.idle
+    }
+
+    fn before_sleep(&mut self) -> bool {
+        // A claim that was met before the last record is out of the way too, and brings nothing.
+        self.settle_now() && self.has_record()
+    }
+
+    fn longest_sleep(&mut self) -> Duration {
+        if self.is_pending() {
+            PENDING_SLEEP
+        } else {
+            LONG_SLEEP
         }
     }
-    park(readers, deadline)
+
+    fn ring(&self) -> &SlotRing {
+        &self.seat.inner.ring
+    }
+
+    fn host(&self) -> &dyn Host {
+        &*self.seat.inner.host
+    }
 }
 
-fn first_ready(readers: &mut [&mut Reader]) -> Option<usize> {
-    readers.iter_mut().position(|reader| reader.is_ready())
+impl Waitable for Reader {}
+
+/// What the thread of a descriptor looks at: the ring from a position on.
+pub(super) struct SeatWatch {
+    seat: Arc<SeatGuard>,
+    /// The claim the reader hangs on, and when it was met.
+    hanging: Option<(Ctl, u64)>,
 }
 
-fn spin(readers: &mut [&mut Reader], until: u64) -> Option<usize> {
-    loop {
-        for _ in 0..SPIN_LOOKS {
-            if let Some(ready) = first_ready(readers) {
-                return Some(ready);
-            }
-            core::hint::spin_loop();
-        }
-        if clock::now() >= until {
-            return None;
+impl SeatWatch {
+    pub fn new(seat: Arc<SeatGuard>) -> Self {
+        Self {
+            seat,
+            hanging: None,
         }
     }
 }
 
-fn park(readers: &mut [&mut Reader], deadline: Deadline) -> Result<Option<usize>, ReadError> {
-    let mut bound = FIRST_SLEEP;
-    loop {
-        for (index, reader) in readers.iter_mut().enumerate() {
-            reader.check_alive()?;
-            if reader.settle_now() {
-                return Ok(Some(index));
+impl Watch for SeatWatch {
+    fn look(&mut self, position: u64) -> Option<Duration> {
+        let ring = &self.seat.inner.ring;
+        loop {
+            let word = match ring.look(position).1 {
+                Look::Pending(word) => word,
+                Look::End if !self.seat.inner.is_removed() => {
+                    self.hanging = None;
+                    return Some(LONG_SLEEP);
+                }
+                _ => return None,
+            };
+            match self.hanging {
+                Some((met, since)) if met == word => {
+                    if !ring.resolve(position, word, clock::now().saturating_sub(since)) {
+                        return Some(PENDING_SLEEP);
+                    }
+                }
+                _ => {
+                    self.hanging = Some((word, clock::now()));
+                    return Some(PENDING_SLEEP);
+                }
             }
         }
-        let seqs: Vec<u32> = readers
-            .iter()
-            .map(|reader| reader.seat.inner.ring.prepare_sleep())
-            .collect();
-        if let Some(ready) = first_ready(readers) {
-            return Ok(Some(ready));
-        }
-        let remaining = deadline.remaining();
-        if remaining.is_zero() {
-            return Ok(None);
-        }
-        let pending = readers.iter().any(|reader| reader.is_pending());
-        let sleep = if pending { PENDING_SLEEP } else { bound }.min(remaining);
-        let words: Vec<_> = readers
-            .iter()
-            .zip(&seqs)
-            .map(|(reader, seq)| (reader.seat.inner.ring.memory().wake(), *seq))
-            .collect();
-        futex::wait_any(&words, sleep);
-        // Before anything that costs a system call: this is what a wake is waited for.
-        if let Some(ready) = first_ready(readers) {
-            return Ok(Some(ready));
-        }
-        bound = LONG_SLEEP;
-        if let Some(reader) = readers.first() {
-            reader.seat.inner.host.tick();
-        }
+    }
+
+    fn ring(&self) -> &SlotRing {
+        &self.seat.inner.ring
+    }
+
+    fn host(&self) -> &dyn Host {
+        &*self.seat.inner.host
     }
 }
 

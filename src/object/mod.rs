@@ -1,9 +1,11 @@
 //! L4: what every object of a bus has in common, whatever view of a ring it is: where its file
-//! lies, how it is made and opened ([`file`]), what its handles need of the attachment, and the
-//! loans of the payload pool that they send.
+//! lies, how it is made and opened ([`file`]), what its handles need of the attachment, the loans of
+//! the payload pool that they send, and how they wait ([`wait`]) or have somebody told ([`poll`]).
 
 pub mod file;
 pub mod loan;
+pub mod poll;
+pub mod wait;
 
 use crate::ring::Liveness;
 use crate::sys::file::Access;

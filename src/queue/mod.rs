@@ -11,6 +11,8 @@
 
 #[cfg(all(test, not(loom)))]
 mod aging;
+#[cfg(feature = "async")]
+mod asynchronous;
 mod attributes;
 mod chain;
 mod definition;
@@ -34,6 +36,8 @@ mod settings;
 mod settle;
 mod wait;
 
+#[cfg(feature = "async")]
+pub use asynchronous::AsyncReceiver;
 pub use attributes::{Attribute, AttributeIter, AttributeValue, Attributes, AttributesRef};
 pub use definition::QueueDefinition;
 pub(crate) use file::{

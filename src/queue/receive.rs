@@ -5,10 +5,12 @@ use super::envelope::Envelope;
 use super::incoming::{Incoming, Message};
 use super::payload::{Body, Payloads, plain_up_to};
 use super::redrive::Mover;
-use super::{Inner, Receipt, wait};
+use super::{Inner, Receipt};
 use crate::ParticipantId;
 use crate::error::ReceiveError;
-use crate::layout::queue::MAX_VISIBILITY_MS;
+use crate::layout::queue::{MAX_VISIBILITY_MS, NEVER};
+use crate::object::poll::Shared;
+use crate::object::wait::wait_any;
 use crate::ring::delivery::consume::Consumer;
 use crate::ring::delivery::{Delivery, Total};
 use crate::ring::wait::Idle;
@@ -83,7 +85,7 @@ pub struct QueueReceiver {
     clock: BootClock,
     /// Instead of what the queue says.
     visibility_ms: Option<u32>,
-    idle: Idle,
+    pub(super) idle: Idle,
     /// Received and deleted, and not yet in the shared totals.
     received: u64,
     deleted: u64,
@@ -91,6 +93,8 @@ pub struct QueueReceiver {
     pub(super) mover: Mover,
     /// For [`receive_each`](Self::receive_each): as long as the longest message so far.
     scratch: Incoming,
+    /// Who is told when there is something again.
+    poll: Option<Arc<Shared>>,
     /// Of the process that made it.
     generation: u64,
     pub(super) inner: Arc<Inner>,
@@ -111,6 +115,7 @@ impl QueueReceiver {
             deleted: 0,
             mover: Mover::default(),
             scratch: Incoming::new(),
+            poll: None,
             generation: fork::generation(),
             delivery: inner.delivery.clone(),
             inner,
@@ -279,7 +284,7 @@ impl QueueReceiver {
     /// # Errors
     /// When the queue is gone or the handle stale.
     pub fn wait(&mut self, timeout: Duration) -> Result<bool, ReceiveError> {
-        wait::wait(self, timeout)
+        Ok(wait_any(&mut [self], timeout)?.is_some())
     }
 
     /// Loaded for every receive: the queue's may change at any time.
@@ -287,7 +292,7 @@ impl QueueReceiver {
     fn visibility_ms(&self) -> u32 {
         match self.visibility_ms {
             Some(ms) => ms,
-            None if self.is_forked() => 0, // the queue is not mapped there, and nothing is received
+            None if self.is_of_parent() => 0, // the queue is not mapped there, and nothing is received
             None => self.delivery.visibility_ms(),
         }
     }
@@ -337,6 +342,11 @@ impl QueueReceiver {
         if now >= self.probe_at {
             self.look_for_the_dead(now);
         }
+        if let Some(poll) = &self.poll {
+            // Who is told for nothing would be told for ever.
+            self.inner.check_alive()?;
+            poll.rearm(0);
+        }
         Ok(None)
     }
 
@@ -359,7 +369,7 @@ impl QueueReceiver {
     }
 
     /// Whether a look at the queue finds a message to receive.
-    pub(super) fn is_ready(&mut self) -> bool {
+    pub(super) fn has_message(&mut self) -> bool {
         let now = self.clock.now_ms();
         let mut payloads = Payloads::new(&self.inner.segments, self.inner.object_id);
         self.delivery.sweep(&mut self.consumer, now, &mut payloads);
@@ -371,8 +381,8 @@ impl QueueReceiver {
         found.is_some()
     }
 
-    /// Before a sleep: who is dead, and until when there is nothing to do.
-    pub(super) fn before_sleep(&mut self) -> Duration {
+    /// Duties before a sleep.
+    pub(super) fn see_to_duties(&mut self) {
         let now = self.clock.exact_ms();
         if now >= self.probe_at {
             self.look_for_the_dead(now);
@@ -380,24 +390,28 @@ impl QueueReceiver {
         if self.consumer.has_moves() {
             self.move_some(now);
         }
-        if self.consumer.is_pending() || self.consumer.has_moves() {
-            return wait::PENDING_SLEEP;
-        }
+    }
+
+    /// Whether it hangs on a claim or a move: it must look again soon.
+    pub(super) fn is_pending(&self) -> bool {
+        self.consumer.is_pending() || self.consumer.has_moves()
+    }
+
+    /// How long until a lease or delay may end; `None` when nothing is in flight.
+    pub(super) fn next_due(&mut self) -> Option<Duration> {
         let due = self.delivery.next_due();
-        Duration::from_millis(due.saturating_sub(now).max(1))
+        let in_ms = due.saturating_sub(self.clock.exact_ms()).max(1);
+        (due != NEVER).then(|| Duration::from_millis(in_ms))
     }
 
-    /// Whether something is in flight, or was.
-    pub(super) fn is_anything_due(&self) -> bool {
-        self.delivery.next_due() != crate::layout::queue::NEVER
-    }
-
-    pub(super) fn idle(&self) -> Idle {
-        self.idle
-    }
-
-    pub(super) fn is_forked(&self) -> bool {
+    /// Whether it was made in a parent of this process.
+    pub(super) fn is_of_parent(&self) -> bool {
         self.generation != fork::generation()
+    }
+
+    /// Whoever it finds nothing for is told by `shared` when there is something.
+    pub(super) fn watch_by(&mut self, shared: Arc<Shared>) {
+        self.poll = Some(shared);
     }
 
     pub(super) fn now_ms(&mut self) -> u64 {
@@ -527,7 +541,7 @@ fn has_block(block: &[u8]) -> bool {
 
 impl Drop for QueueReceiver {
     fn drop(&mut self) {
-        if !self.is_forked() {
+        if !self.is_of_parent() {
             self.flush();
         }
     }

@@ -278,7 +278,7 @@ impl QueueReceiver {
     /// [`receive`](Self::receive): `receiver.receive(10, receiver.receive_wait(), None)`. In a forked
     /// child zero.
     pub fn receive_wait(&self) -> Duration {
-        if self.is_forked() {
+        if self.is_of_parent() {
             return Duration::ZERO;
         }
         Duration::from_millis(self.inner.delivery.receive_wait_ms().into())

@@ -1,107 +1,128 @@
-//! Waiting for a message. Every sleep is bounded, and every wake-up looks again.
+//! How a receiver waits: what it looks at, and how long it may sleep.
 //!
 //! A sleeper is woken by a send or by a message that is given back. A lease or delay that ends wakes
 //! nobody: a sleeper sleeps no longer than until the next one is due, and looks for dead holders
 //! every 5 ms while anything is in flight.
 
-use super::QueueReceiver;
-use crate::error::ReceiveError;
-use crate::ring::wait::{FIRST_SLEEP, Idle, LONG_SLEEP, SPIN_LOOKS, SPIN_NS};
-use crate::sys::clock::{self, Deadline};
+use super::{Inner, QueueReceiver};
+use crate::error::{ReceiveError, WaitError};
+use crate::object::Host;
+use crate::object::poll::{PollDescriptor, Watch};
+use crate::object::wait::{Waitable, Waits};
+use crate::ring::SlotRing;
+use crate::ring::wait::{Idle, LONG_SLEEP};
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// While a claim hangs, a sleeper looks after this long: a dead owner costs little more than its
 /// death, a stopped one little more than the stall time-out.
-pub(super) const PENDING_SLEEP: Duration = Duration::from_millis(1);
+const PENDING_SLEEP: Duration = Duration::from_millis(1);
 /// While anything is in flight: bounds how long a dead holder's message stays with it.
 const HOLDING_SLEEP: Duration = Duration::from_millis(5);
-/// How often a spinning waiter looks whether its queue is still there (four system calls).
-const CHECK_NS: u64 = 10_000_000;
 
-pub(super) fn wait(receiver: &mut QueueReceiver, timeout: Duration) -> Result<bool, ReceiveError> {
-    if receiver.is_forked() {
-        return Err(ReceiveError::Forked);
+impl Waits for QueueReceiver {
+    fn is_forked(&self) -> bool {
+        self.is_of_parent()
     }
-    if receiver.is_ready() {
-        return Ok(true);
-    }
-    let deadline = Deadline::after(timeout);
-    match receiver.idle() {
-        Idle::Park => {}
-        Idle::Spin => loop {
-            if spin(receiver, deadline.nanos().min(clock::now() + CHECK_NS)) {
-                return Ok(true);
-            }
-            check_alive(receiver)?;
-            if deadline.passed() {
-                return Ok(false);
-            }
-            receiver.before_sleep();
-            receiver.inner.host.tick();
-        },
-        Idle::SpinThenPark => {
-            if spin(receiver, deadline.nanos().min(clock::now() + SPIN_NS)) {
-                return Ok(true);
-            }
-        }
-    }
-    park(receiver, deadline)
-}
 
-fn spin(receiver: &mut QueueReceiver, until: u64) -> bool {
-    loop {
-        for _ in 0..SPIN_LOOKS {
-            if receiver.is_ready() {
-                return true;
-            }
-            core::hint::spin_loop();
+    fn is_ready(&mut self) -> bool {
+        self.has_message()
+    }
+
+    fn check_alive(&self) -> Result<(), WaitError> {
+        self.inner.check_alive()
+    }
+
+    fn idle(&self) -> Idle {
+        self.idle
+    }
+
+    fn before_sleep(&mut self) -> bool {
+        self.see_to_duties();
+        false
+    }
+
+    fn longest_sleep(&mut self) -> Duration {
+        if self.is_pending() {
+            return PENDING_SLEEP;
         }
-        if clock::now() >= until {
-            return false;
+        match self.next_due() {
+            Some(due) => due.min(HOLDING_SLEEP),
+            None => LONG_SLEEP,
         }
+    }
+
+    fn ring(&self) -> &SlotRing {
+        self.inner.delivery.ring()
+    }
+
+    fn host(&self) -> &dyn Host {
+        &*self.inner.host
     }
 }
 
-fn park(receiver: &mut QueueReceiver, deadline: Deadline) -> Result<bool, ReceiveError> {
-    let mut bound = FIRST_SLEEP;
-    loop {
-        check_alive(receiver)?;
-        let due = receiver.before_sleep();
-        let inner = std::sync::Arc::clone(&receiver.inner);
-        let ring = inner.delivery.ring();
-        let seq = ring.prepare_sleep();
-        if receiver.is_ready() {
-            return Ok(true);
+impl Waitable for QueueReceiver {}
+
+impl Inner {
+    /// Slow checks of a waiter: whether there still is anything to wait for.
+    pub(super) fn check_alive(&self) -> Result<(), WaitError> {
+        if self.is_forked() {
+            return Err(WaitError::Forked);
         }
-        let remaining = deadline.remaining();
-        if remaining.is_zero() {
-            return Ok(false);
+        if self.is_removed() {
+            return Err(WaitError::Removed);
         }
-        let holding = if receiver.is_anything_due() {
-            HOLDING_SLEEP
-        } else {
-            LONG_SLEEP
-        };
-        ring.sleep(seq, bound.min(holding).min(due).min(remaining));
-        bound = LONG_SLEEP;
-        inner.host.tick();
+        if self.is_unlinked() {
+            return Err(WaitError::Unlinked);
+        }
+        if !self.host.is_current() {
+            return Err(WaitError::Stale);
+        }
+        Ok(())
     }
 }
 
-/// Slow checks of a waiter: whether there still is anything to wait for.
-fn check_alive(receiver: &QueueReceiver) -> Result<(), ReceiveError> {
-    let inner = &receiver.inner;
-    if inner.is_forked() {
-        return Err(ReceiveError::Forked);
+/// A receiver of its own that receives nothing, and looks for another.
+pub(super) struct QueueWatch(QueueReceiver);
+
+impl QueueWatch {
+    pub fn new(receiver: &QueueReceiver) -> io::Result<Self> {
+        if receiver.is_of_parent() {
+            return Err(io::Error::other(ReceiveError::Forked));
+        }
+        Ok(Self(QueueReceiver::new(Arc::clone(&receiver.inner))))
     }
-    if inner.is_removed() {
-        return Err(ReceiveError::Removed);
+}
+
+impl Watch for QueueWatch {
+    fn look(&mut self, _: u64) -> Option<Duration> {
+        if self.0.is_ready() || self.0.check_alive().is_err() {
+            return None;
+        }
+        self.0.before_sleep();
+        Some(self.0.longest_sleep())
     }
-    if inner.is_unlinked() {
-        return Err(ReceiveError::Unlinked);
+
+    fn ring(&self) -> &SlotRing {
+        Waits::ring(&self.0)
     }
-    if !inner.host.is_current() {
-        return Err(ReceiveError::Stale);
+
+    fn host(&self) -> &dyn Host {
+        Waits::host(&self.0)
     }
-    Ok(())
+}
+
+impl QueueReceiver {
+    /// A descriptor for epoll, poll or an async runtime: readable while there is something to
+    /// receive. When it is, receive until `None` or an error; `None` arms it again. Starts one small
+    /// thread.
+    ///
+    /// # Errors
+    /// When the system gives no descriptor or thread.
+    pub fn poll_descriptor(&mut self) -> io::Result<PollDescriptor> {
+        let descriptor = PollDescriptor::start(QueueWatch::new(self)?, 0)?;
+        self.watch_by(descriptor.shared());
+        Ok(descriptor)
+    }
 }

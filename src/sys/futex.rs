@@ -33,20 +33,23 @@ pub fn wake_all(word: &AtomicU32) {
 ///
 /// Up to [`WAIT_ANY_MAX`] words; further ones are not watched, so the caller bounds the timeout.
 /// Where the kernel refuses `futex_waitv` (before 5.16, or a filter) it sleeps on the first word.
-pub fn wait_any(words: &[(&AtomicU32, u32)], timeout: Duration) {
-    if words.is_empty() {
-        std::thread::sleep(timeout);
-        return;
-    }
-    if words.len() == 1 {
-        return wait(words[0].0, words[0].1, timeout);
-    }
+pub fn wait_any<'a>(words: impl Iterator<Item = (&'a AtomicU32, u32)>, timeout: Duration) {
     let mut waiters = [futex::Wait::new(); WAIT_ANY_MAX];
-    let count = words.len().min(WAIT_ANY_MAX);
+    let mut count = 0;
+    let mut first = None;
     for (waiter, (word, expected)) in waiters.iter_mut().zip(words) {
-        waiter.val = u64::from(*expected);
+        waiter.val = u64::from(expected);
         waiter.uaddr = futex::WaitPtr::new(word.as_ptr().cast());
         waiter.flags = futex::WaitFlags::SIZE_U32;
+        count += 1;
+        first.get_or_insert((word, expected));
+    }
+    let Some((word, expected)) = first else {
+        std::thread::sleep(timeout);
+        return;
+    };
+    if count == 1 {
+        return wait(word, expected, timeout);
     }
     let until = super::clock::now().saturating_add(timeout.as_nanos() as u64);
     let until = timespec(until);
@@ -57,10 +60,6 @@ pub fn wait_any(words: &[(&AtomicU32, u32)], timeout: Duration) {
         futex::ClockId::Monotonic,
     );
     if matches!(result, Err(Errno::NOSYS | Errno::PERM)) {
-        wait(
-            words[0].0,
-            words[0].1,
-            timeout.min(Duration::from_millis(1)),
-        );
+        wait(word, expected, timeout.min(Duration::from_millis(1)));
     }
 }

@@ -2,13 +2,13 @@
 
 mod stage;
 
-use ringway::{Idle, Queue, QueueReceiver, Received, SettleError};
+use ringway::{Idle, Queue, QueueReceiver, Receipt, Received, SettleError};
 use ringway_harness::{AckBoard, Launch, Stage, TempBus, Victim, deadline};
 use stage::{INLINE, LARGE, body, id_of, text};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-ringway_harness::roles! { hold => hold }
+ringway_harness::roles! { hold => hold, settle => settle }
 
 /// A lease that no test sees the end of.
 const FOR_EVER: Duration = Duration::from_secs(43_200);
@@ -49,6 +49,10 @@ fn main() -> ExitCode {
             "a receipt that was handed over outlives a change of holder",
             handed_over,
         ),
+        (
+            "a receipt that was sent to another process settles there, and outlives it",
+            sent_away,
+        ),
     ])
 }
 
@@ -75,6 +79,24 @@ fn hold(stage: &Stage) -> Result<(), String> {
     };
     board.set(OUTCOME, outcome);
     Ok(())
+}
+
+/// Settles the receipts it was sent: deletes the first, gives the second back, extends the third,
+/// and finds the first gone.
+fn settle(stage: &Stage) -> Result<(), String> {
+    let bus = stage::bus(&stage.path("root")).open().map_err(text)?;
+    let queue = bus.queue("q").open().map_err(text)?;
+    let receipt = |key| stage.text(key).parse::<Receipt>().map_err(text);
+    let (delete, nack, extend) = (receipt("delete")?, receipt("nack")?, receipt("extend")?);
+    if !queue.delete(&delete).map_err(text)? {
+        return Err("the message was gone".to_owned());
+    }
+    queue.nack(&nack, Duration::ZERO).map_err(text)?;
+    queue.change_visibility(&extend, FOR_EVER).map_err(text)?;
+    match queue.delete(&delete) {
+        Ok(false) => Ok(()),
+        other => Err(format!("deleted twice: {other:?}")),
+    }
 }
 
 /// A queue with messages in a child's hands.
@@ -307,5 +329,45 @@ fn handed_over() -> Result<(), String> {
     match scene.queue.delete(&receipt) {
         Ok(true) => Ok(()),
         other => Err(format!("{other:?}")),
+    }
+}
+
+/// The receipts travel as text, the leases stay where they are.
+fn sent_away() -> Result<(), String> {
+    let root = TempBus::new()?;
+    let bus = stage::bus(root.path()).create().map_err(text)?;
+    let builder = bus.queue("q").slots(stage::SLOTS).visibility(FOR_EVER);
+    let queue = builder.create().map_err(text)?;
+    let mut sender = queue.sender().map_err(text)?;
+    let mut receiver = queue.receiver().map_err(text)?;
+    let mut launch = Launch::role("settle").set("root", root.path().display());
+    let mut receipts = Vec::new();
+    let mut buffer = [0; 1024];
+    for (id, key) in ["delete", "nack", "extend"].into_iter().enumerate() {
+        sender.send(&body(id as u64, INLINE)).map_err(text)?;
+        let received = receiver.try_receive(&mut buffer).map_err(text)?;
+        let receipt = received.ok_or("nothing to receive")?.receipt;
+        launch = launch.set(key, receipt);
+        receipts.push(receipt);
+    }
+    launch.spawn()?.wait_success()?;
+    let again = receiver.receive_into(&mut buffer, deadline());
+    let again = again.map_err(text)?.ok_or("nothing was given back")?;
+    if (again.position(), again.receives()) != (1, 2) {
+        return Err(format!("{again:?}"));
+    }
+    for (receipt, deletes) in [
+        (receipts[0], false),
+        (again.receipt, true),
+        (receipts[2], true),
+    ] {
+        let deleted = queue.delete(&receipt).map_err(text)?;
+        if deleted != deletes {
+            return Err(format!("{receipt}: {deleted}"));
+        }
+    }
+    match receiver.delete(&receipts[1]) {
+        Ok(false) => Ok(()),
+        other => Err(format!("the receipt of a first receive: {other:?}")),
     }
 }

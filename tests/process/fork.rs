@@ -4,8 +4,8 @@
 mod stage;
 
 use ringway::{
-    JoinError, OpenError, Producers, QueueSendError, ReadError, ReceiveError, SendError,
-    SettleError, Start,
+    JoinError, OpenError, Outgoing, PodError, Producers, QueueSendError, ReadError, ReceiveError,
+    SendError, SettleError, Start, WaitError,
 };
 use ringway_harness::{AckBoard, Launch, Stage, TempBus, await_condition};
 use stage::{INLINE, LARGE, body, id_of, text};
@@ -225,10 +225,16 @@ fn fork_with_queue(stage: &Stage) -> Result<(), String> {
         forked!(sender.send_batch(&[b"x"]), QueueSendError::Forked);
         forked!(sender.send_delayed(b"x", zero), QueueSendError::Forked);
         forked!(sender.send_timeout(b"x", zero), QueueSendError::Forked);
+        let message = Outgoing::new(b"x").group("g");
+        forked!(sender.send_message(&message), QueueSendError::Forked);
         forked!(
-            sender.send_message(&ringway::Outgoing::new(b"x")),
+            sender.send_message(&Outgoing::new(b"x")),
             QueueSendError::Forked
         );
+        for outcome in sender.send_message_batch(&[message, message]) {
+            forked!(outcome, QueueSendError::Forked);
+        }
+        forked!(sender.send_pod(&7u64), QueueSendError::Forked);
         forked!(sender.loan(LARGE), QueueSendError::Forked);
         if (queue.settings().delay, receiver.receive_wait()) != (zero, zero) {
             return Err("the settings of another queue".into());
@@ -249,6 +255,24 @@ fn fork_with_queue(stage: &Stage) -> Result<(), String> {
             ReceiveError::Forked
         );
         forked!(receiver.wait(zero), ReceiveError::Forked);
+        let mut incoming = ringway::Incoming::new();
+        forked!(
+            receiver.receive_message(&mut incoming),
+            ReceiveError::Forked
+        );
+        forked!(
+            ringway::wait_any(&mut [&mut *receiver], zero),
+            WaitError::Forked
+        );
+        let Err(PodError::Receive(ReceiveError::Forked)) = receiver.receive_pod::<u64>() else {
+            return Err("a value of the parent's receiver".into());
+        };
+        let Some(Err(ReceiveError::Forked)) = receiver.messages(zero).next() else {
+            return Err("messages of the parent's receiver".into());
+        };
+        if receiver.poll_descriptor().is_ok() {
+            return Err("a descriptor of the parent's receiver".into());
+        }
         forked!(receiver.delete(&receipt), SettleError::Forked);
         forked!(receiver.nack(&receipt, zero), SettleError::Forked);
         forked!(queue.change_visibility(&receipt, zero), SettleError::Forked);

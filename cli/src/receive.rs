@@ -10,7 +10,7 @@ use anyhow::Context;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ringway::{Idle, Message, Queue, Receipt, SettleError};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write};
@@ -39,9 +39,9 @@ pub struct Args {
     /// Most messages per receive
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     max: u32,
-    /// How long to wait for a message
-    #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_duration)]
-    wait: Duration,
+    /// How long to wait for a message [default: what the queue says]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    wait: Option<Duration>,
     /// How long they stay invisible, 0 to 12h [default: what the queue says]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     visibility: Option<Duration>,
@@ -165,7 +165,8 @@ fn receive(
     receiver.set_idle(Idle::Park);
     let visibility = args.visibility.unwrap_or(queue.settings().visibility);
     let is_endless = args.follow || args.all || args.count.is_some();
-    let mut deadline = Instant::now() + args.wait;
+    let wait = args.wait.unwrap_or_else(|| receiver.receive_wait());
+    let mut deadline = Instant::now() + wait;
     while args.count.is_none_or(|count| *received < count) {
         signal.check()?;
         let left = args.count.map_or(u64::MAX, |count| count - *received);
@@ -209,7 +210,7 @@ fn receive(
         if !is_endless {
             break;
         }
-        deadline = Instant::now() + args.wait;
+        deadline = Instant::now() + wait;
     }
     Ok(())
 }
@@ -235,6 +236,27 @@ fn write(out: &mut impl Write, message: &Message, json: bool) -> std::io::Result
         Ok(text) => object["body"] = json!(text),
         Err(_) => object["body_base64"] = json!(BASE64_STANDARD.encode(&message.body)),
     }
+    for (name, value) in [
+        ("group", message.group()),
+        ("dedup_id", message.dedup_id()),
+        ("trace_header", message.trace_header()),
+    ] {
+        if let Some(value) = value {
+            object[name] = json!(value);
+        }
+    }
+    let attributes = message.attributes();
+    let attributes = attributes.iter().map(|attribute| {
+        let value = match attribute.text() {
+            Some(text) => json!({"type": attribute.data_type(), "value": text}),
+            None => json!({
+                "type": attribute.data_type(),
+                "value_base64": BASE64_STANDARD.encode(attribute.bytes()),
+            }),
+        };
+        (attribute.name.to_owned(), value)
+    });
+    object["attributes"] = Value::Object(attributes.collect());
     serde_json::to_writer(&mut *out, &object)?;
     out.write_all(b"\n")
 }

@@ -6,7 +6,7 @@ mod stat;
 
 use crate::find;
 use crate::output::{Place, Usage};
-use ringway::{ObjectKind, OpenError};
+use ringway::{ObjectKind, OpenError, SetError};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -39,6 +39,16 @@ pub enum Command {
         /// The queue
         name: String,
     },
+    /// Change settings of a queue while it is in use, for every process at once
+    #[command(after_help = SET_EXAMPLES)]
+    Set {
+        /// The bus
+        bus: String,
+        /// The queue
+        name: String,
+        #[command(flatten)]
+        settings: settings::Settings,
+    },
     /// Remove every message that was sent so far, in flight and parked ones too
     Purge {
         /// The bus
@@ -65,6 +75,10 @@ const CREATE_EXAMPLES: &str = "Examples:
   ringway queue create demo orders
   ringway queue create demo films --visibility 10m --retention 14days --max-message 1M
   ringway queue create demo burst --slots 1048576 --if-missing";
+
+const SET_EXAMPLES: &str = "Examples:
+  ringway queue set demo orders --visibility 5m
+  ringway queue set demo orders --receive-wait 20s --redeliver-on-death false";
 
 pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
     match command {
@@ -99,6 +113,22 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
         }
         Command::Ls { bus } => stat::list(&bus, place)?,
         Command::Stat { bus, name } => stat::one(&bus, &name, place)?,
+        Command::Set {
+            bus,
+            name,
+            settings,
+        } => {
+            let change = settings.change();
+            if change == ringway::Settings::new() {
+                return Err(Usage("there is nothing to set; see --help".to_owned()).into());
+            }
+            let (_bus, queue) = place.queue(&bus, &name)?;
+            queue.set(&change).map_err(|error| match error {
+                SetError::InvalidSetting { .. } => Usage(error.to_string()).into(),
+                other => anyhow::Error::from(other),
+            })?;
+            stat::settings(&queue, place);
+        }
         Command::Purge { bus, name } => {
             let purged = place.queue(&bus, &name)?.1.purge();
             place.say(json!({"queue": name, "purged": purged}), || {

@@ -19,6 +19,13 @@ pub struct Settings {
     /// The largest body [default: 256K]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     max_message: Option<u64>,
+    /// How long a receive waits that does not say, 0 to 20s [default: 0]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    receive_wait: Option<Duration>,
+    /// Whether the messages of a dead receiver are visible at once, or when their visibility time-out
+    /// has passed [default: true]
+    #[arg(long, value_name = "true|false")]
+    redeliver_on_death: Option<bool>,
 }
 
 /// What is fixed when a queue is created.
@@ -31,9 +38,6 @@ pub struct Geometry {
     /// pool of the bus [default: 256]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     stride: Option<u64>,
-    /// Leave the messages of a dead receiver with it until their visibility time-out
-    #[arg(long)]
-    no_redeliver_on_death: bool,
     /// When receivers step over a live but stopped sender's claim [default: 20ms]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     stall_timeout: Option<Duration>,
@@ -54,15 +58,29 @@ macro_rules! given {
     }};
 }
 
+/// All of [`Settings`], given to whatever has options of those names.
+macro_rules! settings {
+    ($settings:expr, $builder:expr) => {
+        given!(
+            $builder,
+            visibility = $settings.visibility,
+            delay = $settings.delay,
+            retention = $settings.retention,
+            max_message_bytes = $settings.max_message,
+            receive_wait = $settings.receive_wait,
+            redeliver_on_death = $settings.redeliver_on_death,
+        )
+    };
+}
+
 impl Settings {
     pub fn apply(&self, builder: QueueBuilder) -> QueueBuilder {
-        given!(
-            builder,
-            visibility = self.visibility,
-            delay = self.delay,
-            retention = self.retention,
-            max_message_bytes = self.max_message,
-        )
+        settings!(self, builder)
+    }
+
+    /// As changes to a queue that is there.
+    pub fn change(&self) -> ringway::Settings {
+        settings!(self, ringway::Settings::new())
     }
 }
 
@@ -72,7 +90,6 @@ impl Geometry {
             builder.huge_pages(self.huge_pages),
             slots = self.slots,
             stride = self.stride,
-            redeliver_on_death = self.no_redeliver_on_death.then_some(false),
             stall_timeout = self.stall_timeout,
         )
     }

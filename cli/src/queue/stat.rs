@@ -2,7 +2,7 @@
 
 use crate::find;
 use crate::output::Place;
-use ringway::{ObjectKind, Queue};
+use ringway::{ObjectKind, Queue, QueueSettings};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -11,6 +11,13 @@ pub fn one(bus: &str, name: &str, place: &Place) -> anyhow::Result<()> {
     let (_bus, queue) = place.queue(bus, name)?;
     place.say(describe(&queue), || table(&queue));
     Ok(())
+}
+
+/// What a queue does with its messages.
+pub fn settings(queue: &Queue, place: &Place) {
+    place.say(describe_settings(&queue.settings()), || {
+        rows(&settings_rows(&queue.settings()))
+    });
 }
 
 /// A line for each queue of a bus.
@@ -54,18 +61,10 @@ pub fn list(bus: &str, place: &Place) -> anyhow::Result<()> {
 fn describe(queue: &Queue) -> Value {
     let (definition, settings) = (queue.definition(), queue.settings());
     let stats = queue.stats();
-    let ms = |time: Duration| time.as_millis() as u64;
     json!({
         "queue": definition.name,
         "id": format!("{:016x}", queue.id()),
-        "settings": {
-            "visibility_ms": ms(settings.visibility),
-            "delay_ms": ms(settings.delay),
-            "retention_ms": ms(settings.retention),
-            "max_message_bytes": settings.max_message_bytes,
-            "receive_wait_ms": ms(settings.receive_wait),
-            "redeliver_on_death": settings.redeliver_on_death,
-        },
+        "settings": describe_settings(&settings),
         "slots": definition.slots,
         "stride": definition.stride,
         "stall_timeout_ms": ms(definition.stall_timeout),
@@ -93,29 +92,61 @@ fn describe(queue: &Queue) -> Value {
     })
 }
 
+fn ms(time: Duration) -> u64 {
+    time.as_millis() as u64
+}
+
+fn describe_settings(settings: &QueueSettings) -> Value {
+    json!({
+        "visibility_ms": ms(settings.visibility),
+        "delay_ms": ms(settings.delay),
+        "retention_ms": ms(settings.retention),
+        "max_message_bytes": settings.max_message_bytes,
+        "receive_wait_ms": ms(settings.receive_wait),
+        "redeliver_on_death": settings.redeliver_on_death,
+    })
+}
+
+fn settings_rows(settings: &QueueSettings) -> Vec<(&'static str, String)> {
+    let redelivered = if settings.redeliver_on_death {
+        "visible at once"
+    } else {
+        "visible after the time-out"
+    };
+    vec![
+        ("visibility time-out", time(settings.visibility)),
+        ("delay", time(settings.delay)),
+        ("retention", time(settings.retention)),
+        (
+            "largest body",
+            format!("{} bytes", settings.max_message_bytes),
+        ),
+        ("receive wait", time(settings.receive_wait)),
+        ("a dead holder's messages", redelivered.to_owned()),
+    ]
+}
+
+fn time(time: Duration) -> String {
+    humantime::format_duration(time).to_string()
+}
+
+fn rows(rows: &[(&str, String)]) -> String {
+    let rows = rows.iter();
+    let lines: Vec<_> = rows
+        .map(|(name, value)| format!("  {name:<26} {value}"))
+        .collect();
+    lines.join("\n")
+}
+
 fn table(queue: &Queue) -> String {
     let (definition, settings) = (queue.definition(), queue.settings());
     let stats = queue.stats();
-    let time = |time| humantime::format_duration(time).to_string();
     let count = |count: u64| count.to_string();
-    let redelivered = if settings.redeliver_on_death {
-        "at once"
-    } else {
-        "after the visibility time-out"
-    };
-    let groups: [(&str, Vec<(&str, String)>); 3] = [
+    let groups = [
+        ("settings", settings_rows(&settings)),
         (
-            "settings",
+            "fixed",
             vec![
-                ("visibility time-out", time(settings.visibility)),
-                ("delay", time(settings.delay)),
-                ("retention", time(settings.retention)),
-                (
-                    "largest body",
-                    format!("{} bytes", settings.max_message_bytes),
-                ),
-                ("receive wait", time(settings.receive_wait)),
-                ("a dead holder's messages", redelivered.to_owned()),
                 ("slots", count(definition.slots)),
                 ("stride", format!("{} bytes", definition.stride)),
                 ("stall time-out", time(definition.stall_timeout)),
@@ -150,11 +181,8 @@ fn table(queue: &Queue) -> String {
         ),
     ];
     let mut text = format!("{} ({:016x})", definition.name, queue.id());
-    for (title, rows) in groups {
-        text += &format!("\n\n{title}");
-        for (name, value) in rows {
-            text += &format!("\n  {name:<26} {value}");
-        }
+    for (title, group) in groups {
+        text += &format!("\n\n{title}\n{}", rows(&group));
     }
     text
 }

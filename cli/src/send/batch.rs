@@ -4,10 +4,11 @@
 //! the send has returned, and a flush ends either with everything sent or with the first that was
 //! not, named by its line.
 
+use super::said::Said;
 use super::{Item, Progress};
 use crate::output::Usage;
 use anyhow::anyhow;
-use ringway::{QueueSendError, QueueSender};
+use ringway::{Attributes, QueueSendError, QueueSender};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 pub struct Batch<'a> {
     sender: QueueSender,
-    delay: Option<Duration>,
+    said: (&'a Said, &'a Attributes),
     timeout: Duration,
     items: Vec<Item>,
     bytes: usize,
@@ -29,13 +30,13 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub fn new(
         sender: QueueSender,
-        delay: Option<Duration>,
+        said: (&'a Said, &'a Attributes),
         timeout: Duration,
         shared: &'a Progress,
     ) -> Self {
         Self {
             sender,
-            delay,
+            said,
             timeout,
             items: Vec::new(),
             bytes: 0,
@@ -62,7 +63,6 @@ impl<'a> Batch<'a> {
             match self.send_some(&items[next..]) {
                 Ok(sent) => {
                     next += sent;
-                    self.shared.sent.fetch_add(sent as u64, Ordering::Relaxed);
                     deadline = None;
                 }
                 Err(error @ QueueSendError::Full { .. }) => {
@@ -80,15 +80,28 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// As many as there is room for, at least one.
+    /// As many as there is room for, at least one; and in order: none behind one that is refused.
     fn send_some(&mut self, items: &[Item]) -> Result<usize, QueueSendError> {
-        match self.delay {
-            Some(delay) => self.sender.send_delayed(&items[0].body, delay).map(|_| 1),
-            None => {
-                let bodies: Vec<&[u8]> = items.iter().map(|item| item.body.as_slice()).collect();
-                self.sender.send_batch(&bodies)
-            }
+        let (said, attributes) = self.said;
+        let says_something = |item: &Item| {
+            item.group.is_some() || item.dedup_id.is_some() || item.attributes.is_some()
+        };
+        if said.is_nothing() && !items.iter().any(says_something) {
+            let bodies: Vec<&[u8]> = items.iter().map(|item| item.body.as_slice()).collect();
+            let sent = self.sender.send_batch(&bodies)?;
+            self.shared.sent.fetch_add(sent as u64, Ordering::Relaxed);
+            return Ok(sent);
         }
+        let sent = self
+            .sender
+            .send_message(&said.about(&items[0], attributes))?;
+        let count = if sent.duplicate {
+            &self.shared.duplicates
+        } else {
+            &self.shared.sent
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok(1)
     }
 
     fn refused(&self, item: &Item, error: QueueSendError) -> anyhow::Error {
@@ -97,12 +110,19 @@ impl<'a> Batch<'a> {
                 let waited = humantime::format_duration(self.timeout);
                 anyhow!("no room within {waited} (--timeout): {error}")
             }
-            QueueSendError::InvalidDelay { .. } => return Usage(error.to_string()).into(),
+            QueueSendError::InvalidDelay { .. } | QueueSendError::InvalidTraceHeader { .. } => {
+                return Usage(error.to_string()).into();
+            }
             other => other.into(),
         };
         match item.line {
-            Some(line) => error.context(format!("line {line} was not sent, nor any behind it")),
+            Some(line) => unsent(line, error),
             None => error,
         }
     }
+}
+
+/// Why a line was not sent.
+pub fn unsent(line: u64, error: anyhow::Error) -> anyhow::Error {
+    error.context(format!("line {line} was not sent, nor any behind it"))
 }

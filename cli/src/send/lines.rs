@@ -48,10 +48,7 @@ impl Source for Lines {
         }
         self.line = line;
         self.bytes += read as u64;
-        Ok(Some(Item {
-            line: Some(line),
-            body,
-        }))
+        Ok(Some(Item::plain(Some(line), body)))
     }
 
     fn may_block(&self) -> bool {
@@ -75,7 +72,7 @@ impl Single {
 
 impl Source for Single {
     fn next(&mut self) -> anyhow::Result<Option<Item>> {
-        Ok(self.body.take().map(|body| Item { line: None, body }))
+        Ok(self.body.take().map(|body| Item::plain(None, body)))
     }
 
     fn may_block(&self) -> bool {

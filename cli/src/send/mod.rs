@@ -7,11 +7,13 @@
 mod batch;
 mod lines;
 mod rows;
+mod said;
 
 use crate::interrupt::Signal;
 use crate::output::{Place, Usage, parse_duration, progress};
 use anyhow::Context;
 use batch::Batch;
+use ringway::Attributes;
 use serde_json::json;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -42,9 +44,8 @@ pub struct Args {
     csv: Option<PathBuf>,
     #[command(flatten)]
     columns: rows::Columns,
-    /// When the messages become visible, 0 to 15m [default: what the queue says]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    delay: Option<Duration>,
+    #[command(flatten)]
+    said: said::Said,
     /// How long to wait for room in a full queue
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_duration)]
     timeout: Duration,
@@ -54,14 +55,31 @@ const EXAMPLES: &str = "Examples:
   ringway send demo orders 'one of these'
   ringway send demo films < film.json
   seq 1 100000 | ringway send demo orders --lines -
-  ringway send demo flights --csv flights.csv
-  ringway send demo mail --delay 10m 'think of it'";
+  ringway send demo flights --csv flights.csv --group-column tailnum --dedup-column id \
+      --attribute-column carrier --attribute-column distance:Number
+  ringway send demo mail --delay 10m --attribute from=me --attribute urgency:Number=5 'think of it'";
 
 /// A message to be, and the line it stands on.
 pub struct Item {
     /// 1 for the first; `None` for a message that is no line of anything.
     pub line: Option<u64>,
     pub body: Vec<u8>,
+    /// What it says itself, instead of what is said about every message.
+    pub group: Option<String>,
+    pub dedup_id: Option<String>,
+    pub attributes: Option<Attributes>,
+}
+
+impl Item {
+    fn plain(line: Option<u64>, body: Vec<u8>) -> Self {
+        Self {
+            line,
+            body,
+            group: None,
+            dedup_id: None,
+            attributes: None,
+        }
+    }
 }
 
 /// Where the messages come from.
@@ -78,6 +96,7 @@ trait Source {
 #[derive(Default)]
 struct Progress {
     sent: AtomicU64,
+    duplicates: AtomicU64,
     signal: Signal,
 }
 
@@ -86,13 +105,17 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     let (_bus, queue) = place.queue(&args.bus, &args.name)?;
     let most = usize::try_from(queue.settings().max_message_bytes).unwrap_or(usize::MAX);
     let shared = Arc::new(Progress::default());
+    let attributes = args.said.attributes()?;
     let (told, json) = (Arc::clone(&shared), place.json);
     // When that is called, this command waits for input or for room, and has sent nothing since.
-    let last_resort = move || report(json, told.sent.load(Ordering::Relaxed));
+    let last_resort = move || told.report(json);
     let watch = shared.signal.watch(last_resort)?;
     let (source, total): (Box<dyn Source>, u64) = if let Some(path) = &args.csv {
         let (input, total) = open(path)?;
-        (Box::new(rows::Rows::new(input, &args.columns)?), total)
+        (
+            Box::new(rows::Rows::new(input, &args.columns, &attributes)?),
+            total,
+        )
     } else if let Some(path) = &args.lines {
         let (input, total) = open(path)?;
         (Box::new(lines::Lines::new(input, most)), total)
@@ -109,11 +132,12 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
         };
         (Box::new(lines::Single::new(body)), 0)
     };
-    let batch = Batch::new(queue.sender()?, args.delay, args.timeout, &shared);
+    let said = (&args.said, &attributes);
+    let batch = Batch::new(queue.sender()?, said, args.timeout, &shared);
     let done = send_all(source, batch, total, &shared);
     drop(watch);
     if !done.as_ref().is_err_and(|error| error.is::<Usage>()) {
-        report(place.json, shared.sent.load(Ordering::Relaxed));
+        shared.report(place.json);
     }
     done?;
     Ok(ExitCode::SUCCESS)
@@ -148,10 +172,20 @@ fn send_all(
     Ok(())
 }
 
-/// The last line: how many.
-fn report(json: bool, sent: u64) {
-    let place = Place { root: None, json };
-    place.say(json!({"sent": sent}), || format!("sent {sent}"));
+impl Progress {
+    /// The last line: how many.
+    fn report(&self, json: bool) {
+        let sent = self.sent.load(Ordering::Relaxed);
+        let duplicates = self.duplicates.load(Ordering::Relaxed);
+        let place = Place { root: None, json };
+        place.say(json!({"sent": sent, "duplicates": duplicates}), || {
+            if duplicates == 0 {
+                format!("sent {sent}")
+            } else {
+                format!("sent {sent}; {duplicates} more repeat earlier ones")
+            }
+        });
+    }
 }
 
 fn open(path: &Path) -> anyhow::Result<(Box<dyn Read>, u64)> {

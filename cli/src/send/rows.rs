@@ -4,11 +4,14 @@
 //! empty fields and line breaks inside of quotes stay what they are. The line break that ends a row,
 //! blank lines, and the header row are no part of any body.
 
+use super::batch::unsent;
+use super::said::Typed;
 use super::{Item, Source};
 use crate::find;
 use crate::output::Usage;
 use anyhow::{Context, anyhow};
 use csv::{ByteRecord, ErrorKind};
+use ringway::Attributes;
 use std::io::Read;
 
 /// Which column is what.
@@ -17,6 +20,16 @@ pub struct Columns {
     /// With --csv: the body is this column's value
     #[arg(long, value_name = "COLUMN")]
     body_column: Option<String>,
+    /// With --csv: this column's value is the row's message group
+    #[arg(long, value_name = "COLUMN")]
+    group_column: Option<String>,
+    /// With --csv: this column's value is the row's deduplication id
+    #[arg(long, value_name = "COLUMN")]
+    dedup_column: Option<String>,
+    /// With --csv: this column's value, unless it is empty, is an attribute of the column's name; may
+    /// be repeated
+    #[arg(long = "attribute-column", value_name = "COLUMN[:TYPE]", value_parser = Typed::parse)]
+    attribute_columns: Vec<Typed>,
     /// With --csv: what stands between two columns [default: ,]
     #[arg(long, value_name = "CHARACTER")]
     delimiter: Option<char>,
@@ -27,6 +40,9 @@ impl Columns {
     pub fn check(&self, has_csv: bool) -> Result<(), Usage> {
         let given = [
             ("--body-column", self.body_column.is_some()),
+            ("--group-column", self.group_column.is_some()),
+            ("--dedup-column", self.dedup_column.is_some()),
+            ("--attribute-column", !self.attribute_columns.is_empty()),
             ("--delimiter", self.delimiter.is_some()),
         ];
         match given.iter().find(|(_, given)| *given && !has_csv) {
@@ -67,10 +83,15 @@ pub struct Rows {
     /// Of the next byte that is taken: the csv crate's own count is one too low behind a CR LF.
     line: u64,
     body: Option<usize>,
+    group: Option<usize>,
+    dedup_id: Option<usize>,
+    attributes: Vec<(usize, Typed)>,
+    /// Of every message.
+    base: Attributes,
 }
 
 impl Rows {
-    pub fn new(input: Box<dyn Read>, columns: &Columns) -> anyhow::Result<Self> {
+    pub fn new(input: Box<dyn Read>, columns: &Columns, base: &Attributes) -> anyhow::Result<Self> {
         let delimiter = columns.delimiter.unwrap_or(',');
         let delimiter = u8::try_from(delimiter)
             .ok()
@@ -89,13 +110,54 @@ impl Rows {
         let header = header.clone();
         let to = reader.position().byte();
         let line = 1 + breaks(&reader.get_mut().take(to));
-        let body = columns.body_column.as_deref();
-        let body = body.map(|name| column(&header, name)).transpose()?;
+        let find = |name: &Option<String>| {
+            let name = name.as_deref();
+            name.map(|name| column(&header, name)).transpose()
+        };
+        let attributes = columns.attribute_columns.iter();
+        let attributes = attributes.map(|typed| Ok((column(&header, &typed.name)?, typed.clone())));
+        let attributes: Result<_, Usage> = attributes.collect();
         Ok(Self {
             reader,
             record: ByteRecord::new(),
             line,
-            body,
+            body: find(&columns.body_column)?,
+            group: find(&columns.group_column)?,
+            dedup_id: find(&columns.dedup_column)?,
+            attributes: attributes?,
+            base: base.clone(),
+        })
+    }
+
+    /// The value of a column as text; `None` where it is empty.
+    fn text(&self, column: usize) -> anyhow::Result<Option<&str>> {
+        let value = std::str::from_utf8(&self.record[column]);
+        let value = value.with_context(|| format!("its column {} is no UTF-8", column + 1))?;
+        Ok((!value.is_empty()).then_some(value))
+    }
+
+    /// The message of the row that was read.
+    fn item(&self, line: u64, row: &[u8]) -> anyhow::Result<Item> {
+        let text = |column: Option<usize>| match column {
+            Some(column) => self.text(column),
+            None => Ok(None),
+        };
+        let mut attributes = None;
+        for (column, typed) in &self.attributes {
+            if let Some(value) = self.text(*column)? {
+                let attributes = attributes.get_or_insert_with(|| self.base.clone());
+                typed.add(attributes, value)?;
+            }
+        }
+        Ok(Item {
+            line: Some(line),
+            body: match self.body {
+                Some(column) => self.record[column].to_vec(),
+                None => row.to_vec(),
+            },
+            group: text(self.group)?.map(str::to_owned),
+            dedup_id: text(self.dedup_id)?.map(str::to_owned),
+            attributes,
         })
     }
 }
@@ -139,24 +201,17 @@ impl Source for Rows {
             Ok(true) => {}
             Ok(false) => return Ok(None),
             Err(error) => {
-                let context = format!("line {line} was not sent, nor any behind it");
-                return Err(match error.kind() {
+                let error = match error.kind() {
                     ErrorKind::UnequalLengths {
                         expected_len, len, ..
                     } => anyhow!("it has {len} columns, the header row has {expected_len}"),
                     _ => error.into(),
-                }
-                .context(context));
+                };
+                return Err(unsent(line, error));
             }
         }
-        let body = match self.body {
-            Some(index) => self.record[index].to_vec(),
-            None => row.to_vec(),
-        };
-        Ok(Some(Item {
-            line: Some(line),
-            body,
-        }))
+        let item = self.item(line, row);
+        item.map(Some).map_err(|error| unsent(line, error))
     }
 
     fn may_block(&self) -> bool {
@@ -174,11 +229,14 @@ mod tests {
 
     const PLAIN: Columns = Columns {
         body_column: None,
+        group_column: None,
+        dedup_column: None,
+        attribute_columns: Vec::new(),
         delimiter: None,
     };
 
     fn bodies(input: &'static [u8], columns: &Columns) -> anyhow::Result<Vec<(u64, Vec<u8>)>> {
-        let mut rows = Rows::new(Box::new(input), columns)?;
+        let mut rows = Rows::new(Box::new(input), columns, &Attributes::new())?;
         let mut found = Vec::new();
         while let Some(item) = rows.next()? {
             found.push((item.line.unwrap(), item.body));
@@ -216,6 +274,7 @@ mod tests {
         let columns = Columns {
             body_column: Some("what".into()),
             delimiter: Some(';'),
+            ..PLAIN
         };
         let found = bodies(b"id;what\n1;\"a;\"\"b\"\"\"\n2;\n", &columns).unwrap();
         assert_eq!(found, [(2, b"a;\"b\"".to_vec()), (3, Vec::new())]);
@@ -225,7 +284,7 @@ mod tests {
     fn a_missing_column_and_a_short_row_are_named() {
         let columns = Columns {
             body_column: Some("waht".into()),
-            delimiter: None,
+            ..PLAIN
         };
         let error = bodies(b"id,what\n", &columns).unwrap_err().to_string();
         assert!(error.contains("did you mean what?"), "{error}");

@@ -45,10 +45,11 @@ impl Scaler {
         if self.asked.back().is_none_or(|(_, last)| *last != asked) {
             self.asked.push_back((now, asked));
         }
-        // The second has lasted for longer than anybody looks back.
-        let oldest = now.saturating_sub(self.up_after.max(self.down_after));
-        while self.asked.get(1).is_some_and(|(from, _)| *from <= oldest) {
-            self.asked.pop_front();
+        // Behind a second one that stood already when anybody begins to look, the first is never seen.
+        if let Some(oldest) = now.checked_sub(self.up_after.max(self.down_after)) {
+            while self.asked.get(1).is_some_and(|(from, _)| *from <= oldest) {
+                self.asked.pop_front();
+            }
         }
         let lowest = self.during(now, self.up_after).min().unwrap_or(asked);
         let highest = self.during(now, self.down_after).max().unwrap_or(asked);
@@ -56,13 +57,15 @@ impl Scaler {
         self.workers
     }
 
-    /// What was asked for at any time of the last `window`.
+    /// What was asked for at any time of the last `window`; in front of the start, the fewest.
     fn during(&self, now: Duration, window: Duration) -> impl Iterator<Item = usize> {
-        let since = now.saturating_sub(window);
+        let since = now.checked_sub(window);
         let ends = self.asked.iter().skip(1).map(|(from, _)| *from);
         let ends = ends.chain([Duration::MAX]);
         let runs = self.asked.iter().zip(ends);
-        runs.filter_map(move |((_, asked), end)| (end > since).then_some(*asked))
+        runs.filter_map(move |((_, asked), end)| {
+            since.is_none_or(|since| end > since).then_some(*asked)
+        })
     }
 }
 

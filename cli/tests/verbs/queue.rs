@@ -1,13 +1,13 @@
 //! `ringway queue`, completions, and wrong usage.
 
-use crate::place::Place;
+use crate::place::{Outcome, Place, until};
 use std::time::Duration;
 
 #[test]
 fn a_queue_is_created_with_its_settings_listed_shown_and_removed() {
     let place = Place::new();
     let flags = "queue create b q --visibility 90s --delay 1m --retention 14days --max-message 1M \
-                 --slots 2048 --stride 512 --no-redeliver-on-death --stall-timeout 50ms";
+                 --slots 2048 --stride 512 --redeliver-on-death false --stall-timeout 50ms";
     let created = place.run(&flags.split_whitespace().collect::<Vec<_>>());
     assert_eq!(created.ok(), "created q: 2048 slots of 512 bytes\n");
     let definition = place.queue().definition().clone();
@@ -36,6 +36,33 @@ fn a_queue_is_created_with_its_settings_listed_shown_and_removed() {
     assert_eq!(
         place.run(&["queue", "ls", "b", "--json"]).json(),
         serde_json::json!([])
+    );
+}
+
+#[test]
+fn settings_change_while_a_queue_is_in_use() {
+    let place = Place::new();
+    let queue = place.queue();
+    let flags = "queue set b q --visibility 5m --receive-wait 20s --redeliver-on-death false";
+    let set = place
+        .run(&flags.split_whitespace().collect::<Vec<_>>())
+        .ok();
+    assert!(set.contains("visibility time-out        5m\n"), "{set}");
+    let settings = queue.settings();
+    assert_eq!(settings.visibility, Duration::from_secs(300));
+    assert_eq!(settings.receive_wait, Duration::from_secs(20));
+    assert_eq!(settings.delay, Duration::ZERO);
+    assert!(!settings.redeliver_on_death);
+
+    // A receive that does not say how long it waits goes by the queue.
+    let child = place.start(&["receive", "b", "q", "--delete"]);
+    until("a second participant", || {
+        place.bus.participants().unwrap().len() == 2
+    });
+    place.fill(&["there"]);
+    assert_eq!(
+        Outcome::from(child.wait_with_output().unwrap()).ok(),
+        "there\n"
     );
 }
 
@@ -193,6 +220,36 @@ fn wrong_usage_gets_a_sentence_that_helps() {
             &["send", "b", "orders", "x", "--body-column", "a"],
             2,
             "--body-column needs --csv",
+        ),
+        (
+            &["queue", "set", "b", "orders"],
+            2,
+            "there is nothing to set",
+        ),
+        (
+            &["queue", "set", "b", "orders", "--retention", "1s"],
+            2,
+            "retention",
+        ),
+        (
+            &["send", "b", "orders", "x", "--attribute", "a"],
+            2,
+            "write name=value",
+        ),
+        (
+            &["send", "b", "orders", "x", "--attribute", "a:Number=x"],
+            2,
+            "--attribute: ",
+        ),
+        (
+            &["send", "b", "orders", "--lines", "-", "--dedup-id", "x"],
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["send", "b", "orders", "x", "--group-column", "a"],
+            2,
+            "--group-column needs --csv",
         ),
         (
             &["send", "b", "orders", "--lines", "/no/such"],

@@ -90,6 +90,74 @@ fn rows_of_a_csv_file_keep_their_bytes() {
 }
 
 #[test]
+fn flags_say_what_there_is_to_say_about_a_message() {
+    let place = Place::new();
+    place.queue();
+    let flags = "send b q body --group g --dedup-id d --trace-header t --attribute city=Graz \
+                 --attribute n:Number.kg=5 --attribute seal:Binary=/wA=";
+    place
+        .run(&flags.split_whitespace().collect::<Vec<_>>())
+        .ok();
+    let line = place.run(&["receive", "b", "q", "--json"]).json();
+    assert_eq!(line["body"], "body");
+    assert_eq!(
+        (&line["group"], &line["dedup_id"]),
+        (&"g".into(), &"d".into())
+    );
+    assert_eq!(line["trace_header"], "t");
+    let attributes = serde_json::json!({
+        "city": {"type": "String", "value": "Graz"},
+        "n": {"type": "Number.kg", "value": "5"},
+        "seal": {"type": "Binary", "value_base64": "/wA="},
+    });
+    assert_eq!(line["attributes"], attributes);
+}
+
+#[test]
+fn columns_say_what_there_is_to_say_about_a_row() {
+    let place = Place::new();
+    place.queue();
+    let text = b"id,tail,carrier,km\n1,N1,\"A\"\"A\",100\n2,,,\n";
+    let flags = "send b q --csv - --group-column tail --group none --dedup-column id \
+                 --attribute-column carrier --attribute-column km:Number --attribute all=1";
+    let flags: Vec<_> = flags.split_whitespace().collect();
+    assert_eq!(place.run_with(&flags, text).ok(), "sent 2\n");
+    let lines = place.run(&["receive", "b", "q", "--json"]).ok();
+    let lines: Vec<serde_json::Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines[0]["body"], "1,N1,\"A\"\"A\",100");
+    assert_eq!(
+        (&lines[0]["group"], &lines[0]["dedup_id"]),
+        (&"N1".into(), &"1".into())
+    );
+    let attributes = serde_json::json!({
+        "all": {"type": "String", "value": "1"},
+        "carrier": {"type": "String", "value": "A\"A"},
+        "km": {"type": "Number", "value": "100"},
+    });
+    assert_eq!(lines[0]["attributes"], attributes);
+    // An empty value is no attribute, and no group of its own.
+    assert_eq!(
+        (&lines[1]["group"], &lines[1]["body"]),
+        (&"none".into(), &"2,,,".into())
+    );
+    assert_eq!(
+        lines[1]["attributes"],
+        serde_json::json!({"all": {"type": "String", "value": "1"}})
+    );
+
+    let refused = place.run_with(&flags, b"id,tail,carrier,km\n3,N1,A,1\n4,N1,A,NA\n");
+    assert_eq!(refused.out, "sent 1\n");
+    let said = refused.refused(1);
+    assert!(
+        said.contains("line 3 was not sent") && said.contains("\"km\""),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_can_not_be_sent_is_named_by_its_line_and_nothing_behind_it_is_sent() {
     let place = Place::new();
     place.bus.queue("q").max_message_bytes(5).create().unwrap();

@@ -547,3 +547,41 @@ fn digests_of_what_was_received_are_those_of_what_was_sent() {
     assert_eq!(plain.md5_of_attributes(), None);
     assert_eq!(plain.md5_of_system_attributes(), None);
 }
+
+/// Else a repeat of what failed would come behind what was sent after it.
+#[test]
+fn a_small_entry_does_not_overtake_a_large_one_that_found_no_room() {
+    let root = TempBus::new().expect("a root under /dev/shm");
+    let builder = Bus::builder("test").root(root.path()).pool_bytes(8 << 20);
+    let bus = builder.create().unwrap();
+    let queue = small(&bus);
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    let mut loans = Vec::new();
+    let exhausted = loop {
+        match sender.loan(200_000) {
+            Ok(loan) => loans.push(loan),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(exhausted, QueueSendError::PoolExhausted { .. }));
+    let large = [7; 200_000];
+    let batch = [
+        Outgoing::new(b"first").group("g"),
+        Outgoing::new(&large).group("g"),
+        Outgoing::new(b"third").group("g"),
+    ];
+    let outcomes = sender.send_message_batch(&batch);
+    assert!(outcomes[0].is_ok());
+    for outcome in &outcomes[1..] {
+        assert!(
+            matches!(outcome, Err(QueueSendError::PoolExhausted { .. })),
+            "{outcome:?}"
+        );
+    }
+    drop(loans);
+    let outcomes = sender.send_message_batch(&batch[1..]);
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let messages = receiver.receive(10, Duration::ZERO, None).unwrap();
+    let lens: Vec<_> = messages.iter().map(|message| message.body.len()).collect();
+    assert_eq!(lens, [5, 200_000, 5]);
+}

@@ -9,6 +9,7 @@
 //! Everything here is private and may be lost with its process: what it knew of lies behind the
 //! shared receive hint, where the rolling sweep of the others finds it.
 
+use super::lease::Lease;
 use super::{Delivery, Standing};
 use crate::layout::ring::MAX_POSITION;
 use crate::layout::word::{Ctl, Dlv};
@@ -32,10 +33,91 @@ const NS_PER_MS: u64 = 1_000_000;
 
 /// An open claim: its position, its word, and when it was met.
 #[derive(Clone, Copy)]
-struct Open {
+pub(super) struct Open {
     position: u64,
     word: Ctl,
     since: u64,
+}
+
+impl Open {
+    /// Met now.
+    pub fn new(position: u64, word: Ctl, now: u64) -> Self {
+        Self {
+            position,
+            word,
+            since: now,
+        }
+    }
+
+    /// Whether the other is the same claim, whenever it was met.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.position, self.word) == (other.position, other.word)
+    }
+}
+
+/// What a receiver finds messages with: a [`Consumer`], or in a FIFO queue
+/// [`Heads`](super::heads::Heads).
+pub trait Finder {
+    /// Looks at the next slots, if that is due.
+    fn sweep(&mut self, queue: &Delivery, now: u64, tenant: &mut dyn Tenant);
+
+    /// A message that is offered now, to be leased or consumed. `None` when there is none.
+    fn find<'a>(
+        &mut self,
+        queue: &'a Delivery,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) -> Option<Standing<'a>>;
+
+    /// A message that was found and not taken is offered by the next find.
+    fn put_back(&mut self, queue: &Delivery, position: u64);
+
+    /// Behind the lease of what was found: whether it stays. If not, it is undone.
+    fn confirm(&mut self, queue: &Delivery, lease: &Lease<'_>, now: u64) -> bool;
+
+    /// What has to be done before a message that was found is consumed at once.
+    fn hold<'a>(
+        &mut self,
+        queue: &'a Delivery,
+        standing: Standing<'a>,
+        now: u64,
+    ) -> Option<Standing<'a>>;
+}
+
+impl Finder for Consumer {
+    #[inline(always)]
+    fn sweep(&mut self, queue: &Delivery, now: u64, tenant: &mut dyn Tenant) {
+        queue.sweep(self, now, tenant);
+    }
+
+    #[inline(always)]
+    fn find<'a>(
+        &mut self,
+        queue: &'a Delivery,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) -> Option<Standing<'a>> {
+        self.find(queue, now, tenant)
+    }
+
+    fn put_back(&mut self, _queue: &Delivery, position: u64) {
+        self.put_back(position);
+    }
+
+    #[inline(always)]
+    fn confirm(&mut self, _queue: &Delivery, _lease: &Lease<'_>, _now: u64) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn hold<'a>(
+        &mut self,
+        _queue: &'a Delivery,
+        standing: Standing<'a>,
+        _now: u64,
+    ) -> Option<Standing<'a>> {
+        Some(standing)
+    }
 }
 
 /// See the module.
@@ -195,7 +277,10 @@ impl Consumer {
             }
             if self.has_come_round
                 || !queue.is_due(now)
-                || !queue.collect_due(now, |standing| self.remember(standing.position))
+                || !queue.collect_due(now, |standing| {
+                    self.remember(standing.position);
+                    true
+                })
             {
                 break;
             }
@@ -313,13 +398,10 @@ impl Consumer {
     /// An open claim stands at the cursor. `true` when the cursor may go on.
     fn pass_open(&mut self, queue: &Delivery, word: Ctl, now: u64) -> bool {
         let position = self.next;
+        let met = Open::new(position, word, now);
         let open = match self.last {
-            Some(open) if open.position == position && open.word == word => open,
-            _ => Open {
-                position,
-                word,
-                since: now,
-            },
+            Some(open) if open.is_same(&met) => open,
+            _ => met,
         };
         if queue.is_resolved(&open, now) {
             return true; // the walk looks at it again
@@ -366,7 +448,7 @@ impl Delivery {
     }
 
     /// Whether the position is taken or stepped over.
-    fn is_written(&self, position: u64) -> bool {
+    pub(super) fn is_written(&self, position: u64) -> bool {
         let slot = self.ring.memory.slot(position);
         let word = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
         word.lap() >= self.lap_of(position)
@@ -392,7 +474,7 @@ impl Delivery {
     }
 
     /// Whether an open claim is out of the way: committed, given up, or resolved here.
-    fn is_resolved(&self, open: &Open, now: u64) -> bool {
+    pub(super) fn is_resolved(&self, open: &Open, now: u64) -> bool {
         let waited = now.saturating_sub(open.since) * NS_PER_MS;
         self.ring.resolve(open.position, open.word, waited)
     }

@@ -59,10 +59,11 @@ impl Delivery {
         self.words.due().load(Ordering::Relaxed)
     }
 
-    /// Hands messages whose lease or delay has ended to `found`, from the first block that has any,
-    /// and brings the due words of blocks that have none up to date. Whether there were any.
+    /// Hands messages whose lease or delay has ended to `found`, from the first block that has any
+    /// of which `found` says that somebody may take it, and brings the due words of blocks that
+    /// have none up to date. Whether there were any.
     #[cold]
-    pub(super) fn collect_due(&self, now: u64, mut found: impl FnMut(Standing<'_>)) -> bool {
+    pub(super) fn collect_due(&self, now: u64, mut found: impl FnMut(Standing<'_>) -> bool) -> bool {
         let slots = self.ring.memory.geometry().slots();
         let per_block = BLOCK_SLOTS.min(slots);
         let per_group = (BLOCK_SLOTS * GROUP_BLOCKS).min(slots);
@@ -102,7 +103,7 @@ impl Delivery {
         first: u64,
         slots: u64,
         now: u64,
-        found: &mut impl FnMut(Standing<'_>),
+        found: &mut impl FnMut(Standing<'_>) -> bool,
     ) -> bool {
         let word = self.words.block_of(first as usize);
         word.swap(NEVER, Ordering::Relaxed);
@@ -118,11 +119,11 @@ impl Delivery {
             // One that is over keeps the word low until somebody has taken it.
             match standing.dlv.remaining_ms(now as u32) {
                 Some(remaining) => earliest = earliest.min(now + u64::from(remaining)),
-                None => {
+                None if found(standing) => {
                     earliest = earliest.min(now);
                     any = true;
-                    found(standing);
                 }
+                None => {}
             }
         }
         // Those above too: somebody may have raised them while this word was raised.

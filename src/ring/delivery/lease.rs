@@ -90,7 +90,7 @@ impl<'a> Standing<'a> {
 
     /// How long ago that was.
     #[inline(always)]
-    fn age(&self, now: u64) -> u64 {
+    pub(super) fn age(&self, now: u64) -> u64 {
         now.saturating_sub(self.sent())
     }
 }
@@ -135,7 +135,7 @@ impl Delivery {
         now: u64,
         tenant: &mut dyn Tenant,
     ) -> bool {
-        if standing.is_between() || standing.age(now) <= self.retention_ms() {
+        if standing.is_between() || standing.dlv.is_settled() || standing.age(now) <= self.retention_ms() {
             return false;
         }
         if self.consume(standing, tenant) {
@@ -145,14 +145,19 @@ impl Delivery {
     }
 
     /// Gives up a message whose body names nothing there is: a peer scribbled.
-    pub fn give_up(&self, standing: &Standing<'_>) {
-        if self.finish(standing) {
+    pub fn give_up(&self, standing: &Standing<'_>, tenant: &mut dyn Tenant) {
+        let finished = if self.is_fifo {
+            self.consume_in_turn(standing, tenant)
+        } else {
+            self.finish(standing)
+        };
+        if finished {
             self.ring.count(Counter::Damaged, 1);
         }
     }
 
     /// Sets a message aside that was received too often. Whether it was.
-    fn park(&self, standing: &Standing<'_>) -> bool {
+    pub(super) fn park(&self, standing: &Standing<'_>) -> bool {
         let receives = standing.dlv.receives();
         if receives < self.most_receives() {
             return false;
@@ -193,10 +198,14 @@ impl Delivery {
         })
     }
 
-    /// Consumes a message: its word as it was seen → DONE. Whatever was copied before counts if this
+    /// Consumes a message: its word as it was seen → DONE (FIFO: or settled, see
+    /// [`order`](super::order)). Whatever was copied before counts if this
     /// succeeds: the message stood all the time. Its payload is handed to the tenant.
     #[inline(always)]
     pub fn consume(&self, standing: &Standing<'_>, tenant: &mut dyn Tenant) -> bool {
+        if self.is_fifo {
+            return self.consume_in_turn(standing, tenant);
+        }
         if standing.meta().kind() == Meta::CHUNK {
             return self.consume_payload(standing, tenant);
         }
@@ -205,11 +214,7 @@ impl Delivery {
 
     #[cold]
     fn consume_payload(&self, standing: &Standing<'_>, tenant: &mut dyn Tenant) -> bool {
-        let mut reference = [0u8; 24];
-        #[cfg(not(loom))]
-        standing.slot.read_message(&mut reference);
-        #[cfg(loom)]
-        standing.slot.read_message(&mut reference[..8]);
+        let reference = self.read_reference(standing);
         let finished = self.finish(standing);
         if finished {
             tenant.vacated(standing.position, reference);
@@ -217,8 +222,18 @@ impl Delivery {
         finished
     }
 
+    /// What names the payload of a message.
+    pub(super) fn read_reference(&self, standing: &Standing<'_>) -> [u8; 24] {
+        let mut reference = [0u8; 24];
+        #[cfg(not(loom))]
+        standing.slot.read_message(self.envelope, &mut reference);
+        #[cfg(loom)]
+        standing.slot.read_message(self.envelope, &mut reference[..8]);
+        reference
+    }
+
     #[inline(always)]
-    fn finish(&self, standing: &Standing<'_>) -> bool {
+    pub(super) fn finish(&self, standing: &Standing<'_>) -> bool {
         let done = Dlv::done(self.lap_of(standing.position));
         let release = order(Label::DoneStore, Ordering::Release);
         self.swap(standing, done, release)

@@ -3,7 +3,6 @@
 
 use super::Inner;
 use super::envelope;
-use crate::layout::queue::Envelope;
 use crate::layout::ring::{ChunkRef, Meta};
 use crate::layout::word::Chunk;
 use crate::pool::chunk;
@@ -104,7 +103,7 @@ impl Inner {
     /// # Errors
     /// When its segment can't be opened now.
     pub(super) fn body(&self, standing: &Standing<'_>) -> Result<Option<Body>, GrowFailure> {
-        find(&self.segments, self.delivery.envelope(), standing)
+        find(&self.segments, standing)
     }
 
     /// See [`copy`].
@@ -116,8 +115,7 @@ impl Inner {
         offset: usize,
         out: &mut [u8],
     ) -> bool {
-        let envelope = self.delivery.envelope();
-        copy(&self.segments, envelope, standing, body, offset, out)
+        copy(&self.segments, standing, body, offset, out)
     }
 }
 
@@ -128,15 +126,14 @@ impl Inner {
 /// When its segment can't be opened now.
 pub(super) fn find(
     segments: &Segments,
-    envelope: Envelope,
     standing: &Standing<'_>,
 ) -> Result<Option<Body>, GrowFailure> {
     let slot = standing.slot();
     let meta = standing.meta();
     let has_block = meta.flags() & Meta::ATTRIBUTES != 0;
-    if meta.kind() == Meta::INLINE && meta.len() as usize <= slot.message_room(envelope) {
+    if meta.kind() == Meta::INLINE && meta.len() as usize <= slot.message_room() {
         let place = Place::Slot;
-        let read = |head: &mut [u8]| slot.read_message(envelope, head);
+        let read = |head: &mut [u8]| slot.read_message(head);
         return Ok(framed(place, meta.len() as usize, has_block, read));
     }
     if meta.kind() != Meta::CHUNK || meta.len() as usize != size_of::<ChunkRef>() {
@@ -144,7 +141,7 @@ pub(super) fn find(
     }
     // The smallest stride has exactly as much room as a reference takes.
     let mut bytes = [0u8; size_of::<ChunkRef>()];
-    slot.read_message(envelope, &mut bytes);
+    slot.read_message(&mut bytes);
     let reference: ChunkRef = bytemuck::cast(bytes);
     let Some(segment) = segments.open(reference.segment)? else {
         return Ok(None);
@@ -164,7 +161,6 @@ pub(super) fn find(
 #[inline(always)]
 pub(super) fn copy(
     segments: &Segments,
-    envelope: Envelope,
     standing: &Standing<'_>,
     body: Body,
     offset: usize,
@@ -172,11 +168,11 @@ pub(super) fn copy(
 ) -> bool {
     match body.place {
         Place::Slot if offset == 0 => {
-            standing.slot().read_message(envelope, out);
+            standing.slot().read_message(out);
             true
         }
         Place::Slot => {
-            standing.slot().read_message_from(envelope, offset, out);
+            standing.slot().read_message_from(offset, out);
             true
         }
         Place::Chunk(reference) => {

@@ -22,7 +22,6 @@
 mod append;
 mod batch;
 mod explore;
-mod fifo;
 mod pool;
 mod queue;
 mod read;

@@ -61,8 +61,8 @@ pub use {
     queue::{
         Attribute, AttributeIter, AttributeValue, Attributes, AttributesRef, Incoming, Message,
         MessageOrigin, Messages, Outgoing, ParkedMessage, PodError, Queue, QueueDefinition,
-        QueueReceiver, QueueSender, QueueSettings, QueueStats, Receipt, Received, Redrive,
-        RedriveAllow, Sent, Settings,
+        QueueKind, QueueReceiver, QueueSender, QueueSettings, QueueStats, Receipt, Received,
+        Redrive, RedriveAllow, Sent, Settings,
     },
     ring::seat::Start,
     ring::wait::Idle,

@@ -104,7 +104,8 @@ pub enum Label {
     /// a later message sees that the lease is over. Pairs with `ClaimFence`.
     LeaseFence,
     /// Fence between giving out a lease and the look at the due words. Orders *dlv* and *due*;
-    /// pairs with `SweepFence`.
+    /// pairs with `SweepFence`. In a FIFO queue also between that lease and the look at another
+    /// message of its group: orders *dlv* and *dlv*, and pairs with itself.
     DueFence,
     /// Fence between raising a due word and the look at what lies below it. Orders *due* and
     /// *dlv*; pairs with `DueFence`.
@@ -114,6 +115,24 @@ pub enum Label {
     /// Fence between a look at MOVING and the look at the position it names: that shows the claim,
     /// or what became of it. Pairs with `MoveStore`.
     MoveFence,
+    /// A message of a group was linked, noted as the last, or passed by the cursor: what was linked
+    /// before it is visible, and so is its producer's commit. Pairs with `LinkLoad`.
+    LinkStore,
+    /// Pairs with `LinkStore`.
+    LinkLoad,
+    /// Fence between linking a message behind another and the look whether that one is DONE. Orders
+    /// *next* and *dlv*; pairs with `SettleFence`.
+    LinkFence,
+    /// Fence between making a message DONE or settled and the look at the one behind it or before it.
+    /// Orders *dlv* with *next*, and *dlv* with *dlv*; pairs with `LinkFence` and with itself.
+    SettleFence,
+    /// The look whether the message before is DONE: what its consumer did comes before. Pairs with
+    /// `DoneStore`.
+    TurnLoad,
+    /// A hint is given: the message it names is visible. Pairs with `HintLoad`.
+    HintStore,
+    /// A hint is taken. Pairs with `HintStore`.
+    HintLoad,
 }
 
 /// The ordering `wanted`, unless a model check weakens this label.
@@ -153,7 +172,7 @@ mod weakened {
 
     impl Label {
         /// Every label.
-        pub const ALL: [Label; 34] = [
+        pub const ALL: [Label; 41] = [
             Label::ClaimLoad,
             Label::ClaimCas,
             Label::ClaimFence,
@@ -188,6 +207,13 @@ mod weakened {
             Label::SweepFence,
             Label::MoveStore,
             Label::MoveFence,
+            Label::LinkStore,
+            Label::LinkLoad,
+            Label::LinkFence,
+            Label::SettleFence,
+            Label::TurnLoad,
+            Label::HintStore,
+            Label::HintLoad,
         ];
     }
 

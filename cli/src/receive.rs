@@ -245,6 +245,13 @@ fn write(out: &mut impl Write, message: &Message, json: bool) -> std::io::Result
             object[name] = json!(value);
         }
     }
+    if let Some(origin) = message.origin() {
+        object["origin"] = json!({
+            "queue_id": format!("{:016x}", origin.queue),
+            "position": origin.position,
+            "receives": origin.receives,
+        });
+    }
     let attributes = message.attributes();
     let attributes = attributes.iter().map(|attribute| {
         let value = match attribute.text() {

@@ -8,7 +8,7 @@ use crate::layout::Preamble;
 use crate::layout::queue::MAGIC;
 use crate::object::file::read_header;
 use crate::queue::{
-    self, Inner, Neighbours, Queue, QueueDefinition, QueueFile, QueueSettings, Since,
+    self, Inner, Neighbours, Queue, QueueDefinition, QueueFile, QueueKind, QueueSettings, Since,
 };
 use crate::ring::delivery::Delivery;
 use crate::ring::{Liveness, Overflow, Producers, SlotRing};
@@ -28,6 +28,7 @@ pub struct QueueBuilder {
 
 #[derive(Default)]
 struct Given {
+    kind: bool,
     slots: bool,
     stride: bool,
     visibility: bool,
@@ -48,6 +49,21 @@ impl QueueBuilder {
         }
     }
 
+    /// A FIFO queue: strict order within each message group, one receiver at a time for each group
+    /// (`FifoQueue`). Every message needs a group then
+    /// ([`Outgoing::group`](crate::Outgoing::group)). Its name may end with `.fifo`, as SQS
+    /// wants it, and need not. Default: a standard queue.
+    pub fn fifo(self) -> Self {
+        self.kind(QueueKind::Fifo)
+    }
+
+    /// Standard or FIFO.
+    pub fn kind(mut self, kind: QueueKind) -> Self {
+        self.definition.kind = kind;
+        self.given.kind = true;
+        self
+    }
+
     /// Slots, a power of two from 1,024 to 4,194,304: the most messages it holds, in flight ones
     /// included. Default 16,384.
     pub fn slots(mut self, slots: u64) -> Self {
@@ -57,7 +73,7 @@ impl QueueBuilder {
     }
 
     /// Bytes from slot to slot, a multiple of 32 from 64 to 4,096; 40 of them are header, the rest
-    /// holds short bodies. Default 256.
+    /// holds short bodies. In a FIFO queue at least 128, and 80 of them are header. Default 256.
     pub fn stride(mut self, stride: u64) -> Self {
         self.definition.stride = stride;
         self.given.stride = true;
@@ -177,6 +193,7 @@ impl QueueBuilder {
             inner: Arc::new(Inner {
                 delivery,
                 definition: file.definition,
+                group_key: file.group_key,
                 object_id: file.object_id,
                 epoch_ms: file.epoch_ms,
                 created_ms: file.created_ms,
@@ -192,7 +209,7 @@ impl QueueBuilder {
     }
 
     fn compare(&self, queue: &QueueFile) -> Result<(), OpenError> {
-        compare_given!(self, queue, slots stride visibility delay retention);
+        compare_given!(self, queue, kind slots stride visibility delay retention);
         compare_given!(self, queue, max_message_bytes redeliver_on_death receive_wait stall_timeout);
         Ok(())
     }

@@ -208,8 +208,8 @@ fn names(any: &AnyRing, position: u64, chunk: ChunkRef) -> bool {
         return false;
     }
     let mut bytes = [0u8; size_of::<ChunkRef>()];
-    match any.queue {
-        Some(_) => slot.read_message(&mut bytes),
+    match &any.queue {
+        Some(delivery) => slot.read_message(delivery.envelope(), &mut bytes),
         None => slot.read_body(&mut bytes),
     }
     let named: ChunkRef = bytemuck::cast(bytes);

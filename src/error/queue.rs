@@ -43,6 +43,16 @@ pub enum QueueSendError {
         /// Its bytes.
         len: usize,
     },
+    /// A message to a FIFO queue without a group.
+    #[error(
+        "a message to a FIFO queue needs a message group: send it as an Outgoing with a group; one group for all keeps all in order"
+    )]
+    MissingGroup,
+    /// A message to a FIFO queue with a delay of its own.
+    #[error(
+        "a message to a FIFO queue can't have a delay of its own, others of its group would have to pass it; set the delay of the queue"
+    )]
+    DelayInFifo,
     /// The payload pool is used up.
     #[error(
         "the payload pool is used up: {needed} bytes needed, {used} of {quota} in use; receive and delete messages, drop loans, or create the bus with a larger pool"

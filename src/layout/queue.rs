@@ -5,11 +5,17 @@
 //! 4096    the control words of a ring (tail | … | wake | counters), then those of the queue
 //! 8192    one ReaderEntry, unused: nobody reads a queue by a cursor
 //! due     due words: one u64 per group of 4,096 slots, then one per block of 64 slots
+//! groups  FIFO queues: the hints, one u64 per slot, then the group table, four u64 per slot
 //! slots   stride × slots        from a page boundary (2 MiB boundary with huge pages)
 //! ```
-//! A slot is that of a ring. Its `dlv` says who consumes the message ([`super::word::Dlv`]); the
-//! first eight bytes behind its header say when it was sent, then comes the body inline, or a
-//! `ChunkRef` where the body lies in the payload pool.
+//! A slot is that of a ring. Its `dlv` says who consumes the message ([`super::word::Dlv`]); behind
+//! its header lies the envelope, then comes the body inline, or a `ChunkRef` where the body lies in
+//! the payload pool.
+//!
+//! ```text
+//! standard    32 sent u64                                                            40 body …
+//! FIFO        32 sent u64  40 prev u64  48 next u64  56 group[2] u64  72 dedup u64   80 body …
+//! ```
 
 use super::ring::{self, READERS_OFFSET, ReaderEntry};
 use super::{LINE_PAIR, PAGE, Preamble};
@@ -79,8 +85,20 @@ pub struct QueueHeader {
     pub retention_ms: u32,
     /// Wait of a receive that names none.
     pub receive_wait_ms: u32,
-    pub reserved: [u8; PAGE - 64 - 4 * 8 - 4 * 4 - 128 - 3 * 8 - 4 * 4],
+    /// [`STANDARD`] or [`FIFO`].
+    pub kind: u32,
+    pub reserved_word: u32,
+    /// FIFO: offset of the hints, behind which lies the group table; 0 in a standard queue.
+    pub groups_offset: u64,
+    /// FIFO: key of the hash of group ids, random.
+    pub group_key: [u8; 16],
+    pub reserved: [u8; PAGE - 64 - 4 * 8 - 4 * 4 - 128 - 3 * 8 - 4 * 4 - 4 * 8],
 }
+
+/// At least once, best-effort order.
+pub const STANDARD: u32 = 0;
+/// Strict order within each message group.
+pub const FIFO: u32 = 1;
 
 const _: () = {
     assert!(size_of::<QueueHeader>() == PAGE);
@@ -89,6 +107,8 @@ const _: () = {
     assert!(offset_of!(QueueHeader, name) == 112);
     assert!(offset_of!(QueueHeader, due_offset) == 240);
     assert!(offset_of!(QueueHeader, visibility_ms) == 264);
+    assert!(offset_of!(QueueHeader, groups_offset) == 288);
+    assert!(offset_of!(QueueHeader, group_key) == 296);
 };
 
 /// Offsets of the shared words of a queue, behind those of its ring. Only the holder bits are
@@ -122,6 +142,12 @@ pub mod control {
     pub const RELEASED: usize = SENT + 40;
     /// Messages that a purge removed.
     pub const PURGED: usize = SENT + 48;
+    /// FIFO, link cursor: a position; every message below it is linked to its group.
+    pub const LINK: usize = PAGE + 11 * LINE_PAIR;
+    /// FIFO: how many hints were taken.
+    pub const HINTS_TAKEN: usize = PAGE + 12 * LINE_PAIR;
+    /// FIFO: how many hints were given.
+    pub const HINTS_GIVEN: usize = PAGE + 13 * LINE_PAIR;
 
     /// Settings: each one word, stored whole by whoever changes it and loaded where it is used. A
     /// message older than so many ms is gone.
@@ -171,7 +197,8 @@ pub const MAX_REDRIVE_SOURCES: usize = 10;
 const _: () = {
     assert!(control::RECEIVE > ring::control::PAYLOADS);
     assert!(control::HOLDER_WORDS * 8 <= LINE_PAIR);
-    assert!(control::PURGED + 8 <= ring::control::END);
+    assert!(control::PURGED + 8 <= control::LINK);
+    assert!(control::HINTS_GIVEN + LINE_PAIR <= control::RETENTION);
     assert!(control::REDRIVE_TARGET + 8 <= control::RETENTION + LINE_PAIR);
     assert!(control::REDRIVE_SOURCES + 8 * MAX_REDRIVE_SOURCES <= control::ROUTES);
     assert!(control::ROUTES + 8 * super::word::ROUTES <= control::MOVED);
@@ -195,6 +222,8 @@ pub const fn due_words(slots: u64) -> (u64, u64) {
 pub const DUE_OFFSET: u64 =
     (READERS_OFFSET + size_of::<ReaderEntry>()).next_multiple_of(LINE_PAIR) as u64;
 
+/// Bytes between the slot's header and the body of a standard queue: when the message was sent, in
+/// ms since the epoch.
 /// In front of the body of a message that has attributes, where its header says so
 /// ([`super::ring::Meta::ATTRIBUTES`]): this head, then `entries` entries, then zeros up to `bytes`.
 ///
@@ -278,5 +307,49 @@ pub const MAX_BLOCK_BYTES: usize = (1 << 20) + 4096;
 
 /// Bytes between the slot's header and the body: when the message was sent, in ms since the epoch.
 pub const ENVELOPE: usize = 8;
-/// Bytes of body in the first cache line of a slot.
-pub const FIRST_LINE_BODY: usize = 64 - ring::SLOT_HEADER - ENVELOPE;
+/// The same in a FIFO queue: when it was sent; the message before it and the one behind it in its
+/// group (its own position: not linked yet); the hash of its group; its entry in the
+/// deduplication table and one, 0 for none.
+pub const FIFO_ENVELOPE: usize = 48;
+/// What lies between a slot's header and the body: the kind of the queue says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Envelope {
+    Standard = ENVELOPE,
+    Fifo = FIFO_ENVELOPE,
+}
+
+impl Envelope {
+    /// Its bytes.
+    #[inline(always)]
+    pub const fn bytes(self) -> usize {
+        self as usize
+    }
+}
+
+/// Smallest stride of a FIFO queue: two cache lines, 48 bytes of body.
+pub const MIN_FIFO_STRIDE: u64 = 128;
+/// `prev` of a message before which its group had none that was not consumed.
+pub const NO_MESSAGE: u64 = u64::MAX;
+
+/// Words of one window of the group table: all that a look-up scans. With four words a slot a
+/// window holds eight groups on average when every slot holds a group of its own; that one of
+/// them has to hold more than 32 then is a matter of one in ten million.
+pub const WINDOW_WORDS: u64 = 32;
+const TABLE_WORDS_PER_SLOT: u64 = 4;
+
+/// Words behind `groups_offset` in a queue of `slots`: hints, group table.
+pub const fn group_words(slots: u64) -> (u64, u64) {
+    (slots, slots * TABLE_WORDS_PER_SLOT)
+}
+
+/// Offset of the hints in a new FIFO queue: a window lies in whole lines.
+pub const fn groups_offset(slots: u64) -> u64 {
+    let (groups, blocks) = due_words(slots);
+    (DUE_OFFSET + 8 * (groups + blocks)).next_multiple_of(8 * WINDOW_WORDS)
+}
+
+const _: () = {
+    assert!(super::ring::SLOT_HEADER + FIFO_ENVELOPE + 24 <= MIN_FIFO_STRIDE as usize);
+    assert!((super::ring::MIN_SLOTS * TABLE_WORDS_PER_SLOT).is_multiple_of(WINDOW_WORDS));
+};

@@ -79,7 +79,9 @@ impl Ctl {
 /// MOVING   3 | owner 10 | 0:10        | position mod 2^42             arriving from another queue
 /// ```
 /// The lap is that of the position in the slot's header; it stays when the slot's `ctl` is renewed.
-/// Nothing goes back to READY, and DONE is the end. `receives` counts modulo 1,023 and skips 0.
+/// Nothing goes back to READY, and DONE is the end. A message of a FIFO queue that was consumed before
+/// an earlier one of its group is MOVING to nowhere, with no owner and no receives: settled, until
+/// that one is DONE too. `receives` counts modulo 1,023 and skips 0.
 /// The deadline is in ms of CLOCK_BOOTTIME since the queue's epoch, modulo 2^32.
 ///
 /// A leased word comes twice only with the same owner, count, millisecond and lap modulo 1,024:
@@ -197,7 +199,7 @@ impl Dlv {
 
     /// Whether it is parked.
     pub const fn is_parked(self) -> bool {
-        self.state() == Self::MOVING && self.owner() == 0
+        self.state() == Self::MOVING && self.owner() == 0 && self.receives() != 0
     }
 
     /// On its way: how often it was received.
@@ -213,6 +215,18 @@ impl Dlv {
     /// On its way: its position there, the last such that is not above `tail`.
     pub const fn target_below(self, tail: u64) -> u64 {
         tail.wrapping_sub(tail.wrapping_sub(self.0) & MOVE_MASK)
+    }
+
+    /// Consumed out of turn; the message at `position`.
+    #[inline(always)]
+    pub const fn settled(position: u64) -> Self {
+        Self::parked(0, position)
+    }
+
+    /// Whether it says so.
+    #[inline(always)]
+    pub const fn is_settled(self) -> bool {
+        self.0 >> TARGET_BITS == Self::MOVING << (62 - TARGET_BITS)
     }
 
     /// The two state bits.
@@ -333,9 +347,50 @@ impl Role {
     }
 }
 
+/// A word of the group table: 1 | tag 11 | position mod 2^52; 0 was never used.
+///
+/// Derived: it names a message whose slot says what it is. Of two positions 2^52 apart the slot holds
+/// one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LastOfGroup(pub u64);
+
+const TAG_MASK: u64 = (1 << 11) - 1;
+
+impl LastOfGroup {
+    /// The last message of a group with this hash stands at `position`.
+    #[inline(always)]
+    pub const fn new(hash: u64, position: u64) -> Self {
+        Self(1 << 63 | (hash & TAG_MASK) << LAP_BITS | position & LAP_MASK)
+    }
+
+    /// What it has of the hash, with the bit of a word in use.
+    #[inline(always)]
+    pub const fn tag(self) -> u64 {
+        self.0 >> LAP_BITS
+    }
+
+    /// The position it names, which is at or below `position`.
+    #[inline(always)]
+    pub const fn before(self, position: u64) -> u64 {
+        position.wrapping_sub(position.wrapping_sub(self.0) & LAP_MASK)
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_of_the_group_table_names_the_nearest_position_below() {
+        for position in [0, 1, (1 << 52) - 1, 1 << 52, (1 << 60) + 12345] {
+            let word = LastOfGroup::new(u64::MAX, position);
+            assert_eq!(word.tag(), LastOfGroup::new(TAG_MASK, 7).tag());
+            for later in [position, position + 1, position + (1 << 51)] {
+                assert_eq!(word.before(later), position);
+            }
+        }
+        assert_ne!(LastOfGroup::new(0, 0).0, 0, "0 is a word that was never used");
+    }
 
     #[test]
     fn fields_of_a_word_do_not_touch_each_other() {
@@ -356,6 +411,9 @@ mod tests {
         let parked = Dlv::parked(1000, (1 << 50) + 77);
         assert_eq!((parked.state(), parked.owner(), parked.receives()), (Dlv::MOVING, 0, 1000));
         assert!(parked.agrees((1 << 50) + 77, 1) && !parked.agrees((1 << 50) + 78, 1));
+        let settled = Dlv::settled((1 << 50) + 77);
+        assert!(settled.is_settled() && settled.agrees((1 << 50) + 77, 1));
+        assert!(!parked.is_settled());
         for (word, state) in [(Dlv::ready(5), Dlv::READY), (Dlv::done(5), Dlv::DONE)] {
             assert_eq!(word.state(), state);
             assert!(word.agrees(0, 5) && !word.agrees(0, 5 + (1 << 10)));

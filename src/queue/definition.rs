@@ -3,6 +3,7 @@
 use super::RedriveAllow;
 use super::settings::QueueSettings;
 use crate::error::OpenError;
+use crate::layout::queue::MIN_FIFO_STRIDE;
 use crate::layout::ring::{MAX_SLOTS, MAX_STRIDE, MIN_SLOTS, MIN_STRIDE};
 use std::time::Duration;
 
@@ -16,15 +17,28 @@ pub const DEFAULT_MAX_MESSAGE: u64 = 262_144;
 /// Longest stall time-out.
 const MAX_STALL_MS: u32 = 60_000;
 
+/// What a queue promises about order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueKind {
+    /// At least once, in the order of sends as far as nothing has to come again.
+    #[default]
+    Standard,
+    /// Strict order within each message group, also when messages come again.
+    Fifo,
+}
+
 /// The definition of a queue. What [`Queue::set`](crate::Queue::set) can change is here as it was
 /// when the queue was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueDefinition {
     /// Its name.
     pub name: String,
+    /// Standard or FIFO.
+    pub kind: QueueKind,
     /// Slots, a power of two from 1,024 to 4,194,304: the most messages it holds.
     pub slots: u64,
-    /// Bytes from slot to slot, a multiple of 32 from 64 to 4,096; 40 of them are header.
+    /// Bytes from slot to slot, a multiple of 32 from 64 (FIFO: 128) to 4,096; 40 (FIFO: 80) of
+    /// them are header.
     pub stride: u64,
     /// How long a received message stays invisible if the receive does not say. 0 to 43,200 s.
     pub visibility: Duration,
@@ -44,10 +58,20 @@ pub struct QueueDefinition {
     pub huge_pages: bool,
 }
 
+impl QueueKind {
+    pub(super) fn min_stride(self) -> u64 {
+        match self {
+            Self::Standard => MIN_STRIDE,
+            Self::Fifo => MIN_FIFO_STRIDE,
+        }
+    }
+}
+
 impl QueueDefinition {
     pub(crate) fn named(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            kind: QueueKind::Standard,
             slots: DEFAULT_SLOTS,
             stride: DEFAULT_STRIDE,
             visibility: Duration::from_secs(30),
@@ -73,8 +97,9 @@ impl QueueDefinition {
             let rule = format!("a power of two from {MIN_SLOTS} to {MAX_SLOTS}");
             return refuse("slots", self.slots.to_string(), rule);
         }
-        if !self.stride.is_multiple_of(32) || !(MIN_STRIDE..=MAX_STRIDE).contains(&self.stride) {
-            let rule = format!("a multiple of 32 from {MIN_STRIDE} to {MAX_STRIDE}");
+        let least = self.kind.min_stride();
+        if !self.stride.is_multiple_of(32) || !(least..=MAX_STRIDE).contains(&self.stride) {
+            let rule = format!("a multiple of 32 from {least} to {MAX_STRIDE}");
             return refuse("stride", self.stride.to_string(), rule);
         }
         let stall = whole_ms(self.stall_timeout, MAX_STALL_MS);

@@ -1,16 +1,19 @@
 //! Queue files: what a queue adds to an object file.
 
-use super::QueueDefinition;
+use super::{QueueDefinition, QueueKind};
 use crate::error::OpenError;
-use crate::layout::queue::{DUE_OFFSET, MAGIC, NEVER, QueueHeader, control, due_words};
+use crate::layout::queue::{
+    DUE_OFFSET, FIFO, MAGIC, NEVER, QueueHeader, STANDARD, control, due_words, group_words,
+    groups_offset,
+};
 use crate::object::Site;
 use crate::object::file::{self, Shape, framed};
 use crate::shm::queue::QueueWords;
 use crate::shm::ring::RingMemory;
 use crate::shm::words::word64;
 use crate::sync::Ordering;
-use crate::sys::clock;
 use crate::sys::mapping::Mapping;
+use crate::sys::{clock, host};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +28,7 @@ pub struct QueueFile {
     pub words: QueueWords,
     pub mapping: Arc<Mapping>,
     pub definition: QueueDefinition,
+    pub group_key: [u8; 16],
     pub object_id: u64,
     pub epoch_ms: u64,
     /// Unix time of the epoch.
@@ -37,11 +41,19 @@ pub struct QueueFile {
 pub fn create(site: &Site, definition: &QueueDefinition) -> Result<(), OpenError> {
     definition.check()?;
     let (groups, blocks) = due_words(definition.slots);
+    let (kind, groups_offset, slots_from) = match definition.kind {
+        QueueKind::Standard => (STANDARD, 0, DUE_OFFSET + 8 * (groups + blocks)),
+        QueueKind::Fifo => {
+            let offset = groups_offset(definition.slots);
+            let (hints, table) = group_words(definition.slots);
+            (FIFO, offset, offset + 8 * (hints + table))
+        }
+    };
     let shape = Shape {
         name: &definition.name,
         slots: definition.slots,
         stride: definition.stride,
-        slots_from: DUE_OFFSET + 8 * (groups + blocks),
+        slots_from,
         huge_pages: definition.huge_pages,
     };
     let ms = |time: Duration| time.as_millis() as u32; // checked above
@@ -63,6 +75,9 @@ pub fn create(site: &Site, definition: &QueueDefinition) -> Result<(), OpenError
         delay_ms: ms(definition.delay),
         retention_ms: ms(definition.retention),
         receive_wait_ms: ms(definition.receive_wait),
+        kind,
+        groups_offset,
+        group_key: bytemuck::cast([host::random_u64(), host::random_u64()]),
         ..bytemuck::Zeroable::zeroed()
     };
     file::create(site, &shape, header, |mapping| {
@@ -99,13 +114,20 @@ fn open_file(site: &Site, file_name: &str, name: Option<&str>) -> Result<QueueFi
         header.due_offset,
         header.slots_offset,
     );
-    let words =
+    let mut words =
         words.ok_or_else(|| opened.scribbled("the due words do not fit in front of the slots"))?;
+    if definition.kind == QueueKind::Fifo {
+        let (groups, slots) = (header.groups_offset, header.slots_offset);
+        words = words
+            .with_groups(memory.geometry(), groups, slots)
+            .ok_or_else(|| opened.scribbled("the groups do not fit in front of the slots"))?;
+    }
     Ok(QueueFile {
         memory,
         words,
         mapping,
         definition,
+        group_key: header.group_key,
         object_id: header.preamble.object_id,
         epoch_ms: header.epoch_ms,
         created_ms: header.preamble.created_ms,
@@ -121,6 +143,11 @@ fn definition(header: &QueueHeader, name: &str) -> Result<QueueDefinition, &'sta
     let ms = |ms: u32| Duration::from_millis(ms.into());
     let definition = QueueDefinition {
         name: name.to_owned(),
+        kind: match header.kind {
+            STANDARD => QueueKind::Standard,
+            FIFO => QueueKind::Fifo,
+            _ => return Err("it is neither a standard nor a FIFO queue"),
+        },
         slots: header.slots,
         stride: header.stride,
         visibility: ms(header.visibility_ms),
@@ -132,6 +159,9 @@ fn definition(header: &QueueHeader, name: &str) -> Result<QueueDefinition, &'sta
         stall_timeout: Duration::from_micros(header.stall_timeout_us.into()),
         huge_pages: header.huge_pages == 1,
     };
+    if header.stride < definition.kind.min_stride() {
+        return Err("its slots are too short for a FIFO queue");
+    }
     if definition.settings().check().is_err() {
         return Err("a setting is outside its bounds");
     }

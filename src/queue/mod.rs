@@ -6,7 +6,8 @@
 //! below moves words ([`crate::ring::delivery`]); this floor checks forks and removals, reads the
 //! clock, talks to the pool, waits, and turns outcomes into errors.
 //!
-//! A queue is standard: at least once, best-effort order. It lives in memory and survives the death
+//! A queue is standard: at least once, best-effort order; or FIFO: strict order in each message
+//! group. It lives in memory and survives the death
 //! of every process, not that of the machine.
 
 #[cfg(all(test, not(loom)))]
@@ -18,6 +19,7 @@ mod chain;
 mod definition;
 mod envelope;
 mod file;
+mod group;
 mod incoming;
 #[cfg(feature = "md5")]
 mod md5;
@@ -31,7 +33,6 @@ mod pod;
 mod receipt;
 mod receive;
 mod redrive;
-mod run;
 mod send;
 mod settings;
 mod settle;
@@ -40,7 +41,7 @@ mod wait;
 #[cfg(feature = "async")]
 pub use asynchronous::AsyncReceiver;
 pub use attributes::{Attribute, AttributeIter, AttributeValue, Attributes, AttributesRef};
-pub use definition::QueueDefinition;
+pub use definition::{QueueDefinition, QueueKind};
 pub(crate) use file::{
     QueueFile, create as create_queue, open as open_queue, open_removed as open_removed_queue,
 };
@@ -120,6 +121,8 @@ pub(crate) struct Inner {
     /// Of the first ring; see [`chain`].
     pub delivery: Delivery,
     pub definition: QueueDefinition,
+    /// Of the hash of group ids.
+    pub group_key: [u8; 16],
     pub object_id: u64,
     /// CLOCK_BOOTTIME of the epoch in ms.
     pub epoch_ms: u64,

@@ -43,9 +43,10 @@ impl Side {
 
     /// Where a message of this queue came from; `None` when it says nothing, or can't be read now.
     fn origin(&self, standing: &Standing<'_>) -> Option<OriginRecord> {
-        let body = payload::find(&self.segments, standing).ok()??;
+        let layout = self.delivery.envelope();
+        let body = payload::find(&self.segments, layout, standing).ok()??;
         let mut block = vec![0; body.block()];
-        let is_whole = payload::copy(&self.segments, standing, body, 0, &mut block);
+        let is_whole = payload::copy(&self.segments, layout, standing, body, 0, &mut block);
         Envelope::parse(&block).filter(|_| is_whole)?.origin
     }
 

@@ -3,10 +3,10 @@
 //! A message that has none of the last four is sent as plain bytes, and costs what those cost. The
 //! others get an attribute block in front of the body ([`super::envelope`]).
 
-use super::QueueSender;
 use super::attributes::{Attributes, AttributesRef, is_text};
 use super::definition::whole_ms;
 use super::envelope::Envelope;
+use super::{QueueSender, group};
 use crate::error::QueueSendError;
 use crate::layout::queue::MAX_DELAY_MS;
 use std::time::Duration;
@@ -79,7 +79,9 @@ impl<'a> Outgoing<'a> {
         self
     }
 
-    /// Its message group (`MessageGroupId`): 1 to 128 letters, digits and punctuation of ASCII.
+    /// Its message group (`MessageGroupId`): 1 to 128 letters, digits and punctuation of ASCII. A FIFO
+    /// queue wants one with every message, and hands out the messages of one group in the order of
+    /// their positions, to one receiver at a time; groups do not wait for each other.
     #[must_use]
     pub fn group(mut self, group: &'a str) -> Self {
         self.envelope.group = Some(group);
@@ -113,15 +115,15 @@ impl<'a> Outgoing<'a> {
         self.body
     }
 
+    #[cfg(feature = "md5")]
+    pub(super) fn envelope(&self) -> Envelope<'a> {
+        self.envelope
+    }
+
     /// Bytes towards the largest message of a queue: the body, and names, types and values of the
     /// attributes. System attributes do not count, as in SQS.
     pub fn size(&self) -> usize {
         self.body.len() + attributes_size(self.envelope.attributes)
-    }
-
-    #[cfg(feature = "md5")]
-    pub(super) fn envelope(&self) -> Envelope<'a> {
-        self.envelope
     }
 
     fn check(&self) -> Result<(), QueueSendError> {
@@ -166,7 +168,8 @@ impl QueueSender {
     /// not inline needs a new pool segment.
     ///
     /// # Errors
-    /// As [`send`](Self::send); [`QueueSendError::InvalidDelay`], [`QueueSendError::InvalidId`],
+    /// As [`send`](Self::send); [`QueueSendError::MissingGroup`], [`QueueSendError::DelayInFifo`],
+    /// [`QueueSendError::InvalidDelay`], [`QueueSendError::InvalidId`],
     /// [`QueueSendError::InvalidTraceHeader`].
     pub fn send_message(&mut self, message: &Outgoing<'_>) -> Result<Sent, QueueSendError> {
         let sent = self.append_message(message)?;
@@ -198,6 +201,10 @@ impl QueueSender {
     }
 
     fn append_message(&mut self, message: &Outgoing<'_>) -> Result<Sent, QueueSendError> {
+        let is_fifo = self.delivery.is_fifo();
+        if is_fifo && message.delay.is_some() {
+            return Err(QueueSendError::DelayInFifo);
+        }
         let delay_ms = match message.delay {
             None => self.delay_ms(),
             Some(given) => {
@@ -205,14 +212,16 @@ impl QueueSender {
             }
         };
         let position = if message.envelope.is_empty() {
-            self.append(message.body, delay_ms)?
+            self.append(None, message.body, delay_ms)?
         } else {
             message.check()?;
             self.check(message.size())?;
+            let group = message.envelope.group.filter(|_| is_fifo);
+            let group = group.map(|group| group::hash(&self.inner.group_key, group));
             let mut block = core::mem::take(&mut self.block);
             block.clear();
             message.envelope.encode(&mut block);
-            let appended = self.append_with_block(&block, message.body, delay_ms);
+            let appended = self.append_with_block(group, &block, message.body, delay_ms);
             self.block = block;
             appended?
         };

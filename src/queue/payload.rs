@@ -3,6 +3,7 @@
 
 use super::Inner;
 use super::envelope;
+use crate::layout::queue::Envelope;
 use crate::layout::ring::{ChunkRef, Meta};
 use crate::layout::word::Chunk;
 use crate::pool::chunk;
@@ -103,7 +104,7 @@ impl Inner {
     /// # Errors
     /// When its segment can't be opened now.
     pub(super) fn body(&self, standing: &Standing<'_>) -> Result<Option<Body>, GrowFailure> {
-        find(&self.segments, standing)
+        find(&self.segments, self.delivery.envelope(), standing)
     }
 
     /// See [`copy`].
@@ -115,7 +116,8 @@ impl Inner {
         offset: usize,
         out: &mut [u8],
     ) -> bool {
-        copy(&self.segments, standing, body, offset, out)
+        let envelope = self.delivery.envelope();
+        copy(&self.segments, envelope, standing, body, offset, out)
     }
 }
 
@@ -126,14 +128,15 @@ impl Inner {
 /// When its segment can't be opened now.
 pub(super) fn find(
     segments: &Segments,
+    envelope: Envelope,
     standing: &Standing<'_>,
 ) -> Result<Option<Body>, GrowFailure> {
     let slot = standing.slot();
     let meta = standing.meta();
     let has_block = meta.flags() & Meta::ATTRIBUTES != 0;
-    if meta.kind() == Meta::INLINE && meta.len() as usize <= slot.message_room() {
+    if meta.kind() == Meta::INLINE && meta.len() as usize <= slot.message_room(envelope) {
         let place = Place::Slot;
-        let read = |head: &mut [u8]| slot.read_message(head);
+        let read = |head: &mut [u8]| slot.read_message(envelope, head);
         return Ok(framed(place, meta.len() as usize, has_block, read));
     }
     if meta.kind() != Meta::CHUNK || meta.len() as usize != size_of::<ChunkRef>() {
@@ -141,7 +144,7 @@ pub(super) fn find(
     }
     // The smallest stride has exactly as much room as a reference takes.
     let mut bytes = [0u8; size_of::<ChunkRef>()];
-    slot.read_message(&mut bytes);
+    slot.read_message(envelope, &mut bytes);
     let reference: ChunkRef = bytemuck::cast(bytes);
     let Some(segment) = segments.open(reference.segment)? else {
         return Ok(None);
@@ -161,6 +164,7 @@ pub(super) fn find(
 #[inline(always)]
 pub(super) fn copy(
     segments: &Segments,
+    envelope: Envelope,
     standing: &Standing<'_>,
     body: Body,
     offset: usize,
@@ -168,11 +172,11 @@ pub(super) fn copy(
 ) -> bool {
     match body.place {
         Place::Slot if offset == 0 => {
-            standing.slot().read_message(out);
+            standing.slot().read_message(envelope, out);
             true
         }
         Place::Slot => {
-            standing.slot().read_message_from(offset, out);
+            standing.slot().read_message_from(envelope, offset, out);
             true
         }
         Place::Chunk(reference) => {

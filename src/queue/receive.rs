@@ -11,7 +11,8 @@ use crate::error::ReceiveError;
 use crate::layout::queue::{MAX_VISIBILITY_MS, NEVER};
 use crate::object::poll::Shared;
 use crate::object::wait::wait_any;
-use crate::ring::delivery::consume::Consumer;
+use crate::ring::delivery::consume::{Consumer, Finder};
+use crate::ring::delivery::heads::Heads;
 use crate::ring::delivery::{Delivery, Total};
 use crate::ring::wait::Idle;
 use crate::sys::clock::{BootClock, Deadline};
@@ -80,9 +81,11 @@ pub(super) enum Take {
 /// if the queue says so.
 pub struct QueueReceiver {
     /// By value: addresses and geometry lie beside the cursor.
-    pub(super) delivery: Delivery,
+    delivery: Delivery,
     pub(super) consumer: Consumer,
-    pub(super) clock: BootClock,
+    /// Instead of it, in a FIFO queue.
+    heads: Heads,
+    clock: BootClock,
     /// Instead of what the queue says.
     visibility_ms: Option<u32>,
     pub(super) idle: Idle,
@@ -107,6 +110,7 @@ impl QueueReceiver {
         let mut clock = BootClock::since(inner.epoch_ms);
         Self {
             consumer: Consumer::new(&inner.delivery),
+            heads: Heads::default(),
             probe_at: clock.now_ms() + PROBE_MS,
             clock,
             visibility_ms: None,
@@ -252,24 +256,15 @@ impl QueueReceiver {
     ) -> Result<usize, ReceiveError> {
         let mut scratch = core::mem::take(&mut self.scratch);
         let mut count = 0;
+        self.heads.begin_batch();
         let failed = loop {
             if count == max {
                 break None;
             }
-            if max - count > 1 {
-                if let Err(error) = self.begin() {
-                    break Some(error);
-                }
-                let taken = self.take_run(max - count, visibility_ms, &mut scratch, &mut each);
-                count += taken;
-                if taken > 0 {
-                    continue;
-                }
-            }
             match scratch.fill(self, Take::Lease(visibility_ms)) {
                 Ok(Some(received)) => {
                     count += 1;
-                    self.consumer.give(received.position());
+                    self.give(received.position());
                     each(received, &scratch);
                 }
                 Ok(None) => break None,
@@ -277,6 +272,7 @@ impl QueueReceiver {
             }
         };
         self.consumer.end_batch();
+        self.heads.end_batch();
         self.scratch = scratch;
         match failed {
             Some(error) if count == 0 => Err(error),
@@ -307,6 +303,16 @@ impl QueueReceiver {
         }
     }
 
+    /// Within a batch: not once more.
+    #[inline]
+    fn give(&mut self, position: u64) {
+        if self.delivery.is_fifo() {
+            self.heads.give(position);
+        } else {
+            self.consumer.give(position);
+        }
+    }
+
     /// Takes a message into `buffer`: whole, or its body alone.
     #[inline(always)]
     pub(super) fn take<const WHOLE: bool>(
@@ -314,25 +320,6 @@ impl QueueReceiver {
         buffer: &mut [u8],
         take: Take,
     ) -> Result<Option<Taken>, ReceiveError> {
-        let now = self.begin()?;
-        let taken = take_from::<WHOLE>(
-            &self.inner,
-            &self.delivery,
-            &mut self.consumer,
-            &mut self.clock,
-            buffer,
-            take,
-        )?;
-        if taken.is_none() {
-            return self.nothing_yet(now);
-        }
-        self.note_received(1);
-        Ok(taken)
-    }
-
-    /// Before anything is taken: the process, the clock, and what is done by the way.
-    #[inline(always)]
-    fn begin(&mut self) -> Result<u64, ReceiveError> {
         if self.generation != fork::generation() {
             return Err(ReceiveError::Forked);
         }
@@ -343,7 +330,21 @@ impl QueueReceiver {
         if self.consumer.has_moves() {
             self.move_some(now);
         }
-        Ok(now)
+        let (inner, delivery, clock) = (&self.inner, &self.delivery, &mut self.clock);
+        let taken = if delivery.is_fifo() {
+            take_first_of_group::<WHOLE>(inner, delivery, &mut self.heads, clock, buffer, take)
+        } else {
+            take_from::<WHOLE, _>(inner, delivery, &mut self.consumer, clock, buffer, take)
+        }?;
+        self.heads.hand_over_moves(&mut self.consumer);
+        if taken.is_none() {
+            return self.nothing_yet(now);
+        }
+        self.received += 1;
+        if self.received >= FLUSH_EVERY {
+            self.flush();
+        }
+        Ok(taken)
     }
 
     fn nothing_yet(&mut self, now: u64) -> Result<Option<Taken>, ReceiveError> {
@@ -385,14 +386,13 @@ impl QueueReceiver {
     /// Whether a look at the queue finds a message to receive.
     pub(super) fn has_message(&mut self) -> bool {
         let now = self.clock.now_ms();
-        let mut payloads = Payloads::new(&self.inner.segments, self.inner.object_id);
-        self.delivery.sweep(&mut self.consumer, now, &mut payloads);
-        let found = self.consumer.find(&self.delivery, now, &mut payloads);
-        let found = found.map(|standing| standing.position);
-        if let Some(position) = found {
-            self.consumer.put_back(position);
+        if self.delivery.is_fifo() {
+            let found = is_ready(&self.inner, &self.delivery, &mut self.heads, now);
+            self.heads.hand_over_moves(&mut self.consumer);
+            found
+        } else {
+            is_ready(&self.inner, &self.delivery, &mut self.consumer, now)
         }
-        found.is_some()
     }
 
     /// Duties before a sleep.
@@ -408,7 +408,7 @@ impl QueueReceiver {
 
     /// Whether it hangs on a claim or a move: it must look again soon.
     pub(super) fn is_pending(&self) -> bool {
-        self.consumer.is_pending() || self.consumer.has_moves()
+        self.consumer.is_pending() || self.heads.is_pending() || self.consumer.has_moves()
     }
 
     /// How long until a lease or delay may end; `None` when nothing is in flight.
@@ -433,14 +433,6 @@ impl QueueReceiver {
     }
 
     #[inline(always)]
-    pub(super) fn note_received(&mut self, count: u64) {
-        self.received += count;
-        if self.received >= FLUSH_EVERY {
-            self.flush();
-        }
-    }
-
-    #[inline(always)]
     pub(super) fn note_deleted(&mut self, count: u64) {
         self.deleted += count;
     }
@@ -458,34 +450,59 @@ impl QueueReceiver {
     }
 }
 
-/// Takes a message of one ring of the queue, as its consumer finds it.
-#[inline(always)]
-fn take_from<const WHOLE: bool>(
+/// Whether a message can be found. It stays there for everybody.
+fn is_ready(inner: &Inner, delivery: &Delivery, finder: &mut impl Finder, now: u64) -> bool {
+    let mut payloads = Payloads::new(&inner.segments, inner.object_id);
+    finder.sweep(delivery, now, &mut payloads);
+    let found = finder.find(delivery, now, &mut payloads);
+    let found = found.map(|standing| standing.position);
+    if let Some(position) = found {
+        finder.put_back(delivery, position);
+    }
+    found.is_some()
+}
+
+/// As [`take_from`], out of the way of standard queues.
+#[inline(never)]
+fn take_first_of_group<const WHOLE: bool>(
     inner: &Inner,
     delivery: &Delivery,
-    consumer: &mut Consumer,
+    heads: &mut Heads,
+    clock: &mut BootClock,
+    buffer: &mut [u8],
+    take: Take,
+) -> Result<Option<Taken>, ReceiveError> {
+    take_from::<WHOLE, _>(inner, delivery, heads, clock, buffer, take)
+}
+
+/// Takes a message of one ring of the queue, as its consumer finds it.
+#[inline(always)]
+fn take_from<const WHOLE: bool, F: Finder>(
+    inner: &Inner,
+    delivery: &Delivery,
+    finder: &mut F,
     clock: &mut BootClock,
     buffer: &mut [u8],
     take: Take,
 ) -> Result<Option<Taken>, ReceiveError> {
     let (mut now, mut late) = (clock.kept_ms(), 0);
     let mut payloads = Payloads::new(&inner.segments, inner.object_id);
-    delivery.sweep(consumer, now, &mut payloads);
+    finder.sweep(delivery, now, &mut payloads);
     loop {
-        let found = consumer.find(delivery, now, &mut payloads);
+        let found = finder.find(delivery, now, &mut payloads);
         let Some(standing) = found else {
             return Ok(None);
         };
-        let body = match plain_up_to(standing.meta(), standing.slot().message_room()) {
+        let body = match plain_up_to(standing.meta(), delivery.message_room()) {
             Some(len) => Body::inline(len),
             None => match inner.body(&standing) {
                 Ok(Some(body)) => body,
                 Ok(None) => {
-                    delivery.give_up(&standing);
+                    delivery.give_up(&standing, &mut payloads);
                     continue;
                 }
                 Err(failure) => {
-                    consumer.put_back(standing.position);
+                    finder.put_back(delivery, standing.position);
                     return Err(ReceiveError::Pool(format!("{failure:?}")));
                 }
             },
@@ -500,7 +517,7 @@ fn take_from<const WHOLE: bool>(
             if !standing.stands() {
                 continue; // the length was another message's
             }
-            consumer.put_back(standing.position);
+            finder.put_back(delivery, standing.position);
             return Err(ReceiveError::BufferTooSmall { needed, given });
         };
         let sent = standing.sent();
@@ -520,21 +537,27 @@ fn take_from<const WHOLE: bool>(
                     now = behind;
                     continue;
                 }
+                if !finder.confirm(delivery, &lease, now) {
+                    continue; // another one has the group
+                }
                 let is_whole = inner.copy(&lease.standing, body, offset, out);
                 if !lease.stands() {
                     continue; // this process slept for longer than the lease
                 }
                 if !is_whole || (WHOLE && !has_block(&out[..body.block()])) {
-                    delivery.give_up(&lease.standing);
+                    delivery.give_up(&lease.standing, &mut payloads);
                     continue;
                 }
                 lease.receives()
             }
             Take::Consume => {
                 let receives = standing.next_receives();
+                let Some(standing) = finder.hold(delivery, standing, now) else {
+                    continue;
+                };
                 let is_whole = inner.copy(&standing, body, offset, out);
                 if !is_whole || (WHOLE && !has_block(&out[..body.block()])) {
-                    delivery.give_up(&standing);
+                    delivery.give_up(&standing, &mut payloads);
                     continue;
                 }
                 if !delivery.consume(&standing, &mut payloads) {

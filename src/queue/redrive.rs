@@ -8,13 +8,14 @@
 use super::envelope::Envelope;
 use super::moves::{Outcome, Side, settle_move};
 use super::payload::Body;
-use super::{Inner, Queue, QueueReceiver, QueueSender};
+use super::{Inner, Queue, QueueReceiver, QueueSender, group};
 use crate::error::{OpenError, QueueSendError};
 use crate::layout::queue::OriginRecord;
 use crate::layout::ring::{ChunkRef, MAX_STRIDE, Meta};
 use crate::layout::word::Dlv;
 use crate::ring::claim::Appender;
 use crate::ring::commit::Lost;
+use crate::ring::delivery::link::GroupHash;
 use crate::ring::delivery::{Standing, Total};
 use crate::sync::Ordering;
 use std::sync::Arc;
@@ -269,12 +270,12 @@ impl QueueSender {
         }
         let pool = |failure| QueueSendError::Pool(format!("{failure:?}"));
         let Some(body) = source.body(parked).map_err(pool)? else {
-            source.delivery.give_up(parked);
+            source.delivery.give_up(parked, &mut source.payloads());
             return Ok(());
         };
-        let Some(block) = block_with_origin(source, parked, body) else {
+        let Some((group, block)) = self.block_with_origin(source, parked, body) else {
             if parked.stands() {
-                source.delivery.give_up(parked);
+                source.delivery.give_up(parked, &mut source.payloads());
             }
             return Ok(());
         };
@@ -289,7 +290,7 @@ impl QueueSender {
                 return Ok(());
             }
             let meta = Meta::new(whole as u32, Meta::INLINE, 0);
-            self.arrive(source, parked, route, meta, &bytes[..whole], None)?;
+            self.arrive(source, parked, route, group, meta, &bytes[..whole], None)?;
             return Ok(());
         }
         let mut loan = self.lend_unchecked(whole)?;
@@ -306,23 +307,31 @@ impl QueueSender {
         self.note_payloads();
         let bytes = bytemuck::bytes_of(&reference);
         let meta = Meta::new(bytes.len() as u32, Meta::CHUNK, 0);
-        if self.arrive(source, parked, route, meta, bytes, Some(loan.lent))? {
+        if self.arrive(source, parked, route, group, meta, bytes, Some(loan.lent))? {
             self.loans.sent(loan);
         }
         Ok(())
     }
 
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what is moved, from where, to where"
+    )]
     /// Steps 1 to 5. Whether the message stands here now.
     fn arrive(
         &mut self,
         source: &Inner,
         parked: &Standing<'_>,
         route: u8,
+        group: Option<GroupHash>,
         meta: Meta,
         bytes: &[u8],
         lent: Option<crate::pool::lend::Lent>,
     ) -> Result<bool, QueueSendError> {
         let inner = Arc::clone(&self.inner);
+        if group.is_none() && inner.delivery.is_fifo() {
+            return Err(QueueSendError::MissingGroup);
+        }
         let ring = inner.delivery.ring();
         // When it was sent, by this queue's epoch.
         let sent = (source.epoch_ms + parked.sent()).saturating_sub(inner.epoch_ms);
@@ -339,7 +348,11 @@ impl QueueSender {
             return Ok(false);
         };
         let arriving = Dlv::arriving(ring.me(), position);
-        claim.fill_message(meta.with_flags(Meta::ATTRIBUTES), arriving, sent, bytes);
+        let meta = meta.with_flags(Meta::ATTRIBUTES);
+        match group {
+            None => claim.fill_message(meta, arriving, sent, bytes),
+            Some(group) => claim.fill_message_of(group, meta, arriving, sent, bytes),
+        }
         match self.appender.commit(ring, claim) {
             Ok(_) => {}
             Err(lost) => {
@@ -376,28 +389,37 @@ impl QueueSender {
     }
 }
 
-/// The attribute block of a message as it is, with where it comes from. `None` when there is none to
-/// be read, or none any more.
-fn block_with_origin(source: &Inner, parked: &Standing<'_>, body: Body) -> Option<Vec<u8>> {
-    let mut old = vec![0; body.block()];
-    if !old.is_empty() && !source.copy(parked, body, 0, &mut old) {
-        return None;
+impl QueueSender {
+    /// The attribute block of a message as it is, with where it comes from, and what its group is here,
+    /// if this is a FIFO queue. `None` when there is none to be read, or none any more.
+    fn block_with_origin(
+        &self,
+        source: &Inner,
+        parked: &Standing<'_>,
+        body: Body,
+    ) -> Option<(Option<GroupHash>, Vec<u8>)> {
+        let mut old = vec![0; body.block()];
+        if !old.is_empty() && !source.copy(parked, body, 0, &mut old) {
+            return None;
+        }
+        let mut envelope = match old.is_empty() {
+            true => Envelope::default(),
+            false => Envelope::parse(&old)?,
+        };
+        let sender = envelope
+            .origin
+            .map_or(parked.sender(), |origin| origin.sender);
+        envelope.origin = Some(OriginRecord {
+            queue: source.object_id,
+            position: parked.position,
+            receives: parked.dlv.receives(),
+            sender,
+            reserved: 0,
+        });
+        let mut block = Vec::new();
+        envelope.encode(&mut block);
+        let group = envelope.group.filter(|_| self.inner.delivery.is_fifo());
+        let group = group.map(|group| group::hash(&self.inner.group_key, group));
+        Some((group, block))
     }
-    let mut envelope = match old.is_empty() {
-        true => Envelope::default(),
-        false => Envelope::parse(&old)?,
-    };
-    let sender = envelope
-        .origin
-        .map_or(parked.sender(), |origin| origin.sender);
-    envelope.origin = Some(OriginRecord {
-        queue: source.object_id,
-        position: parked.position,
-        receives: parked.dlv.receives(),
-        sender,
-        reserved: 0,
-    });
-    let mut block = Vec::new();
-    envelope.encode(&mut block);
-    Some(block)
 }

@@ -13,8 +13,8 @@ use crate::pool::lend::{Lender, Lent};
 use crate::pool::segment::GrowFailure;
 use crate::ring::claim::{Appender, Blocked};
 use crate::ring::commit::Lost;
+use crate::ring::delivery::link::GroupHash;
 use crate::ring::delivery::{Delivery, Total};
-use crate::ring::pace::{AHEAD, Distance};
 use crate::sync::Ordering;
 use crate::sys::clock::{self, BootClock, Deadline};
 use crate::sys::fork;
@@ -46,8 +46,6 @@ pub struct QueueSender {
     inline_bytes: usize,
     /// For the attribute blocks of messages: as long as the longest so far.
     pub(super) block: Vec<u8>,
-    /// To receivers who are about to make room.
-    distance: Distance,
     /// Sent and not yet in the shared total.
     sent: u64,
     refusals: u32,
@@ -60,7 +58,7 @@ pub struct QueueSender {
 impl QueueSender {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         let ring = inner.delivery.ring();
-        let room = ring.memory().slot(0).message_room();
+        let room = inner.delivery.message_room();
         Self {
             appender: Appender::new(ring),
             lender: Lender::new(Arc::clone(&inner.segments), ring.me()),
@@ -68,7 +66,6 @@ impl QueueSender {
             clock: BootClock::since(inner.epoch_ms),
             inline_bytes: room,
             block: Vec::new(),
-            distance: Distance::default(),
             sent: 0,
             refusals: 0,
             generation: fork::generation(),
@@ -92,7 +89,7 @@ impl QueueSender {
     /// sent then.
     #[inline]
     pub fn send(&mut self, body: &[u8]) -> Result<u64, QueueSendError> {
-        let position = self.append(body, self.delay_ms())?;
+        let position = self.append(None, body, self.delay_ms())?;
         self.inner.delivery.ring().wake_behind_commit();
         Ok(position)
     }
@@ -102,11 +99,15 @@ impl QueueSender {
     /// it within 20 ms of that.
     ///
     /// # Errors
-    /// As [`send`](Self::send), and [`QueueSendError::InvalidDelay`].
+    /// As [`send`](Self::send), [`QueueSendError::InvalidDelay`], and
+    /// [`QueueSendError::DelayInFifo`].
     pub fn send_delayed(&mut self, body: &[u8], delay: Duration) -> Result<u64, QueueSendError> {
         let delay_ms =
             whole_ms(delay, MAX_DELAY_MS).ok_or(QueueSendError::InvalidDelay { given: delay })?;
-        let position = self.append(body, delay_ms)?;
+        if self.delivery.is_fifo() {
+            return Err(QueueSendError::DelayInFifo);
+        }
+        let position = self.append(None, body, delay_ms)?;
         self.inner.delivery.ring().wake_behind_commit();
         Ok(position)
     }
@@ -121,7 +122,7 @@ impl QueueSender {
         let mut sent = 0;
         let mut failed = None;
         for body in bodies {
-            match self.append(body.as_ref(), self.delay_ms()) {
+            match self.append(None, body.as_ref(), self.delay_ms()) {
                 Ok(_) => sent += 1,
                 Err(error) => {
                     failed = Some(error);
@@ -186,7 +187,7 @@ impl QueueSender {
         }
         let sent = self
             .check(loan.len)
-            .and_then(|()| self.append_chunk(loan.lent, loan.len, 0, self.delay_ms()));
+            .and_then(|()| self.append_chunk(None, loan.lent, loan.len, 0, self.delay_ms()));
         match sent {
             Ok(position) => {
                 self.loans.sent(loan);
@@ -230,20 +231,30 @@ impl QueueSender {
 
     /// Any append, without a wake.
     #[inline(always)]
-    pub(super) fn append(&mut self, body: &[u8], delay_ms: u32) -> Result<u64, QueueSendError> {
+    pub(super) fn append(
+        &mut self,
+        group: Option<GroupHash>,
+        body: &[u8],
+        delay_ms: u32,
+    ) -> Result<u64, QueueSendError> {
         self.check(body.len())?;
         if body.len() > self.inline_bytes {
-            return self.append_large(body, delay_ms);
+            return self.append_large(group, body, delay_ms);
         }
         let meta = Meta::new(body.len() as u32, Meta::INLINE, 0);
-        self.append_bytes(meta, body, delay_ms, None)
+        self.append_bytes(group, meta, body, delay_ms, None)
     }
 
     #[cold]
-    fn append_large(&mut self, body: &[u8], delay_ms: u32) -> Result<u64, QueueSendError> {
+    fn append_large(
+        &mut self,
+        group: Option<GroupHash>,
+        body: &[u8],
+        delay_ms: u32,
+    ) -> Result<u64, QueueSendError> {
         let mut loan = self.loan(body.len())?;
         loan.copy_from_slice(body);
-        self.append_loan(loan, 0, delay_ms)
+        self.append_loan(group, loan, 0, delay_ms)
     }
 
     /// A message of which an encoded attribute block is `block`, without a wake. The caller has
@@ -251,6 +262,7 @@ impl QueueSender {
     #[cold]
     pub(super) fn append_with_block(
         &mut self,
+        group: Option<GroupHash>,
         block: &[u8],
         body: &[u8],
         delay_ms: u32,
@@ -260,23 +272,30 @@ impl QueueSender {
             let mut loan = self.lend_unchecked(whole)?;
             loan[..block.len()].copy_from_slice(block);
             loan[block.len()..].copy_from_slice(body);
-            return self.append_loan(loan, Meta::ATTRIBUTES, delay_ms);
+            return self.append_loan(group, loan, Meta::ATTRIBUTES, delay_ms);
         }
         let mut bytes = [0; MAX_STRIDE as usize];
         bytes[..block.len()].copy_from_slice(block);
         bytes[block.len()..whole].copy_from_slice(body);
         let meta = Meta::new(whole as u32, Meta::INLINE, 0).with_flags(Meta::ATTRIBUTES);
-        self.append_bytes(meta, &bytes[..whole], delay_ms, None)
+        self.append_bytes(group, meta, &bytes[..whole], delay_ms, None)
     }
 
-    fn append_loan(&mut self, loan: Loan, flags: u8, delay_ms: u32) -> Result<u64, QueueSendError> {
-        let position = self.append_chunk(loan.lent, loan.len, flags, delay_ms)?;
+    fn append_loan(
+        &mut self,
+        group: Option<GroupHash>,
+        loan: Loan,
+        flags: u8,
+        delay_ms: u32,
+    ) -> Result<u64, QueueSendError> {
+        let position = self.append_chunk(group, loan.lent, loan.len, flags, delay_ms)?;
         self.loans.sent(loan);
         Ok(position)
     }
 
     fn append_chunk(
         &mut self,
+        group: Option<GroupHash>,
         lent: Lent,
         len: usize,
         flags: u8,
@@ -294,7 +313,7 @@ impl QueueSender {
         }
         let body = bytemuck::bytes_of(&reference);
         let meta = Meta::new(body.len() as u32, Meta::CHUNK, 0).with_flags(flags);
-        let position = self.append_bytes(meta, body, delay_ms, Some(lent))?;
+        let position = self.append_bytes(group, meta, body, delay_ms, Some(lent))?;
         self.lender.attach(lent);
         Ok(position)
     }
@@ -303,6 +322,7 @@ impl QueueSender {
     #[inline(always)]
     fn append_bytes(
         &mut self,
+        group: Option<GroupHash>,
         meta: Meta,
         body: &[u8],
         delay_ms: u32,
@@ -310,6 +330,9 @@ impl QueueSender {
     ) -> Result<u64, QueueSendError> {
         if self.inner.is_removed() {
             return Err(QueueSendError::Removed); // nobody will ever receive it
+        }
+        if group.is_none() && self.delivery.is_fifo() {
+            return Err(QueueSendError::MissingGroup);
         }
         loop {
             let mut payloads = Payloads::new(&self.inner.segments, self.inner.object_id);
@@ -325,14 +348,14 @@ impl QueueSender {
                 self.lender.address(lent, self.inner.object_id, position);
             }
             let word = self.delivery.first_word(position, now, delay_ms);
-            claim.fill_message(meta, word, now, body);
+            match group {
+                None => claim.fill_message(meta, word, now, body),
+                Some(group) => claim.fill_message_of(group, meta, word, now, body),
+            }
             match self.appender.commit(self.delivery.ring(), claim) {
                 Ok(position) => {
                     if delay_ms != 0 {
                         self.delivery.confirm_delay(position, now, delay_ms);
-                    }
-                    if self.distance.is_in_a_run(position) {
-                        self.delivery.ask_for_room(position + AHEAD, body.len());
                     }
                     self.sent += 1;
                     if self.sent >= FLUSH_EVERY {
@@ -362,13 +385,10 @@ impl QueueSender {
             return QueueSendError::Unlinked;
         }
         match blocked {
-            Blocked::Full { by } => {
-                self.distance.at_end(self.appender.next());
-                QueueSendError::Full {
-                    capacity: self.delivery.ring().memory().geometry().slots(),
-                    by: (by != 0).then_some(ParticipantId(by)),
-                }
-            }
+            Blocked::Full { by } => QueueSendError::Full {
+                capacity: self.delivery.ring().memory().geometry().slots(),
+                by: (by != 0).then_some(ParticipantId(by)),
+            },
             Blocked::Corrupt | Blocked::Sealed => QueueSendError::Corrupt {
                 position: self.appender.next(),
             },

@@ -9,6 +9,7 @@
 //! missing, although `loom` never lets a load see the future.
 
 use crate::layout::geometry::Geometry;
+use crate::layout::queue::Envelope;
 use crate::layout::ring::{Meta, NO_PIN};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use loom::cell::UnsafeCell;
@@ -23,6 +24,10 @@ struct SlotWords {
     position: AtomicU64,
     meta: AtomicU64,
     sent: AtomicU64,
+    prev: AtomicU64,
+    next: AtomicU64,
+    /// Everybody in a model knows the group; no word of `loom`.
+    group: core::sync::atomic::AtomicU64,
     body: AtomicU64,
     in_place: UnsafeCell<()>,
 }
@@ -79,6 +84,9 @@ impl RingMemory {
                     position: word(),
                     meta: word(),
                     sent: word(),
+                    prev: word(),
+                    next: word(),
+                    group: core::sync::atomic::AtomicU64::new(0),
                     body: word(),
                     in_place: UnsafeCell::new(()),
                 })
@@ -193,13 +201,28 @@ impl<'a> Slot<'a> {
             .body
             .store(u64::from_le_bytes(word), Ordering::Relaxed);
     }
-    pub fn message_room(self) -> usize {
+    pub fn prev(self) -> &'a AtomicU64 {
+        &self.0.prev
+    }
+    pub fn next(self) -> &'a AtomicU64 {
+        &self.0.next
+    }
+    pub fn group(self) -> &'a core::sync::atomic::AtomicU64 {
+        &self.0.group
+    }
+    pub fn group_2(self) -> &'a core::sync::atomic::AtomicU64 {
+        &self.0.group
+    }
+    pub fn dedup(self) -> &'a core::sync::atomic::AtomicU64 {
+        &self.0.group
+    }
+    pub fn message_room(self, _envelope: Envelope) -> usize {
         8
     }
-    pub fn write_message(self, bytes: &[u8]) {
+    pub fn write_message(self, _envelope: Envelope, bytes: &[u8]) {
         self.write_body(bytes);
     }
-    pub fn read_message(self, out: &mut [u8]) {
+    pub fn read_message(self, _envelope: Envelope, out: &mut [u8]) {
         self.read_body(out);
     }
     pub fn write_short_body(self, bytes: &[u8]) {

@@ -5,7 +5,9 @@
 
 use super::words::word64;
 use crate::layout::geometry::Geometry;
-use crate::layout::queue::{BLOCK_SLOTS, GROUP_BLOCKS, control, due_words};
+use crate::layout::queue::{
+    BLOCK_SLOTS, GROUP_BLOCKS, WINDOW_WORDS, control, due_words, group_words,
+};
 use crate::layout::ring::{READERS_OFFSET, ReaderEntry};
 use crate::layout::word::ROUTES;
 use crate::sync::AtomicU64;
@@ -22,9 +24,21 @@ pub struct QueueWords {
     due: *mut u8,
     groups: u64,
     blocks: u64,
+    fifo: Option<FifoWords>,
 }
 
-// SAFETY: `base` and `due` point into `mapping`, which lives as long and is not bound to a thread;
+/// Where the words of a FIFO queue lie.
+#[derive(Clone, Copy, Debug)]
+struct FifoWords {
+    /// First hint.
+    hints: *mut u8,
+    hint_mask: u64,
+    /// First word of the group table.
+    table: *mut u8,
+    window_mask: u64,
+}
+
+// SAFETY: `base`, `due` and those of `fifo` point into `mapping`, which lives as long and is not bound to a thread;
 // every access through them is atomic.
 unsafe impl Send for QueueWords {}
 // SAFETY: as above.
@@ -57,7 +71,40 @@ impl QueueWords {
             due,
             groups,
             blocks,
+            fifo: None,
         })
+    }
+
+    /// The same with the words of a FIFO queue at `groups_offset`; `None` when they do not lie between
+    /// the due words and the slots.
+    pub fn with_groups(
+        mut self,
+        geometry: &Geometry,
+        groups_offset: u64,
+        slots_offset: u64,
+    ) -> Option<Self> {
+        let (hints, table) = group_words(geometry.slots());
+        let due_end = self.due.addr() - self.base.addr() + 8 * (self.groups + self.blocks) as usize;
+        let end = groups_offset.checked_add(8 * (hints + table))?;
+        if !groups_offset.is_multiple_of(8 * WINDOW_WORDS)
+            || groups_offset < due_end as u64
+            || end > slots_offset
+            || end > self.mapping.len() as u64
+        {
+            return None;
+        }
+        // SAFETY: groups_offset + 8 × hints <= end <= mapping.len(), just checked.
+        let (first, behind) = unsafe {
+            let first = self.base.add(groups_offset as usize);
+            (first, first.add(8 * hints as usize))
+        };
+        self.fifo = Some(FifoWords {
+            hints: first,
+            hint_mask: hints - 1,
+            table: behind,
+            window_mask: table / WINDOW_WORDS - 1,
+        });
+        Some(self)
     }
 
     #[inline(always)]
@@ -178,5 +225,75 @@ impl QueueWords {
         // SAFETY: `groups + blocks` words lie behind `due`, aligned to 8, as `new` proved; shared
         // words are only accessed atomically.
         unsafe { &*self.due.cast::<AtomicU64>().add((first + number) as usize) }
+    }
+
+    /// Whether it has the words of a FIFO queue.
+    pub fn is_fifo(&self) -> bool {
+        self.fifo.is_some()
+    }
+
+    /// FIFO: link cursor.
+    #[inline(always)]
+    pub fn link(&self) -> &AtomicU64 {
+        self.control::<{ control::LINK }>()
+    }
+    /// FIFO: how many hints were taken.
+    #[inline(always)]
+    pub fn hints_taken(&self) -> &AtomicU64 {
+        self.control::<{ control::HINTS_TAKEN }>()
+    }
+    /// FIFO: how many hints were given.
+    #[inline(always)]
+    pub fn hints_given(&self) -> &AtomicU64 {
+        self.control::<{ control::HINTS_GIVEN }>()
+    }
+
+    /// How many hints there is room for.
+    ///
+    /// # Panics
+    /// When the queue is no FIFO queue.
+    #[inline(always)]
+    pub fn hint_count(&self) -> u64 {
+        self.fifo_words().hint_mask + 1
+    }
+
+    /// The hint number `number`, modulo their count.
+    ///
+    /// # Panics
+    /// When the queue is no FIFO queue.
+    #[inline(always)]
+    pub fn hint(&self, number: u64) -> &AtomicU64 {
+        let fifo = self.fifo_words();
+        // SAFETY: `hint_mask + 1` words lie behind `hints`, aligned to 8, as `with_groups` proved;
+        // shared words are only accessed atomically.
+        unsafe {
+            &*fifo
+                .hints
+                .cast::<AtomicU64>()
+                .add((number & fifo.hint_mask) as usize)
+        }
+    }
+
+    /// The window of the group table that `hash` falls into.
+    ///
+    /// # Panics
+    /// When the queue is no FIFO queue.
+    #[inline(always)]
+    pub fn window(&self, hash: u64) -> &[AtomicU64] {
+        let fifo = self.fifo_words();
+        let window = (hash & fifo.window_mask) as usize;
+        // SAFETY: `window_mask + 1` windows lie behind `table`, aligned to 8, as `with_groups`
+        // proved; shared words are only accessed atomically.
+        unsafe {
+            &*fifo
+                .table
+                .cast::<[AtomicU64; WINDOW_WORDS as usize]>()
+                .add(window)
+        }
+    }
+
+    #[inline(always)]
+    fn fifo_words(&self) -> &FifoWords {
+        self.fifo.as_ref().expect("a FIFO queue")
     }
 }

@@ -1,4 +1,5 @@
-//! The words of a queue for model checks: the same names, words of `loom`, one block in one group.
+//! The words of a queue for model checks: the same names, words of `loom`, one block in one group, two
+//! hints, and one window of two words.
 
 use crate::layout::queue::NEVER;
 use crate::sync::AtomicU64;
@@ -13,6 +14,12 @@ struct Words {
     block: AtomicU64,
     holders: AtomicU64,
     settings: Settings,
+    link: AtomicU64,
+    hints_taken: AtomicU64,
+    hints_given: AtomicU64,
+    hints: [AtomicU64; 2],
+    window: [AtomicU64; 2],
+    is_fifo: bool,
 }
 
 /// Nobody changes a setting in a model, so these are no words of `loom`.
@@ -37,7 +44,17 @@ pub struct QueueWords(Arc<Words>);
 impl QueueWords {
     /// A fresh queue.
     pub fn model() -> Self {
+        Self::of_kind(false)
+    }
+
+    /// A fresh FIFO queue.
+    pub fn model_fifo() -> Self {
+        Self::of_kind(true)
+    }
+
+    fn of_kind(is_fifo: bool) -> Self {
         Self(Arc::new(Words {
+            is_fifo,
             receive: AtomicU64::new(0),
             sweep: AtomicU64::new(0),
             swept: AtomicU64::new(0),
@@ -56,6 +73,11 @@ impl QueueWords {
                 redrive_target: Plain::new(0),
                 route: Plain::new(1),
             },
+            link: AtomicU64::new(0),
+            hints_taken: AtomicU64::new(0),
+            hints_given: AtomicU64::new(0),
+            hints: core::array::from_fn(|_| AtomicU64::new(0)),
+            window: core::array::from_fn(|_| AtomicU64::new(0)),
         }))
     }
 
@@ -106,5 +128,26 @@ impl QueueWords {
     }
     pub fn block_of(&self, _index: usize) -> &AtomicU64 {
         &self.0.block
+    }
+    pub fn is_fifo(&self) -> bool {
+        self.0.is_fifo
+    }
+    pub fn link(&self) -> &AtomicU64 {
+        &self.0.link
+    }
+    pub fn hints_taken(&self) -> &AtomicU64 {
+        &self.0.hints_taken
+    }
+    pub fn hints_given(&self) -> &AtomicU64 {
+        &self.0.hints_given
+    }
+    pub fn hint_count(&self) -> u64 {
+        2
+    }
+    pub fn hint(&self, number: u64) -> &AtomicU64 {
+        &self.0.hints[(number % 2) as usize]
+    }
+    pub fn window(&self, _hash: u64) -> &[AtomicU64] {
+        &self.0.window
     }
 }

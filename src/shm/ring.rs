@@ -7,7 +7,7 @@ use super::copy::{self, SHORT};
 use super::words::{word32, word64};
 use crate::layout::ring::{Meta, READERS_OFFSET, ReaderEntry, SLOT_HEADER, control};
 use crate::layout::geometry::Geometry;
-use crate::layout::queue::ENVELOPE;
+use crate::layout::queue::{ENVELOPE, Envelope, MIN_FIFO_STRIDE};
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::sys::mapping::Mapping;
 use core::marker::PhantomData;
@@ -345,18 +345,55 @@ impl<'a> Slot<'a> {
     }
 }
 
+macro_rules! fifo_words {
+    ($($(#[$doc:meta])* $name:ident at $offset:literal;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Panics
+        /// When the slot is too short to be one of a FIFO queue.
+        #[inline(always)]
+        pub fn $name(self) -> &'a AtomicU64 {
+            assert!(self.room >= MIN_FIFO_STRIDE as usize - SLOT_HEADER);
+            // SAFETY: the word lies below the smallest stride of a FIFO queue, which the slot has as
+            // just asserted, aligned to 8, and is only accessed atomically.
+            unsafe { &*self.at.add($offset).cast::<AtomicU64>() }
+        }
+    )*};
+}
+
+/// The envelope of a FIFO queue's message, behind `sent`.
+impl<'a> Slot<'a> {
+    fifo_words! {
+        /// The message before it in its group; its own position: not linked yet.
+        prev at 40;
+        /// The message behind it in its group; its own position: none linked yet.
+        next at 48;
+        /// Hash of the group, first half.
+        group at 56;
+        /// Hash of the group, second half.
+        group_2 at 64;
+        /// Its entry in the deduplication table and one, 0 for none.
+        dedup at 72;
+    }
+}
+
 /// The body of a queue's message, which lies behind its envelope.
 impl Slot<'_> {
     /// Bytes of body that fit behind the envelope.
     #[inline(always)]
-    pub fn message_room(self) -> usize {
-        self.room - ENVELOPE
+    pub fn message_room(self, envelope: Envelope) -> usize {
+        self.room.saturating_sub(envelope.bytes())
     }
 
+    /// Where the body begins, of at least `len` bytes.
+    ///
+    /// # Panics
+    /// When they do not fit.
     #[inline(always)]
-    fn message(self) -> *mut u8 {
-        // SAFETY: the smallest stride leaves more than the envelope behind the header.
-        unsafe { self.body().add(ENVELOPE) }
+    fn message(self, envelope: Envelope, len: usize) -> *mut u8 {
+        assert!(envelope.bytes() + len <= self.room);
+        // SAFETY: the envelope lies inside the slot, as just asserted.
+        unsafe { self.body().add(envelope.bytes()) }
     }
 
     /// Stores the body of a message. The caller holds the claim.
@@ -364,10 +401,11 @@ impl Slot<'_> {
     /// # Panics
     /// When the bytes do not fit.
     #[inline(always)]
-    pub fn write_message(self, bytes: &[u8]) {
-        assert!(bytes.len() <= self.message_room());
-        // SAFETY: `message_room` bytes (a multiple of 8) lie behind the envelope inside the slot.
-        unsafe { copy::copy_in(self.message(), bytes) };
+    pub fn write_message(self, envelope: Envelope, bytes: &[u8]) {
+        let body = self.message(envelope, bytes.len());
+        // SAFETY: as many bytes lie behind the envelope inside the slot, and as its room is a
+        // multiple of 8, as many rounded up to 8.
+        unsafe { copy::copy_in(body, bytes) };
     }
 
     /// Copies the first `out.len()` bytes of a message.
@@ -375,22 +413,22 @@ impl Slot<'_> {
     /// # Panics
     /// When there are not as many.
     #[inline(always)]
-    pub fn read_message(self, out: &mut [u8]) {
-        assert!(out.len() <= self.message_room());
+    pub fn read_message(self, envelope: Envelope, out: &mut [u8]) {
+        let body = self.message(envelope, out.len());
         // SAFETY: as in `write_message`.
-        unsafe { copy::copy_out(out, self.message()) };
+        unsafe { copy::copy_out(out, body) };
     }
 
     /// Copies `out.len()` bytes of a message from `offset` on.
     ///
     /// # Panics
     /// When there are not as many, or `offset` is no multiple of 8.
-    pub fn read_message_from(self, offset: usize, out: &mut [u8]) {
-        assert!(offset.is_multiple_of(8) && offset <= self.message_room());
-        assert!(out.len() <= self.message_room() - offset);
-        // SAFETY: offset + out.len() <= message_room, a multiple of 8, just checked; offset keeps
-        // the alignment.
-        unsafe { copy::copy_out(out, self.message().add(offset)) };
+    pub fn read_message_from(self, envelope: Envelope, offset: usize, out: &mut [u8]) {
+        let room = self.message_room(envelope);
+        assert!(offset.is_multiple_of(8) && offset <= room && out.len() <= room - offset);
+        // SAFETY: offset + out.len() <= room, a multiple of 8, just checked; offset keeps the
+        // alignment.
+        unsafe { copy::copy_out(out, self.message(envelope, 0).add(offset)) };
     }
 }
 

@@ -22,6 +22,7 @@
 mod append;
 mod batch;
 mod explore;
+mod fifo;
 mod pool;
 mod queue;
 mod read;

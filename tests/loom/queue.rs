@@ -6,6 +6,7 @@
 use crate::explore::{Depth, allowed, explore, forbidden};
 use crate::world::{A, B, ByEntry, C, Entry, Nothing, World};
 use loom::thread;
+use ringway::layout::queue::Envelope;
 use ringway::layout::ring::Meta;
 use ringway::ring::claim::{Appender, Blocked};
 use ringway::ring::delivery::consume::Consumer;
@@ -24,7 +25,7 @@ const LATER: u64 = 200;
 
 /// The clock itself: it stands still in a model, and is plain memory to it. Whoever acts at [`NOW`]
 /// has read it before.
-struct Fixed(std::sync::atomic::AtomicU64);
+pub struct Fixed(pub std::sync::atomic::AtomicU64);
 
 impl Clock for Fixed {
     fn now_ms(&self) -> u64 {
@@ -122,7 +123,8 @@ fn find(queue: &Delivery, now: u64) -> Option<Lease<'_>> {
 
 fn copy(lease: &Lease<'_>) -> u64 {
     let mut body = [0; 8];
-    lease.standing.slot().read_message(&mut body);
+    let slot = lease.standing.slot();
+    slot.read_message(Envelope::Standard, &mut body);
     u64::from_le_bytes(body)
 }
 

@@ -67,8 +67,24 @@ fn effect(label: Label) -> Effect {
             CaughtBy(&["queue::a_slot_is_reused_only_behind_the_last_look_of_who_deleted"])
         }
         Label::LeaseFence => CaughtBy(&["queue::a_copy_under_a_lost_lease_is_found_out"]),
-        Label::DueFence | Label::SweepFence => {
-            CaughtBy(&["queue::no_lease_is_forgotten_by_the_due_words"])
+        Label::DueFence => CaughtBy(&[
+            "queue::no_lease_is_forgotten_by_the_due_words",
+            "fifo::a_batch_goes_on_only_while_nobody_else_has_the_group",
+        ]),
+        Label::SweepFence => CaughtBy(&["queue::no_lease_is_forgotten_by_the_due_words"]),
+        Label::LinkStore | Label::LinkLoad => {
+            CaughtBy(&["fifo::the_first_of_a_group_is_taken_by_one_and_the_next_by_nobody"])
+        }
+        Label::LinkFence => {
+            CaughtBy(&["fifo::the_next_of_a_group_is_known_to_who_deletes_or_to_who_links"])
+        }
+        Label::SettleFence => CaughtBy(&[
+            "fifo::the_next_of_a_group_is_known_to_who_deletes_or_to_who_links",
+            "fifo::what_is_deleted_out_of_turn_is_done_when_the_first_is",
+        ]),
+        Label::TurnLoad => CaughtBy(&["fifo::the_work_on_a_group_is_ordered"]),
+        Label::HintStore | Label::HintLoad => {
+            CaughtBy(&["fifo::who_takes_a_hint_sees_what_it_is_about"])
         }
         Label::RoleRelease | Label::RoleTake => {
             CaughtBy(&["role::a_role_that_is_given_back_passes_on_with_the_work"])

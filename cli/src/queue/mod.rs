@@ -1,12 +1,13 @@
 //! `ringway queue`: create, list, inspect, empty and remove queues, and settle receipts.
 
+pub mod policy;
 mod settings;
 mod settle;
 mod stat;
 
 use crate::find;
 use crate::output::{Place, Usage};
-use ringway::{ObjectKind, OpenError, SetError};
+use ringway::{ObjectKind, OpenError, Queue, SetError};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -21,6 +22,8 @@ pub enum Command {
         name: String,
         #[command(flatten)]
         settings: settings::Settings,
+        #[command(flatten)]
+        policy: policy::Policy,
         #[command(flatten)]
         geometry: settings::Geometry,
         /// Open it when it exists already; settings that are given have to agree
@@ -48,6 +51,11 @@ pub enum Command {
         name: String,
         #[command(flatten)]
         settings: settings::Settings,
+        #[command(flatten)]
+        policy: policy::Policy,
+        /// Have no dead-letter queue any more: what is received too often is parked
+        #[arg(long, conflicts_with_all = ["dead_letter", "max_receives"])]
+        no_dead_letter: bool,
     },
     /// Remove every message that was sent so far, in flight and parked ones too
     Purge {
@@ -74,11 +82,15 @@ pub enum Command {
 const CREATE_EXAMPLES: &str = "Examples:
   ringway queue create demo orders
   ringway queue create demo films --visibility 10m --retention 14days --max-message 1M
-  ringway queue create demo burst --slots 1048576 --if-missing";
+  ringway queue create demo burst --slots 1048576 --if-missing
+  ringway queue create demo dead --allow-sources orders,mail
+  ringway queue create demo orders --dead-letter dead --max-receives 5";
 
 const SET_EXAMPLES: &str = "Examples:
   ringway queue set demo orders --visibility 5m
-  ringway queue set demo orders --receive-wait 20s --redeliver-on-death false";
+  ringway queue set demo orders --receive-wait 20s --redeliver-on-death false
+  ringway queue set demo orders --dead-letter dead --max-receives 5
+  ringway queue set demo orders --no-dead-letter";
 
 pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
     match command {
@@ -86,11 +98,25 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             bus,
             name,
             settings,
+            policy,
             geometry,
             if_missing,
         } => {
             let bus = place.open(&bus)?;
-            let was_there = if_missing && bus.queue(&name).open().is_ok();
+            let there = if if_missing {
+                bus.queue(&name).open().ok()
+            } else {
+                None
+            };
+            let was_there = there.is_some();
+            // Refused, if it is, before anything is made.
+            let change = match &there {
+                Some(queue) => {
+                    policy.agree(&bus, &name, &queue.settings())?;
+                    ringway::Settings::new()
+                }
+                None => policy.add(ringway::Settings::new(), &bus, &name, None)?,
+            };
             let builder = geometry.apply(settings.apply(bus.queue(&name)));
             let queue = if if_missing {
                 builder.open_or_create()
@@ -103,6 +129,10 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
                 }
                 other => anyhow::Error::from(other),
             })?;
+            if let Err(error) = set(&queue, &change) {
+                bus.remove(&name)?;
+                return Err(error);
+            }
             let verb = if was_there { "found" } else { "created" };
             let definition = queue.definition();
             let (slots, stride) = (definition.slots, definition.stride);
@@ -117,17 +147,22 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             bus,
             name,
             settings,
+            policy,
+            no_dead_letter,
         } => {
-            let change = settings.change();
-            if change == ringway::Settings::new() {
+            let mut change = settings.change();
+            if change == ringway::Settings::new() && policy.is_empty() && !no_dead_letter {
                 return Err(Usage("there is nothing to set; see --help".to_owned()).into());
             }
-            let (_bus, queue) = place.queue(&bus, &name)?;
-            queue.set(&change).map_err(|error| match error {
-                SetError::InvalidSetting { .. } => Usage(error.to_string()).into(),
-                other => anyhow::Error::from(other),
-            })?;
-            stat::settings(&queue, place);
+            let (bus, queue) = place.queue(&bus, &name)?;
+            if no_dead_letter {
+                change = change.redrive(None);
+            }
+            set(
+                &queue,
+                &policy.add(change, &bus, &name, Some(&queue.settings()))?,
+            )?;
+            stat::settings(&bus, &queue, place)?;
         }
         Command::Purge { bus, name } => {
             let purged = place.queue(&bus, &name)?.1.purge();
@@ -154,4 +189,14 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
         Command::Extend(args) => return settle::extend(&args, place),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn set(queue: &Queue, change: &ringway::Settings) -> anyhow::Result<()> {
+    if *change == ringway::Settings::new() {
+        return Ok(());
+    }
+    queue.set(change).map_err(|error| match error {
+        SetError::InvalidSetting { .. } => Usage(error.to_string()).into(),
+        other => other.into(),
+    })
 }

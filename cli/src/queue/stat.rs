@@ -1,28 +1,36 @@
 //! What a queue is and holds: `ringway queue ls` and `stat`.
 
+use super::policy::{self, Names};
 use crate::find;
 use crate::output::Place;
-use ringway::{ObjectKind, Queue, QueueSettings};
+use ringway::{Bus, ObjectKind, Queue, QueueSettings};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Everything about one queue.
 pub fn one(bus: &str, name: &str, place: &Place) -> anyhow::Result<()> {
-    let (_bus, queue) = place.queue(bus, name)?;
-    place.say(describe(&queue), || table(&queue));
+    let (bus, queue) = place.queue(bus, name)?;
+    let names = Names::of(&bus)?;
+    let sources = queue.redrive_sources()?;
+    let mut json = describe(&queue, &names);
+    json["dead_letter_of"] = json!(sources);
+    place.say(json, || table(&queue, &names, &sources));
     Ok(())
 }
 
 /// What a queue does with its messages.
-pub fn settings(queue: &Queue, place: &Place) {
-    place.say(describe_settings(&queue.settings()), || {
-        rows(&settings_rows(&queue.settings()))
+pub fn settings(bus: &Bus, queue: &Queue, place: &Place) -> anyhow::Result<()> {
+    let (settings, names) = (queue.settings(), Names::of(bus)?);
+    place.say(describe_settings(&settings, &names), || {
+        rows(&settings_rows(&settings, &names))
     });
+    Ok(())
 }
 
 /// A line for each queue of a bus.
 pub fn list(bus: &str, place: &Place) -> anyhow::Result<()> {
     let bus = place.open(bus)?;
+    let names = Names::of(&bus)?;
     let mut objects = Vec::new();
     let mut lines = vec![format!(
         "{:<32} {:>10} {:>10} {:>10} {:>10}  {}",
@@ -40,7 +48,7 @@ pub fn list(bus: &str, place: &Place) -> anyhow::Result<()> {
                     stats.capacity,
                     age(stats.oldest_age),
                 ));
-                objects.push(describe(&queue));
+                objects.push(describe(&queue, &names));
             }
             Err(error) => {
                 lines.push(format!("{name:<32} {error}"));
@@ -58,13 +66,13 @@ pub fn list(bus: &str, place: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn describe(queue: &Queue) -> Value {
+fn describe(queue: &Queue, names: &Names) -> Value {
     let (definition, settings) = (queue.definition(), queue.settings());
     let stats = queue.stats();
     json!({
         "queue": definition.name,
         "id": format!("{:016x}", queue.id()),
-        "settings": describe_settings(&settings),
+        "settings": describe_settings(&settings, names),
         "slots": definition.slots,
         "stride": definition.stride,
         "stall_timeout_ms": ms(definition.stall_timeout),
@@ -73,6 +81,7 @@ fn describe(queue: &Queue) -> Value {
             "in_flight": stats.in_flight,
             "delayed": stats.delayed,
             "parked": stats.parked,
+            "moving": stats.moving,
             "oldest_age_ms": stats.oldest_age.map(ms),
             "capacity": stats.capacity,
         },
@@ -82,6 +91,8 @@ fn describe(queue: &Queue) -> Value {
             "deleted": stats.deleted,
             "expired": stats.expired,
             "parked": stats.times_parked,
+            "moved": stats.moved,
+            "arrived": stats.arrived,
             "released": stats.released,
             "purged": stats.purged,
             "abandoned": stats.abandoned,
@@ -96,7 +107,8 @@ fn ms(time: Duration) -> u64 {
     time.as_millis() as u64
 }
 
-fn describe_settings(settings: &QueueSettings) -> Value {
+fn describe_settings(settings: &QueueSettings, names: &Names) -> Value {
+    let (dead_letter, allow_sources) = policy::describe(settings, names);
     json!({
         "visibility_ms": ms(settings.visibility),
         "delay_ms": ms(settings.delay),
@@ -104,16 +116,18 @@ fn describe_settings(settings: &QueueSettings) -> Value {
         "max_message_bytes": settings.max_message_bytes,
         "receive_wait_ms": ms(settings.receive_wait),
         "redeliver_on_death": settings.redeliver_on_death,
+        "dead_letter": dead_letter,
+        "allow_sources": allow_sources,
     })
 }
 
-fn settings_rows(settings: &QueueSettings) -> Vec<(&'static str, String)> {
+fn settings_rows(settings: &QueueSettings, names: &Names) -> Vec<(&'static str, String)> {
     let redelivered = if settings.redeliver_on_death {
         "visible at once"
     } else {
         "visible after the time-out"
     };
-    vec![
+    let mut rows = vec![
         ("visibility time-out", time(settings.visibility)),
         ("delay", time(settings.delay)),
         ("retention", time(settings.retention)),
@@ -123,7 +137,9 @@ fn settings_rows(settings: &QueueSettings) -> Vec<(&'static str, String)> {
         ),
         ("receive wait", time(settings.receive_wait)),
         ("a dead holder's messages", redelivered.to_owned()),
-    ]
+    ];
+    rows.extend(policy::rows(settings, names));
+    rows
 }
 
 fn time(time: Duration) -> String {
@@ -138,12 +154,12 @@ fn rows(rows: &[(&str, String)]) -> String {
     lines.join("\n")
 }
 
-fn table(queue: &Queue) -> String {
+fn table(queue: &Queue, names: &Names, sources: &[String]) -> String {
     let (definition, settings) = (queue.definition(), queue.settings());
     let stats = queue.stats();
     let count = |count: u64| count.to_string();
     let groups = [
-        ("settings", settings_rows(&settings)),
+        ("settings", settings_rows(&settings, names)),
         (
             "fixed",
             vec![
@@ -159,6 +175,7 @@ fn table(queue: &Queue) -> String {
                 ("in flight", count(stats.in_flight)),
                 ("delayed", count(stats.delayed)),
                 ("parked", count(stats.parked)),
+                ("moving", count(stats.moving)),
                 ("age of the oldest", age(stats.oldest_age)),
                 ("capacity", count(stats.capacity)),
             ],
@@ -171,6 +188,8 @@ fn table(queue: &Queue) -> String {
                 ("deleted", count(stats.deleted)),
                 ("expired", count(stats.expired)),
                 ("parked", count(stats.times_parked)),
+                ("moved to other queues", count(stats.moved)),
+                ("arrived from others", count(stats.arrived)),
                 ("released from the dead", count(stats.released)),
                 ("purged", count(stats.purged)),
                 ("senders stepped over", count(stats.abandoned)),
@@ -181,6 +200,9 @@ fn table(queue: &Queue) -> String {
         ),
     ];
     let mut text = format!("{} ({:016x})", definition.name, queue.id());
+    if !sources.is_empty() {
+        text += &format!("\nthe dead-letter queue of {}", sources.join(", "));
+    }
     for (title, group) in groups {
         text += &format!("\n\n{title}\n{}", rows(&group));
     }

@@ -41,7 +41,8 @@ const REAP_EVERY: Duration = Duration::from_secs(1);
 /// each attribute (characters other than letters, digits and _ become _; binary values in base64).
 ///
 /// Exit status 0 deletes the message. Anything else gives it back: it is tried again after
-/// --nack-delay, doubled with each receive up to 15 minutes. While the command runs, the message stays
+/// --nack-delay, until it goes to the queue's dead-letter queue; where there is none the delay is
+/// doubled with each receive, up to 15 minutes. While the command runs, the message stays
 /// invisible. SIGTERM or Ctrl-C: no more messages are received, commands finish; a second one kills
 /// them and gives their messages back; a third ends the pool on the spot. Should the pool itself be killed, its messages are received
 /// again within milliseconds, while its commands go on: let a command bear to be run twice, or let it
@@ -134,7 +135,8 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
             let running = report.running();
             let backlog = stats.visible + running;
             report.backlog(stats.visible);
-            if args.drain && backlog + stats.in_flight + stats.delayed == 0 {
+            let left = stats.in_flight + stats.delayed + stats.moving;
+            if args.drain && backlog + left == 0 {
                 pool.stop();
                 continue;
             }

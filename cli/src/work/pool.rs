@@ -55,8 +55,12 @@ impl Options {
         Ok(())
     }
 
-    /// When a message is tried again that was received so often: doubled each time.
-    pub fn retry_after(&self, receives: u16) -> Duration {
+    /// When a message is tried again that was received so often: doubled each time, for there is no
+    /// end to its tries; with a dead-letter queue there is, and each is as late as the first.
+    pub fn retry_after(&self, receives: u16, has_dead_letter: bool) -> Duration {
+        if has_dead_letter {
+            return self.nack_delay;
+        }
         let doubled = u32::from(receives).saturating_sub(1).min(20);
         self.nack_delay.saturating_mul(1 << doubled).min(MAX_DELAY)
     }

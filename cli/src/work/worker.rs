@@ -89,7 +89,9 @@ fn work_on(
     let settled = match &mut ended.outcome {
         Outcome::Succeeded => receiver.delete(&receipt).map(drop),
         Outcome::Failed { retry_after, .. } => {
-            *retry_after = shared.options.retry_after(receipt.receives());
+            let has_dead_letter = shared.queue.settings().redrive.is_some();
+            let options = &shared.options;
+            *retry_after = options.retry_after(receipt.receives(), has_dead_letter);
             receiver.nack(&receipt, *retry_after)
         }
         Outcome::Killed => receiver.nack(&receipt, Duration::ZERO),

@@ -90,6 +90,47 @@ fn creating_twice_is_refused_unless_it_is_only_to_be_there() {
 }
 
 #[test]
+fn a_dead_letter_queue_is_given_shown_and_taken_by_name() {
+    let place = Place::new();
+    place
+        .run(&["queue", "create", "b", "dead", "--allow-sources", "none"])
+        .ok();
+    let create = "queue create b q --dead-letter dead --max-receives 1";
+    let create: Vec<_> = create.split_whitespace().collect();
+    // The refusal leaves no queue behind.
+    let refused = place.run(&create).refused(1);
+    assert!(refused.contains("does not allow"), "{refused}");
+    assert_eq!(place.bus.objects().unwrap().len(), 1);
+    let set = place.run(&["queue", "set", "b", "dead", "--allow-sources", "all"]);
+    assert!(set.ok().contains("allowed sources            all"));
+    place.run(&create).ok();
+    let again = [&create[..], &["--if-missing"]].concat();
+    place.run(&again).ok();
+    let other = [&create[..create.len() - 1], &["2", "--if-missing"]].concat();
+    let other = place.run(&other).refused(1);
+    assert!(other.contains("another dead-letter policy"), "{other}");
+
+    let stat = place.run(&["queue", "stat", "b", "q", "--json"]).json();
+    assert_eq!(stat["settings"]["dead_letter"]["queue"], "dead");
+    assert_eq!(stat["settings"]["dead_letter"]["max_receives"], 1);
+    let table = place.run(&["queue", "stat", "b", "dead"]).ok();
+    assert!(table.contains("the dead-letter queue of q\n"), "{table}");
+    let listed = ["queue", "set", "b", "dead", "--allow-sources", "q"];
+    assert!(
+        place
+            .run(&listed)
+            .ok()
+            .contains("allowed sources            q\n")
+    );
+    let more = ["queue", "set", "b", "q", "--max-receives", "7"];
+    assert!(place.run(&more).ok().contains("dead after 7 receives"));
+    let none = place
+        .run(&["queue", "set", "b", "q", "--no-dead-letter"])
+        .ok();
+    assert!(none.contains("dead-letter queue          none"), "{none}");
+}
+
+#[test]
 fn a_purge_says_how_many_messages_it_removed() {
     let place = Place::new();
     place.fill(&["a", "b", "c"]);

@@ -1,7 +1,7 @@
 //! `ringway work`: what a command gets, what becomes of its message, scaling, signals, deaths.
 
 use crate::place::{Outcome, Place, signal, until};
-use ringway::{Attributes, Outgoing};
+use ringway::{Attributes, Outgoing, Redrive, Settings};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -144,6 +144,24 @@ fn a_message_whose_command_fails_is_tried_again_ever_later() {
         (&1.into(), &3.into())
     );
     assert_eq!(place.queue().stats().deleted, 1);
+}
+
+#[test]
+fn what_fails_too_often_goes_to_the_dead_letter_queue() {
+    let place = Place::new();
+    let dead = place.bus.queue("dead").create().unwrap();
+    let queue = place.queue();
+    let policy = Settings::new().redrive(Redrive::to(&dead, 3));
+    queue.set(&policy).unwrap();
+    place.fill(&["poison"]);
+    let (events, _) = Pool::start(&place, "--drain --nack-delay 10ms", "exit 1").rest();
+    let failed = called(&events, "failed");
+    let retries: Vec<_> = failed.iter().map(|event| &event["retry_ms"]).collect();
+    assert_eq!(retries, [10, 10, 10]);
+    let line = place.run(&["receive", "b", "dead", "--json"]).json();
+    assert_eq!(line["body"], "poison");
+    assert_eq!(line["origin"]["receives"], 3);
+    assert_eq!(line["origin"]["queue_id"], format!("{:016x}", queue.id()));
 }
 
 #[test]

@@ -4,8 +4,9 @@
 //! however late it comes; INFLIGHT may have become DONE meanwhile, and then the slot is renewed
 //! although it was free: a position is stepped over, nothing else.
 
+use super::link::GroupHash;
 use super::{Delivery, Standing};
-use crate::layout::queue::FIRST_LINE_BODY;
+use crate::layout::queue::Envelope;
 use crate::layout::ring::Meta;
 use crate::layout::word::{Ctl, Dlv};
 use crate::ring::claim::{Appender, Blocked, Claim, is_takable, take};
@@ -145,16 +146,6 @@ fn load_in_the_way(claim: &Claim<'_>) -> Dlv {
 }
 
 impl Delivery {
-    /// Asks for the lines of the slot of `position`, to send a message of `len` bytes.
-    #[inline(always)]
-    pub fn ask_for_room(&self, position: u64, len: usize) {
-        let slot = self.ring.memory.slot(position);
-        slot.prefetch_first_line_to_write();
-        if len > FIRST_LINE_BODY {
-            slot.prefetch_second_line::<true>();
-        }
-    }
-
     fn judge(&self, claim: &Claim<'_>, now: u64, tenant: &mut dyn Tenant) -> InTheWay {
         let dlv = load_in_the_way(claim);
         if dlv.state() == Dlv::DONE {
@@ -167,11 +158,21 @@ impl Delivery {
             return InTheWay::Gone;
         }
         // Too low a hint is a false Full, and no more.
-        if standing.dlv.state() == Dlv::READY && standing.position >= self.receive_hint() {
+        if standing.dlv.state() == Dlv::READY && standing.position >= self.backlog_from() {
             return InTheWay::Backlog;
         }
         InTheWay::Kept {
             by: standing.dlv.owner(),
+        }
+    }
+
+    /// What is READY from here on waits for its first receive and for nothing else; below, it is
+    /// hidden in its group, or a sweep will find it.
+    fn backlog_from(&self) -> u64 {
+        if self.is_fifo {
+            self.linked_below()
+        } else {
+            self.receive_hint()
         }
     }
 
@@ -213,6 +214,30 @@ impl Claim<'_> {
         // Relaxed: only the owner of the claim writes; ClaimFence and CommitStore order them.
         self.slot.dlv().store(word.0, Ordering::Relaxed);
         self.slot.sent().store(sent, Ordering::Relaxed);
-        self.slot.write_message(body);
+        self.slot.write_message(Envelope::Standard, body);
+    }
+
+    /// The same in a FIFO queue, for a message of `group`, which is not linked yet.
+    #[inline(always)]
+    pub fn fill_message_of(
+        &self,
+        group: GroupHash,
+        meta: Meta,
+        word: Dlv,
+        sent: u64,
+        body: &[u8],
+    ) {
+        let slot = self.slot;
+        self.write_header(meta);
+        // Relaxed: as above. A receiver that links late changes `prev` and `next` only from the
+        // position that stands there, which is another message's before this and never after.
+        slot.dlv().store(word.0, Ordering::Relaxed);
+        slot.sent().store(sent, Ordering::Relaxed);
+        slot.prev().store(self.position, Ordering::Relaxed);
+        slot.next().store(self.position, Ordering::Relaxed);
+        slot.group().store(group.0, Ordering::Relaxed);
+        slot.group_2().store(group.1, Ordering::Relaxed);
+        slot.dedup().store(0, Ordering::Relaxed);
+        slot.write_message(Envelope::Fifo, body);
     }
 }

@@ -18,7 +18,6 @@
 //! that dies between raising and lowering leaves a bound that is too late: the rolling sweep looks
 //! at every slot in turn and lowers it again.
 
-use super::claim::lease_end;
 use super::{Delivery, Standing};
 use crate::layout::queue::{BLOCK_SLOTS, GROUP_BLOCKS, NEVER};
 use crate::layout::word::Dlv;
@@ -30,50 +29,6 @@ fn lower(word: &AtomicU64, at: u64) {
     if word.load(Ordering::Relaxed) > at {
         word.fetch_min(at, Ordering::Relaxed);
         fence_behind_rmw(Label::DueFence);
-    }
-}
-
-/// Leases that are given out one behind the other and end at the same time: a block's due words are
-/// lowered before the first of them and confirmed behind the last, as if each had taken as long. Who
-/// dies in between leaves what a death behind any CAS leaves.
-pub struct Run<'a> {
-    until: u64,
-    /// The queue and a slot of the block that was noted last and is to be confirmed.
-    noted: Option<(&'a Delivery, usize)>,
-}
-
-impl<'a> Run<'a> {
-    /// Leases from `now` on, for `for_ms`.
-    pub fn new(now: u64, for_ms: u32) -> Self {
-        Self {
-            until: lease_end(now, for_ms),
-            noted: None,
-        }
-    }
-
-    /// When they end.
-    #[inline(always)]
-    pub fn until(&self) -> u64 {
-        self.until
-    }
-
-    #[inline(always)]
-    pub(super) fn note(&mut self, queue: &'a Delivery, index: usize) {
-        if let Some((_, noted)) = self.noted
-            && noted as u64 / BLOCK_SLOTS == index as u64 / BLOCK_SLOTS
-        {
-            return;
-        }
-        self.confirm();
-        queue.note_due(index, self.until);
-        self.noted = Some((queue, index));
-    }
-
-    /// Behind the last of them.
-    pub fn confirm(&mut self) {
-        if let Some((queue, index)) = self.noted.take() {
-            queue.confirm_due(index, self.until);
-        }
     }
 }
 
@@ -104,10 +59,11 @@ impl Delivery {
         self.words.due().load(Ordering::Relaxed)
     }
 
-    /// Hands messages whose lease or delay has ended to `found`, from the first block that has any,
-    /// and brings the due words of blocks that have none up to date. Whether there were any.
+    /// Hands messages whose lease or delay has ended to `found`, from the first block that has any
+    /// of which `found` says that somebody may take it, and brings the due words of blocks that
+    /// have none up to date. Whether there were any.
     #[cold]
-    pub(super) fn collect_due(&self, now: u64, mut found: impl FnMut(Standing<'_>)) -> bool {
+    pub(super) fn collect_due(&self, now: u64, mut found: impl FnMut(Standing<'_>) -> bool) -> bool {
         let slots = self.ring.memory.geometry().slots();
         let per_block = BLOCK_SLOTS.min(slots);
         let per_group = (BLOCK_SLOTS * GROUP_BLOCKS).min(slots);
@@ -147,7 +103,7 @@ impl Delivery {
         first: u64,
         slots: u64,
         now: u64,
-        found: &mut impl FnMut(Standing<'_>),
+        found: &mut impl FnMut(Standing<'_>) -> bool,
     ) -> bool {
         let word = self.words.block_of(first as usize);
         word.swap(NEVER, Ordering::Relaxed);
@@ -163,11 +119,11 @@ impl Delivery {
             // One that is over keeps the word low until somebody has taken it.
             match standing.dlv.remaining_ms(now as u32) {
                 Some(remaining) => earliest = earliest.min(now + u64::from(remaining)),
-                None => {
+                None if found(standing) => {
                     earliest = earliest.min(now);
                     any = true;
-                    found(standing);
                 }
+                None => {}
             }
         }
         // Those above too: somebody may have raised them while this word was raised.

@@ -6,7 +6,6 @@
 //! producer can have come.
 
 use super::claim::lease_end;
-use super::due::Run;
 use super::{Delivery, Standing, Total};
 use crate::layout::ring::Meta;
 use crate::layout::word::{Ctl, Dlv};
@@ -91,7 +90,7 @@ impl<'a> Standing<'a> {
 
     /// How long ago that was.
     #[inline(always)]
-    fn age(&self, now: u64) -> u64 {
+    pub(super) fn age(&self, now: u64) -> u64 {
         now.saturating_sub(self.sent())
     }
 }
@@ -116,12 +115,6 @@ impl Delivery {
         }
     }
 
-    /// Whether the message is clearly not past its retention.
-    #[inline(always)]
-    pub(super) fn is_young(&self, standing: &Standing<'_>, now: u64) -> bool {
-        !self.may_be_past_retention(standing.age(now))
-    }
-
     #[cold]
     fn is_offered_again(
         &self,
@@ -142,7 +135,7 @@ impl Delivery {
         now: u64,
         tenant: &mut dyn Tenant,
     ) -> bool {
-        if standing.is_between() || standing.age(now) <= self.retention_ms() {
+        if standing.is_between() || standing.dlv.is_settled() || standing.age(now) <= self.retention_ms() {
             return false;
         }
         if self.consume(standing, tenant) {
@@ -152,14 +145,19 @@ impl Delivery {
     }
 
     /// Gives up a message whose body names nothing there is: a peer scribbled.
-    pub fn give_up(&self, standing: &Standing<'_>) {
-        if self.finish(standing) {
+    pub fn give_up(&self, standing: &Standing<'_>, tenant: &mut dyn Tenant) {
+        let finished = if self.is_fifo {
+            self.consume_in_turn(standing, tenant)
+        } else {
+            self.finish(standing)
+        };
+        if finished {
             self.ring.count(Counter::Damaged, 1);
         }
     }
 
     /// Sets a message aside that was received too often. Whether it was.
-    fn park(&self, standing: &Standing<'_>) -> bool {
+    pub(super) fn park(&self, standing: &Standing<'_>) -> bool {
         let receives = standing.dlv.receives();
         if receives < self.most_receives() {
             return false;
@@ -180,30 +178,17 @@ impl Delivery {
         now: u64,
         for_ms: u32,
     ) -> Option<Lease<'a>> {
-        let until = lease_end(now, for_ms);
-        let index = self.index_of(standing.position);
-        self.note_due(index, until);
-        let lease = self.swap_to_lease(standing, until)?;
-        self.confirm_due(index, until);
-        Some(lease)
-    }
-
-    /// [`lease`](Self::lease) of several in a row: the due words hear of them once.
-    #[inline(always)]
-    pub fn lease_in_run<'a>(&'a self, run: &mut Run<'a>, standing: Standing<'a>) -> Option<Lease<'a>> {
-        run.note(self, self.index_of(standing.position));
-        self.swap_to_lease(standing, run.until())
-    }
-
-    #[inline(always)]
-    fn swap_to_lease<'a>(&self, standing: Standing<'a>, until: u64) -> Option<Lease<'a>> {
         let receives = standing.next_receives();
+        let until = lease_end(now, for_ms);
         let lap = self.lap_of(standing.position);
+        let index = self.index_of(standing.position);
         let word = Dlv::inflight(self.ring.me, receives, until as u32, lap);
+        self.note_due(index, until);
         // Relaxed: it publishes nothing, and what it takes was acquired by the looks before.
         if !self.swap(&standing, word, Ordering::Relaxed) {
             return None;
         }
+        self.confirm_due(index, until);
         Some(Lease {
             standing: Standing {
                 dlv: word,
@@ -213,10 +198,14 @@ impl Delivery {
         })
     }
 
-    /// Consumes a message: its word as it was seen → DONE. Whatever was copied before counts if this
+    /// Consumes a message: its word as it was seen → DONE (FIFO: or settled, see
+    /// [`order`](super::order)). Whatever was copied before counts if this
     /// succeeds: the message stood all the time. Its payload is handed to the tenant.
     #[inline(always)]
     pub fn consume(&self, standing: &Standing<'_>, tenant: &mut dyn Tenant) -> bool {
+        if self.is_fifo {
+            return self.consume_in_turn(standing, tenant);
+        }
         if standing.meta().kind() == Meta::CHUNK {
             return self.consume_payload(standing, tenant);
         }
@@ -225,11 +214,7 @@ impl Delivery {
 
     #[cold]
     fn consume_payload(&self, standing: &Standing<'_>, tenant: &mut dyn Tenant) -> bool {
-        let mut reference = [0u8; 24];
-        #[cfg(not(loom))]
-        standing.slot.read_message(&mut reference);
-        #[cfg(loom)]
-        standing.slot.read_message(&mut reference[..8]);
+        let reference = self.read_reference(standing);
         let finished = self.finish(standing);
         if finished {
             tenant.vacated(standing.position, reference);
@@ -237,8 +222,18 @@ impl Delivery {
         finished
     }
 
+    /// What names the payload of a message.
+    pub(super) fn read_reference(&self, standing: &Standing<'_>) -> [u8; 24] {
+        let mut reference = [0u8; 24];
+        #[cfg(not(loom))]
+        standing.slot.read_message(self.envelope, &mut reference);
+        #[cfg(loom)]
+        standing.slot.read_message(self.envelope, &mut reference[..8]);
+        reference
+    }
+
     #[inline(always)]
-    fn finish(&self, standing: &Standing<'_>) -> bool {
+    pub(super) fn finish(&self, standing: &Standing<'_>) -> bool {
         let done = Dlv::done(self.lap_of(standing.position));
         let release = order(Label::DoneStore, Ordering::Release);
         self.swap(standing, done, release)

@@ -17,6 +17,7 @@
 //!            ▼             ▼            ▼
 //!         DONE(l): deleted by receipt, consumed at once, purged, or past its retention
 //! ```
+//! In a FIFO queue what is consumed out of turn is settled first, MOVING to nowhere ([`order`]).
 //! Nothing goes back to READY, DONE is the end: only then may a producer of a later lap claim the
 //! slot. A receipt is (position, receives): each receive changes the count, so a receipt fits
 //! exactly one lease and fails for ever after the next one.
@@ -44,13 +45,18 @@
 pub mod claim;
 pub mod consume;
 pub mod due;
+pub mod heads;
+pub mod hints;
 pub mod lease;
+pub mod link;
 pub mod moving;
+pub mod order;
 pub mod settings;
 pub mod settle;
 pub mod sweep;
 
 use super::{Counter, SlotRing};
+use crate::layout::queue::Envelope;
 use crate::layout::word::{Ctl, Dlv};
 use crate::shm::queue::QueueWords;
 use crate::shm::ring::Slot;
@@ -75,6 +81,8 @@ pub struct Delivery {
     ring: SlotRing,
     words: QueueWords,
     clock: Arc<dyn Clock>,
+    is_fifo: bool,
+    envelope: Envelope,
 }
 
 /// A message as it stood when it was looked at. What is done about it is a CAS of exactly `dlv`.
@@ -101,10 +109,18 @@ impl<'a> Standing<'a> {
 impl Delivery {
     /// Joins a ring with the words that make it a queue, and its clock.
     pub fn new(ring: SlotRing, words: QueueWords, clock: Arc<dyn Clock>) -> Self {
+        let is_fifo = words.is_fifo();
+        let envelope = if is_fifo {
+            Envelope::Fifo
+        } else {
+            Envelope::Standard
+        };
         Self {
             ring,
             words,
             clock,
+            is_fifo,
+            envelope,
         }
     }
 
@@ -116,6 +132,24 @@ impl Delivery {
     /// Whether its lease or delay is over. `now` may be old: it decides only that nothing is.
     fn is_over(&self, standing: &Standing<'_>, now: u64) -> bool {
         standing.has_ended(now) && standing.has_ended(self.clock.now_ms())
+    }
+
+    /// Whether messages keep their order within each group.
+    #[inline(always)]
+    pub fn is_fifo(&self) -> bool {
+        self.is_fifo
+    }
+
+    /// What lies between a slot's header and the body.
+    #[inline(always)]
+    pub fn envelope(&self) -> Envelope {
+        self.envelope
+    }
+
+    /// Bytes of body that fit into a slot.
+    #[inline(always)]
+    pub fn message_room(&self) -> usize {
+        self.ring.memory.slot(0).message_room(self.envelope)
     }
 
     /// The ring below.

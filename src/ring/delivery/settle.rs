@@ -31,7 +31,10 @@ impl Delivery {
         let Some(standing) = self.examine(position) else {
             return Err(Settled::Gone);
         };
-        if standing.position != position || standing.is_between() {
+        if standing.position != position
+            || standing.is_between()
+            || standing.dlv.is_settled()
+        {
             return Err(Settled::Gone);
         }
         if standing.dlv.state() != Dlv::INFLIGHT || standing.dlv.receives() != receives {

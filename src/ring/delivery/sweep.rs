@@ -7,6 +7,7 @@
 //! of what was looked at; dying anywhere leaves the rest to the next sweep.
 
 use super::consume::Consumer;
+use super::heads::Heads;
 use super::{Delivery, Standing, Total};
 use crate::layout::word::Dlv;
 use crate::ring::Tenant;
@@ -154,6 +155,9 @@ impl Delivery {
         let mut released = 0;
         let at_once = self.redelivers_on_death();
         'slots: for at in 0..self.ring.memory.geometry().slots() {
+            if self.is_fifo {
+                self.surface(at); // the dead one may have been the only one who knew
+            }
             while let Some(standing) = self.examine(at) {
                 if standing.dlv.state() != Dlv::INFLIGHT || standing.dlv.owner() != owner {
                     break;
@@ -189,7 +193,7 @@ impl Delivery {
     }
 
     /// INFLIGHT(owner, r, deadline) → INFLIGHT(0, r, deadline or now).
-    fn release(&self, standing: &Standing<'_>, at_once: bool) -> bool {
+    pub(super) fn release(&self, standing: &Standing<'_>, at_once: bool) -> bool {
         let dlv = standing.dlv;
         let now = self.clock.now_ms(); // behind the load of `dlv`
         let remaining = match dlv.remaining_ms(now as u32) {
@@ -212,17 +216,30 @@ impl Delivery {
     /// goes to the consumer.
     #[inline]
     pub fn sweep(&self, consumer: &mut Consumer, now: u64, tenant: &mut dyn Tenant) {
+        if self.is_sweep_due(now) {
+            self.sweep_some(consumer, now, tenant);
+        }
+    }
+
+    /// The same in a FIFO queue, where what may be received is given as a hint.
+    #[inline]
+    pub fn sweep_heads(&self, heads: &mut Heads, now: u64, tenant: &mut dyn Tenant) {
+        if self.is_sweep_due(now) {
+            self.sweep_some_heads(heads, now, tenant);
+        }
+    }
+
+    /// Whether this millisecond has no sweep yet; it is the caller's then.
+    #[inline]
+    fn is_sweep_due(&self, now: u64) -> bool {
         let swept = self.words.swept();
         let last = swept.load(Ordering::Relaxed);
         // One that lies ahead is a participant's whose clock was read later; far ahead it was
         // scribbled, or now is old: that must not end all sweeps, nor make two of one millisecond.
-        if (last < now || last - now > AHEAD_MS)
+        (last < now || last - now > AHEAD_MS)
             && swept
                 .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
-        {
-            self.sweep_some(consumer, now, tenant);
-        }
     }
 
     /// Slots that were looked at by sweeps, modulo 2^64.
@@ -233,15 +250,61 @@ impl Delivery {
 
     #[cold]
     fn sweep_some(&self, consumer: &mut Consumer, now: u64, tenant: &mut dyn Tenant) {
-        let slots = self.ring.memory.geometry().slots();
-        let count = SWEEP_SLOTS.min(slots);
-        let first = self.words.sweep().fetch_add(count, Ordering::Relaxed);
         let behind = self.receive_hint().max(consumer.position());
-        for step in 0..count {
-            if let Some(standing) = self.examine(first.wrapping_add(step)) {
+        for at in self.next_to_sweep() {
+            if let Some(standing) = self.examine(at) {
                 self.sweep_one(&standing, behind, consumer, now, tenant);
             }
         }
+    }
+
+    fn next_to_sweep(&self) -> impl Iterator<Item = u64> + use<> {
+        let count = SWEEP_SLOTS.min(self.ring.memory.geometry().slots());
+        let first = self.words.sweep().fetch_add(count, Ordering::Relaxed);
+        (0..count).map(move |step| first.wrapping_add(step))
+    }
+
+    #[cold]
+    fn sweep_some_heads(&self, heads: &mut Heads, now: u64, tenant: &mut dyn Tenant) {
+        for at in self.next_to_sweep() {
+            if let Some(standing) = self.examine(at) {
+                self.sweep_head(heads, &standing, now, tenant);
+            }
+        }
+    }
+
+    fn sweep_head(
+        &self,
+        heads: &mut Heads,
+        standing: &Standing<'_>,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) {
+        if standing.dlv.state() == Dlv::INFLIGHT
+            && let Some(remaining) = standing.dlv.remaining_ms(now as u32)
+        {
+            self.sweep_lease(standing, remaining, now);
+        } else if self.is_to_move(standing) {
+            heads.note_move(standing.position);
+        } else if self.is_takeable(standing, now, tenant) {
+            if self.wants_hints() {
+                self.give_hint(standing.position);
+            }
+        } else {
+            // One that waits for its turn in vain is gone all the same.
+            self.expire(standing, now, tenant);
+        }
+    }
+
+    /// A lease or delay that runs. `true` when its holder was dead, and it was ended.
+    fn sweep_lease(&self, standing: &Standing<'_>, remaining: u32, now: u64) -> bool {
+        let owner = standing.dlv.owner();
+        if owner != 0 && self.redelivers_on_death() && self.ring.is_dead(owner) {
+            return self.release(standing, true);
+        }
+        let index = self.index_of(standing.position);
+        self.note_due(index, now + u64::from(remaining));
+        false
     }
 
     fn sweep_one(
@@ -260,14 +323,8 @@ impl Delivery {
             Dlv::INFLIGHT => match standing.dlv.remaining_ms(now as u32) {
                 None => consumer.remember(standing.position),
                 Some(remaining) => {
-                    let index = self.index_of(standing.position);
-                    let owner = standing.dlv.owner();
-                    if owner != 0 && self.redelivers_on_death() && self.ring.is_dead(owner) {
-                        if self.release(standing, true) && consumer.has_room() {
-                            consumer.remember(standing.position);
-                        }
-                    } else {
-                        self.note_due(index, now + u64::from(remaining));
+                    if self.sweep_lease(standing, remaining, now) && consumer.has_room() {
+                        consumer.remember(standing.position);
                     }
                 }
             },
@@ -293,10 +350,17 @@ impl Delivery {
     /// those between two queues. How many.
     pub fn purge(&self, tenant: &mut dyn Tenant) -> u64 {
         let tail = self.ring.tail_now();
+        if self.is_fifo {
+            self.link_up_to(tail);
+        }
         let mut purged = 0;
         for at in 0..self.ring.memory.geometry().slots() {
             while let Some(standing) = self.examine(at) {
                 if standing.position >= tail || standing.is_between() {
+                    break;
+                }
+                if standing.dlv.is_settled() {
+                    self.finish_settled(&standing, tenant);
                     break;
                 }
                 if self.consume(&standing, tenant) {
@@ -326,6 +390,7 @@ impl Delivery {
                 return; // gone, though nobody has looked yet
             }
             match standing.dlv.state() {
+                _ if standing.dlv.is_settled() => return,
                 Dlv::READY => census.visible += 1,
                 Dlv::INFLIGHT if standing.has_ended(now) => census.visible += 1,
                 Dlv::INFLIGHT if standing.dlv.receives() == 0 => census.delayed += 1,

@@ -4,9 +4,10 @@ use crate::output::Place;
 use serde_json::json;
 use std::process::ExitCode;
 
-/// Reports what dead processes left on a bus (claims, reader entries, roles, pool chunks,
-/// temporary files) and which objects are damaged, and mends what can be mended. Safe at any time:
-/// live processes are not disturbed, and whoever waits on the bus does the same once a second.
+/// Report what dead processes left on a bus, and mend it
+///
+/// Claims, reader entries, roles, pool chunks, temporary files; and objects that are damaged. Safe at
+/// any time: live processes are not disturbed, and whoever waits on the bus does the same once a second.
 ///
 /// Exit status: 0 when the bus is clean or was mended, 1 when something is left.
 #[derive(clap::Args)]

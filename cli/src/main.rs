@@ -62,13 +62,9 @@ enum Command {
     /// Create, list, inspect, empty and remove queues; settle receipts
     #[command(subcommand)]
     Queue(queue::Command),
-    /// Send messages to a queue: one, one per line, or one per row of a CSV file
     Send(send::Args),
-    /// Receive messages from a queue
     Receive(receive::Args),
-    /// Run a command for each message of a queue, in as many workers as its backlog asks for
     Work(work::Args),
-    /// Report what dead processes left on a bus, and mend it
     Doctor(doctor::Args),
     /// Measure the machine's limits, ringway, and its peers, in interleaved rounds
     Bench(bench::Args),

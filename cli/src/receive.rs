@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// How long a wait lasts before it looks whether it was interrupted.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// Receives messages and prints their bodies, one a line.
+/// Receive messages from a queue and print their bodies, one a line
 ///
 /// Without --count, --all or --follow it receives once: up to --max messages. A message that is
 /// received becomes invisible to others until it is deleted, given back, or its visibility time-out
@@ -35,6 +35,7 @@ pub struct Args {
     /// The bus
     bus: String,
     /// The queue
+    #[arg(value_name = "QUEUE")]
     name: String,
     /// Most messages per receive
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]

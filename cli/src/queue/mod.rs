@@ -40,6 +40,7 @@ pub enum Command {
         /// The bus
         bus: String,
         /// The queue
+        #[arg(value_name = "QUEUE")]
         name: String,
     },
     /// Change settings of a queue while it is in use, for every process at once
@@ -48,6 +49,7 @@ pub enum Command {
         /// The bus
         bus: String,
         /// The queue
+        #[arg(value_name = "QUEUE")]
         name: String,
         #[command(flatten)]
         settings: settings::Settings,
@@ -62,6 +64,7 @@ pub enum Command {
         /// The bus
         bus: String,
         /// The queue
+        #[arg(value_name = "QUEUE")]
         name: String,
     },
     /// Remove a queue and its messages; who has it open is told
@@ -69,6 +72,7 @@ pub enum Command {
         /// The bus
         bus: String,
         /// The queue
+        #[arg(value_name = "QUEUE")]
         name: String,
     },
     /// Delete received messages by their receipts

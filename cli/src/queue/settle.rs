@@ -14,6 +14,7 @@ pub struct Receipts {
     /// The bus
     bus: String,
     /// The queue
+    #[arg(value_name = "QUEUE")]
     name: String,
     /// As `ringway receive --json` prints them
     #[arg(required = true)]

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Sends one message, or with --lines or --csv one per line or row.
+/// Send messages to a queue: one, one per line, or one per row of a CSV file
 ///
 /// Waits while the queue is full. Exit status 0: everything was sent. Else the number of the line
 /// that was not sent is told: all lines before it were sent, and none behind it.
@@ -32,6 +32,7 @@ pub struct Args {
     /// The bus
     bus: String,
     /// The queue
+    #[arg(value_name = "QUEUE")]
     name: String,
     /// The body [default: all of standard input]
     #[arg(conflicts_with_all = ["lines", "csv"])]

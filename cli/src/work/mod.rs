@@ -33,7 +33,7 @@ const LEAST_SLEEP: Duration = Duration::from_millis(1);
 /// Without workers nobody waits for messages, so nobody looks for the dead.
 const REAP_EVERY: Duration = Duration::from_secs(1);
 
-/// Runs a command for each message of a queue, in as many workers as the backlog asks for.
+/// Run a command for each message of a queue, in as many workers as its backlog asks for
 ///
 /// The command gets the body on standard input, and in its environment RINGWAY_BUS, RINGWAY_QUEUE,
 /// RINGWAY_RECEIPT, RINGWAY_RECEIVES (how often it was received), RINGWAY_SENT_MS (Unix time),
@@ -53,6 +53,7 @@ pub struct Args {
     /// The bus
     bus: String,
     /// The queue
+    #[arg(value_name = "QUEUE")]
     name: String,
     /// Fewest workers, 0 to 500
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=500))]

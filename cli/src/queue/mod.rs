@@ -85,6 +85,7 @@ pub enum Command {
 
 const CREATE_EXAMPLES: &str = "Examples:
   ringway queue create demo orders
+  ringway queue create demo trips --fifo
   ringway queue create demo films --visibility 10m --retention 14days --max-message 1M
   ringway queue create demo burst --slots 1048576 --if-missing
   ringway queue create demo dead --allow-sources orders,mail
@@ -140,10 +141,13 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             let verb = if was_there { "found" } else { "created" };
             let definition = queue.definition();
             let (slots, stride) = (definition.slots, definition.stride);
-            place.say(
-                json!({"queue": name, "created": !was_there, "slots": slots, "stride": stride}),
-                || format!("{verb} {name}: {slots} slots of {stride} bytes"),
-            );
+            let kind = stat::kind(&queue);
+            let json = json!({
+                "queue": name, "created": !was_there, "kind": kind, "slots": slots, "stride": stride,
+            });
+            place.say(json, || {
+                format!("{verb} {name}: {kind}, {slots} slots of {stride} bytes")
+            });
         }
         Command::Ls { bus } => stat::list(&bus, place)?,
         Command::Stat { bus, name } => stat::one(&bus, &name, place)?,

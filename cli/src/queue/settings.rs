@@ -1,7 +1,7 @@
 //! Settings of a queue as flags: one flag a setting, with units.
 
 use crate::output::{parse_bytes, parse_duration};
-use ringway::QueueBuilder;
+use ringway::{QueueBuilder, QueueKind};
 use std::time::Duration;
 
 /// What a queue does with its messages.
@@ -31,6 +31,10 @@ pub struct Settings {
 /// What is fixed when a queue is created.
 #[derive(clap::Args)]
 pub struct Geometry {
+    /// Strict order within each message group, one receiver at a time for each: every message needs a
+    /// group
+    #[arg(long)]
+    fifo: bool,
     /// Slots, a power of two from 1024 to 4194304: the most messages it holds [default: 16384]
     #[arg(long)]
     slots: Option<u64>,
@@ -88,6 +92,7 @@ impl Geometry {
     pub fn apply(&self, builder: QueueBuilder) -> QueueBuilder {
         given!(
             builder.huge_pages(self.huge_pages),
+            kind = self.fifo.then_some(QueueKind::Fifo),
             slots = self.slots,
             stride = self.stride,
             stall_timeout = self.stall_timeout,

@@ -3,7 +3,7 @@
 use super::policy::{self, Names};
 use crate::find;
 use crate::output::Place;
-use ringway::{Bus, ObjectKind, Queue, QueueSettings};
+use ringway::{Bus, ObjectKind, Queue, QueueKind, QueueSettings};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -33,15 +33,16 @@ pub fn list(bus: &str, place: &Place) -> anyhow::Result<()> {
     let names = Names::of(&bus)?;
     let mut objects = Vec::new();
     let mut lines = vec![format!(
-        "{:<32} {:>10} {:>10} {:>10} {:>10}  {}",
-        "queue", "visible", "in flight", "delayed", "capacity", "oldest"
+        "{:<32} {:<8} {:>10} {:>10} {:>10} {:>10}  {}",
+        "queue", "kind", "visible", "in flight", "delayed", "capacity", "oldest"
     )];
     for name in find::names(&bus, ObjectKind::Queue)? {
         match bus.queue(&name).open() {
             Ok(queue) => {
                 let stats = queue.stats();
                 lines.push(format!(
-                    "{name:<32} {:>10} {:>10} {:>10} {:>10}  {}",
+                    "{name:<32} {:<8} {:>10} {:>10} {:>10} {:>10}  {}",
+                    kind(&queue),
                     stats.visible,
                     stats.in_flight,
                     stats.delayed,
@@ -72,6 +73,7 @@ fn describe(queue: &Queue, names: &Names) -> Value {
     json!({
         "queue": definition.name,
         "id": format!("{:016x}", queue.id()),
+        "kind": kind(queue),
         "settings": describe_settings(&settings, names),
         "slots": definition.slots,
         "stride": definition.stride,
@@ -101,6 +103,14 @@ fn describe(queue: &Queue, names: &Names) -> Value {
             "damaged": stats.damaged,
         },
     })
+}
+
+/// As people call it.
+pub fn kind(queue: &Queue) -> &'static str {
+    match queue.definition().kind {
+        QueueKind::Standard => "standard",
+        QueueKind::Fifo => "FIFO",
+    }
 }
 
 fn ms(time: Duration) -> u64 {
@@ -163,6 +173,7 @@ fn table(queue: &Queue, names: &Names, sources: &[String]) -> String {
         (
             "fixed",
             vec![
+                ("kind", kind(queue).to_owned()),
                 ("slots", count(definition.slots)),
                 ("stride", format!("{} bytes", definition.stride)),
                 ("stall time-out", time(definition.stall_timeout)),

@@ -110,7 +110,12 @@ impl<'a> Batch<'a> {
                 let waited = humantime::format_duration(self.timeout);
                 anyhow!("no room within {waited} (--timeout): {error}")
             }
-            QueueSendError::InvalidDelay { .. } | QueueSendError::InvalidTraceHeader { .. } => {
+            QueueSendError::MissingGroup => anyhow!(
+                "its group column is empty; --group GROUP gives such rows a group (the queue is FIFO)"
+            ),
+            QueueSendError::DelayInFifo
+            | QueueSendError::InvalidDelay { .. }
+            | QueueSendError::InvalidTraceHeader { .. } => {
                 return Usage(error.to_string()).into();
             }
             other => other.into(),

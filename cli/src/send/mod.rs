@@ -13,7 +13,7 @@ use crate::interrupt::Signal;
 use crate::output::{Place, Usage, parse_duration, progress};
 use anyhow::Context;
 use batch::Batch;
-use ringway::Attributes;
+use ringway::{Attributes, QueueKind};
 use serde_json::json;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -104,6 +104,15 @@ struct Progress {
 pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     args.columns.check(args.csv.is_some())?;
     let (_bus, queue) = place.queue(&args.bus, &args.name)?;
+    let is_fifo = queue.definition().kind == QueueKind::Fifo;
+    if is_fifo && !args.said.has_group() && !args.columns.has_group() {
+        return Err(Usage(format!(
+            "{} is a FIFO queue, and every message needs a message group: give --group GROUP, or with \
+             --csv --group-column COLUMN; one group for all keeps all in order",
+            args.name
+        ))
+        .into());
+    }
     let most = usize::try_from(queue.settings().max_message_bytes).unwrap_or(usize::MAX);
     let shared = Arc::new(Progress::default());
     let attributes = args.said.attributes()?;

@@ -36,6 +36,11 @@ pub struct Columns {
 }
 
 impl Columns {
+    /// Whether rows say their group.
+    pub fn has_group(&self) -> bool {
+        self.group_column.is_some()
+    }
+
     /// Refuses column flags without a file that has columns.
     pub fn check(&self, has_csv: bool) -> Result<(), Usage> {
         let given = [

@@ -57,6 +57,11 @@ impl Said {
         message.attributes(item.attributes.as_ref().unwrap_or(attributes))
     }
 
+    /// Whether every message has a group.
+    pub fn has_group(&self) -> bool {
+        self.group.is_some()
+    }
+
     /// Whether the messages of lines are bodies and nothing else.
     pub fn is_nothing(&self) -> bool {
         self.group.is_none()

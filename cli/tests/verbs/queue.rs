@@ -9,7 +9,10 @@ fn a_queue_is_created_with_its_settings_listed_shown_and_removed() {
     let flags = "queue create b q --visibility 90s --delay 1m --retention 14days --max-message 1M \
                  --slots 2048 --stride 512 --redeliver-on-death false --stall-timeout 50ms";
     let created = place.run(&flags.split_whitespace().collect::<Vec<_>>());
-    assert_eq!(created.ok(), "created q: 2048 slots of 512 bytes\n");
+    assert_eq!(
+        created.ok(),
+        "created q: standard, 2048 slots of 512 bytes\n"
+    );
     let definition = place.queue().definition().clone();
     assert_eq!(definition.visibility, Duration::from_secs(90));
     assert_eq!(definition.delay, Duration::from_secs(60));
@@ -200,11 +203,12 @@ fn wrong_usage_gets_a_sentence_that_helps() {
     let place = Place::new();
     place.bus.queue("orders").create().unwrap();
     place.bus.queue("mail").create().unwrap();
+    place.bus.queue("trips").fifo().create().unwrap();
     place.bus.channel("ticks").create().unwrap();
     let receipt = "00000000000000ff-12-1";
     let cases: &[(&[&str], i32, &str)] = &[
         (&["send", "b", "ordres", "x"], 1, "did you mean orders?"),
-        (&["receive", "b", "xyz"], 1, "there is mail, orders"),
+        (&["receive", "b", "xyz"], 1, "there is mail, orders, trips"),
         (
             &["queue", "stat", "b", "ordes"],
             1,
@@ -261,6 +265,16 @@ fn wrong_usage_gets_a_sentence_that_helps() {
             &["send", "b", "orders", "x", "--body-column", "a"],
             2,
             "--body-column needs --csv",
+        ),
+        (
+            &["send", "b", "trips", "x"],
+            2,
+            "trips is a FIFO queue, and every message needs a message group: give --group",
+        ),
+        (
+            &["send", "b", "trips", "x", "--group", "g", "--delay", "1s"],
+            2,
+            "set the delay of the queue",
         ),
         (
             &["queue", "set", "b", "orders"],

@@ -158,6 +158,41 @@ fn columns_say_what_there_is_to_say_about_a_row() {
 }
 
 #[test]
+fn rows_keep_their_order_within_each_group_of_a_fifo_queue() {
+    let place = Place::new();
+    let created = place.run(&["queue", "create", "b", "q", "--fifo"]).ok();
+    assert!(created.starts_with("created q: FIFO, "), "{created}");
+    let planes = ["N1", "N2", "N3"];
+    let mut text = "plane,leg\n".to_owned();
+    for leg in 0..20 {
+        for plane in planes {
+            text += &format!("{plane},{leg}\n");
+        }
+    }
+    let send = ["send", "b", "q", "--csv", "-", "--group-column", "plane"];
+    assert_eq!(place.run_with(&send, text.as_bytes()).ok(), "sent 60\n");
+    // What is in flight hides the rest of its group.
+    let held = place.run(&["receive", "b", "q", "--max", "1"]).ok();
+    let receive = ["receive", "b", "q", "--all", "--delete", "--max", "1"];
+    let others = place.run(&receive).ok();
+    let hidden = held.split(',').next().unwrap();
+    assert!(!others.contains(hidden), "{others}");
+    for plane in planes.iter().filter(|plane| **plane != hidden) {
+        let legs: Vec<String> = (0..20).map(|leg| format!("{plane},{leg}")).collect();
+        let received: Vec<&str> = others.lines().filter(|l| l.starts_with(plane)).collect();
+        assert_eq!(received, legs);
+    }
+
+    let refused = place.run_with(&send, b"plane,leg\nN1,1\n,2\n");
+    assert_eq!(refused.out, "sent 1\n");
+    let said = refused.refused(1);
+    assert!(
+        said.contains("line 3 was not sent") && said.contains("group column is empty"),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_can_not_be_sent_is_named_by_its_line_and_nothing_behind_it_is_sent() {
     let place = Place::new();
     place.bus.queue("q").max_message_bytes(5).create().unwrap();

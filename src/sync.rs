@@ -30,7 +30,7 @@ pub enum Label {
     /// words never come twice.)
     ClaimCas,
     /// Fence behind the claim: no store into the slot is visible before CLAIMED is.
-    /// Pairs with `ReadFence` and `GoneFence`.
+    /// Pairs with `ReadFence`, `GoneFence` and `MoveFence`.
     ClaimFence,
     /// COMMITTED makes header and body visible. Pairs with `ReadLoad`.
     CommitStore,
@@ -110,10 +110,8 @@ pub enum Label {
     /// Fence between raising a due word and the look at what lies below it. Orders *due* and
     /// *dlv*; pairs with `DueFence`.
     SweepFence,
-    /// `dlv` becomes MOVING: the claim in the target queue comes before. Pairs with `MoveFence`.
-    MoveStore,
     /// Fence between a look at MOVING and the look at the position it names: that shows the claim,
-    /// or what became of it. Pairs with `MoveStore`.
+    /// or what became of it. Pairs with `ClaimFence`, behind which `dlv` became MOVING.
     MoveFence,
     /// A message of a group was linked, noted as the last, or passed by the cursor: what was linked
     /// before it is visible, and so is its producer's commit. Pairs with `LinkLoad`.
@@ -172,7 +170,7 @@ mod weakened {
 
     impl Label {
         /// Every label.
-        pub const ALL: [Label; 41] = [
+        pub const ALL: [Label; 40] = [
             Label::ClaimLoad,
             Label::ClaimCas,
             Label::ClaimFence,
@@ -205,7 +203,6 @@ mod weakened {
             Label::LeaseFence,
             Label::DueFence,
             Label::SweepFence,
-            Label::MoveStore,
             Label::MoveFence,
             Label::LinkStore,
             Label::LinkLoad,

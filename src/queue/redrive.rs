@@ -15,8 +15,8 @@ use crate::layout::ring::{ChunkRef, MAX_STRIDE, Meta};
 use crate::layout::word::Dlv;
 use crate::ring::claim::Appender;
 use crate::ring::commit::Lost;
+use crate::ring::delivery::Standing;
 use crate::ring::delivery::link::GroupHash;
-use crate::ring::delivery::{Standing, Total};
 use crate::sync::Ordering;
 use std::sync::Arc;
 
@@ -367,17 +367,9 @@ impl QueueSender {
         if let Some(lent) = lent {
             self.lender.attach(lent);
         }
-        if source.delivery.end_move(&moving, &mut source.payloads()) {
-            source.delivery.count(Total::Moved, 1);
-        }
-        if let Some(here) = inner.delivery.examine(position)
-            && here.position == position
-            && here.dlv == arriving
-            && inner.delivery.let_in(&here)
-        {
-            inner.delivery.count(Total::Arrived, 1);
-            ring.wake_behind_commit();
-        }
+        source
+            .delivery
+            .end_move(&moving, &inner.delivery, position, &mut source.payloads());
         Ok(true)
     }
 

@@ -23,6 +23,7 @@ mod append;
 mod batch;
 mod explore;
 mod fifo;
+mod moving;
 mod pool;
 mod queue;
 mod read;

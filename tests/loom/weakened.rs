@@ -86,6 +86,9 @@ fn effect(label: Label) -> Effect {
         Label::HintStore | Label::HintLoad => {
             CaughtBy(&["fifo::who_takes_a_hint_sees_what_it_is_about"])
         }
+        Label::MoveFence => {
+            CaughtBy(&["moving::a_mover_that_is_taken_for_stalled_leaves_one_copy"])
+        }
         Label::RoleRelease | Label::RoleTake => {
             CaughtBy(&["role::a_role_that_is_given_back_passes_on_with_the_work"])
         }

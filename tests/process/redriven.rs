@@ -43,11 +43,6 @@ impl Redriven {
         let (source, dead) = (queue(SOURCE)?, queue(DEAD)?);
         let redrive = Settings::new().redrive(Redrive::to(&dead, 1));
         source.set(&redrive).map_err(text)?;
-        let receiver = |queue: &Queue| {
-            let mut receiver = queue.receiver().map_err(text)?;
-            receiver.set_idle(Idle::Park);
-            Ok::<_, String>(receiver)
-        };
         Ok(Self {
             from_source: receiver(&source)?,
             from_dead: receiver(&dead)?,
@@ -183,6 +178,9 @@ impl Redriven {
                 return Err(format!("message {id:x} came {times} times"));
             }
         }
+        // With the chunks that they keep for what they move.
+        self.from_source = receiver(&self.source)?;
+        self.from_dead = receiver(&self.dead)?;
         for queue in [&self.source, &self.dead] {
             let stats = queue.stats();
             let left = stats.visible + stats.in_flight + stats.parked + stats.moving;
@@ -192,6 +190,12 @@ impl Redriven {
         }
         Ok(())
     }
+}
+
+fn receiver(queue: &Queue) -> Result<QueueReceiver, String> {
+    let mut receiver = queue.receiver().map_err(text)?;
+    receiver.set_idle(Idle::Park);
+    Ok(receiver)
 }
 
 /// Sends poisoned message `n` and receives it once, as a worker that fails.

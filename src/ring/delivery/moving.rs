@@ -32,13 +32,27 @@
 //! - behind 4: a record that is arriving from a source that is gone: offered by the reaper, or a
 //!   receiver of the target that meets it.
 
-use super::{Delivery, Standing};
+use super::{Delivery, Standing, Total};
 use crate::layout::word::{Ctl, Dlv};
 use crate::ring::Tenant;
 use crate::sync::{Label, Ordering, fence_at, order};
 
+/// Looks at a claim that somebody is just about to commit or give up.
+const LOOKS: usize = 4;
+
+/// What going on with a move came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing is left to do.
+    Settled,
+    /// The message is parked where it was: it may be moved again.
+    Parked,
+    /// Somebody else was at it: look again.
+    Pending,
+}
+
 /// What became of a position that a message on its way names.
-pub enum Arrival<'a> {
+enum Arrival<'a> {
     /// It stands there.
     Arrived(Standing<'a>),
     /// Claimed, and neither committed nor given up: the word.
@@ -64,23 +78,99 @@ impl Delivery {
         target: u64,
     ) -> Option<Standing<'a>> {
         let word = Dlv::moving(self.ring.me, parked.dlv.receives(), route, target);
-        let release = order(Label::MoveStore, Ordering::Release);
         let moving = Standing {
             dlv: word,
             ..*parked
         };
-        self.swap(parked, word, release).then_some(moving)
+        // Relaxed: the claim comes before it by ClaimFence.
+        self.swap(parked, word, Ordering::Relaxed).then_some(moving)
+    }
+
+    /// Steps 4 and 5, behind the commit at `position` of `target`; by the mover itself.
+    pub fn end_move(
+        &self,
+        moving: &Standing<'_>,
+        target: &Self,
+        position: u64,
+        tenant: &mut dyn Tenant,
+    ) {
+        self.complete(moving, tenant);
+        // Whoever was faster let it in, or is about to.
+        if let Some(here) = target.examine(position)
+            && here.position == position
+            && here.dlv == Dlv::arriving(self.ring.me, position)
+        {
+            target.let_in(&here);
+        }
     }
 
     /// MOVING → DONE: it has arrived.
-    pub fn end_move(&self, moving: &Standing<'_>, tenant: &mut dyn Tenant) -> bool {
-        self.consume(moving, tenant)
+    fn complete(&self, moving: &Standing<'_>, tenant: &mut dyn Tenant) -> bool {
+        let completed = self.consume(moving, tenant);
+        if completed {
+            self.count(Total::Moved, 1);
+        }
+        completed
+    }
+
+    /// Goes on with a move from its source, for a mover that is proven dead or has stood still for
+    /// the stall time-out. `is_copy` says whether what stands in the target is of this message.
+    pub fn settle_leaving(
+        &self,
+        moving: &Standing<'_>,
+        target: &Self,
+        tenant: &mut dyn Tenant,
+        is_copy: impl Fn(&Standing<'_>) -> bool,
+    ) -> Outcome {
+        for _ in 0..LOOKS {
+            let position = moving.dlv.target_below(target.ring.tail_now());
+            match target.arrival(position) {
+                Arrival::Arrived(there) if is_copy(&there) => {
+                    self.complete(moving, tenant);
+                    if there.dlv.is_arriving() {
+                        target.let_in(&there);
+                    }
+                    return Outcome::Settled;
+                }
+                Arrival::Open(claim) => target.stop_arrival(position, claim),
+                Arrival::Arrived(_) | Arrival::Never => return self.take_back(moving),
+            }
+        }
+        Outcome::Pending
+    }
+
+    /// The same from the target: the source, whose message at `position` it was, does not keep it.
+    /// `comes_here` says whether a route of the source leads to this queue.
+    pub fn settle_arriving(
+        &self,
+        arriving: &Standing<'_>,
+        source: &Self,
+        position: u64,
+        tenant: &mut dyn Tenant,
+        comes_here: impl Fn(u8) -> bool,
+    ) -> Outcome {
+        // What it was moved from is not seen older than the word that names this place: that was
+        // stored before the commit that was seen here.
+        if let Some(there) = source.examine(position)
+            && there.position == position
+            && there.dlv.is_moving()
+            && comes_here(there.dlv.route())
+            && there.dlv.target_below(self.ring.tail_now()) == arriving.position
+            && !source.complete(&there, tenant)
+        {
+            return Outcome::Pending;
+        }
+        self.let_in(arriving);
+        Outcome::Settled
     }
 
     /// MOVING → parked: it never will arrive there.
-    pub fn take_back(&self, moving: &Standing<'_>) -> bool {
+    pub fn take_back(&self, moving: &Standing<'_>) -> Outcome {
         let parked = Dlv::parked(moving.dlv.moved_receives(), moving.position);
-        self.swap(moving, parked, Ordering::Relaxed)
+        match self.swap(moving, parked, Ordering::Relaxed) {
+            true => Outcome::Parked,
+            false => Outcome::Settled,
+        }
     }
 
     /// parked → INFLIGHT(0, r, now): offered again, since nothing says any more that it is received
@@ -90,8 +180,11 @@ impl Delivery {
     }
 
     /// arriving → INFLIGHT(0, 0, now): where it came from is DONE.
-    pub fn let_in(&self, arriving: &Standing<'_>) -> bool {
-        self.offer_now(arriving, 0)
+    pub fn let_in(&self, arriving: &Standing<'_>) {
+        if self.offer_now(arriving, 0) {
+            self.count(Total::Arrived, 1);
+            self.ring.wake_behind_commit();
+        }
     }
 
     fn offer_now(&self, standing: &Standing<'_>, receives: u16) -> bool {
@@ -114,7 +207,7 @@ impl Delivery {
     }
 
     /// What became of `position`, in the target of a message that was seen on its way there.
-    pub fn arrival(&self, position: u64) -> Arrival<'_> {
+    fn arrival(&self, position: u64) -> Arrival<'_> {
         let slot = self.ring.memory.slot(position);
         let ctl = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
         let lap = self.lap_of(position);
@@ -135,20 +228,15 @@ impl Delivery {
         Arrival::Never
     }
 
-    /// Makes sure that an open claim is never committed. `false` when it was, or somebody was faster:
-    /// look again. Its owner is proven dead, or has stood still for the stall time-out.
-    pub fn stop_arrival(&self, position: u64, claim: Ctl, is_dead: bool) -> bool {
+    /// An open claim is never committed from here on, unless it was by now. Its owner is proven dead,
+    /// or has stood still.
+    fn stop_arrival(&self, position: u64, claim: Ctl) {
         let slot = self.ring.memory.slot(position);
-        if is_dead {
-            self.ring.void_dead(slot, claim)
+        if self.ring.is_dead(claim.owner()) {
+            self.ring.void_dead(slot, claim);
         } else {
-            self.ring.abandon(slot, claim)
+            self.ring.abandon(slot, claim);
         }
-    }
-
-    /// The tail, above every position that can be claimed now.
-    pub fn tail(&self) -> u64 {
-        self.ring.tail_now()
     }
 
     /// The object id at a route, if one was set.

@@ -6,7 +6,7 @@
 mod queue;
 
 pub use queue::{
-    AttributeError, QueueSendError, ReceiptError, ReceiveError, SetError, SettleError,
+    AttributeError, MoveError, QueueSendError, ReceiptError, ReceiveError, SetError, SettleError,
 };
 
 use std::io;

@@ -52,7 +52,7 @@ pub use {
         ReaderStats, Record, View,
     },
     error::{
-        AttributeError, JoinError, OpenError, ParticipantId, QueueSendError, ReadError,
+        AttributeError, JoinError, MoveError, OpenError, ParticipantId, QueueSendError, ReadError,
         ReceiptError, ReceiveError, SendError, SetError, SettleError, WaitError,
     },
     object::loan::Loan,
@@ -60,9 +60,9 @@ pub use {
     object::wait::{Waitable, wait_any},
     queue::{
         Attribute, AttributeIter, AttributeValue, Attributes, AttributesRef, Incoming, Message,
-        MessageOrigin, Messages, Outgoing, ParkedMessage, PodError, Queue, QueueDefinition,
-        QueueKind, QueueReceiver, QueueSender, QueueSettings, QueueStats, Receipt, Received,
-        Redrive, RedriveAllow, Sent, Settings,
+        MessageOrigin, Messages, MoveOptions, MoveState, MoveStatus, MoveTask, Outgoing,
+        ParkedMessage, PodError, Queue, QueueDefinition, QueueKind, QueueReceiver, QueueSender,
+        QueueSettings, QueueStats, Receipt, Received, Redrive, RedriveAllow, Sent, Settings,
     },
     ring::seat::Start,
     ring::wait::Idle,

@@ -286,6 +286,41 @@ pub enum SetError {
     Removed,
 }
 
+/// Moving the messages of a queue on. What was moved before stays moved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoveError {
+    /// Another task of this queue is under way.
+    #[error("{by} is moving messages of this queue; wait for it, or cancel it")]
+    Busy { by: ParticipantId },
+    /// A queue can't be its own destination.
+    #[error("a queue can't be its own destination; name another one")]
+    OwnDestination,
+    /// There is no such queue on this bus.
+    #[error("no queue of this bus has the id {destination:016x}; create it first, on the same bus")]
+    NoSuchDestination { destination: u64 },
+    /// Messages of this queue were moved to as many others before.
+    #[error(
+        "messages of this queue have gone to {limit} other queues before, and there is room for no more; name one of those"
+    )]
+    TooManyDestinations { limit: usize },
+    /// The destination was removed under way.
+    #[error("the destination has been removed; begin again with another one")]
+    DestinationGone,
+    /// Somebody else runs the task by now.
+    #[error("another participant has taken this task over; look at its status")]
+    Lost,
+    /// A queue can't be opened now.
+    #[error(transparent)]
+    Open(#[from] super::OpenError),
+    /// The handle belongs to the parent of this forked process.
+    #[error("this handle was made before a fork; open the bus again in the child")]
+    Forked,
+    /// The queue has been removed.
+    #[error("the queue has been removed; open or create it again")]
+    Removed,
+}
+
 /// Bytes or text that are no receipt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

@@ -178,12 +178,39 @@ pub mod control {
     pub const MOVED: usize = PAGE + 18 * LINE_PAIR;
     /// Total: messages that arrived from another queue.
     pub const ARRIVED: usize = MOVED + 8;
+    /// Who runs the move task ([`super::super::word::Role`]).
+    pub const MOVE_ROLE: usize = MOVED + 64;
+    /// How it stands: 0, or one of [`super::MOVE_RUNNING`] and those behind it.
+    pub const MOVE_STATE: usize = MOVE_ROLE + 8;
+    /// Object id of its destination; 0: where each message came from.
+    pub const MOVE_DESTINATION: usize = MOVE_ROLE + 16;
+    /// Messages a second, at most; 0: no limit.
+    pub const MOVE_RATE: usize = MOVE_ROLE + 24;
+    /// Positions from here on were sent after it began.
+    pub const MOVE_UNTIL: usize = MOVE_ROLE + 32;
+    /// Messages it has moved.
+    pub const MOVE_DONE: usize = MOVE_ROLE + 40;
+    /// Messages there were when it began.
+    pub const MOVE_TOTAL: usize = MOVE_ROLE + 48;
+    /// Unix time in ms when it began.
+    pub const MOVE_STARTED: usize = MOVE_ROLE + 56;
 
     /// When somebody last looked for dead holders, in ms since the epoch.
     pub const PROBED: usize = PAGE + 21 * LINE_PAIR;
     /// The holder at which the next look begins.
     pub const PROBE_FROM: usize = PROBED + 8;
 }
+
+/// A move task is under way.
+pub const MOVE_RUNNING: u64 = 1;
+/// It is to end before its next message.
+pub const MOVE_CANCELLING: u64 = 2;
+/// It was ended.
+pub const MOVE_CANCELLED: u64 = 3;
+/// It has come to its end.
+pub const MOVE_COMPLETED: u64 = 4;
+/// Its destination is gone.
+pub const MOVE_FAILED: u64 = 5;
 
 /// Every queue may name this one as its dead-letter queue.
 pub const ALLOW_ALL: u64 = 0;

@@ -24,6 +24,7 @@ mod incoming;
 #[cfg(feature = "md5")]
 mod md5;
 mod messages;
+mod move_task;
 mod moves;
 mod number;
 mod opens;
@@ -49,6 +50,7 @@ pub use incoming::{Incoming, Message, MessageOrigin};
 #[cfg(feature = "md5")]
 pub use md5::Md5Digest;
 pub use messages::Messages;
+pub use move_task::{MoveOptions, MoveState, MoveStatus, MoveTask};
 pub(crate) use moves::{Outcome, Side, settle_move};
 pub(crate) use opens::{Holding, Opens};
 pub use outgoing::{Outgoing, Sent};

@@ -28,7 +28,7 @@ impl Side {
     }
 
     /// Where a message of this queue came from; `None` when it says nothing, or can't be read now.
-    fn origin(&self, standing: &Standing<'_>) -> Option<OriginRecord> {
+    pub(super) fn origin(&self, standing: &Standing<'_>) -> Option<OriginRecord> {
         let layout = self.delivery.envelope();
         let body = payload::find(&self.segments, layout, standing).ok()??;
         let mut block = vec![0; body.block()];

@@ -110,9 +110,15 @@ pub(super) struct Mover {
 }
 
 /// What one step came to.
-enum Step {
+pub(super) enum Step {
+    /// The message was moved by it.
+    Moved,
     /// Nothing more to do about it now.
     Done,
+    /// It can't be moved: it does not say where to, or that queue is gone.
+    Left,
+    /// The one queue that everything is to go to is gone.
+    Gone,
     /// Look again soon.
     Watch,
     /// The other queue has no room, or can't be used now.
@@ -128,7 +134,7 @@ impl QueueReceiver {
         let mut again = Vec::new();
         while let Some(position) = self.consumer.next_move() {
             match mover.step(&self.inner, position, now) {
-                Step::Done => {}
+                Step::Moved | Step::Done | Step::Left | Step::Gone => {}
                 Step::Watch => again.push(position),
                 Step::NoRoom => mover.retry_at = now + RETRY_MS,
             }
@@ -172,15 +178,53 @@ impl Mover {
         if now < self.retry_at {
             return Step::Done; // a later sweep meets it again
         }
-        let Some(route) = delivery.route_to(target) else {
+        match self.send_to(inner, parked, target) {
+            Step::Gone => Step::NoRoom,
+            step => step,
+        }
+    }
+
+    /// To that queue.
+    fn send_to(&mut self, inner: &Arc<Inner>, standing: &Standing<'_>, target: u64) -> Step {
+        let link = match self.link(inner, target) {
+            Ok(Some(link)) => link,
+            Ok(None) => return Step::Gone,
+            Err(_) => return Step::NoRoom,
+        };
+        let Some(route) = inner.delivery.route_to(target) else {
             return Step::NoRoom;
         };
-        let Ok(Some(link)) = self.link(inner, target) else {
-            return Step::NoRoom;
-        };
-        match link.take_in(inner, parked, route) {
-            Ok(()) => Step::Done,
+        match link.take_in(inner, standing, route) {
+            Ok(true) => Step::Moved,
+            Ok(false) => Step::Done,
+            Err(QueueSendError::Removed) => Step::Gone,
             Err(_) => Step::NoRoom,
+        }
+    }
+
+    /// The message in the slot of `at`, if nobody holds it and it was sent below `until`: to
+    /// `destination`, or where it came from if that is 0.
+    pub fn send_on(&mut self, inner: &Arc<Inner>, at: u64, until: u64, destination: u64) -> Step {
+        let delivery = inner.at(at);
+        let Some(standing) = delivery.examine(at) else {
+            return Step::Done;
+        };
+        if standing.is_between() {
+            let now = delivery.now_ms();
+            return self.go_on(inner, &standing, now);
+        }
+        if standing.position >= until || !delivery.is_movable(&standing) {
+            return Step::Done;
+        }
+        if destination != 0 {
+            return self.send_to(inner, &standing, destination);
+        }
+        let Some(origin) = inner.side().origin(&standing) else {
+            return Step::Left;
+        };
+        match self.send_to(inner, &standing, origin.queue) {
+            Step::Gone => Step::Left,
+            step => step,
         }
     }
 
@@ -255,7 +299,8 @@ impl Mover {
 }
 
 impl QueueSender {
-    /// Takes a parked message of `source` into this queue.
+    /// Takes a message of `source` that is parked, or held by nobody, into this queue. Whether it is
+    /// here now.
     ///
     /// # Errors
     /// Where there is no room for it. It stays parked then.
@@ -264,20 +309,20 @@ impl QueueSender {
         source: &Inner,
         parked: &Standing<'_>,
         route: u8,
-    ) -> Result<(), QueueSendError> {
+    ) -> Result<bool, QueueSendError> {
         if self.inner.is_removed() {
             return Err(QueueSendError::Removed);
         }
         let pool = |failure| QueueSendError::Pool(format!("{failure:?}"));
         let Some(body) = source.body(parked).map_err(pool)? else {
             source.delivery.give_up(parked, &mut source.payloads());
-            return Ok(());
+            return Ok(false);
         };
         let Some((group, block)) = self.block_with_origin(source, parked, body) else {
             if parked.stands() {
                 source.delivery.give_up(parked, &mut source.payloads());
             }
-            return Ok(());
+            return Ok(false);
         };
         let whole = block.len() + body.len();
         // Copied before the claim, so that the claim is as short as any sender's. It counts if the
@@ -287,16 +332,15 @@ impl QueueSender {
             let mut bytes = [0; MAX_STRIDE as usize];
             bytes[..block.len()].copy_from_slice(&block);
             if !copy(&mut bytes[block.len()..whole]) {
-                return Ok(());
+                return Ok(false);
             }
             let meta = Meta::new(whole as u32, Meta::INLINE, 0);
-            self.arrive(source, parked, route, group, meta, &bytes[..whole], None)?;
-            return Ok(());
+            return self.arrive(source, parked, route, group, meta, &bytes[..whole], None);
         }
         let mut loan = self.lend_unchecked(whole)?;
         loan[..block.len()].copy_from_slice(&block);
         if !copy(&mut loan[block.len()..]) {
-            return Ok(());
+            return Ok(false);
         }
         let reference = ChunkRef {
             segment: loan.lent.segment,
@@ -307,10 +351,11 @@ impl QueueSender {
         self.note_payloads();
         let bytes = bytemuck::bytes_of(&reference);
         let meta = Meta::new(bytes.len() as u32, Meta::CHUNK, 0);
-        if self.arrive(source, parked, route, group, meta, bytes, Some(loan.lent))? {
+        let arrived = self.arrive(source, parked, route, group, meta, bytes, Some(loan.lent))?;
+        if arrived {
             self.loans.sent(loan);
         }
-        Ok(())
+        Ok(arrived)
     }
 
     #[allow(
@@ -404,7 +449,7 @@ impl QueueSender {
         envelope.origin = Some(OriginRecord {
             queue: source.object_id,
             position: parked.position,
-            receives: parked.dlv.receives(),
+            receives: parked.times_received(),
             sender,
             reserved: 0,
         });

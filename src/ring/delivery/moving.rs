@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   source                                     target
-//!   parked(r, p)                               free
+//!   parked(r, p), or not held by anybody       free
 //!      │                                    1  CLAIMED(me, t)
 //!   2  ▼ CAS                                      │
 //!   MOVING(me, r, route, t)                       │ header, body, dlv = arriving(me, t)
@@ -62,6 +62,14 @@ enum Arrival<'a> {
 }
 
 impl Standing<'_> {
+    /// How often it was received.
+    pub fn times_received(&self) -> u16 {
+        match self.dlv.state() {
+            Dlv::READY => 0,
+            _ => self.dlv.receives(),
+        }
+    }
+
     /// Whether somebody was moving it: here away, or here to.
     pub fn is_between(&self) -> bool {
         self.dlv.state() == Dlv::MOVING && self.dlv.owner() != 0
@@ -69,7 +77,16 @@ impl Standing<'_> {
 }
 
 impl Delivery {
-    /// parked → MOVING(me): on its way to `target`, which this participant has claimed in the queue
+    /// Whether a message may be moved on: nobody holds it, and no delay of it runs.
+    pub fn is_movable(&self, standing: &Standing<'_>) -> bool {
+        match standing.dlv.state() {
+            Dlv::READY => true,
+            Dlv::INFLIGHT => self.is_over(standing, self.clock.now_ms()),
+            _ => standing.dlv.is_parked(),
+        }
+    }
+
+    /// parked, or any that is movable → MOVING(me): on its way to `target`, which this participant has claimed in the queue
     /// at `route`. The word, if nobody was faster.
     pub fn begin_move<'a>(
         &self,
@@ -77,7 +94,7 @@ impl Delivery {
         route: u8,
         target: u64,
     ) -> Option<Standing<'a>> {
-        let word = Dlv::moving(self.ring.me, parked.dlv.receives(), route, target);
+        let word = Dlv::moving(self.ring.me, parked.times_received(), route, target);
         let moving = Standing {
             dlv: word,
             ..*parked

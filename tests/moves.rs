@@ -1,0 +1,248 @@
+//! Moving the messages of a queue on, or back to where they came from, as StartMessageMoveTask does
+//! (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html).
+
+use ringway::{Bus, MoveError, MoveOptions, MoveState, Queue, Redrive, Settings};
+use ringway_harness::TempBus;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+const S: Duration = Duration::from_secs(1);
+
+fn bus() -> (TempBus, Bus) {
+    let root = TempBus::new().expect("a root under /dev/shm");
+    let bus = Bus::builder("test").root(root.path());
+    let bus = bus.pool_bytes(64 << 20).create().unwrap();
+    (root, bus)
+}
+
+fn queue(bus: &Bus, name: &str) -> Queue {
+    bus.queue(name).slots(1024).stride(64).create().unwrap()
+}
+
+fn send(queue: &Queue, numbers: std::ops::Range<u64>) {
+    let mut sender = queue.sender().unwrap();
+    for number in numbers {
+        let len = if number % 5 == 0 { 3000 } else { 8 };
+        let mut body = vec![number as u8; len];
+        body[..8].copy_from_slice(&number.to_le_bytes());
+        sender.send(&body).unwrap();
+    }
+}
+
+/// What is in a queue, and how often.
+fn numbers(queue: &Queue) -> BTreeMap<u64, u64> {
+    let mut receiver = queue.receiver().unwrap();
+    let mut numbers = BTreeMap::new();
+    for message in receiver.receive(2000, Duration::ZERO, None).unwrap() {
+        let number = u64::from_le_bytes(message.body[..8].try_into().unwrap());
+        assert!(message.body[8..].iter().all(|byte| *byte == number as u8));
+        *numbers.entry(number).or_default() += 1;
+    }
+    numbers
+}
+
+fn once(range: std::ops::Range<u64>) -> BTreeMap<u64, u64> {
+    range.map(|number| (number, 1)).collect()
+}
+
+#[test]
+fn every_message_goes_to_the_destination_once_and_whole() {
+    let (_root, bus) = bus();
+    let (from, to) = (queue(&bus, "from"), queue(&bus, "to"));
+    send(&from, 0..500);
+    let options = MoveOptions::new().destination(&to);
+    let mut task = from.move_messages(&options).unwrap();
+    let mut shown = Vec::new();
+    let status = task.run(|status| {
+        shown.push((status.moved, status.to_move));
+        true
+    });
+    let status = status.unwrap();
+    assert_eq!(status.state, MoveState::Completed);
+    assert_eq!(
+        (status.moved, status.to_move, status.destination),
+        (500, 500, Some(to.id()))
+    );
+    assert!(shown.len() > 5, "it shows how far it is: {shown:?}");
+    assert!(
+        shown.windows(2).all(|pair| pair[0].0 <= pair[1].0),
+        "{shown:?}"
+    );
+    assert_eq!(numbers(&to), once(0..500));
+    assert_eq!(
+        (from.stats().visible, from.stats().moved, to.stats().arrived),
+        (0, 500, 500)
+    );
+    drop(task);
+    to.purge();
+    assert_eq!(bus.doctor(false).unwrap().chunks[2], 0);
+}
+
+#[test]
+fn messages_of_a_dead_letter_queue_go_back_to_where_each_came_from() {
+    let (_root, bus) = bus();
+    let dead = queue(&bus, "dead");
+    let sources = [queue(&bus, "one"), queue(&bus, "two")];
+    for (n, source) in sources.iter().enumerate() {
+        source
+            .set(&Settings::new().redrive(Redrive::to(&dead, 1)))
+            .unwrap();
+        let first = 100 * n as u64;
+        send(source, first..first + 50);
+        let mut receiver = source.receiver().unwrap();
+        for message in receiver.receive(100, S, None).unwrap() {
+            receiver
+                .nack(&message.received.receipt, Duration::ZERO)
+                .unwrap();
+        }
+        while source.stats().moved < 50 {
+            assert!(
+                receiver
+                    .receive(1, Duration::ZERO, None)
+                    .unwrap()
+                    .is_empty()
+            );
+        }
+    }
+    // One that nobody moved here does not say where it would go back to.
+    send(&dead, 900..901);
+    for source in &sources {
+        source.set(&Settings::new().redrive(None)).unwrap();
+    }
+    let mut task = dead.move_messages(&MoveOptions::new()).unwrap();
+    let status = task.run(|_| true).unwrap();
+    assert_eq!(
+        (status.state, status.moved, status.to_move),
+        (MoveState::Completed, 100, 101)
+    );
+    assert_eq!(task.left(), 1);
+    assert_eq!(numbers(&sources[0]), once(0..50));
+    assert_eq!(numbers(&sources[1]), once(100..150));
+    assert_eq!(numbers(&dead), once(900..901));
+}
+
+#[test]
+fn messages_in_flight_or_delayed_or_sent_later_stay() {
+    let (_root, bus) = bus();
+    let (from, to) = (queue(&bus, "from"), queue(&bus, "to"));
+    send(&from, 0..3);
+    let mut receiver = from.receiver().unwrap();
+    let held = receiver.receive(1, S, None).unwrap();
+    from.sender()
+        .unwrap()
+        .send_delayed(&[0; 8], 900 * S)
+        .unwrap();
+    let mut task = from
+        .move_messages(&MoveOptions::new().destination(&to))
+        .unwrap();
+    send(&from, 7..8);
+    assert_eq!(task.run(|_| true).unwrap().moved, 2);
+    let stats = from.stats();
+    assert_eq!((stats.visible, stats.in_flight, stats.delayed), (1, 1, 1));
+    assert!(receiver.delete(&held[0].received.receipt).unwrap());
+    assert_eq!(numbers(&to), once(1..3));
+}
+
+#[test]
+fn no_more_than_the_rate_is_moved_in_a_second() {
+    let (_root, bus) = bus();
+    let (from, to) = (queue(&bus, "from"), queue(&bus, "to"));
+    send(&from, 0..30);
+    let options = MoveOptions::new().destination(&to).max_per_second(10);
+    let mut task = from.move_messages(&options).unwrap();
+    let started = Instant::now();
+    assert_eq!(task.run(|_| true).unwrap().moved, 30);
+    // Three seconds of the clock have a part in it: at least a whole one lies between.
+    assert!(started.elapsed() > S, "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_queue_has_one_task_at_a_time_and_anybody_sees_and_cancels_it() {
+    let (root, bus) = bus();
+    let (from, to) = (queue(&bus, "from"), queue(&bus, "to"));
+    send(&from, 0..300);
+    assert_eq!(from.move_status(), None);
+    let options = MoveOptions::new().destination(&to);
+    let mut task = from.move_messages(&options).unwrap();
+    let there = Bus::builder("test").root(root.path()).open().unwrap();
+    let same = there.queue("from").open().unwrap();
+    let busy = same.move_messages(&options);
+    assert!(matches!(busy, Err(MoveError::Busy { by }) if by == bus.me()));
+    assert!(matches!(same.resume_move(), Err(MoveError::Busy { .. })));
+    task.step().unwrap();
+    let status = same.move_status().unwrap();
+    assert_eq!(
+        (status.state, status.runner),
+        (MoveState::Running, Some(bus.me()))
+    );
+    assert!(status.moved > 0 && status.moved < 300, "{status:?}");
+    assert!(same.cancel_move());
+    assert_eq!(same.move_status().unwrap().state, MoveState::Cancelling);
+    let status = task.run(|_| true).unwrap();
+    assert_eq!(status.state, MoveState::Cancelled);
+    drop(task);
+    assert!(!same.cancel_move());
+    assert_eq!(from.stats().visible + to.stats().visible, 300);
+    assert_eq!(to.stats().visible, status.moved);
+    // Then there may be another.
+    let status = same.move_messages(&options).unwrap().run(|_| true).unwrap();
+    assert_eq!(status.state, MoveState::Completed);
+    assert_eq!(numbers(&to), once(0..300));
+}
+
+#[test]
+fn a_task_that_was_left_is_gone_on_with_by_anybody() {
+    let (root, bus) = bus();
+    let (from, to) = (queue(&bus, "from"), queue(&bus, "to"));
+    send(&from, 0..300);
+    assert!(from.resume_move().unwrap().is_none());
+    let mut task = from
+        .move_messages(&MoveOptions::new().destination(&to))
+        .unwrap();
+    task.run(|_| false).unwrap();
+    drop(task);
+    assert_eq!(from.move_status().unwrap().state, MoveState::Stopped);
+    let there = Bus::builder("test").root(root.path()).open().unwrap();
+    let same = there.queue("from").open().unwrap();
+    let mut task = same.resume_move().unwrap().expect("one was left");
+    let status = task.run(|_| true).unwrap();
+    assert_eq!((status.state, status.moved), (MoveState::Completed, 300));
+    assert_eq!(numbers(&to), once(0..300));
+}
+
+#[test]
+fn a_task_waits_for_room_and_ends_when_its_destination_goes() {
+    let (_root, bus) = bus();
+    let (from, to) = (queue(&bus, "from"), queue(&bus, "to"));
+    let mut filler = to.sender().unwrap();
+    while filler.send(b"filler").is_ok() {}
+    send(&from, 0..10);
+    let mut task = from
+        .move_messages(&MoveOptions::new().destination(&to))
+        .unwrap();
+    let status = task.step().unwrap();
+    assert_eq!((status.state, status.moved), (MoveState::Running, 0));
+    to.purge();
+    assert_eq!(task.step().unwrap().moved, 10);
+    drop(task);
+    send(&from, 10..20);
+    let mut task = from
+        .move_messages(&MoveOptions::new().destination(&to))
+        .unwrap();
+    bus.remove("to").unwrap();
+    assert!(matches!(task.step(), Err(MoveError::DestinationGone)));
+    assert_eq!(from.move_status().unwrap().state, MoveState::Failed);
+    assert_eq!(numbers(&from), once(10..20), "nothing was lost");
+}
+
+#[test]
+fn a_destination_that_makes_no_sense_is_refused() {
+    let (_root, bus) = bus();
+    let (from, to) = (queue(&bus, "from"), queue(&bus, "to"));
+    let own = from.move_messages(&MoveOptions::new().destination(&from));
+    assert!(matches!(own, Err(MoveError::OwnDestination)));
+    bus.remove("to").unwrap();
+    let gone = from.move_messages(&MoveOptions::new().destination(&to));
+    assert!(matches!(gone, Err(MoveError::NoSuchDestination { .. })));
+    assert_eq!(from.move_status(), None);
+}

@@ -462,3 +462,51 @@ fn without_room_in_the_pool_a_large_message_stays() {
     }
     assert_eq!(all(&dead)[0].body, vec![7; 200_000]);
 }
+
+#[test]
+fn the_dead_letter_queue_of_a_fifo_queue_is_a_fifo_queue_and_keeps_the_order() {
+    let (_root, bus) = bus();
+    let fifo = |name| {
+        bus.queue(name)
+            .slots(1024)
+            .stride(256)
+            .fifo()
+            .create()
+            .unwrap()
+    };
+    let (source, dead, standard) = (fifo("orders"), fifo("dead"), queue(&bus, "standard"));
+    for (one, other) in [(&source, &standard), (&standard, &source)] {
+        let refused = one.set(&Settings::new().redrive(Redrive::to(other, 1)));
+        assert!(
+            matches!(refused, Err(SetError::OtherKind { .. })),
+            "{refused:?}"
+        );
+    }
+    source
+        .set(&Settings::new().redrive(Redrive::to(&dead, 1)))
+        .unwrap();
+    let mut sender = source.sender().unwrap();
+    for number in 0..90u64 {
+        let group = format!("group-{}", number % 3);
+        let body = number.to_le_bytes();
+        sender
+            .send_message(
+                &Outgoing::new(&body)
+                    .group(&group)
+                    .dedup_id(&number.to_string()),
+            )
+            .unwrap();
+    }
+    drain(&source);
+    let mut seen = [0u64; 3];
+    let mut receiver = dead.receiver().unwrap();
+    for _ in 0..90 {
+        let message = &receiver.receive(1, 10 * S, None).unwrap()[0];
+        let number = u64::from_le_bytes(message.body[..].try_into().unwrap());
+        let group = (number % 3) as usize;
+        assert_eq!(message.group(), Some(&*format!("group-{group}")));
+        assert_eq!(number / 3, seen[group], "in order within {group}");
+        seen[group] += 1;
+        receiver.delete(&message.received.receipt).unwrap();
+    }
+}

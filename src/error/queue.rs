@@ -265,6 +265,11 @@ pub enum SetError {
         "no queue of this bus has the id {target:016x}; create the dead-letter queue first, on the same bus"
     )]
     NoSuchTarget { target: u64 },
+    /// One of the two is a FIFO queue, the other is not.
+    #[error(
+        "queue {target:?} is of the other kind: the dead-letter queue of a FIFO queue is a FIFO queue, that of a standard queue a standard one"
+    )]
+    OtherKind { target: String },
     /// The dead-letter queue does not allow it.
     #[error(
         "queue {target:?} does not allow this queue to have it as a dead-letter queue; change its redrive_allow first"
@@ -299,6 +304,11 @@ pub enum MoveError {
     /// There is no such queue on this bus.
     #[error("no queue of this bus has the id {destination:016x}; create it first, on the same bus")]
     NoSuchDestination { destination: u64 },
+    /// One of the two is a FIFO queue, the other is not.
+    #[error(
+        "messages of a FIFO queue go to FIFO queues only, those of a standard one to standard ones"
+    )]
+    OtherKind,
     /// Messages of this queue were moved to as many others before.
     #[error(
         "messages of this queue have gone to {limit} other queues before, and there is room for no more; name one of those"

@@ -114,7 +114,7 @@ pub struct MoveTask {
 
 impl Queue {
     /// Begins to move the messages that are in the queue now, visible and parked ones; those in
-    /// flight or delayed stay. Moves nothing yet: [`MoveTask::run`] and [`MoveTask::step`] do.
+    /// flight or delayed stay, and in a FIFO queue what is behind them in their group. Moves nothing yet: [`MoveTask::run`] and [`MoveTask::step`] do.
     ///
     /// # Errors
     /// [`MoveError::Busy`] while another task of this queue runs; [`MoveError::NoSuchDestination`].
@@ -126,7 +126,10 @@ impl Queue {
         }
         if destination != 0 {
             let found = Arc::clone(&self.inner.host).queue_by_id(destination)?;
-            found.ok_or(MoveError::NoSuchDestination { destination })?;
+            let found = found.ok_or(MoveError::NoSuchDestination { destination })?;
+            if found.delivery.is_fifo() != self.inner.delivery.is_fifo() {
+                return Err(MoveError::OtherKind);
+            }
             if self.inner.delivery.route_to(destination).is_none() {
                 return Err(MoveError::TooManyDestinations { limit: ROUTES });
             }

@@ -325,6 +325,11 @@ impl Inner {
         }
         let found = Arc::clone(&self.host).queue_by_id(target)?;
         let found = found.ok_or(SetError::NoSuchTarget { target })?;
+        if found.delivery.is_fifo() != self.delivery.is_fifo() {
+            return Err(SetError::OtherKind {
+                target: found.definition.name.clone(),
+            });
+        }
         if !found.settings().redrive_allow.allows(self.object_id) {
             return Err(SetError::TargetRefuses {
                 target: found.definition.name.clone(),

@@ -77,11 +77,17 @@ impl Standing<'_> {
 }
 
 impl Delivery {
-    /// Whether a message may be moved on: nobody holds it, and no delay of it runs.
+    /// Whether a message may be moved on: nobody holds it, no delay of it runs, and in a FIFO queue it
+    /// is the first of its group.
     pub fn is_movable(&self, standing: &Standing<'_>) -> bool {
+        let now = self.clock.now_ms();
         match standing.dlv.state() {
-            Dlv::READY => true,
-            Dlv::INFLIGHT => self.is_over(standing, self.clock.now_ms()),
+            Dlv::READY => !self.is_fifo || self.is_first(standing),
+            Dlv::INFLIGHT => {
+                self.is_over(standing, now)
+                    && (!self.is_fifo
+                        || (self.is_first(standing) && !self.is_later_in_flight(standing, now)))
+            }
             _ => standing.dlv.is_parked(),
         }
     }
@@ -181,10 +187,15 @@ impl Delivery {
         Outcome::Settled
     }
 
-    /// MOVING → parked: it never will arrive there.
+    /// MOVING → parked: it never will arrive there. One that was never received is offered instead:
+    /// parked without a receive means settled.
     pub fn take_back(&self, moving: &Standing<'_>) -> Outcome {
-        let parked = Dlv::parked(moving.dlv.moved_receives(), moving.position);
-        match self.swap(moving, parked, Ordering::Relaxed) {
+        let receives = moving.dlv.moved_receives();
+        let taken = match receives {
+            0 => self.offer_now(moving, 0),
+            _ => self.swap(moving, Dlv::parked(receives, moving.position), Ordering::Relaxed),
+        };
+        match taken {
             true => Outcome::Parked,
             false => Outcome::Settled,
         }

@@ -1,6 +1,7 @@
 //! `ringway queue`: create, list, inspect, empty and remove queues, and settle receipts.
 
-pub mod policy;
+mod moves;
+mod policy;
 mod settings;
 mod settle;
 mod stat;
@@ -75,6 +76,12 @@ pub enum Command {
         #[arg(value_name = "QUEUE")]
         name: String,
     },
+    /// Move the messages of a dead-letter queue back to where they came from
+    Redrive(moves::RedriveArgs),
+    /// Move the messages of a queue to another one
+    Move(moves::MoveArgs),
+    /// Show, cancel or go on with the last redrive or move of a queue
+    Task(moves::TaskArgs),
     /// Delete received messages by their receipts
     Delete(settle::Receipts),
     /// Give received messages back, at once or after a delay
@@ -192,6 +199,9 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
                 .map_err(|error| find::explain(&bus, &name, error))?;
             place.say(json!({"removed": name}), || format!("removed {name}"));
         }
+        Command::Redrive(args) => return moves::redrive(&args, place),
+        Command::Move(args) => return moves::send_on(&args, place),
+        Command::Task(args) => return moves::task(&args, place),
         Command::Delete(args) => return settle::delete(&args, place),
         Command::Nack(args) => return settle::nack(&args, place),
         Command::Extend(args) => return settle::extend(&args, place),

@@ -97,7 +97,8 @@ impl Policy {
     }
 }
 
-fn open(bus: &Bus, name: &str) -> anyhow::Result<Queue> {
+/// The queue that somebody named.
+pub fn open(bus: &Bus, name: &str) -> anyhow::Result<Queue> {
     let opened = bus.queue(name).open();
     opened.map_err(|error| find::explain(bus, name, error))
 }
@@ -118,7 +119,7 @@ impl Names {
     }
 
     /// The name, or what is left of one that was removed.
-    fn told(&self, id: u64) -> String {
+    pub fn told(&self, id: u64) -> String {
         match self.get(id) {
             Some(name) => name.to_owned(),
             None => format!("{id:016x} (removed)"),

@@ -1,5 +1,6 @@
 //! What a queue is and holds: `ringway queue ls` and `stat`.
 
+use super::moves;
 use super::policy::{self, Names};
 use crate::find;
 use crate::output::Place;
@@ -14,6 +15,8 @@ pub fn one(bus: &str, name: &str, place: &Place) -> anyhow::Result<()> {
     let sources = queue.redrive_sources()?;
     let mut json = describe(&queue, &names);
     json["dead_letter_of"] = json!(sources);
+    let task = queue.move_status();
+    json["move"] = json!(task.map(|status| moves::describe(&queue, &status, &names)));
     place.say(json, || table(&queue, &names, &sources));
     Ok(())
 }

@@ -585,3 +585,40 @@ fn a_small_entry_does_not_overtake_a_large_one_that_found_no_room() {
     let lens: Vec<_> = messages.iter().map(|message| message.body.len()).collect();
     assert_eq!(lens, [5, 200_000, 5]);
 }
+
+#[test]
+fn a_batch_takes_plain_and_other_messages_in_order_each_with_what_is_its_own() {
+    let (_root, bus) = bus();
+    let queue = small(&bus);
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    let attributes = some_attributes();
+    // Runs of plain messages longer than one hand-over, with attributes and pool bodies in between.
+    let is_rich = |number: usize| number % 23 == 5;
+    let body_of = |number: usize| {
+        let len = if number % 29 == 7 { 5_000 } else { number % 97 };
+        vec![number as u8; len]
+    };
+    for number in 0..200 {
+        let body = body_of(number);
+        if is_rich(number) {
+            let message = Outgoing::new(&body).group("g").attributes(&attributes);
+            sender.send_message(&message).unwrap();
+        } else {
+            sender.send(&body).unwrap();
+        }
+    }
+    let mut number = 0;
+    for _ in 0..10 {
+        for message in receiver.receive(20, Duration::ZERO, None).unwrap() {
+            assert_eq!(message.received.position(), number as u64);
+            assert_eq!(message.body, body_of(number), "message {number}");
+            assert_eq!(message.group().is_some(), is_rich(number));
+            assert_eq!(message.attributes().is_empty(), !is_rich(number));
+            assert_eq!(message.sender(), receiver.participant());
+            assert!(receiver.delete(&message.received.receipt).unwrap());
+            number += 1;
+        }
+    }
+    assert_eq!(number, 200);
+    assert_eq!((queue.stats().visible, queue.stats().in_flight), (0, 0));
+}

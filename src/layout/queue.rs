@@ -334,6 +334,8 @@ pub const MAX_BLOCK_BYTES: usize = (1 << 20) + 4096;
 
 /// Bytes between the slot's header and the body: when the message was sent, in ms since the epoch.
 pub const ENVELOPE: usize = 8;
+/// Bytes of body in the first cache line of a slot.
+pub const FIRST_LINE_BODY: usize = 64 - ring::SLOT_HEADER - ENVELOPE;
 /// The same in a FIFO queue: when it was sent; the message before it and the one behind it in its
 /// group (its own position: not linked yet); the hash of its group; its entry in the
 /// deduplication table and one, 0 for none.

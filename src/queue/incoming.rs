@@ -19,6 +19,8 @@ use std::time::Duration;
 pub struct Incoming {
     /// Attribute block, body, and room that a longer message took.
     bytes: Vec<u8>,
+    /// Where the message begins.
+    from: usize,
     block: usize,
     len: usize,
     sender: u16,
@@ -104,13 +106,25 @@ impl Incoming {
 
     /// The body of the message it holds; empty before the first.
     pub fn body(&self) -> &[u8] {
-        &self.bytes[self.block..self.block + self.len]
+        let from = self.from + self.block;
+        &self.bytes[from..from + self.len]
     }
 
     envelope_accessors!();
 
     pub(super) fn envelope(&self) -> Envelope<'_> {
-        parse(&self.bytes[..self.block])
+        parse(&self.bytes[self.from..self.from + self.block])
+    }
+
+    /// The memory itself, to copy several bodies into.
+    pub(super) fn bytes_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Holds the body that lies there, and no attributes.
+    #[inline(always)]
+    pub(super) fn show(&mut self, from: usize, len: usize, sender: u16) {
+        (self.from, self.block, self.len, self.sender) = (from, 0, len, sender);
     }
 
     /// Takes a message, growing as often as one is longer.
@@ -123,6 +137,7 @@ impl Incoming {
         loop {
             match receiver.take::<true>(&mut self.bytes, take) {
                 Ok(Some(taken)) => {
+                    self.from = 0;
                     self.block = taken.block;
                     self.len = taken.received.len;
                     self.sender = taken.sender;
@@ -130,7 +145,7 @@ impl Incoming {
                 }
                 Ok(None) => return Ok(None),
                 Err(ReceiveError::BufferTooSmall { needed, .. }) => {
-                    (self.block, self.len) = (0, 0);
+                    (self.from, self.block, self.len) = (0, 0, 0);
                     self.bytes.resize(needed, 0);
                 }
                 Err(error) => return Err(error),
@@ -154,7 +169,7 @@ impl Message {
         Self {
             received,
             body: incoming.body().to_vec(),
-            block: incoming.bytes[..incoming.block].to_vec(),
+            block: incoming.bytes[incoming.from..incoming.from + incoming.block].to_vec(),
             sender: incoming.sender,
         }
     }

@@ -34,6 +34,7 @@ mod pod;
 mod receipt;
 mod receive;
 mod redrive;
+mod run;
 mod send;
 mod settings;
 mod settle;

@@ -81,11 +81,11 @@ pub(super) enum Take {
 /// if the queue says so.
 pub struct QueueReceiver {
     /// By value: addresses and geometry lie beside the cursor.
-    delivery: Delivery,
+    pub(super) delivery: Delivery,
     pub(super) consumer: Consumer,
     /// Instead of it, in a FIFO queue.
     heads: Heads,
-    clock: BootClock,
+    pub(super) clock: BootClock,
     /// Instead of what the queue says.
     visibility_ms: Option<u32>,
     pub(super) idle: Idle,
@@ -261,6 +261,16 @@ impl QueueReceiver {
             if count == max {
                 break None;
             }
+            if max - count > 1 && !self.delivery.is_fifo() {
+                if let Err(error) = self.begin() {
+                    break Some(error);
+                }
+                let taken = self.take_run(max - count, visibility_ms, &mut scratch, &mut each);
+                count += taken;
+                if taken > 0 {
+                    continue;
+                }
+            }
             match scratch.fill(self, Take::Lease(visibility_ms)) {
                 Ok(Some(received)) => {
                     count += 1;
@@ -320,16 +330,7 @@ impl QueueReceiver {
         buffer: &mut [u8],
         take: Take,
     ) -> Result<Option<Taken>, ReceiveError> {
-        if self.generation != fork::generation() {
-            return Err(ReceiveError::Forked);
-        }
-        let now = self.clock.now_ms();
-        if now >= self.probe_at {
-            self.look_for_the_dead(now);
-        }
-        if self.consumer.has_moves() {
-            self.move_some(now);
-        }
+        let now = self.begin()?;
         let (inner, delivery, clock) = (&self.inner, &self.delivery, &mut self.clock);
         let taken = if delivery.is_fifo() {
             take_first_of_group::<WHOLE>(inner, delivery, &mut self.heads, clock, buffer, take)
@@ -340,11 +341,24 @@ impl QueueReceiver {
         if taken.is_none() {
             return self.nothing_yet(now);
         }
-        self.received += 1;
-        if self.received >= FLUSH_EVERY {
-            self.flush();
-        }
+        self.note_received(1);
         Ok(taken)
+    }
+
+    /// Before anything is taken: the process, the clock, and what is done by the way.
+    #[inline(always)]
+    fn begin(&mut self) -> Result<u64, ReceiveError> {
+        if self.generation != fork::generation() {
+            return Err(ReceiveError::Forked);
+        }
+        let now = self.clock.now_ms();
+        if now >= self.probe_at {
+            self.look_for_the_dead(now);
+        }
+        if self.consumer.has_moves() {
+            self.move_some(now);
+        }
+        Ok(now)
     }
 
     fn nothing_yet(&mut self, now: u64) -> Result<Option<Taken>, ReceiveError> {
@@ -430,6 +444,14 @@ impl QueueReceiver {
 
     pub(super) fn now_ms(&mut self) -> u64 {
         self.clock.now_ms()
+    }
+
+    #[inline(always)]
+    pub(super) fn note_received(&mut self, count: u64) {
+        self.received += count;
+        if self.received >= FLUSH_EVERY {
+            self.flush();
+        }
     }
 
     #[inline(always)]

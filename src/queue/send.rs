@@ -15,6 +15,7 @@ use crate::ring::claim::{Appender, Blocked};
 use crate::ring::commit::Lost;
 use crate::ring::delivery::link::GroupHash;
 use crate::ring::delivery::{Delivery, Total};
+use crate::ring::pace::{AHEAD, Distance};
 use crate::sync::Ordering;
 use crate::sys::clock::{self, BootClock, Deadline};
 use crate::sys::fork;
@@ -46,6 +47,8 @@ pub struct QueueSender {
     inline_bytes: usize,
     /// For the attribute blocks of messages: as long as the longest so far.
     pub(super) block: Vec<u8>,
+    /// To receivers who are about to make room.
+    distance: Distance,
     /// Sent and not yet in the shared total.
     sent: u64,
     refusals: u32,
@@ -66,6 +69,7 @@ impl QueueSender {
             clock: BootClock::since(inner.epoch_ms),
             inline_bytes: room,
             block: Vec::new(),
+            distance: Distance::default(),
             sent: 0,
             refusals: 0,
             generation: fork::generation(),
@@ -357,6 +361,9 @@ impl QueueSender {
                     if delay_ms != 0 {
                         self.delivery.confirm_delay(position, now, delay_ms);
                     }
+                    if self.distance.is_in_a_run(position) {
+                        self.delivery.ask_for_room(position + AHEAD, body.len());
+                    }
                     self.sent += 1;
                     if self.sent >= FLUSH_EVERY {
                         self.flush();
@@ -385,10 +392,13 @@ impl QueueSender {
             return QueueSendError::Unlinked;
         }
         match blocked {
-            Blocked::Full { by } => QueueSendError::Full {
-                capacity: self.delivery.ring().memory().geometry().slots(),
-                by: (by != 0).then_some(ParticipantId(by)),
-            },
+            Blocked::Full { by } => {
+                self.distance.at_end(self.appender.next());
+                QueueSendError::Full {
+                    capacity: self.delivery.ring().memory().geometry().slots(),
+                    by: (by != 0).then_some(ParticipantId(by)),
+                }
+            }
             Blocked::Corrupt | Blocked::Sealed => QueueSendError::Corrupt {
                 position: self.appender.next(),
             },

@@ -37,6 +37,9 @@ pub struct Distance {
     end: u64,
 }
 
+/// How far ahead the lines of a run are asked for: what one takes to travel, in messages.
+pub const AHEAD: u64 = 8;
+
 impl Distance {
     /// The reader found the end at `next`.
     #[inline(always)]
@@ -46,6 +49,24 @@ impl Distance {
         } else {
             self.behind_a_run(next);
         }
+    }
+
+    /// The same for a receiver, which stores into what it has found: it leaves a sender alone only
+    /// behind a run, and answers a single message at once.
+    #[inline(always)]
+    pub fn at_end_of_run(&mut self, next: u64) {
+        if self.is_in_a_run(next) {
+            self.behind_a_run(next);
+        } else {
+            (self.end, self.pauses) = (next, 0);
+        }
+    }
+
+    /// Whether a reader at `next` is well behind the last end: what follows is likely written, and
+    /// asking for it takes no line away from who writes it.
+    #[inline(always)]
+    pub fn is_in_a_run(&self, next: u64) -> bool {
+        next.wrapping_sub(self.end) >= AHEAD
     }
 
     #[cold]
@@ -104,6 +125,25 @@ mod tests {
             assert_eq!(distance.pauses, expected);
         }
         distance.at_end(next);
+        assert_eq!(distance.pauses, 0);
+    }
+
+    #[test]
+    fn a_receiver_answers_single_messages_at_once_and_keeps_a_distance_behind_runs() {
+        let mut distance = Distance::default();
+        let mut next = 1000;
+        distance.at_end_of_run(next);
+        for step in [1, 2, AHEAD - 1] {
+            next += step;
+            distance.at_end_of_run(next);
+            assert_eq!(distance.pauses, 0, "behind {step}");
+        }
+        for expected in [1, 2, 4, 8] {
+            next += 100;
+            distance.at_end_of_run(next);
+            assert_eq!(distance.pauses, expected);
+        }
+        distance.at_end_of_run(next);
         assert_eq!(distance.pauses, 0);
     }
 

@@ -6,7 +6,7 @@
 
 use super::link::GroupHash;
 use super::{Delivery, Standing};
-use crate::layout::queue::Envelope;
+use crate::layout::queue::{Envelope, FIRST_LINE_BODY};
 use crate::layout::ring::Meta;
 use crate::layout::word::{Ctl, Dlv};
 use crate::ring::claim::{Appender, Blocked, Claim, is_takable, take};
@@ -146,6 +146,16 @@ fn load_in_the_way(claim: &Claim<'_>) -> Dlv {
 }
 
 impl Delivery {
+    /// Asks for the lines of the slot of `position`, to send a message of `len` bytes.
+    #[inline(always)]
+    pub fn ask_for_room(&self, position: u64, len: usize) {
+        let slot = self.ring.memory.slot(position);
+        slot.prefetch_first_line_to_write();
+        if len > FIRST_LINE_BODY {
+            slot.prefetch_second_line::<true>();
+        }
+    }
+
     fn judge(&self, claim: &Claim<'_>, now: u64, tenant: &mut dyn Tenant) -> InTheWay {
         let dlv = load_in_the_way(claim);
         if dlv.state() == Dlv::DONE {

@@ -11,9 +11,11 @@
 
 use super::lease::Lease;
 use super::{Delivery, Standing};
+use crate::layout::queue::FIRST_LINE_BODY;
 use crate::layout::ring::MAX_POSITION;
 use crate::layout::word::{Ctl, Dlv};
 use crate::ring::Tenant;
+use crate::ring::pace::{AHEAD, Distance};
 use crate::sync::{Label, Ordering, order};
 
 /// Messages that one look at a block or one sweep hands over: a block.
@@ -124,6 +126,7 @@ impl Finder for Consumer {
 pub struct Consumer {
     next: u64,
     publish_at: u64,
+    distance: Distance,
     chase: u32,
     found: [u64; FOUND],
     found_count: usize,
@@ -149,6 +152,7 @@ impl Consumer {
         Self {
             next,
             publish_at: next_boundary(next),
+            distance: Distance::default(),
             chase: 0,
             found: [0; FOUND],
             found_count: 0,
@@ -194,24 +198,44 @@ impl Consumer {
 
     /// A message that is offered now, to be leased or consumed. `None` when there is none: behind
     /// the cursor nothing is written, and nothing is due.
-    #[inline]
+    #[inline(always)]
     pub fn find<'a>(
         &mut self,
         queue: &'a Delivery,
         now: u64,
         tenant: &mut dyn Tenant,
     ) -> Option<Standing<'a>> {
+        if let Some(standing) = self.peek(queue, now) {
+            self.pass(queue, &standing);
+            return Some(standing);
+        }
+        self.find_with_care(queue, now, tenant)
+    }
+
+    /// The message at the cursor, if it is like most: nothing is to be come back to, nothing is due,
+    /// and it was never received. The cursor stays.
+    #[inline(always)]
+    pub fn peek<'a>(&self, queue: &'a Delivery, now: u64) -> Option<Standing<'a>> {
         if self.found_count == 0
             && self.skipped_count == 0
             && self.next < self.publish_at
             && !queue.is_due(now)
-            && let Some(standing) = queue.ready_at(self.next)
-            && queue.is_offered(&standing, now, tenant)
         {
-            self.next += 1;
-            return Some(standing);
+            let standing = queue.ready_at(self.next)?;
+            if queue.is_young(&standing, now) {
+                return Some(standing);
+            }
         }
-        self.find_with_care(queue, now, tenant)
+        None
+    }
+
+    /// Moves the cursor past what [`peek`](Self::peek) found.
+    #[inline(always)]
+    pub fn pass(&mut self, queue: &Delivery, standing: &Standing<'_>) {
+        self.next += 1;
+        if self.distance.is_in_a_run(self.next) {
+            queue.ask_for(self.next + AHEAD, standing);
+        }
     }
 
     /// A message that was found and not taken is offered by the next find.
@@ -365,6 +389,10 @@ impl Consumer {
             if word.lap() < lap {
                 self.publish(queue);
                 self.last = None;
+                // Not with a batch in hand that could be handed over.
+                if self.given.is_empty() {
+                    self.distance.at_end_of_run(self.next);
+                }
                 return None;
             }
             if word.state() == Ctl::CLAIMED && word.lap() == lap {
@@ -471,6 +499,17 @@ impl Delivery {
                 dlv,
                 slot,
             })
+    }
+
+    /// Asks for the lines of the message at `position`, if it is like `this` one: the first to
+    /// write, as its lease will be a CAS.
+    #[inline(always)]
+    fn ask_for(&self, position: u64, this: &Standing<'_>) {
+        let slot = self.ring.memory.slot(position);
+        slot.prefetch_first_line_to_write();
+        if this.meta().len() as usize > FIRST_LINE_BODY {
+            slot.prefetch_second_line::<false>();
+        }
     }
 
     /// Whether an open claim is out of the way: committed, given up, or resolved here.

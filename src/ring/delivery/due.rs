@@ -18,6 +18,7 @@
 //! that dies between raising and lowering leaves a bound that is too late: the rolling sweep looks
 //! at every slot in turn and lowers it again.
 
+use super::claim::lease_end;
 use super::{Delivery, Standing};
 use crate::layout::queue::{BLOCK_SLOTS, GROUP_BLOCKS, NEVER};
 use crate::layout::word::Dlv;
@@ -29,6 +30,50 @@ fn lower(word: &AtomicU64, at: u64) {
     if word.load(Ordering::Relaxed) > at {
         word.fetch_min(at, Ordering::Relaxed);
         fence_behind_rmw(Label::DueFence);
+    }
+}
+
+/// Leases that are given out one behind the other and end at the same time: a block's due words are
+/// lowered before the first of them and confirmed behind the last, as if each had taken as long. Who
+/// dies in between leaves what a death behind any CAS leaves.
+pub struct Run<'a> {
+    until: u64,
+    /// The queue and a slot of the block that was noted last and is to be confirmed.
+    noted: Option<(&'a Delivery, usize)>,
+}
+
+impl<'a> Run<'a> {
+    /// Leases from `now` on, for `for_ms`.
+    pub fn new(now: u64, for_ms: u32) -> Self {
+        Self {
+            until: lease_end(now, for_ms),
+            noted: None,
+        }
+    }
+
+    /// When they end.
+    #[inline(always)]
+    pub fn until(&self) -> u64 {
+        self.until
+    }
+
+    #[inline(always)]
+    pub(super) fn note(&mut self, queue: &'a Delivery, index: usize) {
+        if let Some((_, noted)) = self.noted
+            && noted as u64 / BLOCK_SLOTS == index as u64 / BLOCK_SLOTS
+        {
+            return;
+        }
+        self.confirm();
+        queue.note_due(index, self.until);
+        self.noted = Some((queue, index));
+    }
+
+    /// Behind the last of them.
+    pub fn confirm(&mut self) {
+        if let Some((queue, index)) = self.noted.take() {
+            queue.confirm_due(index, self.until);
+        }
     }
 }
 

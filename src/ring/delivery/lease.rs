@@ -6,6 +6,7 @@
 //! producer can have come.
 
 use super::claim::lease_end;
+use super::due::Run;
 use super::{Delivery, Standing, Total};
 use crate::layout::ring::Meta;
 use crate::layout::word::{Ctl, Dlv};
@@ -115,6 +116,12 @@ impl Delivery {
         }
     }
 
+    /// Whether the message is clearly not past its retention.
+    #[inline(always)]
+    pub(super) fn is_young(&self, standing: &Standing<'_>, now: u64) -> bool {
+        !self.may_be_past_retention(standing.age(now))
+    }
+
     #[cold]
     fn is_offered_again(
         &self,
@@ -178,17 +185,30 @@ impl Delivery {
         now: u64,
         for_ms: u32,
     ) -> Option<Lease<'a>> {
-        let receives = standing.next_receives();
         let until = lease_end(now, for_ms);
-        let lap = self.lap_of(standing.position);
         let index = self.index_of(standing.position);
-        let word = Dlv::inflight(self.ring.me, receives, until as u32, lap);
         self.note_due(index, until);
+        let lease = self.swap_to_lease(standing, until)?;
+        self.confirm_due(index, until);
+        Some(lease)
+    }
+
+    /// [`lease`](Self::lease) of several in a row: the due words hear of them once.
+    #[inline(always)]
+    pub fn lease_in_run<'a>(&'a self, run: &mut Run<'a>, standing: Standing<'a>) -> Option<Lease<'a>> {
+        run.note(self, self.index_of(standing.position));
+        self.swap_to_lease(standing, run.until())
+    }
+
+    #[inline(always)]
+    fn swap_to_lease<'a>(&self, standing: Standing<'a>, until: u64) -> Option<Lease<'a>> {
+        let receives = standing.next_receives();
+        let lap = self.lap_of(standing.position);
+        let word = Dlv::inflight(self.ring.me, receives, until as u32, lap);
         // Relaxed: it publishes nothing, and what it takes was acquired by the looks before.
         if !self.swap(&standing, word, Ordering::Relaxed) {
             return None;
         }
-        self.confirm_due(index, until);
         Some(Lease {
             standing: Standing {
                 dlv: word,

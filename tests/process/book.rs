@@ -3,12 +3,16 @@
 //! What it insists on: each of its own messages is received and deleted once by it, or was deleted
 //! by the victim; each acknowledged one of the victim comes, an unacknowledged one at most once; what
 //! the victim was told is deleted never comes again; the queue takes as many messages as it has
-//! slots in the end, in places that follow each other.
+//! slots in the end, in places that follow each other. In a FIFO queue what it sent at first is one
+//! group, which the victim may hold, and all it sends later another; each comes in order.
 
-use crate::operations::{DELETED, VICTIM};
-use crate::stage::{INLINE, QUEUE_STRIDE, SLOTS, body, id_of, text};
+use crate::operations::{DELETED, TAKEN, VICTIM};
+use crate::stage::{FIFO_STRIDE, INLINE, QUEUE_STRIDE, SLOTS, body, id_of, text};
 use crate::survivor::SURVIVOR;
-use ringway::{Bus, Idle, Queue, QueueReceiver, QueueSendError, Receipt, Received};
+use ringway::{
+    Bus, Idle, Outgoing, Queue, QueueKind, QueueReceiver, QueueSendError, QueueSender, Receipt,
+    Received,
+};
 use ringway_harness::{AckBoard, deadline};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -24,15 +28,26 @@ pub struct Book {
     seen: BTreeMap<u64, u64>,
     /// In our hands until the end.
     held: Option<Receipt>,
-    /// The victim may delete the first message and die before it can say so.
-    pub may_take: bool,
+    /// The victim may delete this message and die before it can say so.
+    pub may_take: Option<u64>,
+    /// FIFO: how many messages are of the first group, and what came of each group last.
+    first_group: u64,
+    last: [u64; 2],
     /// The victim may close the queue and leave the first message in flight with nobody.
     pub may_leave: bool,
 }
 
 impl Book {
     pub fn new(bus: &Bus) -> Result<Self, String> {
-        let builder = bus.queue("q").slots(SLOTS).stride(QUEUE_STRIDE);
+        Self::of(bus, QueueKind::Standard)
+    }
+
+    pub fn of(bus: &Bus, kind: QueueKind) -> Result<Self, String> {
+        let stride = match kind {
+            QueueKind::Standard => QUEUE_STRIDE,
+            QueueKind::Fifo => FIFO_STRIDE,
+        };
+        let builder = bus.queue("q").kind(kind).slots(SLOTS).stride(stride);
         let queue = builder.visibility(FOR_EVER).create().map_err(text)?;
         let mut receiver = queue.receiver().map_err(text)?;
         receiver.set_idle(Idle::Park);
@@ -42,7 +57,9 @@ impl Book {
             sent: 0,
             seen: BTreeMap::new(),
             held: None,
-            may_take: false,
+            may_take: None,
+            first_group: 0,
+            last: [0; 2],
             may_leave: false,
         })
     }
@@ -53,10 +70,36 @@ impl Book {
         let mut last = 0;
         for len in lens {
             let message = body(SURVIVOR + self.sent, *len);
-            last = sender.send_timeout(&message, deadline()).map_err(text)?;
+            let group = self.group_of(SURVIVOR + self.sent);
+            last = send(&mut sender, group, &message)?;
             self.sent += 1;
         }
         Ok(last)
+    }
+
+    /// What was sent up to now is a group of its own.
+    pub fn end_group(&mut self) {
+        self.first_group = self.sent;
+    }
+
+    fn group_of(&self, id: u64) -> Option<usize> {
+        let is_fifo = self.queue.definition().kind == QueueKind::Fifo;
+        let is_late = self.first_group > 0 && id - SURVIVOR >= self.first_group;
+        is_fifo.then_some(usize::from(is_late))
+    }
+
+    /// Of a FIFO queue's groups each comes in order.
+    fn note_order(&mut self, id: u64) -> Result<(), String> {
+        if !(SURVIVOR..VICTIM).contains(&id) {
+            return Ok(());
+        }
+        if let Some(group) = self.group_of(id) {
+            if id < self.last[group] {
+                return Err(format!("{id:#x} came behind {:#x}", self.last[group]));
+            }
+            self.last[group] = id;
+        }
+        Ok(())
     }
 
     fn receive(&mut self) -> Result<Option<(u64, Received)>, String> {
@@ -71,6 +114,7 @@ impl Book {
     pub fn drain(&mut self) -> Result<u64, String> {
         let mut count = 0;
         while let Some((id, received)) = self.receive()? {
+            self.note_order(id)?;
             if !self.receiver.delete(&received.receipt).map_err(text)? {
                 return Err(format!("{id:#x} was gone under its lease"));
             }
@@ -148,13 +192,13 @@ impl Book {
     }
 
     fn judge(&self, acks: &AckBoard) -> Result<(), String> {
-        let deleted = acks.get(DELETED).checked_sub(1);
+        let deleted = [DELETED, TAKEN].map(|at| acks.get(at).checked_sub(1));
         for n in 0..self.sent {
             let id = SURVIVOR + n;
-            let by_victim = deleted == Some(n);
+            let by_victim = deleted.contains(&Some(n));
             match self.seen.get(&id) {
                 Some(1) if !by_victim => {}
-                None if by_victim || (self.may_take && n == 0) => {}
+                None if by_victim || self.may_take == Some(n) => {}
                 seen => {
                     return Err(format!(
                         "message {n} came {seen:?} times; deleted by the victim: {by_victim}"
@@ -205,7 +249,15 @@ impl Book {
         let mut sender = self.queue.sender().map_err(text)?;
         let (mut room, mut last, mut is_contiguous) = (0, None, true);
         loop {
-            match sender.send(&body(room, INLINE)) {
+            let message = body(room, INLINE);
+            let sent = match self.group_of(SURVIVOR) {
+                None => sender.send(&message),
+                Some(_) => {
+                    let message = Outgoing::new(&message).group("room");
+                    sender.send_message(&message).map(|sent| sent.position)
+                }
+            };
+            match sent {
                 Ok(position) => {
                     is_contiguous &= last.is_none_or(|last| last + 1 == position);
                     last = Some(position);
@@ -224,5 +276,23 @@ impl Book {
             }
         }
         Ok((room, is_contiguous))
+    }
+}
+
+/// Sends a message, to a group of a FIFO queue; its position.
+fn send(sender: &mut QueueSender, group: Option<usize>, message: &[u8]) -> Result<u64, String> {
+    let Some(group) = group else {
+        return sender.send_timeout(message, deadline()).map_err(text);
+    };
+    let message = Outgoing::new(message).group(["first", "later"][group]);
+    let start = Instant::now();
+    loop {
+        match sender.send_message(&message) {
+            Ok(sent) => return Ok(sent.position),
+            Err(QueueSendError::Full { .. }) if start.elapsed() < deadline() => {
+                std::thread::yield_now();
+            }
+            Err(error) => return Err(text(error)),
+        }
     }
 }

@@ -10,7 +10,8 @@ use crate::redriven::{self, Redriven};
 use crate::stage::{self, INLINE, LARGE, body, id_of, text, write_body};
 use crate::survivor::{SURVIVOR, World};
 use ringway::{
-    Bus, Channel, Producers, Queue, QueueReceiver, QueueSender, ReadError, Reader, Received, Start,
+    Bus, Channel, Message, Outgoing, Producers, Queue, QueueKind, QueueReceiver, QueueSender,
+    ReadError, Reader, Received, Start,
 };
 use ringway_harness::step::{begin, end};
 use ringway_harness::{AckBoard, Stage};
@@ -29,6 +30,8 @@ const WARM: u64 = 3;
 const SEQUEL: u64 = 7;
 /// Queues: the board's counter of the survivor's message that the victim has deleted, plus one.
 pub const DELETED: usize = 6;
+/// Queues: the same of one that it had deleted before it was stepped.
+pub const TAKEN: usize = 7;
 
 /// What a stopped victim may cost the others.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -384,6 +387,48 @@ pub const OPERATIONS: &[Operation] = &[
         ..SHARED
     },
     Operation {
+        name: "fifo send",
+        act: fifo_send,
+        scene: a_fifo_queue,
+        ..SHARED
+    },
+    Operation {
+        name: "fifo receive: link and take the first",
+        act: queue_receive,
+        scene: a_fifo_queue,
+        ..SHARED
+    },
+    Operation {
+        name: "fifo receive of a batch",
+        act: fifo_batch,
+        scene: a_fifo_queue,
+        ..SHARED
+    },
+    Operation {
+        name: "fifo receive and delete",
+        act: queue_take,
+        scene: a_fifo_queue_to_take_from,
+        ..SHARED
+    },
+    Operation {
+        name: "fifo delete in turn",
+        act: queue_delete,
+        scene: a_fifo_queue_to_take_from,
+        ..SHARED
+    },
+    Operation {
+        name: "fifo delete out of turn",
+        act: fifo_delete_second,
+        scene: a_fifo_queue_to_take_the_second_from,
+        ..SHARED
+    },
+    Operation {
+        name: "fifo delete of two in the wrong order",
+        act: fifo_delete_behind,
+        scene: a_fifo_queue_to_take_from,
+        ..SHARED
+    },
+    Operation {
         name: "queue redrive",
         act: queue_redrive,
         scene: two_queues,
@@ -473,6 +518,29 @@ fn queue_of(world: &mut World, lens: &[usize], may_take: bool) -> Result<(), Str
     some_records(world)?;
     let mut book = Book::new(world.bus())?;
     book.send(lens)?;
+    book.may_take = may_take.then_some(0);
+    world.book = Some(book);
+    Ok(())
+}
+
+fn a_fifo_queue(world: &mut World) -> Result<(), String> {
+    fifo_of(world, None)
+}
+
+fn a_fifo_queue_to_take_from(world: &mut World) -> Result<(), String> {
+    fifo_of(world, Some(0))
+}
+
+fn a_fifo_queue_to_take_the_second_from(world: &mut World) -> Result<(), String> {
+    fifo_of(world, Some(1))
+}
+
+/// Three messages of one group.
+fn fifo_of(world: &mut World, may_take: Option<u64>) -> Result<(), String> {
+    some_records(world)?;
+    let mut book = Book::of(world.bus(), QueueKind::Fifo)?;
+    book.send(&[INLINE, LARGE, INLINE])?;
+    book.end_group();
     book.may_take = may_take;
     world.book = Some(book);
     Ok(())
@@ -1214,6 +1282,86 @@ fn queue_close(player: &Player) -> Result<(), String> {
     };
     let queue = bus.queue("q").open().map_err(text)?;
     delete_held(player, &mut queue.receiver().map_err(text)?, held)
+}
+
+fn fifo_send(player: &Player) -> Result<(), String> {
+    let mut sender = queue(player)?.sender().map_err(text)?;
+    let mut send = |n: u64, len: usize, is_watched: bool| {
+        let message = body(VICTIM + n, len);
+        let message = Outgoing::new(&message).group("first");
+        if is_watched {
+            begin();
+        }
+        let sent = sender.send_message(&message);
+        player.ack(n, &sent.as_ref().map(|sent| sent.position));
+        if is_watched {
+            end();
+        }
+        sent.map(drop).map_err(text)
+    };
+    for n in 0..WARM {
+        send(n, INLINE, false)?;
+    }
+    send(WARM, INLINE, true)?;
+    send(WARM + 1, LARGE, false)
+}
+
+fn fifo_batch(player: &Player) -> Result<(), String> {
+    let mut receiver = queue(player)?.receiver().map_err(text)?;
+    begin();
+    let received = receiver.receive(2, Duration::ZERO, None);
+    end();
+    // Given back: the survivor insists on each of them.
+    for message in received.map_err(text)? {
+        let receipt = message.received.receipt;
+        receiver.nack(&receipt, Duration::ZERO).map_err(text)?;
+    }
+    Ok(())
+}
+
+/// The first two of the group, before the stretch.
+fn holding_two(player: &Player) -> Result<(QueueReceiver, Vec<Message>), String> {
+    let mut receiver = queue(player)?.receiver().map_err(text)?;
+    let received = receiver.receive(2, Duration::ZERO, None).map_err(text)?;
+    if received.len() != 2 {
+        return Err(format!("received {received:?}"));
+    }
+    Ok((receiver, received))
+}
+
+/// Deletes the second; the first comes again.
+fn fifo_delete_second(player: &Player) -> Result<(), String> {
+    let (mut receiver, two) = holding_two(player)?;
+    let id = id_of(&two[1].body)?;
+    begin();
+    let deleted = receiver.delete(&two[1].received.receipt);
+    if deleted.is_ok() {
+        ack_deleted(player, id);
+    }
+    end();
+    if !matches!(deleted, Ok(true)) {
+        return Err(format!("{deleted:?}"));
+    }
+    let first = &two[0].received.receipt;
+    receiver.nack(first, Duration::ZERO).map_err(text)
+}
+
+/// Deletes the second before the stretch and the first in it, and so both.
+fn fifo_delete_behind(player: &Player) -> Result<(), String> {
+    let (mut receiver, two) = holding_two(player)?;
+    player.acks.set(TAKEN, id_of(&two[1].body)? - SURVIVOR + 1);
+    let second = receiver.delete(&two[1].received.receipt).map_err(text)?;
+    let id = id_of(&two[0].body)?;
+    begin();
+    let deleted = receiver.delete(&two[0].received.receipt);
+    if deleted.is_ok() {
+        ack_deleted(player, id);
+    }
+    end();
+    match (second, deleted) {
+        (true, Ok(true)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
 }
 
 fn queue_redrive(player: &Player) -> Result<(), String> {

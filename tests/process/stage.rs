@@ -15,6 +15,8 @@ pub const SLOTS: u64 = 1024;
 pub const STRIDE: u64 = 64;
 /// The same for a queue, whose messages have eight bytes more in front of them.
 pub const QUEUE_STRIDE: u64 = 96;
+/// The same for a FIFO queue, whose messages have 48 bytes and their group in front of them.
+pub const FIFO_STRIDE: u64 = 192;
 /// A body that lies in the slot.
 pub const INLINE: usize = 32;
 /// A body that needs a chunk of the smallest class.

@@ -612,3 +612,69 @@ fn a_message_too_large_for_the_buffer_stays_first() {
     let (seen, received) = word(&mut other).expect("for anybody");
     assert_eq!((seen, received.receives()), (0, 1));
 }
+
+/// Words at random places, of the control area, the hints, the group table and the slots: whoever
+/// lives on may lose messages and order, and nothing else.
+#[test]
+fn a_fifo_queue_that_is_scribbled_over_never_hangs_or_panics() {
+    const GROUPS: u64 = 8_704;
+    const SLOTS: u64 = 53_248;
+    let seed = ringway_harness::seed::announce("scribbling over a FIFO queue");
+    let mut random = ringway_harness::seed::Random::new(seed);
+    for _ in 0..40 {
+        let (root, bus) = bus();
+        let queue = small(&bus);
+        let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+        receiver.set_visibility(MS).unwrap();
+        let mut buffer = [0; 4096];
+        let mut receipts = Vec::new();
+        for round in 0..300u64 {
+            let offset = match random.below(4) {
+                0 => 4096 + 8 * random.below(512),
+                1 => GROUPS + 8 * random.below(1024 * 5),
+                _ => SLOTS + 8 * random.below(1024 * 16),
+            };
+            let value = match random.below(6) {
+                0 => 0,
+                1 => u64::MAX,
+                2 => random.below(2_048),
+                3 => random.below(4) << 62 | random.below(2_048),
+                4 => random.below(u64::MAX) & !(3 << 62) | 2 << 62,
+                _ => random.below(u64::MAX),
+            };
+            scribble(&root, offset, value);
+            for len in [8, 20, 700] {
+                let group = format!("g{}", random.below(5));
+                let body = vec![round as u8; len];
+                let _ = sender.send_message(&Outgoing::new(&body).group(&group));
+                if let Ok(Some(received)) = receiver.try_receive(&mut buffer) {
+                    receipts.push(received.receipt);
+                }
+                let _ = receiver.receive_and_delete(&mut buffer);
+            }
+            if let Ok(batch) = receiver.receive(4, Duration::ZERO, None) {
+                receipts.extend(batch.iter().map(|message| message.received.receipt));
+            }
+            while receipts.len() > 3 {
+                let receipt = receipts.swap_remove(0);
+                let _ = receiver.nack(&receipt, MS);
+                let _ = receiver.change_visibility(&receipt, MS);
+                let _ = receiver.delete(&receipt);
+            }
+            let _ = queue.stats();
+            if round % 50 == 49 {
+                let _ = receiver.wait(MS);
+                let _ = queue.parked();
+                let _ = bus.doctor(true).map(drop);
+                queue.purge();
+            }
+        }
+    }
+}
+
+fn scribble(root: &TempBus, offset: u64, value: u64) {
+    use std::os::unix::fs::FileExt;
+    let path = root.path().join("ringway-test/objects/q.fifo");
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&value.to_le_bytes(), offset).unwrap();
+}

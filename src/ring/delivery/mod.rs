@@ -193,6 +193,7 @@ impl Delivery {
         let geometry = self.ring.memory.geometry();
         if geometry.is_plausible(position, at, ctl.lap())
             && dlv.agrees(position, geometry.lap_of(position))
+            && (self.is_fifo || !dlv.is_settled())
         {
             return Some(Standing {
                 position,

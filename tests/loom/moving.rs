@@ -6,6 +6,7 @@
 use crate::explore::{Depth, allowed, explore, forbidden};
 use crate::world::{A, B, C, Nothing, World};
 use loom::thread;
+use ringway::layout::queue::Envelope;
 use ringway::layout::ring::Meta;
 use ringway::layout::word::Dlv;
 use ringway::ring::claim::Appender;
@@ -104,7 +105,7 @@ fn send(queue: &Delivery, body: u64) -> Option<u64> {
 
 fn body(standing: &Standing<'_>) -> u64 {
     let mut body = [0; 8];
-    standing.slot().read_message(&mut body);
+    standing.slot().read_message(Envelope::Standard, &mut body);
     u64::from_le_bytes(body)
 }
 

@@ -257,11 +257,14 @@ impl Queue {
     }
 
     /// Removes every message that was sent before the call, in flight and parked ones too; how
-    /// many. Messages sent meanwhile stay. In a forked child nothing.
+    /// many. Messages sent meanwhile stay, and one that is just being moved to another queue, or from
+    /// one, is not stopped on its way. In a forked child nothing.
     pub fn purge(&self) -> u64 {
         if self.inner.is_forked() {
             return 0;
         }
+        // What the dead were moving is here or there by then.
+        self.inner.host.reap_now();
         let mut purged = 0;
         let mut payloads = self.inner.payloads();
         self.inner

@@ -107,6 +107,9 @@ pub enum Label {
     /// pairs with `SweepFence`. In a FIFO queue also between that lease and the look at another
     /// message of its group: orders *dlv* and *dlv*, and pairs with itself.
     DueFence,
+    /// A ring is sealed: the last position that was taken before is seen taken. Pairs with
+    /// `ClaimLoad` and `ReadLoad`.
+    SealStore,
     /// Fence between raising a due word and the look at what lies below it. Orders *due* and
     /// *dlv*; pairs with `DueFence`.
     SweepFence,
@@ -170,7 +173,7 @@ mod weakened {
 
     impl Label {
         /// Every label.
-        pub const ALL: [Label; 40] = [
+        pub const ALL: [Label; 41] = [
             Label::ClaimLoad,
             Label::ClaimCas,
             Label::ClaimFence,
@@ -202,6 +205,7 @@ mod weakened {
             Label::ReuseLoad,
             Label::LeaseFence,
             Label::DueFence,
+            Label::SealStore,
             Label::SweepFence,
             Label::MoveFence,
             Label::LinkStore,

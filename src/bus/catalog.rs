@@ -7,14 +7,16 @@ use crate::error::OpenError;
 use crate::layout::bus::RESET_LOCK;
 use crate::layout::{self, Preamble, READY_OFFSET, REMOVED};
 use crate::object::{Site, file as object_file};
-use crate::queue;
+use crate::queue::{self, grown_of};
 use crate::ring::{Overflow, Producers, SlotRing};
 use crate::shm::ring::RingMemory;
 use crate::shm::words;
 use crate::sync::Ordering;
 use crate::sys::mapping::Mapping;
 use crate::sys::{clock, file, host, lock};
+use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +48,7 @@ pub struct ObjectInfo {
     pub name: String,
     /// What it is.
     pub kind: ObjectKind,
-    /// Length of its file.
+    /// Length of its file; of a queue that has grown, of all its files.
     pub bytes: u64,
 }
 
@@ -63,14 +65,18 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
-    fn of(path: &std::path::Path) -> Self {
-        let magic = file::open(path).and_then(|file| object_file::read_header::<[u8; 8]>(&file));
-        match magic {
-            Ok(layout::ring::MAGIC) => Self::Channel,
-            Ok(layout::queue::MAGIC) => Self::Queue,
+    fn of(preamble: &Preamble) -> Self {
+        match preamble.magic {
+            layout::ring::MAGIC => Self::Channel,
+            layout::queue::MAGIC => Self::Queue,
             _ => Self::Unknown,
         }
     }
+}
+
+/// The first bytes of an object's file.
+pub(super) fn preamble(path: &Path) -> io::Result<Preamble> {
+    file::open(path).and_then(|file| object_file::read_header(&file))
 }
 
 /// Options for opening or creating a channel. An option that is given has to agree with an
@@ -264,18 +270,29 @@ impl Attachment {
     pub(super) fn objects(&self) -> Result<Vec<ObjectInfo>, OpenError> {
         let directory = &self.site.directory;
         let mut objects = Vec::new();
-        for name in file::names(directory).map_err(|e| OpenError::io(directory, e))? {
+        let names = file::names(directory).map_err(|e| OpenError::io(directory, e))?;
+        // What queues grew by, by object id.
+        let mut grown: HashMap<u64, u64> = HashMap::new();
+        for name in &names {
+            if let Some((queue, _)) = grown_of(name) {
+                let bytes = file::len(&directory.join(name)).unwrap_or(0);
+                *grown.entry(queue).or_default() += bytes;
+            }
+        }
+        for name in names {
             if name.starts_with('.') {
                 continue;
             }
             // One that was removed meanwhile is not there.
             let path = directory.join(&name);
-            if let Ok(bytes) = file::len(&path) {
-                let kind = if file::is_regular(&path) {
-                    ObjectKind::of(&path)
-                } else {
-                    ObjectKind::Unknown
-                };
+            if let Ok(mut bytes) = file::len(&path) {
+                let mut kind = ObjectKind::Unknown;
+                if file::is_regular(&path)
+                    && let Ok(preamble) = preamble(&path)
+                {
+                    kind = ObjectKind::of(&preamble);
+                    bytes += grown.get(&preamble.object_id).copied().unwrap_or(0);
+                }
                 objects.push(ObjectInfo { name, kind, bytes });
             }
         }

@@ -2,17 +2,19 @@
 
 use super::attachment::Attachment;
 use super::builder::Builder;
-use super::catalog::open_any;
+use super::catalog::{open_any, preamble};
 use super::reap::Rings;
 use super::{BUS_FILE, TEMPORARY, aside, name};
 use crate::error::OpenError;
 use crate::layout::word::Ctl;
 use crate::layout::{READY_OFFSET, REMOVED};
+use crate::queue::{check_grown, grown_of};
 use crate::ring::{Counter, Liveness};
 use crate::shm::words;
 use crate::sync::Ordering;
 use crate::sys::file;
 use crate::sys::mapping::{MapOptions, Mapping};
+use std::collections::HashSet;
 use std::path::Path;
 
 /// What the doctor found. Everything but the first group is zero on a clean bus.
@@ -78,7 +80,7 @@ impl Attachment {
                 holder != 0 && self.liveness.is_dead(holder)
             })
             .count() as u64;
-        report.temporary_files = self.temporary_files(heal)?;
+        report.temporary_files = self.temporary_files(heal)? + self.orphans(heal)?;
         for object in self.objects()? {
             report.objects += 1;
             let site = crate::object::Site {
@@ -91,6 +93,7 @@ impl Attachment {
                 Err(error) => report.broken_objects.push(error.to_string()),
             }
         }
+        self.examine_grown(&mut report)?;
         if heal {
             for reaped in self.reap_dead()? {
                 report.lost_chunks += reaped.chunks.freed;
@@ -147,6 +150,44 @@ impl Attachment {
         });
         rings.finish()?;
         Ok(lost)
+    }
+
+    /// Rings that queues grew by and that can't be opened.
+    fn examine_grown(&self, report: &mut Report) -> Result<(), OpenError> {
+        let directory = &self.site.directory;
+        for name in file::names(directory).map_err(|e| OpenError::io(directory, e))? {
+            if let Some((queue, number)) = grown_of(&name) {
+                match check_grown(&self.site, queue, number) {
+                    Ok(()) | Err(OpenError::NotFound { .. }) => {}
+                    Err(error) => report.broken_objects.push(error.to_string()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Files of rings that a queue grew by which is not there any more: its remover died, or somebody
+    /// who made one had slept all the time.
+    fn orphans(&self, heal: bool) -> Result<u64, OpenError> {
+        let directory = &self.site.directory;
+        let names = || file::names(directory).map_err(|e| OpenError::io(directory, e));
+        let grown = names()?;
+        // Listed behind them: of whatever grew before, the queue is there, or gone.
+        let queues: HashSet<u64> = names()?
+            .iter()
+            .filter(|name| !name.starts_with(TEMPORARY) && grown_of(name).is_none())
+            .filter_map(|name| preamble(&directory.join(name)).ok())
+            .map(|preamble| preamble.object_id)
+            .collect();
+        let orphans = grown.iter().filter_map(|name| grown_of(name));
+        let orphans: HashSet<u64> = orphans
+            .map(|(queue, _)| queue)
+            .filter(|queue| !queues.contains(queue))
+            .collect();
+        if heal {
+            return Ok(self.remove_grown(|queue| orphans.contains(&queue)));
+        }
+        Ok(orphans.len() as u64)
     }
 
     /// Temporary files whose creator is dead, or none of the registry's any more.

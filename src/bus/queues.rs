@@ -8,7 +8,8 @@ use crate::layout::Preamble;
 use crate::layout::queue::MAGIC;
 use crate::object::file::read_header;
 use crate::queue::{
-    self, Inner, Neighbours, Queue, QueueDefinition, QueueFile, QueueKind, QueueSettings, Since,
+    self, Chain, Growing, Inner, Link, Neighbours, Queue, QueueDefinition, QueueFile, QueueKind,
+    QueueSettings, Since,
 };
 use crate::ring::delivery::Delivery;
 use crate::ring::{Liveness, Overflow, Producers, SlotRing};
@@ -38,6 +39,7 @@ struct Given {
     redeliver_on_death: bool,
     receive_wait: bool,
     stall_timeout: bool,
+    max_bytes: bool,
 }
 
 impl QueueBuilder {
@@ -64,7 +66,8 @@ impl QueueBuilder {
         self
     }
 
-    /// Slots, a power of two from 1,024 to 4,194,304: the most messages it holds, in flight ones
+    /// Slots of its first ring, a power of two from 1,024 to 4,194,304. Without
+    /// [`max_bytes`](Self::max_bytes) it is the most messages the queue holds, in flight ones
     /// included. Default 16,384.
     pub fn slots(mut self, slots: u64) -> Self {
         self.definition.slots = slots;
@@ -136,6 +139,17 @@ impl QueueBuilder {
         self
     }
 
+    /// Bytes that its rings may take together. A queue that is full goes on in a further ring of
+    /// twice the size, or the largest that fits, up to that; a ring that was left and in which
+    /// nothing is any more is given back. Less than the first ring takes is as much as that: then it
+    /// never grows. Bodies in the payload pool do not count. Default: 1 GiB, or, where `slots` were
+    /// given, the first ring alone. A FIFO queue does not grow, whatever is given.
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.definition.max_bytes = bytes;
+        self.given.max_bytes = true;
+        self
+    }
+
     /// Asks for transparent huge pages; harmless where there are none.
     pub fn huge_pages(mut self, huge_pages: bool) -> Self {
         self.definition.huge_pages = huge_pages;
@@ -146,7 +160,7 @@ impl QueueBuilder {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(self) -> Result<Queue, OpenError> {
+    pub fn open(mut self) -> Result<Queue, OpenError> {
         self.check()?;
         self.attach()
     }
@@ -155,7 +169,7 @@ impl QueueBuilder {
     ///
     /// # Errors
     /// [`OpenError`]; `AlreadyExists` when there is an object of that name.
-    pub fn create(self) -> Result<Queue, OpenError> {
+    pub fn create(mut self) -> Result<Queue, OpenError> {
         self.check()?;
         queue::create_queue(&self.attachment.site, &self.definition)?;
         self.attach()
@@ -165,7 +179,7 @@ impl QueueBuilder {
     ///
     /// # Errors
     /// [`OpenError`]; `Mismatch` when it exists with other values of given options.
-    pub fn open_or_create(self) -> Result<Queue, OpenError> {
+    pub fn open_or_create(mut self) -> Result<Queue, OpenError> {
         self.check()?;
         let create = || queue::create_queue(&self.attachment.site, &self.definition);
         let name = &self.definition.name;
@@ -173,10 +187,18 @@ impl QueueBuilder {
             .open_or_create(name, || self.attach(), create)
     }
 
-    fn check(&self) -> Result<(), OpenError> {
+    fn check(&mut self) -> Result<(), OpenError> {
         self.attachment.check_fork()?;
         name::check(&self.definition.name)?;
-        self.definition.check()
+        self.definition.check()?;
+        let first = self.definition.ring_bytes(self.definition.slots);
+        let max_bytes = &mut self.definition.max_bytes;
+        let is_fifo = self.definition.kind == QueueKind::Fifo;
+        if is_fifo || (self.given.slots && !self.given.max_bytes) {
+            *max_bytes = first;
+        }
+        *max_bytes = (*max_bytes).max(first);
+        Ok(())
     }
 
     fn attach(&self) -> Result<Queue, OpenError> {
@@ -189,9 +211,14 @@ impl QueueBuilder {
         let delivery = attachment.delivery(&file);
         file.definition.set(&QueueSettings::of(&delivery));
         self.compare(&file)?;
+        let first = Link::first(delivery.clone(), file.bytes);
         Ok(Queue {
             inner: Arc::new(Inner {
                 delivery,
+                bytes: file.bytes,
+                chain: Chain::new(file.object_id, first),
+                growing: Growing::default(),
+                site: attachment.site.clone(),
                 definition: file.definition,
                 group_key: file.group_key,
                 object_id: file.object_id,
@@ -211,6 +238,7 @@ impl QueueBuilder {
     fn compare(&self, queue: &QueueFile) -> Result<(), OpenError> {
         compare_given!(self, queue, kind slots stride visibility delay retention);
         compare_given!(self, queue, max_message_bytes redeliver_on_death receive_wait stall_timeout);
+        compare_given!(self, queue, max_bytes);
         Ok(())
     }
 }

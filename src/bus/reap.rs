@@ -16,8 +16,11 @@ use crate::layout::bus::ROLES;
 use crate::layout::ring::{ChunkRef, Meta};
 use crate::layout::word::{Ctl, Role};
 use crate::layout::{Preamble, REMOVED};
+use crate::object::Site;
 use crate::pool::lend::SweptChunks;
-use crate::queue::{self, Outcome, Side, settle_move};
+use crate::queue::{
+    self, GROWN_PREFIX, Link, Outcome, Side, further_links, grown_of, ring_at, settle_move,
+};
 use crate::ring::delivery::Delivery;
 use crate::ring::read::Look;
 use crate::ring::sweep::Swept;
@@ -40,20 +43,49 @@ pub struct Reaped {
     pub temporary_files: u64,
 }
 
-/// A ring opened for a sweep; with its deliveries, if it is a queue.
+/// An object opened for a sweep: its ring; with its deliveries, and those of the rings that it grew
+/// by, if it is a queue.
 pub(super) struct AnyRing {
     pub ring: SlotRing,
-    pub queue: Option<Delivery>,
+    pub queue: Option<OpenQueue>,
     /// Whether it was removed and only put aside.
     is_removed: bool,
+}
+
+/// See [`AnyRing`].
+pub(super) struct OpenQueue {
+    /// The oldest first.
+    links: Vec<Arc<Link>>,
+}
+
+impl OpenQueue {
+    fn rings(&self) -> impl Iterator<Item = &Delivery> {
+        self.links.iter().map(|link| &link.delivery)
+    }
+
+    /// Opens the rings that appeared since.
+    fn follow(&mut self, site: &Site, id: u64) -> Result<(), OpenError> {
+        let first = Arc::clone(&self.links[0]);
+        let last = self.links.last().map_or(0, |link| link.number);
+        if first.delivery.words().newest().load(Ordering::Acquire) > last.into() {
+            let further = further_links(site, id, &first.delivery, &self.links[1..])?;
+            self.links.truncate(1);
+            self.links.extend(further);
+        }
+        Ok(())
+    }
 }
 
 impl AnyRing {
     /// Removes everything of the dead `owner`; leases too.
     fn sweep(&self, owner: u16) -> Swept {
-        let swept = self.ring.sweep(owner);
-        if let Some(delivery) = &self.queue {
-            delivery.release_dead(owner);
+        let Some(queue) = &self.queue else {
+            return self.ring.sweep(owner);
+        };
+        let mut swept = Swept::default();
+        for ring in queue.rings() {
+            swept.claims += ring.ring().sweep(owner).claims;
+            ring.release_dead(owner);
         }
         swept
     }
@@ -61,12 +93,19 @@ impl AnyRing {
     /// Whether `owner` was moving a message from here or to here.
     fn has_moves_of(&self, owner: u16) -> bool {
         let mut has_moves = false;
-        if let Some(delivery) = &self.queue {
+        for delivery in self.queue.iter().flat_map(OpenQueue::rings) {
             delivery.each(|standing| {
                 has_moves |= standing.is_between() && standing.holder() == Some(owner);
             });
         }
         has_moves
+    }
+
+    /// All its rings.
+    fn rings(&self) -> impl Iterator<Item = &SlotRing> {
+        let queue = self.queue.iter().flat_map(OpenQueue::rings);
+        let plain = self.queue.is_none().then_some(&self.ring);
+        plain.into_iter().chain(queue.map(Delivery::ring))
     }
 
     /// Whether a message of this queue may have left a chunk that nobody names any more.
@@ -115,14 +154,22 @@ impl<'a> Rings<'a> {
         {
             self.failed.get_or_insert(error);
         }
-        self.by_id.get(&id)
+        let site = &self.attachment.site;
+        let any = self.by_id.get_mut(&id)?;
+        // So it is with a ring that the queue grew by meanwhile.
+        if let Some(queue) = &mut any.queue
+            && let Err(error) = queue.follow(site, id)
+        {
+            self.failed.get_or_insert(error);
+        }
+        Some(any)
     }
 
     /// Whether a committed record at `position` of ring `ring` names this chunk and version. `true`
     /// when that can't be told now.
     pub fn name_chunk(&mut self, ring: u64, position: u64, chunk: ChunkRef) -> bool {
         let found = match self.ring(ring) {
-            Some(ring) => names(ring, position, chunk),
+            Some(any) => names(any, position, chunk),
             None => false,
         };
         found || self.failed.is_some()
@@ -133,9 +180,9 @@ impl<'a> Rings<'a> {
     fn settle_moves(&mut self, owner: u16) {
         let segments = &self.attachment.segments;
         let side = |id: u64, any: &AnyRing| {
-            let delivery = any.queue.as_ref()?;
+            let queue = any.queue.as_ref()?;
             (!any.is_removed).then(|| Side {
-                delivery: delivery.clone(),
+                rings: queue.links.iter().cloned().collect(),
                 id,
                 segments: Arc::clone(segments),
             })
@@ -145,11 +192,15 @@ impl<'a> Rings<'a> {
             .iter()
             .filter_map(|(id, any)| side(*id, any))
             .collect();
-        for here in &sides {
-            for at in 0..here.delivery.ring().memory().geometry().slots() {
+        let each = sides
+            .iter()
+            .flat_map(|here| here.rings.iter().map(move |link| (here, link)));
+        for (here, link) in each {
+            let ring = &link.delivery;
+            for at in 0..ring.ring().memory().geometry().slots() {
                 // Settled from one side, it may be met again from the other, and be gone.
                 for _ in 0..LOOKS {
-                    let Some(between) = here.delivery.examine(at) else {
+                    let Some(between) = ring.examine(at) else {
                         break;
                     };
                     if !between.is_between() || between.holder() != Some(owner) {
@@ -171,7 +222,7 @@ impl<'a> Rings<'a> {
 
     /// Every ring with the words of its slots, for a look at all of them.
     pub fn each(&self, mut look: impl FnMut(&SlotRing, Ctl)) {
-        for AnyRing { ring, .. } in self.by_id.values() {
+        for ring in self.by_id.values().flat_map(AnyRing::rings) {
             for position in 0..ring.memory().geometry().slots() {
                 let word = ring.memory().slot(position).ctl().load(Ordering::Acquire);
                 look(ring, Ctl(word));
@@ -179,7 +230,7 @@ impl<'a> Rings<'a> {
         }
     }
 
-    /// The rings themselves.
+    /// The rings themselves: of a queue the first, which counts for all.
     pub fn all(&self) -> impl Iterator<Item = &SlotRing> {
         self.by_id.values().map(|any| &any.ring)
     }
@@ -187,7 +238,7 @@ impl<'a> Rings<'a> {
     /// Every lease of every queue, by its holder.
     pub fn each_lease(&self, mut look: impl FnMut(&SlotRing, u16)) {
         for AnyRing { ring, queue, .. } in self.by_id.values() {
-            if let Some(delivery) = queue {
+            for delivery in queue.iter().flat_map(OpenQueue::rings) {
                 delivery.each(|standing| {
                     if let Some(holder) = standing.holder() {
                         look(ring, holder);
@@ -199,7 +250,14 @@ impl<'a> Rings<'a> {
 }
 
 fn names(any: &AnyRing, position: u64, chunk: ChunkRef) -> bool {
-    let ring = &any.ring;
+    let delivery = any
+        .queue
+        .as_ref()
+        .map(|queue| &ring_at(&queue.links, position).delivery);
+    let ring = delivery.map_or(&any.ring, Delivery::ring);
+    if position < ring.memory().geometry().first_position() {
+        return false;
+    }
     let (slot, Look::Record(meta)) = ring.look(position) else {
         return false;
     };
@@ -208,14 +266,14 @@ fn names(any: &AnyRing, position: u64, chunk: ChunkRef) -> bool {
         return false;
     }
     let mut bytes = [0u8; size_of::<ChunkRef>()];
-    match &any.queue {
+    match delivery {
         Some(delivery) => slot.read_message(delivery.envelope(), &mut bytes),
         None => slot.read_body(&mut bytes),
     }
     let named: ChunkRef = bytemuck::cast(bytes);
     (named.segment, named.chunk, named.version) == (chunk.segment, chunk.chunk, chunk.version)
         && ring.still(slot, position)
-        && any.queue.as_ref().is_none_or(|delivery| {
+        && delivery.is_none_or(|delivery| {
             let standing = delivery.examine(position);
             standing.is_some_and(|standing| standing.position == position)
         })
@@ -226,13 +284,13 @@ impl Attachment {
     fn ring_files(&self) -> Result<Vec<String>, OpenError> {
         let directory = &self.site.directory;
         let mut files = file::names(directory).map_err(|e| OpenError::io(directory, e))?;
-        files.retain(|name| !name.starts_with(TEMPORARY));
+        files.retain(|name| !name.starts_with(TEMPORARY) && !name.starts_with(GROWN_PREFIX));
         Ok(files)
     }
 
     /// `None` for a file that is no ring any more, or is damaged for good.
     fn open_for_sweep(&self, name: &str) -> Result<Option<(u64, AnyRing)>, OpenError> {
-        let site = crate::object::Site {
+        let site = Site {
             pre_touch: false,
             ..self.site.clone()
         };
@@ -252,18 +310,20 @@ impl Attachment {
                 } else {
                     queue::open_queue(&site, name)
                 };
-                opened.map(|file| {
-                    let delivery = self.delivery(&file);
-                    let ring = delivery.ring().clone();
-                    let queue = Some(delivery);
-                    (
-                        file.object_id,
-                        AnyRing {
-                            ring,
-                            queue,
-                            is_removed,
-                        },
-                    )
+                opened.and_then(|file| {
+                    let id = file.object_id;
+                    let first = self.delivery(&file);
+                    let ring = first.ring().clone();
+                    let further = further_links(&site, id, &first, &[])?;
+                    let mut links = vec![Link::first(first, file.bytes)];
+                    links.extend(further);
+                    let queue = Some(OpenQueue { links });
+                    let any = AnyRing {
+                        ring,
+                        queue,
+                        is_removed,
+                    };
+                    Ok((id, any))
                 })
             }
             opened => opened.map(|file| (file.object_id, self.any_ring(file, is_removed))),
@@ -419,7 +479,12 @@ impl Attachment {
                 continue;
             }
             let looked_at = match self.open_for_sweep(&file)? {
-                Some((_, any)) => is_looked_at(&any.ring),
+                Some((id, any)) => {
+                    if any.queue.is_some() {
+                        self.remove_grown(|queue| queue == id);
+                    }
+                    is_looked_at(&any.ring)
+                }
                 None => false,
             };
             if !looked_at && file::remove(&self.site.directory.join(&file)).is_ok() {
@@ -430,6 +495,19 @@ impl Attachment {
             self.sweep_attached_chunks()?;
         }
         Ok(deleted)
+    }
+
+    /// Takes away the files of rings that certain queues grew by; how many.
+    pub(super) fn remove_grown(&self, is_gone: impl Fn(u64) -> bool) -> u64 {
+        let directory = &self.site.directory;
+        let mut removed = 0;
+        for name in file::names(directory).unwrap_or_default() {
+            let is_theirs = grown_of(&name).is_some_and(|(queue, _)| is_gone(queue));
+            if is_theirs && file::remove(&directory.join(name)).is_ok() {
+                removed += 1;
+            }
+        }
+        removed
     }
 
     fn remove_temporary_files(&self, slot: u16, generation: u64) -> u64 {

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub enum QueueSendError {
     /// Every slot holds a message: nobody has received the oldest, or everything is in flight.
     #[error(
-        "the queue is full: all {capacity} slots hold messages{}; receive and delete some, or create it with more slots",
+        "the queue is full: all {capacity} slots hold messages{}; receive and delete some, or create it with more slots or a larger max_bytes",
         holding(.by)
     )]
     Full {
@@ -59,8 +59,13 @@ pub enum QueueSendError {
     )]
     PoolExhausted { needed: u64, used: u64, quota: u64 },
     /// The file system is full.
-    #[error("no space for another pool segment: {needed} bytes needed, {available} available")]
+    #[error(
+        "no space for another pool segment, or for another ring of the queue: {needed} bytes needed, {available} available"
+    )]
     NoSpace { needed: u64, available: u64 },
+    /// The queue is full, and the system refuses another ring, or one is damaged.
+    #[error("the queue is full and can't grow: {0}")]
+    Growth(String),
     /// The handle belongs to the parent of this forked process.
     #[error("this handle was made before a fork; open the bus again in the child")]
     Forked,

@@ -92,7 +92,9 @@ pub struct QueueHeader {
     pub groups_offset: u64,
     /// FIFO: key of the hash of group ids, random.
     pub group_key: [u8; 16],
-    pub reserved: [u8; PAGE - 64 - 4 * 8 - 4 * 4 - 128 - 3 * 8 - 4 * 4 - 4 * 8],
+    /// Bytes that the files of its rings may take together.
+    pub max_bytes: u64,
+    pub reserved: [u8; PAGE - 64 - 4 * 8 - 4 * 4 - 128 - 3 * 8 - 4 * 4 - 5 * 8],
 }
 
 /// At least once, best-effort order.
@@ -199,6 +201,12 @@ pub mod control {
     pub const PROBED: usize = PAGE + 21 * LINE_PAIR;
     /// The holder at which the next look begins.
     pub const PROBE_FROM: usize = PROBED + 8;
+
+    /// Growth: the highest number of a ring that is known to have been made. In the first file; a
+    /// hint that only grows.
+    pub const NEWEST: usize = PAGE + 19 * LINE_PAIR;
+    /// Growth: 1 once the ring is known to be sealed and drained. In the file of each ring.
+    pub const DRAINED: usize = PAGE + 20 * LINE_PAIR;
 }
 
 /// A move task is under way.
@@ -230,6 +238,56 @@ const _: () = {
     assert!(control::REDRIVE_SOURCES + 8 * MAX_REDRIVE_SOURCES <= control::ROUTES);
     assert!(control::ROUTES + 8 * super::word::ROUTES <= control::MOVED);
     assert!(control::MOVED + LINE_PAIR <= ring::control::END);
+};
+
+/// File magic of a ring that a queue grew by.
+pub const GROWN_MAGIC: [u8; 8] = *b"RNGQGROW";
+
+/// Lock byte of a queue's first file: held by whoever makes the next ring.
+pub const GROW_LOCK: i64 = (1 << 40) - 2;
+/// Most rings of a queue at a time.
+pub const MAX_RINGS: usize = 256;
+
+/// First page of a ring that a queue grew by: immutable. Everything else of the queue stands in the
+/// file of its first ring; of the control words here only those of the ring itself are in use.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct GrownHeader {
+    pub preamble: Preamble,
+    /// Slots, a power of two.
+    pub slots: u64,
+    /// Bytes from slot to slot: as in the first ring.
+    pub stride: u64,
+    /// Offset of slot 0 in the file.
+    pub slots_offset: u64,
+    /// Length of the file.
+    pub file_bytes: u64,
+    /// Which ring of the queue: 1 for the first that it grew by.
+    pub number: u32,
+    /// Bytes of `name` in use.
+    pub name_bytes: u32,
+    /// 1 where the creator of the queue asked for huge pages.
+    pub huge_pages: u32,
+    pub reserved_word: u32,
+    /// Of the file.
+    pub name: [u8; 128],
+    /// Offset of the due words.
+    pub due_offset: u64,
+    /// Its first position: a multiple of `slots`, above every position of the ring before.
+    pub first_position: u64,
+    /// Object id of the queue.
+    pub queue_id: u64,
+    pub reserved: [u8; PAGE - 64 - 4 * 8 - 4 * 4 - 128 - 3 * 8],
+}
+
+const _: () = {
+    assert!(size_of::<GrownHeader>() == PAGE);
+    assert!(offset_of!(GrownHeader, number) == 96);
+    assert!(offset_of!(GrownHeader, name) == 112);
+    assert!(offset_of!(GrownHeader, due_offset) == 240);
+    assert!(offset_of!(GrownHeader, queue_id) == 256);
+    assert!(offset_of!(QueueHeader, max_bytes) == 312);
+    assert!(control::DRAINED + 8 <= ring::control::END);
 };
 
 /// Slots of one due block.

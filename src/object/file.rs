@@ -88,6 +88,34 @@ pub struct Shape<'a> {
     pub huge_pages: bool,
 }
 
+impl Shape<'_> {
+    /// Offset of the slots and length of the file.
+    fn extent(&self) -> (u64, u64) {
+        let alignment = if self.huge_pages {
+            HUGE_PAGE
+        } else {
+            PAGE as u64
+        };
+        let slots_offset = self.slots_from.next_multiple_of(alignment);
+        let end = slots_offset + self.slots * self.stride;
+        (slots_offset, end.next_multiple_of(alignment))
+    }
+
+    /// Length of the file.
+    pub fn file_bytes(&self) -> u64 {
+        self.extent().1
+    }
+}
+
+/// A file of full length under a temporary name, which goes again unless it is published.
+pub struct Reserved<'a> {
+    site: &'a Site,
+    shape: &'a Shape<'a>,
+    temporary: PathBuf,
+    path: PathBuf,
+    file: File,
+}
+
 /// Creates the file of an object: `header` makes its header of the frame, `fill` stores what is not
 /// zero at first. `AlreadyExists` when somebody was first.
 pub fn create<H: Header>(
@@ -96,32 +124,61 @@ pub fn create<H: Header>(
     header: impl FnOnce(Frame) -> H,
     fill: impl FnOnce(&Mapping),
 ) -> Result<(), OpenError> {
+    reserve(site, shape)?.publish(header, fill)
+}
+
+/// Takes the room for the file of an object, under a name that nobody opens.
+pub fn reserve<'a>(site: &'a Site, shape: &'a Shape<'a>) -> Result<Reserved<'a>, OpenError> {
     let path = site.directory.join(shape.name);
-    let alignment = if shape.huge_pages {
-        HUGE_PAGE
-    } else {
-        PAGE as u64
-    };
-    let slots_offset = shape.slots_from.next_multiple_of(alignment);
-    let file_bytes = (slots_offset + shape.slots * shape.stride).next_multiple_of(alignment);
     let temporary = site.directory.join(format!(
         "{}{:016x}",
         site.temporary_prefix,
         host::random_u64()
     ));
     let file =
-        file::create_temporary(&temporary, file_bytes, site.access).map_err(
-            |failure| match failure {
+        file::create_temporary(&temporary, shape.file_bytes(), site.access).map_err(|failure| {
+            match failure {
                 CreateFailure::NoSpace(room) => OpenError::NoSpace {
                     path: path.clone(),
                     needed: room.needed,
                     available: room.available,
                 },
                 CreateFailure::Io(error) => OpenError::io(&path, error),
-            },
-        )?;
-    let made = (|| {
-        let mapping = Mapping::new(&file, MapOptions::default())?;
+            }
+        })?;
+    Ok(Reserved {
+        site,
+        shape,
+        temporary,
+        path,
+        file,
+    })
+}
+
+impl Reserved<'_> {
+    /// Slots of the object.
+    pub fn slots(&self) -> u64 {
+        self.shape.slots
+    }
+
+    /// Makes the file an object and gives it its name, as [`create`] does.
+    pub fn publish<H: Header>(
+        self,
+        header: impl FnOnce(Frame) -> H,
+        fill: impl FnOnce(&Mapping),
+    ) -> Result<(), OpenError> {
+        let published = self.finish(header, fill);
+        published.map_err(|error| OpenError::io(&self.path, error))
+    }
+
+    fn finish<H: Header>(
+        &self,
+        header: impl FnOnce(Frame) -> H,
+        fill: impl FnOnce(&Mapping),
+    ) -> io::Result<()> {
+        let (site, shape) = (self.site, self.shape);
+        let (slots_offset, file_bytes) = shape.extent();
+        let mapping = Mapping::new(&self.file, MapOptions::default())?;
         let mut name = [0u8; 128];
         name[..shape.name.len()].copy_from_slice(shape.name.as_bytes());
         // Slots and control words are zero: VOID of lap 0, position 0 first, nobody anywhere.
@@ -148,12 +205,15 @@ pub fn create<H: Header>(
         words::write_header(&mapping, &header(frame));
         fill(&mapping);
         words::word32(&mapping, READY_OFFSET).store(READY, Ordering::Release);
-        file::publish(&temporary, &path)
-    })();
-    made.map_err(|error: io::Error| {
-        let _ = file::remove(&temporary);
-        OpenError::io(&path, error)
-    })
+        file::publish(&self.temporary, &self.path)
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        // Published, it has another name.
+        let _ = file::remove(&self.temporary);
+    }
 }
 
 /// A file whose header is of the right kind, bus and boot, and names the right object.
@@ -228,9 +288,20 @@ impl<H: Header> Opened<H> {
 
     /// Maps the file, once its geometry is believed.
     pub fn map(&self, site: &Site) -> Result<(Arc<Mapping>, RingMemory), OpenError> {
+        self.map_from(site, 0)
+    }
+
+    /// The same for a ring whose first position is `first`.
+    pub fn map_from(
+        &self,
+        site: &Site,
+        first: u64,
+    ) -> Result<(Arc<Mapping>, RingMemory), OpenError> {
         let frame = self.header.frame();
         let geometry = Geometry::new(frame.slots, frame.stride, self.header.readers())
-            .ok_or_else(|| self.scribbled("slots, stride or readers are outside their bounds"))?;
+            .ok_or_else(|| self.scribbled("slots, stride or readers are outside their bounds"))?
+            .starting_at(first)
+            .ok_or_else(|| self.scribbled("its first position is none of its slots'"))?;
         // A length that only the header claims must not be faulted in.
         let end = frame
             .slots_offset

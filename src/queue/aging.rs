@@ -112,15 +112,23 @@ impl Stage {
         Ok(sent)
     }
 
+    fn sweep(&mut self, now: u64) {
+        if self.queue.begins_sweep(now) {
+            let first = self.queue.next_sweep();
+            let consumer = &mut self.consumer;
+            self.queue.sweep_from(first, consumer, now, &mut Nothing);
+        }
+    }
+
     fn find(&mut self, now: u64) -> Option<Standing<'_>> {
-        self.queue.sweep(&mut self.consumer, now, &mut Nothing);
+        self.sweep(now);
         self.consumer.find(&self.queue, now, &mut Nothing)
     }
 
     /// Position and receive count of what is received now.
     fn receive(&mut self, for_ms: u32) -> Option<(u64, u16)> {
         let now = self.now();
-        self.queue.sweep(&mut self.consumer, now, &mut Nothing);
+        self.sweep(now);
         let standing = self.consumer.find(&self.queue, now, &mut Nothing)?;
         let lease = self.queue.lease(standing, now, for_ms)?;
         Some((lease.standing.position, lease.receives()))

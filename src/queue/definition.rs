@@ -14,6 +14,8 @@ pub const DEFAULT_SLOTS: u64 = 16 * 1024;
 pub const DEFAULT_STRIDE: u64 = 256;
 /// The largest body of a queue whose creator does not say: 256 KiB, the classic limit of SQS.
 pub const DEFAULT_MAX_MESSAGE: u64 = 262_144;
+/// Bytes that a queue may grow to whose creator says neither that nor its slots.
+pub const DEFAULT_MAX_BYTES: u64 = 1 << 30;
 /// Longest stall time-out.
 const MAX_STALL_MS: u32 = 60_000;
 
@@ -35,7 +37,7 @@ pub struct QueueDefinition {
     pub name: String,
     /// Standard or FIFO.
     pub kind: QueueKind,
-    /// Slots, a power of two from 1,024 to 4,194,304: the most messages it holds.
+    /// Slots of its first ring, a power of two from 1,024 to 4,194,304.
     pub slots: u64,
     /// Bytes from slot to slot, a multiple of 32 from 64 (FIFO: 128) to 4,096; 40 (FIFO: 80) of
     /// them are header.
@@ -56,6 +58,9 @@ pub struct QueueDefinition {
     pub stall_timeout: Duration,
     /// Whether huge pages were asked for.
     pub huge_pages: bool,
+    /// Bytes that the files of its rings may take together: the queue grows up to that. Those of its
+    /// first ring: it holds so many messages as that has slots, and does not grow.
+    pub max_bytes: u64,
 }
 
 impl QueueKind {
@@ -82,6 +87,7 @@ impl QueueDefinition {
             receive_wait: Duration::ZERO,
             stall_timeout: Duration::from_millis(20),
             huge_pages: false,
+            max_bytes: DEFAULT_MAX_BYTES,
         }
     }
 

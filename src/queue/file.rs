@@ -1,13 +1,13 @@
-//! Queue files: what a queue adds to an object file.
+//! Queue files: what a queue adds to an object file, and the files of the rings that it grew by.
 
 use super::{QueueDefinition, QueueKind};
 use crate::error::OpenError;
 use crate::layout::queue::{
-    DUE_OFFSET, FIFO, MAGIC, NEVER, QueueHeader, STANDARD, control, due_words, group_words,
-    groups_offset,
+    DUE_OFFSET, FIFO, GROWN_MAGIC, GrownHeader, MAGIC, NEVER, QueueHeader, STANDARD, control,
+    due_words, group_words, groups_offset,
 };
 use crate::object::Site;
-use crate::object::file::{self, Shape, framed};
+use crate::object::file::{self, Reserved, Shape, framed};
 use crate::shm::queue::QueueWords;
 use crate::shm::ring::RingMemory;
 use crate::shm::words::word64;
@@ -21,6 +21,11 @@ use std::time::Duration;
 
 // The ring below has one reader entry, which a queue does not use.
 framed!(QueueHeader, MAGIC, "queue", |_| 1);
+framed!(GrownHeader, GROWN_MAGIC, "grown queue ring", |_| 1);
+
+/// Files of grown rings: this, the object id of the queue in 16 hexadecimal digits, `-`, the number.
+/// No object's name begins with a dot.
+pub(crate) const GROWN_PREFIX: &str = ".grown-";
 
 /// A checked and mapped queue file.
 pub struct QueueFile {
@@ -30,6 +35,7 @@ pub struct QueueFile {
     pub definition: QueueDefinition,
     pub group_key: [u8; 16],
     pub object_id: u64,
+    pub bytes: u64,
     pub epoch_ms: u64,
     /// Unix time of the epoch.
     pub created_ms: u64,
@@ -40,21 +46,10 @@ pub struct QueueFile {
 /// Creates the file of `definition`. `AlreadyExists` when somebody was first.
 pub fn create(site: &Site, definition: &QueueDefinition) -> Result<(), OpenError> {
     definition.check()?;
-    let (groups, blocks) = due_words(definition.slots);
-    let (kind, groups_offset, slots_from) = match definition.kind {
-        QueueKind::Standard => (STANDARD, 0, DUE_OFFSET + 8 * (groups + blocks)),
-        QueueKind::Fifo => {
-            let offset = groups_offset(definition.slots);
-            let (hints, table) = group_words(definition.slots);
-            (FIFO, offset, offset + 8 * (hints + table))
-        }
-    };
-    let shape = Shape {
-        name: &definition.name,
-        slots: definition.slots,
-        stride: definition.stride,
-        slots_from,
-        huge_pages: definition.huge_pages,
+    let shape = definition.shape(&definition.name, definition.slots);
+    let (kind, groups_offset) = match definition.kind {
+        QueueKind::Standard => (STANDARD, 0),
+        QueueKind::Fifo => (FIFO, groups_offset(definition.slots)),
     };
     let ms = |time: Duration| time.as_millis() as u32; // checked above
     let header = |frame: file::Frame| QueueHeader {
@@ -78,17 +73,133 @@ pub fn create(site: &Site, definition: &QueueDefinition) -> Result<(), OpenError
         kind,
         groups_offset,
         group_key: bytemuck::cast([host::random_u64(), host::random_u64()]),
+        max_bytes: definition.max_bytes,
         ..bytemuck::Zeroable::zeroed()
     };
     file::create(site, &shape, header, |mapping| {
-        for word in 0..groups + blocks {
-            let at = DUE_OFFSET + 8 * word;
-            word64(mapping, at as usize).store(NEVER, Ordering::Relaxed);
-        }
-        word64(mapping, control::DUE).store(NEVER, Ordering::Relaxed);
+        nothing_is_due(mapping, definition.slots);
         for (word, value) in definition.settings().words() {
             word64(mapping, word).store(value, Ordering::Relaxed);
         }
+    })
+}
+
+fn nothing_is_due(mapping: &Mapping, slots: u64) {
+    let (groups, blocks) = due_words(slots);
+    for word in 0..groups + blocks {
+        let at = DUE_OFFSET + 8 * word;
+        word64(mapping, at as usize).store(NEVER, Ordering::Relaxed);
+    }
+    word64(mapping, control::DUE).store(NEVER, Ordering::Relaxed);
+}
+
+impl QueueDefinition {
+    /// A file with `slots` slots as this queue has them.
+    pub(super) fn shape<'a>(&self, name: &'a str, slots: u64) -> Shape<'a> {
+        let (groups, blocks) = due_words(slots);
+        let slots_from = match self.kind {
+            QueueKind::Standard => DUE_OFFSET + 8 * (groups + blocks),
+            QueueKind::Fifo => {
+                let (hints, table) = group_words(slots);
+                groups_offset(slots) + 8 * (hints + table)
+            }
+        };
+        Shape {
+            name,
+            slots,
+            stride: self.stride,
+            slots_from,
+            huge_pages: self.huge_pages,
+        }
+    }
+
+    /// Bytes of the file of a ring with `slots` slots.
+    pub(crate) fn ring_bytes(&self, slots: u64) -> u64 {
+        self.shape("", slots).file_bytes()
+    }
+}
+
+/// The file of ring `number` of the queue `id`.
+pub(super) fn grown_name(id: u64, number: u32) -> String {
+    format!("{GROWN_PREFIX}{id:016x}-{number}")
+}
+
+/// The object id of the queue whose grown ring a file name is of, and the number.
+pub(crate) fn grown_of(name: &str) -> Option<(u64, u32)> {
+    let (id, number) = name.strip_prefix(GROWN_PREFIX)?.split_once('-')?;
+    let parsed = (u64::from_str_radix(id, 16).ok()?, number.parse().ok()?);
+    (grown_name(parsed.0, parsed.1) == name).then_some(parsed)
+}
+
+/// Makes a reserved file ring `number` of the queue `id`, which begins at `first_position`.
+/// `AlreadyExists` when somebody was first.
+pub(super) fn publish_grown(
+    reserved: Reserved<'_>,
+    (id, number): (u64, u32),
+    first_position: u64,
+) -> Result<(), OpenError> {
+    let slots = reserved.slots();
+    let header = |frame: file::Frame| GrownHeader {
+        preamble: frame.preamble,
+        slots: frame.slots,
+        stride: frame.stride,
+        slots_offset: frame.slots_offset,
+        file_bytes: frame.file_bytes,
+        number,
+        name_bytes: frame.name_bytes,
+        huge_pages: frame.huge_pages,
+        name: frame.name,
+        due_offset: DUE_OFFSET,
+        first_position,
+        queue_id: id,
+        ..bytemuck::Zeroable::zeroed()
+    };
+    reserved.publish(header, |mapping| nothing_is_due(mapping, slots))
+}
+
+/// Whether the file of a grown ring can be opened.
+pub(crate) fn check_grown(site: &Site, id: u64, number: u32) -> Result<(), OpenError> {
+    open_grown(site, id, number).map(drop)
+}
+
+/// A checked and mapped file of a grown ring.
+pub(super) struct GrownFile {
+    pub number: u32,
+    pub memory: RingMemory,
+    pub words: QueueWords,
+    pub bytes: u64,
+    pub file: File,
+    pub path: PathBuf,
+}
+
+/// Opens, checks and maps the file of ring `number` of the queue `id`. Touches nothing ahead.
+pub(super) fn open_grown(site: &Site, id: u64, number: u32) -> Result<GrownFile, OpenError> {
+    let name = grown_name(id, number);
+    let opened = file::open::<GrownHeader>(site, &name, Some(&name))?;
+    let header = opened.header;
+    if header.queue_id != id || header.number != number {
+        return Err(opened.scribbled("its header is of another ring"));
+    }
+    let site = Site {
+        pre_touch: false,
+        ..site.clone()
+    };
+    let (mapping, memory) = opened.map_from(&site, header.first_position)?;
+    let words = QueueWords::new(
+        mapping,
+        memory.geometry(),
+        header.due_offset,
+        header.slots_offset,
+    );
+    let words =
+        words.ok_or_else(|| opened.scribbled("the due words do not fit in front of the slots"))?;
+    Ok(GrownFile {
+        number,
+        memory,
+        words,
+        bytes: header.file_bytes,
+        file: opened.file,
+        path: opened.path,
     })
 }
 
@@ -129,6 +240,7 @@ fn open_file(site: &Site, file_name: &str, name: Option<&str>) -> Result<QueueFi
         definition,
         group_key: header.group_key,
         object_id: header.preamble.object_id,
+        bytes: header.file_bytes,
         epoch_ms: header.epoch_ms,
         created_ms: header.preamble.created_ms,
         file: opened.file,
@@ -158,6 +270,7 @@ fn definition(header: &QueueHeader, name: &str) -> Result<QueueDefinition, &'sta
         receive_wait: ms(header.receive_wait_ms),
         stall_timeout: Duration::from_micros(header.stall_timeout_us.into()),
         huge_pages: header.huge_pages == 1,
+        max_bytes: header.max_bytes,
     };
     if header.stride < definition.kind.min_stride() {
         return Err("its slots are too short for a FIFO queue");

@@ -20,6 +20,7 @@ mod definition;
 mod envelope;
 mod file;
 mod group;
+mod grow;
 mod incoming;
 #[cfg(feature = "md5")]
 mod md5;
@@ -34,6 +35,7 @@ mod pod;
 mod receipt;
 mod receive;
 mod redrive;
+mod rings;
 mod run;
 mod send;
 mod settings;
@@ -43,10 +45,13 @@ mod wait;
 #[cfg(feature = "async")]
 pub use asynchronous::AsyncReceiver;
 pub use attributes::{Attribute, AttributeIter, AttributeValue, Attributes, AttributesRef};
+pub(crate) use chain::{Chain, Link, further_links, ring_at};
 pub use definition::{QueueDefinition, QueueKind};
+pub(crate) use file::{GROWN_PREFIX, check_grown, grown_of};
 pub(crate) use file::{
     QueueFile, create as create_queue, open as open_queue, open_removed as open_removed_queue,
 };
+pub(crate) use grow::Growing;
 pub use incoming::{Incoming, Message, MessageOrigin};
 #[cfg(feature = "md5")]
 pub use md5::Md5Digest;
@@ -64,7 +69,7 @@ pub use settings::{QueueSettings, Settings};
 
 use crate::error::{JoinError, OpenError};
 use crate::layout::REMOVED;
-use crate::object::Host;
+use crate::object::{Host, Site};
 use crate::pool::segment::Segments;
 use crate::ring::Counter;
 use crate::ring::delivery::sweep::Census;
@@ -131,6 +136,12 @@ pub(crate) struct Inner {
     pub epoch_ms: u64,
     /// Unix time of the epoch in ms.
     pub created_ms: u64,
+    /// Of the first ring's file.
+    pub bytes: u64,
+    /// The rings there are.
+    pub chain: Chain,
+    pub growing: Growing,
+    pub site: Site,
     pub segments: Arc<Segments>,
     pub path: PathBuf,
     pub file: File,
@@ -170,8 +181,12 @@ pub struct QueueStats {
     pub moving: u64,
     /// Age of the oldest of all these (`ApproximateAgeOfOldestMessage`).
     pub oldest_age: Option<Duration>,
-    /// Slots: the most messages there can be.
+    /// Slots of its rings: as many messages are there at most before it has to grow.
     pub capacity: u64,
+    /// Rings: 1, and one more for each time it grew and that still holds something.
+    pub rings: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
 
     /// Messages sent.
     pub sent: u64,
@@ -363,6 +378,7 @@ impl Inner {
             census.add(ring.census(now));
             capacity += ring.ring().memory().geometry().slots();
         });
+        let links = self.chain.links();
         let memory = self.delivery.ring().memory();
         let of_ring = |counter: Counter| memory.counter(counter.offset()).load(Ordering::Relaxed);
         let total = |total| self.delivery.total(total);
@@ -376,6 +392,8 @@ impl Inner {
                 .oldest
                 .map(|sent| Duration::from_millis(now.saturating_sub(sent))),
             capacity,
+            rings: links.len() as u64,
+            bytes: links.iter().map(|link| link.bytes).sum(),
             sent: total(Total::Sent),
             received: total(Total::Received),
             deleted: total(Total::Deleted),

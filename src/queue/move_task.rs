@@ -104,6 +104,8 @@ pub struct MoveTask {
     /// The next slot to look at, by a position of it, and where the round ends.
     next: u64,
     end: u64,
+    /// The same for the rings behind that one, the last one first.
+    further: Vec<(u64, u64)>,
     /// Positions from here on were sent after the beginning.
     until: u64,
     /// Messages that can't be moved: they say nothing of where they came from, or that is gone.
@@ -137,7 +139,9 @@ impl Queue {
         let role = self.inner.take_move_role()?;
         let stats = self.stats();
         let words = MoveWords(&self.inner);
-        let until = self.inner.delivery.ring().tail_now();
+        let mut until = 0;
+        self.inner
+            .each_ring(|ring| until = ring.ring().tail_now().max(until));
         for (word, value) in [
             (words.destination(), destination),
             (words.rate(), options.max_per_second.into()),
@@ -196,16 +200,25 @@ impl Queue {
 
 impl MoveTask {
     fn new(inner: &Arc<Inner>, role: Role) -> Self {
-        let slots = inner.delivery.ring().memory().geometry().slots();
         let until = MoveWords(inner).until().load(Ordering::Relaxed);
-        let tail = inner.delivery.ring().tail_now();
+        let mut rounds = Vec::new();
+        inner.each_ring(|ring| {
+            let geometry = ring.ring().memory().geometry();
+            let tail = ring.ring().tail_now();
+            let from = tail.saturating_sub(geometry.slots());
+            rounds.push((from.max(geometry.first_position()), tail));
+        });
+        rounds.reverse();
+        let (next, end) = rounds.pop().unwrap_or_default();
+        let until = until.min(rounds.first().map_or(end, |(_, tail)| *tail));
         Self {
             inner: Arc::clone(inner),
             mover: Mover::default(),
             role,
-            next: tail.saturating_sub(slots),
-            end: tail,
-            until: until.min(tail),
+            next,
+            end,
+            further: rounds,
+            until,
             left: 0,
             second: 0,
             this_second: 0,
@@ -231,6 +244,10 @@ impl MoveTask {
                 break;
             }
             if self.next >= self.end {
+                if let Some(round) = self.further.pop() {
+                    (self.next, self.end) = round;
+                    continue;
+                }
                 words.end(MOVE_RUNNING, MOVE_COMPLETED);
                 break;
             }

@@ -5,6 +5,7 @@
 //! both queues at a time. Whoever calls has proven the mover dead, or has seen its very word for the
 //! stall time-out. Blocks nobody; every step may be the last.
 
+use super::chain::{Link, ring_at};
 use super::envelope::Envelope;
 use super::payload::{self, Payloads};
 use crate::error::OpenError;
@@ -17,19 +18,36 @@ use std::sync::Arc;
 /// One of the two queues of a move.
 #[derive(Clone)]
 pub(crate) struct Side {
-    pub delivery: Delivery,
+    /// The oldest first.
+    pub rings: Arc<[Arc<Link>]>,
     pub id: u64,
     pub segments: Arc<Segments>,
 }
 
 impl Side {
+    /// Any ring, for what belongs to the whole queue.
+    fn delivery(&self) -> &Delivery {
+        &self.rings[0].delivery
+    }
+
+    /// The ring that `position` belongs to.
+    fn at(&self, position: u64) -> &Delivery {
+        &ring_at(&self.rings, position).delivery
+    }
+
+    /// Above every position that can be claimed now.
+    fn tail(&self) -> u64 {
+        let last = &self.rings[self.rings.len() - 1].delivery;
+        last.ring().tail_now()
+    }
+
     fn payloads(&self) -> Payloads<'_> {
         Payloads::new(&self.segments, self.id)
     }
 
     /// Where a message of this queue came from; `None` when it says nothing, or can't be read now.
     pub(super) fn origin(&self, standing: &Standing<'_>) -> Option<OriginRecord> {
-        let layout = self.delivery.envelope();
+        let layout = self.delivery().envelope();
         let body = payload::find(&self.segments, layout, standing).ok()??;
         let mut block = vec![0; body.block()];
         let is_whole = payload::copy(&self.segments, layout, standing, body, 0, &mut block);
@@ -47,18 +65,18 @@ pub(crate) fn settle_move(
     find: impl FnOnce(u64) -> Result<Option<Side>, OpenError>,
 ) -> Result<Outcome, OpenError> {
     if between.dlv.is_moving() {
-        here.delivery.look_behind_move();
+        here.delivery().look_behind_move();
         // The word belongs to this position: nobody has put another message into the slot.
         if !between.stands() {
             return Ok(Outcome::Settled);
         }
-        let target = match here.delivery.route(between.dlv.route()) {
+        let target = match here.delivery().route(between.dlv.route()) {
             Some(id) => find(id)?,
             None => None,
         };
         // A queue that is gone takes its arrivals along.
         let Some(target) = target else {
-            return Ok(here.delivery.take_back(between));
+            return Ok(here.at(between.position).take_back(between));
         };
         let is_copy = |there: &Standing<'_>| {
             let origin = target.origin(there);
@@ -67,10 +85,9 @@ pub(crate) fn settle_move(
             })
         };
         let tenant = &mut here.payloads();
-        let settled = here
-            .delivery
-            .settle_leaving(between, &target.delivery, tenant, is_copy);
-        return Ok(settled);
+        let position = between.dlv.target_below(target.tail());
+        let (from, to) = (here.at(between.position), target.at(position));
+        return Ok(from.settle_leaving(between, to, position, tenant, is_copy));
     }
     let origin = here.origin(between);
     if !between.stands() {
@@ -82,13 +99,12 @@ pub(crate) fn settle_move(
     };
     let Some((source, position)) = source else {
         // There is no other place that it could be in.
-        here.delivery.let_in(between);
+        here.at(between.position).let_in(between);
         return Ok(Outcome::Settled);
     };
-    let comes_here = |route| source.delivery.route(route) == Some(here.id);
+    let from = source.at(position);
+    let comes_here = |route| from.route(route) == Some(here.id);
     let tenant = &mut source.payloads();
-    let settled =
-        here.delivery
-            .settle_arriving(between, &source.delivery, position, tenant, comes_here);
-    Ok(settled)
+    let ring = here.at(between.position);
+    Ok(ring.settle_arriving(between, from, position, tenant, comes_here))
 }

@@ -5,6 +5,7 @@ use super::envelope::Envelope;
 use super::incoming::{Incoming, Message};
 use super::payload::{Body, Payloads, plain_up_to};
 use super::redrive::Mover;
+use super::rings::Rings;
 use super::{Inner, Receipt};
 use crate::ParticipantId;
 use crate::error::ReceiveError;
@@ -84,7 +85,9 @@ pub struct QueueReceiver {
     pub(super) delivery: Delivery,
     pub(super) consumer: Consumer,
     /// Instead of it, in a FIFO queue.
-    heads: Heads,
+    pub(super) heads: Heads,
+    /// Which ring they are of, and those beside it.
+    pub(super) rings: Rings,
     pub(super) clock: BootClock,
     /// Instead of what the queue says.
     visibility_ms: Option<u32>,
@@ -111,6 +114,7 @@ impl QueueReceiver {
         Self {
             consumer: Consumer::new(&inner.delivery),
             heads: Heads::default(),
+            rings: Rings::new(&inner),
             probe_at: clock.now_ms() + PROBE_MS,
             clock,
             visibility_ms: None,
@@ -262,10 +266,14 @@ impl QueueReceiver {
                 break None;
             }
             if max - count > 1 && !self.delivery.is_fifo() {
-                if let Err(error) = self.begin() {
-                    break Some(error);
+                let now = match self.begin() {
+                    Ok(now) => now,
+                    Err(error) => break Some(error),
+                };
+                let mut taken = 0;
+                if !self.rings.is_time(now) {
+                    taken = self.take_run(max - count, visibility_ms, &mut scratch, &mut each);
                 }
-                let taken = self.take_run(max - count, visibility_ms, &mut scratch, &mut each);
                 count += taken;
                 if taken > 0 {
                     continue;
@@ -281,7 +289,7 @@ impl QueueReceiver {
                 Err(error) => break Some(error),
             }
         };
-        self.consumer.end_batch();
+        self.end_batch();
         self.heads.end_batch();
         self.scratch = scratch;
         match failed {
@@ -313,16 +321,6 @@ impl QueueReceiver {
         }
     }
 
-    /// Within a batch: not once more.
-    #[inline]
-    fn give(&mut self, position: u64) {
-        if self.delivery.is_fifo() {
-            self.heads.give(position);
-        } else {
-            self.consumer.give(position);
-        }
-    }
-
     /// Takes a message into `buffer`: whole, or its body alone.
     #[inline(always)]
     pub(super) fn take<const WHOLE: bool>(
@@ -331,13 +329,11 @@ impl QueueReceiver {
         take: Take,
     ) -> Result<Option<Taken>, ReceiveError> {
         let now = self.begin()?;
-        let (inner, delivery, clock) = (&self.inner, &self.delivery, &mut self.clock);
-        let taken = if delivery.is_fifo() {
-            take_first_of_group::<WHOLE>(inner, delivery, &mut self.heads, clock, buffer, take)
+        let taken = if self.delivery.is_fifo() {
+            self.take_first_of_group::<WHOLE>(buffer, take)
         } else {
-            take_from::<WHOLE, _>(inner, delivery, &mut self.consumer, clock, buffer, take)
+            self.take_in_turn::<WHOLE>(buffer, take, now)
         }?;
-        self.heads.hand_over_moves(&mut self.consumer);
         if taken.is_none() {
             return self.nothing_yet(now);
         }
@@ -358,7 +354,45 @@ impl QueueReceiver {
         if self.consumer.has_moves() {
             self.move_some(now);
         }
+        if self.delivery.begins_sweep(now) {
+            self.sweep(now);
+        }
         Ok(now)
+    }
+
+    /// Of a standard queue: the next message of the oldest ring.
+    #[inline(always)]
+    fn take_in_turn<const WHOLE: bool>(
+        &mut self,
+        buffer: &mut [u8],
+        take: Take,
+        now: u64,
+    ) -> Result<Option<Taken>, ReceiveError> {
+        if self.rings.is_time(now)
+            && let Some(taken) = self.take_beside::<WHOLE>(buffer, take, now)?
+        {
+            return Ok(Some(taken));
+        }
+        let (inner, ring, clock) = (&self.inner, &self.delivery, &mut self.clock);
+        let consumer = &mut self.consumer;
+        let taken = take_from::<WHOLE, _>(inner, ring, consumer, clock, buffer, take)?;
+        if taken.is_some() {
+            return Ok(taken);
+        }
+        self.take_elsewhere::<WHOLE>(buffer, take, now)
+    }
+
+    /// Of a FIFO queue, out of the way of standard ones.
+    #[inline(never)]
+    fn take_first_of_group<const WHOLE: bool>(
+        &mut self,
+        buffer: &mut [u8],
+        take: Take,
+    ) -> Result<Option<Taken>, ReceiveError> {
+        let (inner, ring, clock) = (&self.inner, &self.delivery, &mut self.clock);
+        let taken = take_from::<WHOLE, _>(inner, ring, &mut self.heads, clock, buffer, take)?;
+        self.heads.hand_over_moves(&mut self.consumer);
+        Ok(taken)
     }
 
     fn nothing_yet(&mut self, now: u64) -> Result<Option<Taken>, ReceiveError> {
@@ -385,6 +419,7 @@ impl QueueReceiver {
     fn look_for_the_dead(&mut self, now: u64) {
         self.probe_at = now + PROBE_MS;
         self.flush();
+        self.look_for_rings();
         if !self.delivery.may_probe(now) || !self.delivery.redelivers_on_death() {
             return;
         }
@@ -392,7 +427,9 @@ impl QueueReceiver {
             self.inner.host.reap_now();
             // Who was reaped before it could be noted here, or can't be reaped now.
             if self.delivery.is_dead_holder(dead) {
-                self.delivery.release_left(dead);
+                self.inner.each_ring(|ring| {
+                    ring.release_left(dead);
+                });
             }
         }
     }
@@ -400,13 +437,10 @@ impl QueueReceiver {
     /// Whether a look at the queue finds a message to receive.
     pub(super) fn has_message(&mut self) -> bool {
         let now = self.clock.now_ms();
-        if self.delivery.is_fifo() {
-            let found = is_ready(&self.inner, &self.delivery, &mut self.heads, now);
-            self.heads.hand_over_moves(&mut self.consumer);
-            found
-        } else {
-            is_ready(&self.inner, &self.delivery, &mut self.consumer, now)
+        if self.delivery.begins_sweep(now) {
+            self.sweep(now);
         }
+        self.finds(now)
     }
 
     /// Duties before a sleep.
@@ -422,12 +456,12 @@ impl QueueReceiver {
 
     /// Whether it hangs on a claim or a move: it must look again soon.
     pub(super) fn is_pending(&self) -> bool {
-        self.consumer.is_pending() || self.heads.is_pending() || self.consumer.has_moves()
+        self.is_held_up() || self.heads.is_pending() || self.consumer.has_moves()
     }
 
     /// How long until a lease or delay may end; `None` when nothing is in flight.
     pub(super) fn next_due(&mut self) -> Option<Duration> {
-        let due = self.delivery.next_due();
+        let due = self.earliest_due();
         let in_ms = due.saturating_sub(self.clock.exact_ms()).max(1);
         (due != NEVER).then(|| Duration::from_millis(in_ms))
     }
@@ -472,34 +506,9 @@ impl QueueReceiver {
     }
 }
 
-/// Whether a message can be found. It stays there for everybody.
-fn is_ready(inner: &Inner, delivery: &Delivery, finder: &mut impl Finder, now: u64) -> bool {
-    let mut payloads = Payloads::new(&inner.segments, inner.object_id);
-    finder.sweep(delivery, now, &mut payloads);
-    let found = finder.find(delivery, now, &mut payloads);
-    let found = found.map(|standing| standing.position);
-    if let Some(position) = found {
-        finder.put_back(delivery, position);
-    }
-    found.is_some()
-}
-
-/// As [`take_from`], out of the way of standard queues.
-#[inline(never)]
-fn take_first_of_group<const WHOLE: bool>(
-    inner: &Inner,
-    delivery: &Delivery,
-    heads: &mut Heads,
-    clock: &mut BootClock,
-    buffer: &mut [u8],
-    take: Take,
-) -> Result<Option<Taken>, ReceiveError> {
-    take_from::<WHOLE, _>(inner, delivery, heads, clock, buffer, take)
-}
-
 /// Takes a message of one ring of the queue, as its consumer finds it.
 #[inline(always)]
-fn take_from<const WHOLE: bool, F: Finder>(
+pub(super) fn take_from<const WHOLE: bool, F: Finder>(
     inner: &Inner,
     delivery: &Delivery,
     finder: &mut F,
@@ -509,7 +518,6 @@ fn take_from<const WHOLE: bool, F: Finder>(
 ) -> Result<Option<Taken>, ReceiveError> {
     let (mut now, mut late) = (clock.kept_ms(), 0);
     let mut payloads = Payloads::new(&inner.segments, inner.object_id);
-    finder.sweep(delivery, now, &mut payloads);
     loop {
         let found = finder.find(delivery, now, &mut payloads);
         let Some(standing) = found else {

@@ -85,8 +85,10 @@ impl Queue {
 
 impl Inner {
     pub(super) fn side(&self) -> Side {
+        // A message on its way names a ring that was noted before.
+        self.has_grown();
         Side {
-            delivery: self.delivery.clone(),
+            rings: self.chain.links(),
             id: self.object_id,
             segments: Arc::clone(&self.segments),
         }
@@ -148,7 +150,8 @@ impl QueueReceiver {
 
 impl Mover {
     fn step(&mut self, inner: &Arc<Inner>, position: u64, now: u64) -> Step {
-        let Some(standing) = inner.at(position).examine(position) else {
+        let ring = inner.at(position);
+        let Some(standing) = ring.examine(position) else {
             return Step::Done;
         };
         if standing.position != position {
@@ -314,13 +317,14 @@ impl QueueSender {
             return Err(QueueSendError::Removed);
         }
         let pool = |failure| QueueSendError::Pool(format!("{failure:?}"));
+        let from = source.at(parked.position);
         let Some(body) = source.body(parked).map_err(pool)? else {
-            source.delivery.give_up(parked, &mut source.payloads());
+            from.give_up(parked, &mut source.payloads());
             return Ok(false);
         };
         let Some((group, block)) = self.block_with_origin(source, parked, body) else {
             if parked.stands() {
-                source.delivery.give_up(parked, &mut source.payloads());
+                from.give_up(parked, &mut source.payloads());
             }
             return Ok(false);
         };
@@ -377,18 +381,25 @@ impl QueueSender {
         if group.is_none() && inner.delivery.is_fifo() {
             return Err(QueueSendError::MissingGroup);
         }
-        let ring = inner.delivery.ring();
+        let from = source.at(parked.position);
         // When it was sent, by this queue's epoch.
         let sent = (source.epoch_ms + parked.sent()).saturating_sub(inner.epoch_ms);
-        let claimed = self
-            .appender
-            .claim_message(&inner.delivery, &mut inner.payloads());
-        let claim = claimed.map_err(|blocked| self.refused(blocked))?;
+        let mut to = self.delivery.clone();
+        let claim = loop {
+            match self.appender.claim_message(&to, &mut inner.payloads()) {
+                Ok(claim) => break claim,
+                Err(blocked) => {
+                    self.go_on(blocked)?;
+                    to = self.delivery.clone();
+                }
+            }
+        };
+        let ring = to.ring();
         let position = claim.position;
         if let Some(lent) = lent {
             self.lender.address(lent, inner.object_id, position);
         }
-        let Some(moving) = source.delivery.begin_move(parked, route, position) else {
+        let Some(moving) = from.begin_move(parked, route, position) else {
             Appender::abort(ring, claim);
             return Ok(false);
         };
@@ -402,7 +413,7 @@ impl QueueSender {
             Ok(_) => {}
             Err(lost) => {
                 // Unless whoever took this mover for stalled has done so already.
-                source.delivery.take_back(&moving);
+                from.take_back(&moving);
                 return match lost {
                     Lost::Abandoned => Ok(false),
                     Lost::Corrupt => Err(QueueSendError::Corrupt { position }),
@@ -412,9 +423,7 @@ impl QueueSender {
         if let Some(lent) = lent {
             self.lender.attach(lent);
         }
-        source
-            .delivery
-            .end_move(&moving, &inner.delivery, position, &mut source.payloads());
+        from.end_move(&moving, &to, position, &mut source.payloads());
         Ok(true)
     }
 

@@ -6,7 +6,7 @@
 //! and is received by itself. Standard queues only: a FIFO queue goes by groups.
 
 use super::incoming::Incoming;
-use super::payload::{Payloads, plain_up_to};
+use super::payload::plain_up_to;
 use super::receive::Received;
 use super::{Inner, QueueReceiver, Receipt};
 use crate::layout::queue::Envelope;
@@ -70,11 +70,6 @@ fn take_run_from(
     for_ms: u32,
 ) -> usize {
     let now = clock.kept_ms();
-    delivery.sweep(
-        consumer,
-        now,
-        &mut Payloads::new(&inner.segments, inner.object_id),
-    );
     let mut run = Run::new(now, for_ms);
     let (mut count, mut from) = (0, 0);
     while count < items.len() {

@@ -2,7 +2,9 @@
 //! once or with a delay.
 
 use super::Inner;
+use super::chain::Link;
 use super::definition::whole_ms;
+use super::grow::{Full, NoGrowth};
 use super::payload::Payloads;
 use crate::ParticipantId;
 use crate::error::QueueSendError;
@@ -41,6 +43,8 @@ pub struct QueueSender {
     /// By value: addresses and geometry lie beside the cursor.
     pub(super) delivery: Delivery,
     pub(super) appender: Appender,
+    /// Of the ring that both are of: the last of the queue, as far as is known here.
+    number: u32,
     pub(super) lender: Lender,
     pub(super) loans: Loans,
     pub(super) clock: BootClock,
@@ -60,10 +64,12 @@ pub struct QueueSender {
 
 impl QueueSender {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
-        let ring = inner.delivery.ring();
-        let room = inner.delivery.message_room();
+        let link = inner.last_ring();
+        let ring = link.delivery.ring();
+        let room = link.delivery.message_room();
         Self {
-            appender: Appender::new(ring),
+            appender: appender(&inner, &link),
+            number: link.number,
             lender: Lender::new(Arc::clone(&inner.segments), ring.me()),
             loans: Loans::new(Arc::clone(&inner.segments), Arc::clone(&inner.host) as _),
             clock: BootClock::since(inner.epoch_ms),
@@ -73,7 +79,7 @@ impl QueueSender {
             sent: 0,
             refusals: 0,
             generation: fork::generation(),
-            delivery: inner.delivery.clone(),
+            delivery: link.delivery.clone(),
             inner,
             not_sync: PhantomData,
         }
@@ -84,8 +90,9 @@ impl QueueSender {
         self.inline_bytes
     }
 
-    /// Sends `body` with the queue's delay; its position. Never blocks. For inline bodies: no system
-    /// call unless somebody sleeps, no allocation. When it returns, the message survives the death
+    /// Sends `body` with the queue's delay; its position. Never blocks, but for the
+    /// making of a file when the queue grows. For inline bodies: no system call unless somebody sleeps,
+    /// no allocation. When it returns, the message survives the death
     /// of this and every other process.
     ///
     /// # Errors
@@ -343,7 +350,10 @@ impl QueueSender {
             let claimed = self.appender.claim_message(&self.delivery, &mut payloads);
             let claim = match claimed {
                 Ok(claim) => claim,
-                Err(blocked) => return Err(self.refused(blocked)),
+                Err(blocked) => {
+                    self.go_on(blocked)?;
+                    continue;
+                }
             };
             let position = claim.position;
             // Behind the claim, however long that took: from here on the message ages.
@@ -382,27 +392,61 @@ impl QueueSender {
             .count(Total::Sent, core::mem::take(&mut self.sent));
     }
 
+    /// The ring takes nothing now: on to the next one, which somebody has made or this sender makes,
+    /// or why there is none. Blocks for as long as it takes to make a file.
     #[cold]
-    pub(super) fn refused(&mut self, blocked: Blocked) -> QueueSendError {
+    pub(super) fn go_on(&mut self, blocked: Blocked) -> Result<(), QueueSendError> {
         if !self.inner.host.is_current() {
-            return QueueSendError::Stale;
+            return Err(QueueSendError::Stale);
         }
+        let by = match blocked {
+            Blocked::Full { by } => by,
+            Blocked::Sealed if self.inner.may_grow() => 0,
+            // A queue that can't grow is never sealed.
+            Blocked::Sealed | Blocked::Corrupt => {
+                return Err(QueueSendError::Corrupt {
+                    position: self.appender.next(),
+                });
+            }
+        };
+        let full = Full {
+            number: self.number,
+            delivery: &self.delivery,
+            appender: &self.appender,
+            is_sealed: blocked == Blocked::Sealed,
+        };
+        let refused = match self.inner.next_ring(&full) {
+            Ok(link) => {
+                self.appender = appender(&self.inner, &link);
+                self.delivery = link.delivery.clone();
+                self.number = link.number;
+                return Ok(());
+            }
+            Err(refused) => refused,
+        };
         self.refusals = self.refusals.wrapping_add(1);
         if self.refusals.is_multiple_of(CHECK_LINK_EVERY) && self.inner.is_unlinked() {
-            return QueueSendError::Unlinked;
+            return Err(QueueSendError::Unlinked);
         }
-        match blocked {
-            Blocked::Full { by } => {
-                self.distance.at_end(self.appender.next());
-                QueueSendError::Full {
-                    capacity: self.delivery.ring().memory().geometry().slots(),
-                    by: (by != 0).then_some(ParticipantId(by)),
-                }
-            }
-            Blocked::Corrupt | Blocked::Sealed => QueueSendError::Corrupt {
-                position: self.appender.next(),
+        if self.inner.is_removed() {
+            return Err(QueueSendError::Removed);
+        }
+        // What is in flight may fill more than half of the ring, if need be.
+        if self.appender.is_impatient() {
+            self.appender.set_patience(u64::MAX);
+            return Ok(());
+        }
+        self.distance.at_end(self.appender.next());
+        Err(match refused {
+            NoGrowth::Quota => QueueSendError::Full {
+                capacity: self.inner.capacity(),
+                by: (by != 0).then_some(ParticipantId(by)),
             },
-        }
+            NoGrowth::NoSpace { needed, available } => {
+                QueueSendError::NoSpace { needed, available }
+            }
+            NoGrowth::Failed(why) => QueueSendError::Growth(why),
+        })
     }
 
     /// A chunk: from the cache, from the shared words, from a new segment.
@@ -447,6 +491,16 @@ impl QueueSender {
             }
         }
     }
+}
+
+/// Of the ring `link`. Where there can be another ring, half of this one in flight is enough.
+fn appender(inner: &Inner, link: &Link) -> Appender {
+    let ring = link.delivery.ring();
+    let mut appender = Appender::new(ring);
+    if inner.may_grow() {
+        appender.set_patience(ring.memory().geometry().slots() / 2);
+    }
+    appender
 }
 
 impl Drop for QueueSender {

@@ -4,6 +4,7 @@ use super::definition::whole_ms;
 use super::{Inner, Queue, QueueReceiver, Receipt};
 use crate::error::SettleError;
 use crate::layout::queue::{MAX_DELAY_MS, MAX_VISIBILITY_MS};
+use crate::ring::delivery::Delivery;
 use crate::ring::delivery::settle::Settled;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ impl Queue {
     /// # Errors
     /// [`SettleError::StaleReceipt`] when it was received again: the message stays where it is.
     pub fn delete(&self, receipt: &Receipt) -> Result<bool, SettleError> {
-        self.inner.delete(receipt)
+        self.inner.delete(receipt, None)
     }
 
     /// Lets the message stay invisible for `visibility` from now, 0 to 43,200 s in whole
@@ -53,7 +54,13 @@ impl QueueReceiver {
     /// [`SettleError::StaleReceipt`] when it was received again.
     #[inline]
     pub fn delete(&mut self, receipt: &Receipt) -> Result<bool, SettleError> {
-        let deleted = self.inner.delete(receipt)?;
+        let position = receipt.position();
+        let known = if self.rings.is_here(position) {
+            Some(&self.delivery)
+        } else {
+            self.rings.beside(position)
+        };
+        let deleted = self.inner.delete(receipt, known)?;
         self.note_deleted(u64::from(deleted));
         Ok(deleted)
     }
@@ -108,12 +115,31 @@ impl Inner {
         Ok(())
     }
 
+    /// Settles in the ring that the position belongs to, `known` or not; also if that ring appeared
+    /// just now.
     #[inline(always)]
-    fn delete(&self, receipt: &Receipt) -> Result<bool, SettleError> {
+    fn settle(
+        &self,
+        position: u64,
+        known: Option<&Delivery>,
+        settle: impl Fn(&Delivery) -> Settled,
+    ) -> Settled {
+        let settled = match known {
+            Some(ring) => settle(ring),
+            None => settle(&self.at(position)),
+        };
+        if settled == Settled::Gone && self.has_grown() {
+            return settle(&self.at(position));
+        }
+        settled
+    }
+
+    #[inline(always)]
+    fn delete(&self, receipt: &Receipt, known: Option<&Delivery>) -> Result<bool, SettleError> {
         self.check_receipt(receipt)?;
         let (position, receives) = (receipt.position(), receipt.receives());
-        let ring = self.at(position);
-        match ring.delete(position, receives, &mut self.payloads()) {
+        let delete = |ring: &Delivery| ring.delete(position, receives, &mut self.payloads());
+        match self.settle(position, known, delete) {
             Settled::Done => Ok(true),
             Settled::Gone => Ok(false),
             other => Err(refused(receipt, other)),
@@ -138,9 +164,8 @@ impl Inner {
         // Who extends a lease wakes nobody: the message becomes visible later, not sooner, or its
         // new end is in the due words that every sleeper looks at within 20 ms.
         let position = receipt.position();
-        let settled = self
-            .at(position)
-            .extend(position, receipt.receives(), now, ms);
+        let extend = |ring: &Delivery| ring.extend(position, receipt.receives(), now, ms);
+        let settled = self.settle(position, None, extend);
         done(receipt, settled)
     }
 
@@ -152,9 +177,8 @@ impl Inner {
 
     fn give_back(&self, receipt: &Receipt, now: u64, delay_ms: u32) -> Result<(), SettleError> {
         let position = receipt.position();
-        let settled = self
-            .at(position)
-            .nack(position, receipt.receives(), now, delay_ms);
+        let nack = |ring: &Delivery| ring.nack(position, receipt.receives(), now, delay_ms);
+        let settled = self.settle(position, None, nack);
         done(receipt, settled)?;
         self.delivery.ring().wake_behind_commit();
         Ok(())

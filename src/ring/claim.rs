@@ -81,6 +81,8 @@ pub struct Appender {
     contention: Contention,
     examined: u32,
     stepped: u32,
+    /// Messages in flight that one claim steps over before it says Full (queues).
+    pub(super) patience: u64,
 }
 
 impl Appender {
@@ -98,7 +100,19 @@ impl Appender {
             contention: Contention::default(),
             examined: 0,
             stepped: 0,
+            patience: u64::MAX,
         }
+    }
+
+    /// How many messages in flight a claim steps over before it says Full; at first, as many as
+    /// there can be.
+    pub fn set_patience(&mut self, most: u64) {
+        self.patience = most;
+    }
+
+    /// Whether that is fewer than there can be.
+    pub fn is_impatient(&self) -> bool {
+        self.patience != u64::MAX
     }
 
     /// Where the next claim is tried.

@@ -109,6 +109,11 @@ impl SlotRing {
         Self { memory, liveness, me, producers, overflow, stall_timeout_ns }
     }
 
+    /// The same attachment's side of another ring of its chain.
+    pub fn beside(&self, memory: RingMemory) -> Self {
+        Self { memory, liveness: Arc::clone(&self.liveness), ..*self }
+    }
+
     /// The shared words.
     #[inline(always)]
     pub fn memory(&self) -> &RingMemory {

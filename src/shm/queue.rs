@@ -1,5 +1,8 @@
 //! The words that a queue has beside those of its ring: hints, due words, holder bits, counters.
 //!
+//! The receive hint and the due words are those of one ring; everything else is the queue's and lies
+//! in the file of its first ring, whichever ring of its chain the words are looked at through.
+//!
 //! Made once, from a mapping and a geometry whose due words were checked to lie inside; from then
 //! on every access is in bounds by arithmetic: an index is checked, an offset is a constant.
 
@@ -17,9 +20,14 @@ use std::sync::Arc;
 /// See the module. A clone lets a handle keep the addresses in its own memory.
 #[derive(Clone, Debug)]
 pub struct QueueWords {
+    /// Of the first ring.
     mapping: Arc<Mapping>,
-    /// First byte of the mapping.
+    /// First byte of that mapping.
     base: *mut u8,
+    /// Of this ring.
+    ring_mapping: Arc<Mapping>,
+    /// Receive hint.
+    receive: *mut u8,
     /// First due word.
     due: *mut u8,
     groups: u64,
@@ -38,8 +46,8 @@ struct FifoWords {
     window_mask: u64,
 }
 
-// SAFETY: `base`, `due` and those of `fifo` point into `mapping`, which lives as long and is not bound to a thread;
-// every access through them is atomic.
+// SAFETY: `base` points into `mapping`, `receive`, `due` and those of `fifo` into `ring_mapping`,
+// which live as long and are not bound to a thread; every access through them is atomic.
 unsafe impl Send for QueueWords {}
 // SAFETY: as above.
 unsafe impl Sync for QueueWords {}
@@ -65,9 +73,13 @@ impl QueueWords {
         let base = mapping.base();
         // SAFETY: due_offset <= end <= mapping.len(), just checked.
         let due = unsafe { base.add(due_offset as usize) };
+        // SAFETY: the due words lie behind the control area, and inside the mapping.
+        let receive = unsafe { base.add(control::RECEIVE) };
         Some(Self {
+            ring_mapping: Arc::clone(&mapping),
             mapping,
             base,
+            receive,
             due,
             groups,
             blocks,
@@ -107,6 +119,15 @@ impl QueueWords {
         Some(self)
     }
 
+    /// The same words as those of a further ring of the queue that `first` belongs to.
+    pub fn chained_to(self, first: &Self) -> Self {
+        Self {
+            mapping: Arc::clone(&first.mapping),
+            base: first.base,
+            ..self
+        }
+    }
+
     #[inline(always)]
     fn control<const OFFSET: usize>(&self) -> &AtomicU64 {
         const {
@@ -117,10 +138,12 @@ impl QueueWords {
         unsafe { &*self.base.add(OFFSET).cast::<AtomicU64>() }
     }
 
-    /// Receive hint.
+    /// Receive hint of this ring.
     #[inline(always)]
     pub fn receive(&self) -> &AtomicU64 {
-        self.control::<{ control::RECEIVE }>()
+        // SAFETY: made by `new`, aligned to 8 and inside `ring_mapping`; shared words are only
+        // accessed atomically.
+        unsafe { &*self.receive.cast::<AtomicU64>() }
     }
     /// The slot at which the next sweep begins.
     pub fn sweep(&self) -> &AtomicU64 {
@@ -131,10 +154,21 @@ impl QueueWords {
     pub fn swept(&self) -> &AtomicU64 {
         self.control::<{ control::SWEPT }>()
     }
-    /// No lease or delay ends before this.
+    /// No lease or delay in this ring ends before this.
     #[inline(always)]
     pub fn due(&self) -> &AtomicU64 {
-        self.control::<{ control::DUE }>()
+        // SAFETY: both are constant offsets inside the control area, which lies inside
+        // `ring_mapping`; aligned to 8; shared words are only accessed atomically.
+        unsafe { &*self.receive.add(control::DUE - control::RECEIVE).cast::<AtomicU64>() }
+    }
+    /// Growth: the highest number of a ring that is known to have been made.
+    #[inline(always)]
+    pub fn newest(&self) -> &AtomicU64 {
+        self.control::<{ control::NEWEST }>()
+    }
+    /// Growth: 1 once this ring is known to be sealed and drained.
+    pub fn drained(&self) -> &AtomicU64 {
+        word64(&self.ring_mapping, control::DRAINED)
     }
     /// Setting: retention in ms.
     #[inline(always)]

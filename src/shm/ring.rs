@@ -25,10 +25,14 @@ pub struct RingMemory {
     base: *mut u8,
     slots: *mut u8,
     geometry: Geometry,
+    /// First byte of the mapping whose wake words and counters count for this ring: its own, or
+    /// that of the first ring of its chain.
+    home: *mut u8,
+    home_mapping: Arc<Mapping>,
 }
 
-// SAFETY: `base` and `slots` point into `mapping`, which lives as long and is not bound to a thread; all
-// access through it is atomic or by opaque copies.
+// SAFETY: `base` and `slots` point into `mapping`, `home` into `home_mapping`, which live as long and
+// are not bound to a thread; all access through them is atomic or by opaque copies.
 unsafe impl Send for RingMemory {}
 // SAFETY: as above.
 unsafe impl Sync for RingMemory {}
@@ -87,7 +91,14 @@ impl RingMemory {
         // SAFETY: slots_offset <= end <= mapping.len(), just checked.
         let slots = unsafe { mapping.base().add(slots_offset as usize) };
         let base = mapping.base();
-        Some(Self { mapping, base, slots, geometry })
+        let home_mapping = Arc::clone(&mapping);
+        Some(Self { mapping, base, slots, geometry, home: base, home_mapping })
+    }
+
+    /// The same memory as a further ring of a chain that begins with `first`: who sleeps and who
+    /// counts does so there.
+    pub fn chained_to(self, first: &Self) -> Self {
+        Self { home: first.home, home_mapping: Arc::clone(&first.home_mapping), ..self }
     }
 
     /// Slot count, stride, reader count.
@@ -145,16 +156,17 @@ impl RingMemory {
     #[inline(always)]
     pub fn sleepers(&self) -> &AtomicU32 {
         // SAFETY: the offset is a constant below control::END, which `new` proved to lie inside
-        // the mapping, and a multiple of 4; shared words are only accessed atomically.
-        unsafe { &*self.base.add(control::SLEEPERS).cast::<AtomicU32>() }
+        // the mapping that `home` is of, and a multiple of 4; shared words are only accessed
+        // atomically.
+        unsafe { &*self.home.add(control::SLEEPERS).cast::<AtomicU32>() }
     }
     /// Futex word.
     pub fn wake(&self) -> &AtomicU32 {
-        word32(&self.mapping, control::WAKE)
+        word32(&self.home_mapping, control::WAKE)
     }
     /// A counter of [`control`].
     pub fn counter(&self, offset: usize) -> &AtomicU64 {
-        word64(&self.mapping, offset)
+        word64(&self.home_mapping, offset)
     }
     /// Highest used reader entry plus one.
     pub fn readers_used(&self) -> &AtomicU64 {
@@ -163,7 +175,7 @@ impl RingMemory {
 
     /// 1 once a record had its payload in the pool.
     pub fn payloads(&self) -> &AtomicU64 {
-        self.control64::<{ control::PAYLOADS }>()
+        word64(&self.home_mapping, control::PAYLOADS)
     }
 
     #[inline(always)]

@@ -30,6 +30,7 @@ mod read;
 mod reap;
 mod reclaim;
 mod role;
+mod seal;
 mod wait;
 mod weakened;
 mod world;

@@ -169,8 +169,9 @@ fn go_on_from_source((source, target): &(Delivery, Delivery)) {
             return;
         };
         source.look_behind_move();
-        let settled =
-            source.settle_leaving(&moving, target, &mut Nothing, |there| body(there) == BODY);
+        let position = moving.dlv.target_below(target.ring().tail_now());
+        let is_copy = |there: &Standing<'_>| body(there) == BODY;
+        let settled = source.settle_leaving(&moving, target, position, &mut Nothing, is_copy);
         if settled != Outcome::Pending {
             return;
         }

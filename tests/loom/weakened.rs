@@ -89,6 +89,7 @@ fn effect(label: Label) -> Effect {
         Label::MoveFence => {
             CaughtBy(&["moving::a_mover_that_is_taken_for_stalled_leaves_one_copy"])
         }
+        Label::SealStore => CaughtBy(&["seal::what_stands_under_the_seal_is_received"]),
         Label::RoleRelease | Label::RoleTake => {
             CaughtBy(&["role::a_role_that_is_given_back_passes_on_with_the_work"])
         }

@@ -16,7 +16,8 @@ use crate::sync::{Label, Ordering, order};
 impl Appender {
     /// Claims the next free position of a queue.
     ///
-    /// Messages in flight are stepped over wherever they stand, at most one round of them.
+    /// Messages in flight are stepped over wherever they stand, at most one round of them, or as
+    /// many as its [patience](Self::set_patience) allows.
     ///
     /// # Errors
     /// See [`Blocked`]; `Full` names the holder of a lease that was stepped over last, 0 when the
@@ -87,7 +88,7 @@ impl Appender {
                 Ctl::COMMITTED => match queue.judge(&claim, now, tenant) {
                     InTheWay::Free => true,
                     InTheWay::Gone => false, // look again
-                    InTheWay::Kept { .. } if kept >= slots => break,
+                    InTheWay::Kept { .. } if kept >= slots.min(self.patience) => break,
                     InTheWay::Kept { by } => {
                         (holder, kept) = (by, kept + 1);
                         self.renew_message(ring, &claim, word);

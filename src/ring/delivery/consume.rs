@@ -13,7 +13,7 @@ use super::lease::Lease;
 use super::{Delivery, Standing};
 use crate::layout::queue::FIRST_LINE_BODY;
 use crate::layout::ring::MAX_POSITION;
-use crate::layout::word::{Ctl, Dlv};
+use crate::layout::word::{Ctl, Dlv, LAP_SEALED};
 use crate::ring::Tenant;
 use crate::ring::pace::{AHEAD, Distance};
 use crate::sync::{Label, Ordering, order};
@@ -60,9 +60,6 @@ impl Open {
 /// What a receiver finds messages with: a [`Consumer`], or in a FIFO queue
 /// [`Heads`](super::heads::Heads).
 pub trait Finder {
-    /// Looks at the next slots, if that is due.
-    fn sweep(&mut self, queue: &Delivery, now: u64, tenant: &mut dyn Tenant);
-
     /// A message that is offered now, to be leased or consumed. `None` when there is none.
     fn find<'a>(
         &mut self,
@@ -87,11 +84,6 @@ pub trait Finder {
 }
 
 impl Finder for Consumer {
-    #[inline(always)]
-    fn sweep(&mut self, queue: &Delivery, now: u64, tenant: &mut dyn Tenant) {
-        queue.sweep(self, now, tenant);
-    }
-
     #[inline(always)]
     fn find<'a>(
         &mut self,
@@ -143,6 +135,10 @@ pub struct Consumer {
     /// The batch under way has met a message of its own that is visible again: what is due comes
     /// round, only the cursor leads to others.
     has_come_round: bool,
+    /// The ring is sealed, and the cursor stands there.
+    at_seal: bool,
+    /// Only looks for what it has to come back to.
+    is_still: bool,
 }
 
 impl Consumer {
@@ -163,6 +159,8 @@ impl Consumer {
             last: None,
             given: Vec::new(),
             has_come_round: false,
+            at_seal: false,
+            is_still: false,
         }
     }
 
@@ -253,6 +251,28 @@ impl Consumer {
         self.next
     }
 
+    /// Whether the cursor has come to the end of a sealed ring: what is sent now is sent to the
+    /// next one. Claims that were skipped, and what a sweep finds, may still be here.
+    pub fn is_at_seal(&self) -> bool {
+        self.at_seal
+    }
+
+    /// Lets the cursor stand where it is: what is found is what was skipped, what is due, and what a
+    /// sweep finds. For a ring that was walked to its end, or not come to yet.
+    pub fn stand_still(&mut self, is_still: bool) {
+        self.is_still = is_still;
+        self.publish_at = if is_still {
+            0 // no short way
+        } else {
+            next_boundary(self.next)
+        };
+    }
+
+    /// Whether there is something to come back to.
+    pub fn has_more(&self) -> bool {
+        self.found_count > 0 || self.skipped_count > 0
+    }
+
     pub(super) fn remember(&mut self, position: u64) {
         if self.found_count < FOUND && !self.found[..self.found_count].contains(&position) {
             self.found[self.found_count] = position;
@@ -309,8 +329,11 @@ impl Consumer {
                 break;
             }
         }
-        self.take_found(queue, now, tenant)
-            .or_else(|| self.walk(queue, now, tenant))
+        let found = self.take_found(queue, now, tenant);
+        if found.is_some() || self.is_still {
+            return found;
+        }
+        self.walk(queue, now, tenant)
     }
 
     fn take_found<'a>(
@@ -402,6 +425,11 @@ impl Consumer {
                 continue;
             }
             self.last = None;
+            if word.lap() == LAP_SEALED && position >= queue.ring.sealed_at(position) {
+                self.publish(queue);
+                self.at_seal = true;
+                return None;
+            }
             self.next += 1;
             if word.lap() > lap {
                 let round = queue.ring.find_tail().saturating_sub(slots);
@@ -452,7 +480,8 @@ impl Consumer {
         self.publish_at = next_boundary(self.next);
         let hint = queue.words.receive();
         let seen = hint.load(Ordering::Relaxed); // derived: checked before use
-        let is_wrong = seen > 0 && queue.receive_hint() == 0;
+        let first = queue.ring.memory.geometry().first_position();
+        let is_wrong = seen > first && queue.receive_hint() == first;
         if seen < self.next || is_wrong {
             let _ =
                 hint.compare_exchange(seen, self.next, Ordering::Relaxed, Ordering::Relaxed);
@@ -466,16 +495,17 @@ fn next_boundary(position: u64) -> u64 {
 
 impl Delivery {
     /// The receive hint h, if the word of h−1 has lap ≥ lap(h−1): then every position below h was
-    /// taken. 0 otherwise.
+    /// taken. The first position otherwise.
     pub fn receive_hint(&self) -> u64 {
         let hint = self.words.receive().load(Ordering::Relaxed); // derived; checked right here
-        if hint == 0 || hint > MAX_POSITION || !self.is_written(hint - 1) {
-            return 0;
+        if self.ring.is_taken_below(hint) {
+            return hint;
         }
-        hint
+        self.ring.memory.geometry().first_position()
     }
 
-    /// Whether the position is taken or stepped over.
+    /// Whether the position is taken or stepped over; where a seal stands, whether there is something
+    /// behind an open claim.
     pub(super) fn is_written(&self, position: u64) -> bool {
         let slot = self.ring.memory.slot(position);
         let word = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));

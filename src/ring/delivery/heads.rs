@@ -300,10 +300,6 @@ impl Heads {
 }
 
 impl Finder for Heads {
-    fn sweep(&mut self, queue: &Delivery, now: u64, tenant: &mut dyn Tenant) {
-        queue.sweep_heads(self, now, tenant);
-    }
-
     #[inline]
     fn find<'a>(
         &mut self,

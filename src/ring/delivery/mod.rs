@@ -44,6 +44,7 @@
 
 pub mod claim;
 pub mod consume;
+pub mod drain;
 pub mod due;
 pub mod heads;
 pub mod hints;
@@ -59,6 +60,8 @@ use super::{Counter, SlotRing};
 use crate::layout::queue::Envelope;
 use crate::layout::word::{Ctl, Dlv};
 use crate::shm::queue::QueueWords;
+#[cfg(not(loom))]
+use crate::shm::ring::RingMemory;
 use crate::shm::ring::Slot;
 use crate::sync::{Label, Ordering, fence_at, order};
 use std::sync::Arc;
@@ -152,6 +155,19 @@ impl Delivery {
         self.ring.memory.slot(0).message_room(self.envelope)
     }
 
+    /// The same attachment's side of a further ring of the queue: `self` is that of its first.
+    #[cfg(not(loom))]
+    pub fn beside(&self, memory: RingMemory, words: QueueWords) -> Self {
+        let memory = memory.chained_to(self.ring.memory());
+        Self {
+            ring: self.ring.beside(memory),
+            words: words.chained_to(&self.words),
+            clock: Arc::clone(&self.clock),
+            is_fifo: self.is_fifo,
+            envelope: self.envelope,
+        }
+    }
+
     /// The ring below.
     #[inline(always)]
     pub fn ring(&self) -> &SlotRing {
@@ -159,7 +175,6 @@ impl Delivery {
     }
 
     /// The words beside it.
-    #[cfg(loom)]
     pub fn words(&self) -> &QueueWords {
         &self.words
     }

@@ -137,16 +137,17 @@ impl Delivery {
     }
 
     /// Goes on with a move from its source, for a mover that is proven dead or has stood still for
-    /// the stall time-out. `is_copy` says whether what stands in the target is of this message.
+    /// the stall time-out. `target` is the ring of the position that the word names, `is_copy` says
+    /// whether what stands there is of this message.
     pub fn settle_leaving(
         &self,
         moving: &Standing<'_>,
         target: &Self,
+        position: u64,
         tenant: &mut dyn Tenant,
         is_copy: impl Fn(&Standing<'_>) -> bool,
     ) -> Outcome {
         for _ in 0..LOOKS {
-            let position = moving.dlv.target_below(target.ring.tail_now());
             match target.arrival(position) {
                 Arrival::Arrived(there) if is_copy(&there) => {
                     self.complete(moving, tenant);

@@ -2,9 +2,10 @@
 //!
 //! Nothing becomes invisible. Hints may be lost with whoever knew them: a receiver that skipped an
 //! open claim, a sweeper that had raised a due word, a holder that died while nobody could reap. So
-//! whoever receives looks at the next 512 slots, at most once a millisecond a ring, whether it found
-//! a message or not: a ring of 32,768 slots is seen within 64 ms of receiving. Every step is one CAS
-//! of what was looked at; dying anywhere leaves the rest to the next sweep.
+//! whoever receives looks at the next 512 slots, at most once a millisecond a queue, whether it found
+//! a message or not: a ring of 32,768 slots is seen within 64 ms of receiving, and the rings of a
+//! queue that has grown one behind the other. Every step is one CAS of what was looked at; dying
+//! anywhere leaves the rest to the next sweep.
 
 use super::consume::Consumer;
 use super::heads::Heads;
@@ -212,26 +213,9 @@ impl Delivery {
         swapped
     }
 
-    /// Looks at the next slots, unless somebody has within this millisecond. What may be received
-    /// goes to the consumer.
-    #[inline]
-    pub fn sweep(&self, consumer: &mut Consumer, now: u64, tenant: &mut dyn Tenant) {
-        if self.is_sweep_due(now) {
-            self.sweep_some(consumer, now, tenant);
-        }
-    }
-
-    /// The same in a FIFO queue, where what may be received is given as a hint.
-    #[inline]
-    pub fn sweep_heads(&self, heads: &mut Heads, now: u64, tenant: &mut dyn Tenant) {
-        if self.is_sweep_due(now) {
-            self.sweep_some_heads(heads, now, tenant);
-        }
-    }
-
-    /// Whether this millisecond has no sweep yet; it is the caller's then.
-    #[inline]
-    fn is_sweep_due(&self, now: u64) -> bool {
+    /// Whether it is the caller's turn to sweep: nobody else has within this millisecond.
+    #[inline(always)]
+    pub fn begins_sweep(&self, now: u64) -> bool {
         let swept = self.words.swept();
         let last = swept.load(Ordering::Relaxed);
         // One that lies ahead is a participant's whose clock was read later; far ahead it was
@@ -248,26 +232,42 @@ impl Delivery {
         self.words.sweep().load(Ordering::Relaxed)
     }
 
+    /// Which slot the next sweep begins at, counted through all rings of the queue, round after
+    /// round.
+    pub fn next_sweep(&self) -> u64 {
+        self.words.sweep().fetch_add(SWEEP_SLOTS, Ordering::Relaxed)
+    }
+
+    /// Looks at the slots from `first` on, of this ring.
     #[cold]
-    fn sweep_some(&self, consumer: &mut Consumer, now: u64, tenant: &mut dyn Tenant) {
+    pub fn sweep_from(
+        &self,
+        first: u64,
+        consumer: &mut Consumer,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) {
+        let slots = self.ring.memory.geometry().slots();
         let behind = self.receive_hint().max(consumer.position());
-        for at in self.next_to_sweep() {
-            if let Some(standing) = self.examine(at) {
+        for step in 0..SWEEP_SLOTS.min(slots) {
+            if let Some(standing) = self.examine(first.wrapping_add(step)) {
                 self.sweep_one(&standing, behind, consumer, now, tenant);
             }
         }
     }
 
-    fn next_to_sweep(&self) -> impl Iterator<Item = u64> + use<> {
-        let count = SWEEP_SLOTS.min(self.ring.memory.geometry().slots());
-        let first = self.words.sweep().fetch_add(count, Ordering::Relaxed);
-        (0..count).map(move |step| first.wrapping_add(step))
-    }
-
+    /// The same in a FIFO queue, where what may be received is given as a hint.
     #[cold]
-    fn sweep_some_heads(&self, heads: &mut Heads, now: u64, tenant: &mut dyn Tenant) {
-        for at in self.next_to_sweep() {
-            if let Some(standing) = self.examine(at) {
+    pub fn sweep_heads_from(
+        &self,
+        first: u64,
+        heads: &mut Heads,
+        now: u64,
+        tenant: &mut dyn Tenant,
+    ) {
+        let slots = self.ring.memory.geometry().slots();
+        for step in 0..SWEEP_SLOTS.min(slots) {
+            if let Some(standing) = self.examine(first.wrapping_add(step)) {
                 self.sweep_head(heads, &standing, now, tenant);
             }
         }

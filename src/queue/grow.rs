@@ -1,0 +1,217 @@
+//! Growth: a queue that is full goes on in a larger ring, up to its byte quota.
+//!
+//! ```text
+//! reserve   the file of the next ring at full length, under a temporary name: no room, no seal
+//! seal      the full ring at its tail (CAS of one word)
+//! publish   the next ring with a first position above the seal (rename, never over another)
+//! note      its number in the first file, before it is used
+//! ```
+//! # What each crash point leaves
+//! - before the seal: a temporary file of a dead process, which the reaper removes.
+//! - between seal and publication: a sealed ring without a next one. Whoever meets the seal makes
+//!   it; the first to publish wins, the others go there and drop theirs.
+//! - behind publication: a ring that the others find in the directory.
+//!
+//! Of several that want to grow at the same time one does it, by a lock of the kernel that dies with
+//! its holder; the others wait for it, but no longer than the stall time-out: then they do it
+//! themselves, so a stopped one delays nobody for longer. The lock saves work and keeps nobody out.
+
+use super::Inner;
+use super::chain::Link;
+use super::file::{grown_name, publish_grown};
+use crate::error::OpenError;
+use crate::layout::queue::{GROW_LOCK, MAX_RINGS};
+use crate::layout::ring::{MAX_POSITION, MAX_SLOTS, MIN_SLOTS};
+use crate::object::file as object_file;
+use crate::ring::claim::Appender;
+use crate::ring::delivery::Delivery;
+use crate::sync::Ordering;
+use crate::sys::clock::{self, Deadline};
+use crate::sys::{file as files, lock};
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// For so long a refusal counts for every sender of this open: asking again costs system calls.
+const REFUSED_MS: u64 = 10;
+/// Looks whether somebody else has grown the queue.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Why a queue does not grow now.
+#[derive(Clone, Debug)]
+pub(super) enum NoGrowth {
+    /// Another ring does not fit into its quota.
+    Quota,
+    /// The file system is full.
+    NoSpace { needed: u64, available: u64 },
+    /// The system refuses, or a file is damaged.
+    Failed(String),
+}
+
+impl From<OpenError> for NoGrowth {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::NoSpace {
+                needed, available, ..
+            } => Self::NoSpace { needed, available },
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// What the senders of one open know of attempts to grow: one tries at a time.
+#[derive(Default)]
+pub(crate) struct Growing(Mutex<Option<(u64, NoGrowth)>>);
+
+/// The ring that a sender is in.
+pub(super) struct Full<'a> {
+    pub number: u32,
+    pub delivery: &'a Delivery,
+    pub appender: &'a Appender,
+    /// Sealed already: the next one has to be made, and need not be large.
+    pub is_sealed: bool,
+}
+
+impl Inner {
+    /// Whether the queue may ever have more than one ring. The order of a group is kept within one.
+    pub fn may_grow(&self) -> bool {
+        self.definition.max_bytes > self.bytes && !self.delivery.is_fifo()
+    }
+
+    /// The ring to send to behind one that is full or sealed: the last there is by now, or a new one.
+    #[cold]
+    pub(super) fn next_ring(&self, full: &Full<'_>) -> Result<Arc<Link>, NoGrowth> {
+        if let Some(link) = self.later_ring(full)? {
+            return Ok(link);
+        }
+        let now = self.now_ms();
+        if !full.is_sealed && !self.may_grow() {
+            return Err(NoGrowth::Quota);
+        }
+        let mut refused = self
+            .growing
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((until, why)) = &*refused
+            && now < *until
+            && now + REFUSED_MS >= *until
+        {
+            return Err(why.clone());
+        }
+        let grown = self.grow(full, now);
+        *refused = match &grown {
+            Err(why) => Some((now + REFUSED_MS, why.clone())),
+            Ok(_) => None,
+        };
+        grown
+    }
+
+    /// A ring behind this one that somebody has made.
+    fn later_ring(&self, full: &Full<'_>) -> Result<Option<Arc<Link>>, NoGrowth> {
+        let links = if full.is_sealed || self.chain.is_behind(&self.delivery) {
+            self.chain.refresh(&self.site)?
+        } else {
+            self.chain.links()
+        };
+        let last = links.last().filter(|link| link.number > full.number);
+        Ok(last.cloned())
+    }
+
+    fn grow(&self, full: &Full<'_>, now: u64) -> Result<Arc<Link>, NoGrowth> {
+        let _mine = self.wait_for_my_turn(full);
+        if let Some(link) = self.later_ring(full)? {
+            return Ok(link);
+        }
+        let used = self.retire_drained(now);
+        let mut slots = self.next_slots(full, used).ok_or(NoGrowth::Quota)?;
+        let number = full.number + 1;
+        let name = grown_name(self.object_id, number);
+        loop {
+            let shape = self.definition.shape(&name, slots);
+            let reserved = match object_file::reserve(&self.site, &shape) {
+                Ok(reserved) => reserved,
+                // There is no way back behind a seal.
+                Err(OpenError::NoSpace { .. }) if full.is_sealed && slots > MIN_SLOTS => {
+                    slots /= 2;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let ring = full.delivery.ring();
+            let sealed = ring.seal(full.appender.next());
+            let first = sealed.map(|at| (at + 1).next_multiple_of(slots));
+            let first = first.filter(|first| *first < MAX_POSITION).ok_or_else(|| {
+                NoGrowth::Failed("its positions are used up, or scribbled over".into())
+            })?;
+            if self.is_removed() {
+                return Err(NoGrowth::Quota); // the caller says why
+            }
+            match publish_grown(reserved, (self.object_id, number), first) {
+                Ok(()) | Err(OpenError::AlreadyExists { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if self.is_removed() {
+                // Nobody else knows of it: who removed the queue has looked before.
+                let _ = files::remove(&self.site.directory.join(&name));
+                return Err(NoGrowth::Quota);
+            }
+            let sealed = Full {
+                is_sealed: true,
+                ..*full
+            };
+            return self
+                .later_ring(&sealed)?
+                .ok_or_else(|| NoGrowth::Failed(format!("{name} is damaged, or gone again")));
+        }
+    }
+
+    /// Waits while somebody else is at it, for the stall time-out at most.
+    fn wait_for_my_turn(&self, full: &Full<'_>) -> Option<File> {
+        // A descriptor of its own: the lock belongs to that, and goes with it.
+        let own = files::open(&self.path).ok()?;
+        let deadline = Deadline::after(self.definition.stall_timeout);
+        loop {
+            match lock::try_lock(&own, GROW_LOCK) {
+                Ok(true) => return Some(own),
+                Ok(false) if !deadline.passed() => clock::pause(PAUSE),
+                _ => return None,
+            }
+            if self.delivery.words().newest().load(Ordering::Relaxed) > full.number.into() {
+                return None;
+            }
+        }
+    }
+
+    /// Takes away the rings in which nothing is left; the bytes of those that stay.
+    fn retire_drained(&self, now: u64) -> u64 {
+        let links = self.chain.links();
+        let mut used = 0;
+        for (index, link) in links.iter().enumerate() {
+            let is_gone =
+                index + 1 < links.len() && link.is_drained(u64::MAX, now) && link.retire();
+            used += if is_gone { 0 } else { link.bytes };
+        }
+        used
+    }
+
+    /// Slots of the next ring: twice as many as the last one has, or the most that fit into the
+    /// quota; not fewer than the first ring.
+    fn next_slots(&self, full: &Full<'_>, used: u64) -> Option<u64> {
+        if self.chain.links().len() >= MAX_RINGS {
+            return None;
+        }
+        let last = full.delivery.ring().memory().geometry().slots();
+        let least = self.definition.slots;
+        let mut slots = (2 * last).min(MAX_SLOTS);
+        while slots >= least {
+            let needed = used.saturating_add(self.definition.ring_bytes(slots));
+            if needed <= self.definition.max_bytes {
+                return Some(slots);
+            }
+            slots /= 2;
+        }
+        // Who sealed it had the room for another: that was reserved before.
+        full.is_sealed.then_some(least)
+    }
+}

@@ -1,0 +1,453 @@
+//! A queue that grows: full, it goes on in a further ring, up to its byte quota; nothing is lost,
+//! doubled or out of order by that; a ring in which nothing is any more is given back.
+
+use ringway::{
+    Bus, Queue, QueueReceiver, QueueSendError, Received, Redrive, Settings, SettleError,
+};
+use ringway_harness::TempBus;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+const MS: Duration = Duration::from_millis(1);
+const S: Duration = Duration::from_secs(1);
+/// Slots of the first ring.
+const FIRST: u64 = 1024;
+
+fn bus() -> (TempBus, Bus) {
+    let root = TempBus::new().expect("a root under /dev/shm");
+    let bus = Bus::builder("test")
+        .root(root.path())
+        .pool_bytes(64 << 20)
+        .create()
+        .unwrap();
+    (root, bus)
+}
+
+fn growing(bus: &Bus) -> Queue {
+    let builder = bus.queue("q").slots(FIRST).stride(64);
+    builder.max_bytes(64 << 20).create().unwrap()
+}
+
+fn word(receiver: &mut QueueReceiver) -> Option<(u64, Received)> {
+    let mut buffer = [0; 8];
+    let received = receiver.try_receive(&mut buffer).unwrap()?;
+    Some((u64::from_le_bytes(buffer), received))
+}
+
+/// Files of rings that queues grew by.
+fn grown_files(bus: &Bus) -> Vec<PathBuf> {
+    let directory = bus.directory().join("objects");
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.starts_with(".grown-")
+    });
+    paths.sort();
+    paths
+}
+
+/// Looks on until `is_so`.
+fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < 10 * S, "{what}: not within ten seconds");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_full_queue_goes_on_in_further_rings_and_everything_comes_in_order_and_once() {
+    let (_root, bus) = bus();
+    let queue = growing(&bus);
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    const MESSAGES: u64 = 10_000;
+    let mut last = None;
+    for number in 0..MESSAGES {
+        let position = sender.send(&number.to_le_bytes()).unwrap();
+        assert!(last < Some(position), "positions grow");
+        last = Some(position);
+    }
+    let stats = queue.stats();
+    assert_eq!((stats.visible, stats.rings), (MESSAGES, 4));
+    assert_eq!(stats.capacity, FIRST * (1 + 2 + 4 + 8));
+    let files = bus.objects().unwrap();
+    assert_eq!((files.len(), files[0].bytes), (1, stats.bytes));
+
+    for number in 0..MESSAGES {
+        let (body, received) = word(&mut receiver).expect("a message");
+        assert_eq!((body, received.receives()), (number, 1));
+        assert!(receiver.delete(&received.receipt).unwrap());
+    }
+    assert!(word(&mut receiver).is_none());
+    assert_eq!(queue.stats().visible + queue.stats().in_flight, 0);
+}
+
+#[test]
+fn drained_rings_are_given_back_and_the_queue_goes_on() {
+    let (_root, bus) = bus();
+    let queue = growing(&bus);
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    for number in 0..10_000u64 {
+        sender.send(&number.to_le_bytes()).unwrap();
+    }
+    assert_eq!(grown_files(&bus).len(), 3);
+    while let Some((_, received)) = word(&mut receiver) {
+        receiver.delete(&received.receipt).unwrap();
+    }
+    await_that("the drained rings are gone", || {
+        assert!(word(&mut receiver).is_none());
+        grown_files(&bus).len() == 1
+    });
+    let stats = queue.stats();
+    assert_eq!((stats.rings, stats.capacity), (2, FIRST * (1 + 8)));
+    // Who opens it now finds its messages, and the next ones.
+    sender.send(&7u64.to_le_bytes()).unwrap();
+    let other = bus.queue("q").open().unwrap();
+    other.sender().unwrap().send(&8u64.to_le_bytes()).unwrap();
+    let mut receiver = other.receiver().unwrap();
+    assert_eq!(word(&mut receiver).unwrap().0, 7);
+    assert_eq!(word(&mut receiver).unwrap().0, 8);
+}
+
+#[test]
+fn at_its_quota_it_is_full_and_goes_on_when_there_is_room() {
+    let (_root, bus) = bus();
+    let builder = bus.queue("q").slots(FIRST).stride(64);
+    let queue = builder.max_bytes(512 << 10).create().unwrap();
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    let mut sent = 0u64;
+    let refused = loop {
+        match sender.send(&sent.to_le_bytes()) {
+            Ok(_) => sent += 1,
+            Err(refused) => break refused,
+        }
+    };
+    let stats = queue.stats();
+    assert!(
+        stats.bytes <= 512 << 10 && stats.bytes > 256 << 10,
+        "{stats:?}"
+    );
+    assert!(
+        matches!(refused, QueueSendError::Full { capacity, by: None } if capacity == stats.capacity),
+        "{refused:?}"
+    );
+    assert_eq!((stats.visible, stats.capacity), (sent, sent));
+    assert!(refused.to_string().contains("max_bytes"), "{refused}");
+    // A ring in which nothing is any more makes room for the next one.
+    let most = sent;
+    let mut received = 0;
+    while received < 4 * most {
+        let (body, message) = word(&mut receiver).expect("a message: it was full");
+        assert_eq!(body, received);
+        receiver.delete(&message.receipt).unwrap();
+        received += 1;
+        match sender.send(&sent.to_le_bytes()) {
+            Ok(_) => sent += 1,
+            Err(refused) => assert!(
+                matches!(refused, QueueSendError::Full { .. }),
+                "{refused:?}"
+            ),
+        }
+        assert!(sent - received <= most);
+        if sent == received {
+            // Nothing but the last ring, and that has room.
+            sender.send(&sent.to_le_bytes()).unwrap();
+            sent += 1;
+        }
+    }
+    assert!(queue.stats().bytes <= 512 << 10);
+}
+
+#[test]
+fn a_queue_with_the_bytes_of_its_first_ring_never_grows() {
+    let (_root, bus) = bus();
+    for (name, builder) in [
+        ("given-slots", bus.queue("given-slots").slots(FIRST)),
+        ("no-bytes", bus.queue("no-bytes").max_bytes(0)),
+    ] {
+        let queue = builder.create().unwrap();
+        let mut sender = queue.sender().unwrap();
+        let capacity = queue.definition().slots;
+        for number in 0..capacity {
+            sender.send(&number.to_le_bytes()).unwrap();
+        }
+        let refused = sender.send(&[0; 8]).unwrap_err();
+        assert!(
+            matches!(refused, QueueSendError::Full { capacity: c, .. } if c == capacity),
+            "{name}: {refused:?}"
+        );
+        assert_eq!(queue.stats().rings, 1, "{name}");
+    }
+    assert!(grown_files(&bus).is_empty());
+}
+
+#[test]
+fn receipts_stay_exact_across_rings_in_every_open() {
+    let (_root, bus) = bus();
+    let queue = growing(&bus);
+    let stranger = bus.queue("q").open().unwrap();
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    for number in 0..5 * FIRST {
+        sender.send(&number.to_le_bytes()).unwrap();
+    }
+    let leases: Vec<_> = (0..5 * FIRST)
+        .map(|_| word(&mut receiver).unwrap().1)
+        .collect();
+    assert_eq!(queue.stats().in_flight, 5 * FIRST);
+    for (index, received) in leases.iter().enumerate() {
+        match index % 4 {
+            0 => assert!(stranger.delete(&received.receipt).unwrap()),
+            1 => assert!(receiver.delete(&received.receipt).unwrap()),
+            2 => stranger
+                .change_visibility(&received.receipt, 60 * S)
+                .unwrap(),
+            _ => stranger.nack(&received.receipt, Duration::ZERO).unwrap(),
+        }
+    }
+    let mut again = 0;
+    while let Some((number, received)) = word(&mut receiver) {
+        assert_eq!(
+            (number % 4, received.receives()),
+            (3, 2),
+            "message {number}"
+        );
+        let stale = receiver.delete(&leases[number as usize].receipt);
+        assert!(matches!(
+            stale,
+            Err(SettleError::StaleReceipt { receives: 2, .. })
+        ));
+        assert!(queue.delete(&received.receipt).unwrap());
+        again += 1;
+    }
+    assert_eq!(again, 5 * FIRST / 4);
+    assert_eq!(queue.stats().in_flight, 5 * FIRST / 4);
+    for received in &leases {
+        // Gone, or deleted here: each receipt did exactly its own message.
+        let deleted = queue.delete(&received.receipt).unwrap();
+        assert_eq!(
+            deleted,
+            received.receives() == 1 && index_of(&leases, received) % 4 == 2
+        );
+    }
+    assert_eq!(queue.stats().in_flight, 0);
+}
+
+fn index_of(leases: &[Received], received: &Received) -> usize {
+    leases.iter().position(|lease| lease == received).unwrap()
+}
+
+#[test]
+fn a_message_that_stays_invisible_keeps_its_ring_alone() {
+    let (_root, bus) = bus();
+    let queue = growing(&bus);
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    for number in 0..20 * FIRST {
+        sender.send(&number.to_le_bytes()).unwrap();
+    }
+    let rings = grown_files(&bus).len();
+    assert_eq!(rings, 4);
+    // One of the second ring that the queue grew by.
+    let kept_number = 4 * FIRST;
+    let mut kept = None;
+    while let Some((number, received)) = word(&mut receiver) {
+        if number == kept_number {
+            receiver
+                .change_visibility(&received.receipt, 43_200 * S)
+                .unwrap();
+            kept = Some(received);
+        } else {
+            receiver.delete(&received.receipt).unwrap();
+        }
+    }
+    await_that("all but its ring and the last are gone", || {
+        assert!(word(&mut receiver).is_none());
+        grown_files(&bus).len() == 2
+    });
+    assert_eq!(queue.stats().in_flight, 1);
+    let kept = kept.unwrap();
+    receiver
+        .change_visibility(&kept.receipt, Duration::ZERO)
+        .unwrap();
+    let (number, received) = word(&mut receiver).expect("it is visible at once");
+    assert_eq!((number, received.receives()), (kept_number, 2));
+    receiver.delete(&received.receipt).unwrap();
+    await_that("its ring is gone", || {
+        assert!(word(&mut receiver).is_none());
+        grown_files(&bus).len() == 1
+    });
+}
+
+#[test]
+fn what_becomes_visible_in_any_ring_is_received() {
+    let (_root, bus) = bus();
+    let queue = growing(&bus);
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    receiver.set_visibility(100 * MS).unwrap();
+    // Delayed ones among the others, in every ring.
+    let mut delayed = 0;
+    for number in 0..6 * FIRST {
+        let delay = if number % 512 == 0 {
+            200 * MS
+        } else {
+            Duration::ZERO
+        };
+        delayed += u64::from(number % 512 == 0);
+        sender.send_delayed(&number.to_le_bytes(), delay).unwrap();
+    }
+    assert_eq!(queue.stats().delayed, delayed);
+    // Every message twice: the first lease runs out.
+    let mut seen = vec![0u16; 6 * FIRST as usize];
+    let mut buffer = [0; 8];
+    let mut left = seen.len();
+    while left > 0 {
+        let received = receiver.receive_into(&mut buffer, 10 * S).unwrap();
+        let received = received.expect("everything comes again");
+        let number = u64::from_le_bytes(buffer) as usize;
+        seen[number] += 1;
+        if received.receives() >= 2 {
+            // It may have come again between its receive and this.
+            left -= usize::from(matches!(receiver.delete(&received.receipt), Ok(true)));
+        }
+    }
+    assert!(seen.iter().all(|times| *times >= 2));
+    assert_eq!(queue.stats().visible + queue.stats().in_flight, 0);
+}
+
+#[test]
+fn many_senders_and_receivers_grow_it_together_and_nothing_is_lost_or_doubled() {
+    let (_root, bus) = bus();
+    let queue = growing(&bus);
+    const MESSAGES: u64 = 60_000;
+    let seen: Vec<AtomicU32> = (0..MESSAGES).map(|_| 0.into()).collect();
+    let is_sent = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for part in 0..3 {
+            // Each by an open of its own.
+            let queue = bus.queue("q").open().unwrap();
+            scope.spawn(move || {
+                let mut sender = queue.sender().unwrap();
+                for number in (part..MESSAGES).step_by(3) {
+                    sender.send_timeout(&number.to_le_bytes(), 20 * S).unwrap();
+                }
+            });
+        }
+        for _ in 0..2 {
+            let queue = bus.queue("q").open().unwrap();
+            let (seen, is_sent) = (&seen, &is_sent);
+            scope.spawn(move || {
+                let mut receiver = queue.receiver().unwrap();
+                let mut buffer = [0; 8];
+                loop {
+                    let is_last = is_sent.load(Ordering::Relaxed);
+                    let wait = if is_last { 200 * MS } else { 10 * MS };
+                    let Some(received) = receiver.receive_into(&mut buffer, wait).unwrap() else {
+                        if is_last {
+                            return;
+                        }
+                        let all = |seen: &AtomicU32| seen.load(Ordering::Relaxed) > 0;
+                        is_sent.store(seen.iter().all(all), Ordering::Relaxed);
+                        continue;
+                    };
+                    assert_eq!(received.receives(), 1);
+                    seen[u64::from_le_bytes(buffer) as usize].fetch_add(1, Ordering::Relaxed);
+                    assert!(receiver.delete(&received.receipt).unwrap());
+                }
+            });
+        }
+    });
+    for (number, seen) in seen.iter().enumerate() {
+        assert_eq!(seen.load(Ordering::Relaxed), 1, "message {number}");
+    }
+    let stats = queue.stats();
+    assert_eq!((stats.visible, stats.in_flight, stats.damaged), (0, 0, 0));
+}
+
+#[test]
+fn large_bodies_survive_growth_and_go_back_to_the_pool() {
+    let (_root, bus) = bus();
+    let queue = growing(&bus);
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    let body = |number: u64| vec![number as u8; 100 + (number % 300) as usize];
+    for number in 0..3 * FIRST {
+        sender.send(&body(number)).unwrap();
+    }
+    // A reaper's look at the pool leaves what the rings name.
+    assert_eq!(bus.doctor(true).unwrap().lost_chunks, 0);
+    let mut buffer = [0; 1024];
+    for number in 0..3 * FIRST {
+        let received = receiver
+            .try_receive(&mut buffer)
+            .unwrap()
+            .expect("a message");
+        assert_eq!(&buffer[..received.len], body(number), "message {number}");
+        receiver.delete(&received.receipt).unwrap();
+    }
+    drop((sender, receiver));
+    let report = bus.doctor(false).unwrap();
+    assert_eq!((report.chunks[2], report.lost_chunks), (0, 0));
+}
+
+#[test]
+fn purge_and_removal_reach_every_ring() {
+    let (_root, bus) = bus();
+    let queue = growing(&bus);
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    for number in 0..5 * FIRST {
+        sender.send(&number.to_le_bytes()).unwrap();
+    }
+    let lease = word(&mut receiver).unwrap().1;
+    assert_eq!(queue.purge(), 5 * FIRST);
+    assert_eq!(queue.stats().visible + queue.stats().in_flight, 0);
+    assert!(!receiver.delete(&lease.receipt).unwrap());
+    sender.send(&9u64.to_le_bytes()).unwrap();
+    assert_eq!(word(&mut receiver).unwrap().0, 9);
+
+    for number in 0..20 * FIRST {
+        sender.send(&number.to_le_bytes()).unwrap();
+    }
+    assert!(!grown_files(&bus).is_empty());
+    bus.remove("q").unwrap();
+    assert_eq!(grown_files(&bus), Vec::<PathBuf>::new());
+    assert!(bus.objects().unwrap().is_empty());
+    assert!(matches!(sender.send(&[0; 8]), Err(QueueSendError::Removed)));
+    // A queue of that name is another queue.
+    let queue = growing(&bus);
+    assert_eq!(queue.stats().visible, 0);
+    assert!(bus.doctor(false).unwrap().is_clean());
+}
+
+#[test]
+fn a_dead_letter_queue_takes_messages_of_any_ring_into_any_ring() {
+    let (_root, bus) = bus();
+    let queue = growing(&bus);
+    let builder = bus.queue("dead").slots(FIRST).stride(256);
+    let dead = builder.max_bytes(64 << 20).create().unwrap();
+    queue
+        .set(&Settings::new().redrive(Some(Redrive::to(&dead, 1))))
+        .unwrap();
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    const MESSAGES: u64 = 3 * FIRST;
+    for number in 0..MESSAGES {
+        sender.send(&number.to_le_bytes()).unwrap();
+    }
+    receiver.set_visibility(Duration::ZERO).unwrap();
+    let mut letters = dead.receiver().unwrap();
+    let mut seen = vec![false; MESSAGES as usize];
+    let mut left = MESSAGES;
+    await_that("every message is dead", || {
+        let _ = word(&mut receiver);
+        while let Some((number, received)) = word(&mut letters) {
+            assert!(
+                !core::mem::replace(&mut seen[number as usize], true),
+                "{number} twice"
+            );
+            letters.delete(&received.receipt).unwrap();
+            left -= 1;
+        }
+        left == 0
+    });
+    assert_eq!((queue.stats().visible, queue.stats().parked), (0, 0));
+    assert_eq!(queue.stats().moved, MESSAGES);
+}

@@ -1,15 +1,19 @@
 //! The files of a small valid bus, and what can be done to them.
 //!
-//! The bus has a shared channel, an exclusive one that drops its oldest, one pool segment, and
-//! what a dead participant leaves: a claim, a reader entry, a chunk, a role. Offsets are those of
-//! the documented format; nothing here goes through the crate's own checks.
+//! The bus has a shared channel, an exclusive one that drops its oldest, one pool segment, a queue
+//! with its dead-letter queue, and what a dead participant leaves: claims, a reader entry, a chunk, a
+//! role, leases, messages between two queues. All are as small as the format allows, so that they are
+//! changed, used and put back tens of thousands of times a second. Offsets are those of the
+//! documented format; nothing here goes through the crate's own checks.
 
-use ringway::{Bus, Overflow, Producers, Start};
+use memmap2::{MmapOptions, MmapRaw};
+use ringway::{Bus, Overflow, Producers, Queue, Redrive, Settings, Start};
 use ringway_harness::seed::Random;
 use std::fmt;
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub const BUS: &str = "b";
 pub const PAGE: usize = 4096;
@@ -19,14 +23,38 @@ pub const READERS: usize = 8192;
 pub const PARTICIPANTS: usize = 8192;
 /// Reader entries of both channels.
 const READER_ENTRIES: usize = 4;
-/// First slot of both ring files: the reader table is padded to a page.
+/// First slot of every ring and queue file: what lies in front of it is padded to a page.
 pub const SLOTS: usize = READERS + (READER_ENTRIES * 256).next_multiple_of(PAGE);
 pub const STRIDE: usize = 128;
 pub const SLOT_COUNT: usize = 1024;
+/// First due word of a queue file.
+pub const DUE: usize = 8448;
+/// Due words of a queue of [`SLOT_COUNT`].
+const DUE_WORDS: usize = 17;
+/// Chunks of the segment, of 512 bytes.
+pub const CHUNKS: usize = 128;
+const CHUNK_BYTES: usize = 512;
+/// First chunk of the segment.
+pub const CHUNKS_AT: usize = PAGE + CHUNKS * 32;
+/// The chunk that the dead participant of the template has in its hands.
+const DEAD_CHUNK: usize = CHUNKS - 1;
 /// The dead participant of the template.
 const DEAD: u64 = 5;
+/// Every so manyth message lies in the pool.
+const POOLED: u64 = 50;
 
-pub const NAMES: [&str; 4] = ["bus", "objects/shared", "objects/exclusive", "pool/00000"];
+pub const NAMES: [&str; 6] = [
+    "bus",
+    "objects/shared",
+    "objects/exclusive",
+    "pool/00000",
+    "objects/work",
+    "objects/dead",
+];
+/// Of [`NAMES`].
+pub const SEGMENT: usize = 3;
+pub const QUEUE: usize = 4;
+pub const DEAD_LETTERS: usize = 5;
 
 /// `state | owner | count` of any word of the format.
 pub fn word(state: u64, owner: u64, count: u64) -> u64 {
@@ -64,9 +92,10 @@ pub fn path(root: &Path, file: usize) -> PathBuf {
 pub fn make_bus(root: &Path) -> Bus {
     let bus = Bus::builder(BUS)
         .root(root)
-        .pool_bytes(8 << 20)
+        .pool_bytes(1 << 20) // a second segment is always refused
         .create()
         .expect("a fresh bus");
+    make_segment(root);
     let shared = bus
         .channel("shared")
         .slots(SLOT_COUNT as u64)
@@ -86,7 +115,59 @@ pub fn make_bus(root: &Path) -> Bus {
         .stride(STRIDE as u64)
         .create()
         .expect("a fresh channel");
+    let queue = |name| {
+        let queue = bus.queue(name).slots(SLOT_COUNT as u64);
+        queue.stride(STRIDE as u64).create().expect("a fresh queue")
+    };
+    let (work, dead) = (queue("work"), queue("dead"));
+    let redrive = Settings::new().redrive(Redrive::to(&dead, 5));
+    work.set(&redrive).expect("the dead-letter queue allows it");
     bus
+}
+
+/// The smallest segment, before anybody makes the usual one.
+fn make_segment(root: &Path) {
+    let mut bytes = fs::read(path(root, 0)).unwrap()[..64].to_vec();
+    bytes[..8].copy_from_slice(b"RNGWPOOL");
+    bytes.resize(CHUNKS_AT + CHUNKS * CHUNK_BYTES, 0);
+    let len = bytes.len();
+    let mut put = |offset: usize, value: usize| {
+        bytes[offset..offset + 8].copy_from_slice(&(value as u64).to_le_bytes());
+    };
+    put(48, 0);
+    put(64, CHUNK_BYTES);
+    put(72, CHUNKS_AT);
+    put(80, len);
+    put(88, CHUNKS);
+    fs::write(path(root, SEGMENT), bytes).unwrap();
+}
+
+/// The dead participant was reaped.
+pub fn bury() -> Mutation {
+    Mutation::word64(0, PARTICIPANTS + DEAD as usize * 512, word(0, 0, 4))
+}
+
+/// Messages in every state: consumed, leased, given back, delayed, waiting; the last is 1,499.
+fn fill_queue(queue: &Queue, messages: u64) {
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    let mut buffer = [0; 600];
+    for i in 0..messages {
+        let body = vec![i as u8; if i % POOLED == 0 { 500 } else { 60 }];
+        if i % 100 == 99 {
+            sender.send_delayed(&body, Duration::from_secs(60)).unwrap();
+        } else {
+            sender.send(&body).unwrap();
+        }
+        if i < messages - 100 {
+            receiver.receive_and_delete(&mut buffer).unwrap();
+        }
+    }
+    for i in 0..40 {
+        let received = receiver.try_receive(&mut buffer).unwrap().unwrap();
+        if i % 4 == 0 {
+            receiver.nack(&received.receipt, Duration::ZERO).unwrap();
+        }
+    }
 }
 
 impl Template {
@@ -99,13 +180,15 @@ impl Template {
             let mut producer = channel.producer().unwrap();
             for i in 0..1500u64 {
                 producer
-                    .try_send(&vec![i as u8; if i % 5 == 0 { 500 } else { 90 }])
+                    .try_send(&vec![i as u8; if i % POOLED == 0 { 500 } else { 90 }])
                     .unwrap();
                 if i < 1400 {
                     while reader.read_batch(1, |_, _| ()).is_err() {}
                 }
             }
         }
+        fill_queue(&bus.queue("work").open().unwrap(), 1500);
+        fill_queue(&bus.queue("dead").open().unwrap(), 140);
         drop(bus);
         let mut files: Vec<_> = (0..NAMES.len())
             .map(|file| fs::read(path(root, file)).unwrap())
@@ -121,7 +204,25 @@ impl Template {
             put(ring, READERS + 256 + 8, 1450);
             put(ring, SLOTS + (1500 % SLOT_COUNT) * STRIDE, word(1, DEAD, 2)); // position 1500
         }
-        put(3, PAGE + 2000 * 32, word(1, DEAD, 4));
+        put(SEGMENT, PAGE + DEAD_CHUNK * 32, word(1, DEAD, 4));
+        for (queue, first) in [(QUEUE, 1460), (DEAD_LETTERS, 100)] {
+            let slot = |position: u64| SLOTS + position as usize % SLOT_COUNT * STRIDE;
+            let lap = |position: u64| position / SLOT_COUNT as u64 + 1;
+            put(queue, 5248, 1 << DEAD); // it may hold leases
+            put(queue, slot(first + 40), word(1, DEAD, lap(first + 40)));
+            let moving =
+                |owner: u64, count: u64, low: u64| 3 << 62 | owner << 52 | count << 42 | low;
+            let leased = 1 << 62 | DEAD << 52 | 3 << 42 | u64::from(u32::MAX) << 10;
+            for (position, dlv) in [
+                (first + 1, moving(0, 5, first + 1)),    // parked
+                (first + 2, moving(DEAD, 4, 102)),       // on its way
+                (first + 3, moving(DEAD, 0, first + 3)), // arriving
+                (first + 4, leased | lap(first + 4)),    // leased by the dead, over
+                (first + 5, leased & !(1 << 41) | lap(first + 5)),
+            ] {
+                put(queue, slot(position) + 8, dlv);
+            }
+        }
         Template { files }
     }
 
@@ -138,21 +239,105 @@ impl Template {
         for (file, bytes) in self.files.iter().enumerate() {
             let target = path(root, file);
             fs::create_dir_all(target.parent().expect("a directory")).unwrap();
-            let target = File::options()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(target)
-                .unwrap();
-            if target.metadata().unwrap().len() != bytes.len() as u64 {
-                target.set_len(0).unwrap();
-            }
-            target.write_all_at(bytes, 0).expect("there is room");
+            fs::write(target, bytes).expect("there is room");
         }
     }
 
     fn bytes_at(&self, file: usize, offset: usize) -> &[u8] {
         &self.files[file][offset..]
+    }
+}
+
+/// A file that is changed and put back in place, through a mapping of its own.
+pub struct Prey {
+    file: File,
+    map: MmapRaw,
+    pristine: Vec<u8>,
+    is_resized: bool,
+}
+
+/// The files of a bus under `root`, ready to be changed.
+pub fn prey(template: &Template, root: &Path) -> Vec<Prey> {
+    let open = |file: usize| {
+        let options = File::options()
+            .read(true)
+            .write(true)
+            .open(path(root, file));
+        let handle = options.expect("the bus is there");
+        Prey {
+            map: MmapOptions::new().map_raw(&handle).expect("it maps"),
+            file: handle,
+            pristine: template.files[file].clone(),
+            is_resized: false,
+        }
+    };
+    (0..NAMES.len()).map(open).collect()
+}
+
+/// Whether the files under `root` are still these.
+pub fn are_in_place(prey: &[Prey], root: &Path) -> bool {
+    prey.iter().enumerate().all(|(file, prey)| {
+        let there = fs::metadata(path(root, file)).map(|meta| meta.ino());
+        there.is_ok_and(|inode| prey.file.metadata().unwrap().ino() == inode)
+    })
+}
+
+/// Removes everything under `root`.
+pub fn remove(root: &Path) {
+    for entry in fs::read_dir(root).unwrap() {
+        fs::remove_dir_all(entry.unwrap().path()).unwrap();
+    }
+}
+
+impl Prey {
+    fn put(&mut self, offset: usize, bytes: &[u8]) {
+        if self.is_resized {
+            // What lies behind the end grows the file, as a write does.
+            self.file.write_all_at(bytes, offset as u64).unwrap();
+            return;
+        }
+        assert!(offset + bytes.len() <= self.map.len());
+        // SAFETY: inside the mapping, just checked; the file has its full length, and whoever else
+        // maps it does so at another address.
+        unsafe {
+            let at = self.map.as_mut_ptr().add(offset);
+            at.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+    }
+
+    fn resize(&mut self, len: u64) {
+        self.file.set_len(len).unwrap();
+        self.is_resized = true;
+    }
+
+    /// As it was.
+    pub fn restore(&mut self) {
+        self.restore_up_to(usize::MAX);
+    }
+
+    /// Its first bytes as they were, and its length; all of it if the length was another.
+    pub fn restore_up_to(&mut self, end: usize) {
+        let mut end = end.min(self.pristine.len());
+        if self.is_resized {
+            self.file.set_len(self.pristine.len() as u64).unwrap();
+            self.is_resized = false;
+            end = self.pristine.len();
+        }
+        let pristine = std::mem::take(&mut self.pristine);
+        self.put(0, &pristine[..end]);
+        self.pristine = pristine;
+    }
+
+    /// What a mutation changed, as it was.
+    pub fn restore_range(&mut self, range: std::ops::Range<usize>) {
+        let pristine = std::mem::take(&mut self.pristine);
+        self.put(range.start, &pristine[range]);
+        self.pristine = pristine;
+    }
+
+    /// Bytes on the file system.
+    pub fn bytes_used(&self) -> u64 {
+        self.file.metadata().map_or(0, |meta| meta.blocks() * 512)
     }
 }
 
@@ -171,6 +356,11 @@ pub enum Mutation {
     Swap {
         a: usize,
         b: usize,
+    },
+    /// The bytes of another file of the bus, with its length.
+    Copy {
+        from: usize,
+        to: usize,
     },
     All(Vec<Mutation>),
 }
@@ -193,6 +383,7 @@ impl fmt::Debug for Mutation {
             }
             Mutation::Resize { file, len } => write!(f, "{} resized to {len}", NAMES[*file]),
             Mutation::Swap { a, b } => write!(f, "{} and {} swapped", NAMES[*a], NAMES[*b]),
+            Mutation::Copy { from, to } => write!(f, "{} := {}", NAMES[*to], NAMES[*from]),
             Mutation::All(parts) => write!(
                 f,
                 "{} changes, first {:?}",
@@ -212,41 +403,53 @@ impl Mutation {
         }
     }
 
-    /// Does it to the files under `root`.
-    pub fn apply(&self, root: &Path) {
-        let open = |file| {
-            File::options()
-                .read(true)
-                .write(true)
-                .open(path(root, file))
-                .unwrap()
-        };
+    /// Does it.
+    pub fn apply(&self, prey: &mut [Prey]) {
         match self {
             Mutation::Set {
                 file,
                 offset,
                 bytes,
-            } => {
-                open(*file).write_all_at(bytes, *offset as u64).unwrap();
-            }
-            Mutation::Resize { file, len } => open(*file).set_len(*len).unwrap(),
+            } => prey[*file].put(*offset, bytes),
+            Mutation::Resize { file, len } => prey[*file].resize(*len),
             Mutation::Swap { a, b } => {
-                let (first, second) = (
-                    fs::read(path(root, *a)).unwrap(),
-                    fs::read(path(root, *b)).unwrap(),
-                );
-                fs::write(path(root, *a), second).unwrap();
-                fs::write(path(root, *b), first).unwrap();
+                let (first, second) = (prey[*a].pristine.clone(), prey[*b].pristine.clone());
+                for (file, bytes) in [(*a, second), (*b, first)] {
+                    prey[file].resize(bytes.len() as u64);
+                    prey[file].put(0, &bytes);
+                }
             }
-            Mutation::All(parts) => parts.iter().for_each(|part| part.apply(root)),
+            Mutation::Copy { from, to } => {
+                let bytes = prey[*from].pristine.clone();
+                prey[*to].resize(bytes.len() as u64);
+                prey[*to].put(0, &bytes);
+            }
+            Mutation::All(parts) => parts.iter().for_each(|part| part.apply(prey)),
         }
     }
 
-    /// Every word that means something, at every extreme; and a few tales that need several words.
-    pub fn extremes(template: &Template) -> Vec<Mutation> {
+    /// Puts the bytes of `file` back that it changed, where its length is what it was.
+    pub fn undo(&self, file: usize, prey: &mut Prey) {
+        match self {
+            Mutation::Set {
+                file: changed,
+                offset,
+                bytes,
+            } if *changed == file && !prey.is_resized => {
+                prey.restore_range(*offset..*offset + bytes.len());
+            }
+            Mutation::All(parts) => parts.iter().for_each(|part| part.undo(file, prey)),
+            _ => {}
+        }
+    }
+
+    /// Every word of `target` that means something, at every extreme; and a few tales that need
+    /// several words, or files.
+    pub fn extremes(template: &Template, target: usize) -> Vec<Mutation> {
         let mut all = Vec::new();
-        for file in 0..NAMES.len() {
-            for offset in (0..160).step_by(4) {
+        {
+            let file = target;
+            for offset in (0..288).step_by(4) {
                 for value in EXTREMES.map(|value| value as u32).into_iter().take(7) {
                     let bytes = value.to_le_bytes().to_vec();
                     all.push(Mutation::Set {
@@ -266,9 +469,21 @@ impl Mutation {
                         [0, 8, 40, 48, 192].map(|field| PARTICIPANTS + p * 512 + field)
                     }))
                     .collect(),
-                3 => (0..4)
+                SEGMENT => (0..4)
                     .map(|field| PAGE + field * 8)
-                    .chain([PAGE + 2000 * 32])
+                    .chain([PAGE + DEAD_CHUNK * 32])
+                    .collect(),
+                QUEUE | DEAD_LETTERS => (0..32)
+                    .flat_map(|pair| [0, 8, 16, 56].map(|word| PAGE + pair * 128 + word))
+                    .chain((0..DUE_WORDS).map(|word| DUE + 8 * word))
+                    .chain(
+                        [96, 100, 101, 102, 436, 437, 438, 439, 440, 476]
+                            .into_iter()
+                            .flat_map(|slot| {
+                                [0, 8, 16, 24, 32, 40, 48]
+                                    .map(|field| SLOTS + slot * STRIDE + field)
+                            }),
+                    )
                     .collect(),
                 _ => (0..6)
                     .map(|pair| PAGE + pair * 128)
@@ -318,7 +533,7 @@ impl Mutation {
     fn tales(template: &Template) -> Vec<Mutation> {
         let mut tales = Vec::new();
         // A file that is longer, with a header that agrees.
-        for (file, field) in [(0, 80), (1, 88), (2, 88), (3, 80)] {
+        for (file, field) in [(0, 80), (1, 88), (2, 88), (SEGMENT, 80), (QUEUE, 88)] {
             for longer in [4096u64, 2 << 20, 2 << 30] {
                 let len = template.files[file].len() as u64 + longer;
                 tales.push(Mutation::All(vec![
@@ -329,7 +544,7 @@ impl Mutation {
         }
         // Chunks of a size that is no class, in a segment that is otherwise right.
         for chunk_bytes in [64, 448, 576, 1024, 4096] {
-            tales.push(Mutation::word64(3, 64, chunk_bytes));
+            tales.push(Mutation::word64(SEGMENT, 64, chunk_bytes));
         }
         // Everybody is being reaped by his neighbour, and all are dead.
         let chain = (1..1024).map(|slot| {
@@ -348,7 +563,7 @@ impl Mutation {
         ]));
         // Every slot claims to be committed in a lap far ahead, with the tail and trim to match.
         for lap in [1u64 << 40, 1 << 51, (1 << 52) - 2] {
-            for ring in [1, 2] {
+            for ring in [1, 2, QUEUE, DEAD_LETTERS] {
                 let position = (lap - 1).wrapping_mul(SLOT_COUNT as u64);
                 let slots = (0..SLOT_COUNT).flat_map(|slot| {
                     let at = SLOTS + slot * STRIDE;
@@ -367,22 +582,22 @@ impl Mutation {
         }
         // The payload of every record names a chunk of another version.
         tales.push(Mutation::All(
-            (0..2048)
-                .map(|chunk| Mutation::word64(3, PAGE + chunk * 32, word(2, 0, 77)))
+            (0..CHUNKS)
+                .map(|chunk| Mutation::word64(SEGMENT, PAGE + chunk * 32, word(2, 0, 77)))
                 .collect(),
         ));
         tales
     }
 
-    /// One of the seeded ones.
-    pub fn draw(template: &Template, random: &mut Random) -> Mutation {
+    /// One of the seeded ones, of `file` if that is given.
+    pub fn draw(template: &Template, file: Option<usize>, random: &mut Random) -> Mutation {
         let parts = if random.percent(25) {
             2 + random.below(4)
         } else {
             1
         };
         let mut drawn: Vec<_> = (0..parts)
-            .map(|_| Self::draw_one(template, random))
+            .map(|_| Self::draw_one(template, file, random))
             .collect();
         if drawn.len() == 1 {
             drawn.remove(0)
@@ -391,12 +606,15 @@ impl Mutation {
         }
     }
 
-    fn draw_one(template: &Template, random: &mut Random) -> Mutation {
-        let file = random.below(NAMES.len() as u64) as usize;
+    fn draw_one(template: &Template, target: Option<usize>, random: &mut Random) -> Mutation {
+        let file = target.unwrap_or_else(|| random.below(NAMES.len() as u64) as usize);
         let len = template.files[file].len();
         let mut any_of = |bound: usize| random.below(bound as u64) as usize;
+        // What is only behind a header that is believed, and costs most, has its turn in one of four.
+        let is_header = matches!(target, Some(0 | SEGMENT)) && any_of(4) > 0;
         let region = match any_of(4) {
-            0 => 0..256,
+            _ if is_header => 0..96,
+            0 => 0..272,
             1 => PAGE..PAGE * 3,
             2 => PAGE * 3..PAGE * 5,
             _ => 0..len - 8,
@@ -445,6 +663,10 @@ impl Mutation {
                     bytes: bytes.collect(),
                 }
             }
+            10 if target.is_some() => Mutation::Copy {
+                from: any_of(NAMES.len()),
+                to: file,
+            },
             10 => Mutation::Swap {
                 a: file,
                 b: any_of(NAMES.len()),

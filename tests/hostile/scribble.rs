@@ -1,10 +1,11 @@
-//! A hostile process writes random words over every mapped byte of ring, pool and bus files while
-//! others send, read, view, wait and poll. They may lose messages or report `Corrupt`; they never
-//! crash, panic, stand still or touch a byte outside their mappings.
+//! A hostile process writes random words over every mapped byte of ring, queue, pool and bus files
+//! while others send, read, view, wait and poll, receive and settle, move, purge, reap and mend. They
+//! may lose messages or report `Corrupt`; they never crash, panic, stand still or touch a byte
+//! outside their mappings.
 //!
 //! The scribbler puts headers and marks back from time to time, so that the others can open the
 //! bus again and go on. `RINGWAY_SEED` repeats the scribbling (not the interleaving),
-//! `RINGWAY_FULL=1` makes 10 million operations of it.
+//! `RINGWAY_FULL=1` makes 10 million operations of each kind.
 
 #[path = "effort.rs"]
 mod effort;
@@ -14,15 +15,19 @@ mod exercise;
 #[allow(dead_code)]
 mod files;
 
-use files::{NAMES, PAGE, Template};
+use files::{DEAD_LETTERS, PAGE, QUEUE, SEGMENT, Template};
 use memmap2::{MmapOptions, MmapRaw};
-use ringway::{Bus, Idle, Start};
+use ringway::{Bus, Channel, Idle, Queue, Start};
 use ringway_harness::seed::{self, Random};
 use ringway_harness::{AckBoard, Launch, Stage, TempBus, deadline};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-ringway_harness::roles! { scribble => scribble, produce => produce, consume => consume }
+ringway_harness::roles! {
+    scribble => scribble,
+    produce => produce, consume => consume,
+    send => send, receive => receive, keep => keep,
+}
 
 /// Counters of the board: rounds of each worker, then words written, then the order to stop.
 const WORKERS: usize = 4;
@@ -30,12 +35,12 @@ const WORDS: usize = WORKERS;
 const STOP: usize = WORKERS + 1;
 const ROUNDS_THAT_OPENED: usize = WORKERS + 2;
 
-struct Prey {
+struct Mapped {
     map: MmapRaw,
     pristine: Vec<u8>,
 }
 
-impl Prey {
+impl Mapped {
     fn words(&self) -> &[AtomicU64] {
         // SAFETY: a page-aligned mapping of `len` bytes that lives as long as `self`; the file is
         // never truncated in this test, and every access to it is atomic.
@@ -58,8 +63,13 @@ impl Prey {
 fn scribble(stage: &Stage) -> Result<(), String> {
     let (root, board) = (stage.path("root"), stage.board("board"));
     let template = Template::read(&root);
-    let prey: Vec<Prey> = (0..NAMES.len())
-        .map(|number| {
+    let files: &[usize] = match stage.get::<usize>("queues") {
+        0 => &[0, 1, 2, SEGMENT],
+        _ => &[0, SEGMENT, QUEUE, QUEUE, DEAD_LETTERS],
+    };
+    let prey: Vec<Mapped> = files
+        .iter()
+        .map(|&number| {
             let file = std::fs::File::options()
                 .read(true)
                 .write(true)
@@ -67,7 +77,7 @@ fn scribble(stage: &Stage) -> Result<(), String> {
             let map = MmapOptions::new()
                 .map_raw(&file.expect("the bus is there"))
                 .expect("it maps");
-            Prey {
+            Mapped {
                 map,
                 pristine: template.files[number].clone(),
             }
@@ -125,35 +135,45 @@ fn scribble(stage: &Stage) -> Result<(), String> {
 }
 
 /// Handles of one worker; whatever can be had.
-fn open(stage: &Stage) -> Option<(Bus, Vec<ringway::Channel>)> {
-    let bus = Bus::builder(files::BUS)
-        .root(stage.path("root"))
-        .open()
-        .ok()?;
-    let channels = ["shared", "exclusive"]
-        .iter()
-        .filter_map(|name| bus.channel(name).open().ok());
-    let channels: Vec<_> = channels.collect();
-    (!channels.is_empty()).then_some((bus, channels))
+fn open<T>(stage: &Stage, names: [&str; 2], open: Open<T>) -> Option<(Bus, Vec<T>)> {
+    let bus = Bus::builder(files::BUS).root(stage.path("root"));
+    let bus = bus.pre_touch(false).open().ok()?;
+    let objects = names.iter().filter_map(|name| open(&bus, name));
+    let objects: Vec<_> = objects.collect();
+    (!objects.is_empty()).then_some((bus, objects))
 }
 
-fn work(
+type Open<T> = fn(&Bus, &str) -> Option<T>;
+
+fn channels(stage: &Stage, round_of: impl FnMut(&Bus, &[Channel], u64)) -> Result<(), String> {
+    let channel = |bus: &Bus, name: &str| bus.channel(name).open().ok();
+    work(stage, ["shared", "exclusive"], channel, round_of)
+}
+
+fn queues(stage: &Stage, round_of: impl FnMut(&Bus, &[Queue], u64)) -> Result<(), String> {
+    let queue = |bus: &Bus, name: &str| bus.queue(name).open().ok();
+    work(stage, ["work", "dead"], queue, round_of)
+}
+
+fn work<T>(
     stage: &Stage,
-    mut round_of: impl FnMut(&Bus, &[ringway::Channel], u64),
+    names: [&str; 2],
+    open_one: Open<T>,
+    mut round_of: impl FnMut(&Bus, &[T], u64),
 ) -> Result<(), String> {
     let (board, me): (_, usize) = (stage.board("board"), stage.get("me"));
     let mut round = 0;
     while board.get(STOP) == 0 {
-        let handles = open(stage);
+        let handles = open(stage, names, open_one);
         // Standing still is measured by this counter, so it also counts what was refused.
         board.add(me, 1);
-        let Some((bus, channels)) = handles else {
+        let Some((bus, objects)) = handles else {
             continue;
         };
         board.add(ROUNDS_THAT_OPENED, 1);
         for _ in 0..20 {
             round += 1;
-            round_of(&bus, &channels, round);
+            round_of(&bus, &objects, round);
             board.add(me, 1);
         }
     }
@@ -163,7 +183,7 @@ fn work(
 fn produce(stage: &Stage) -> Result<(), String> {
     let board = stage.board("board");
     let me: usize = stage.get("me");
-    work(stage, |bus, channels, round| {
+    channels(stage, |bus, channels, round| {
         for channel in channels {
             let Ok(mut producer) = channel.producer() else {
                 continue;
@@ -185,7 +205,7 @@ fn produce(stage: &Stage) -> Result<(), String> {
 fn consume(stage: &Stage) -> Result<(), String> {
     let board = stage.board("board");
     let me: usize = stage.get("me");
-    work(stage, |bus, channels, round| {
+    channels(stage, |bus, channels, round| {
         let mut readers = Vec::new();
         for (number, channel) in channels.iter().enumerate() {
             let start = [Start::Earliest, Start::Latest, Start::At(1200)][round as usize % 3];
@@ -213,20 +233,108 @@ fn consume(stage: &Stage) -> Result<(), String> {
     })
 }
 
+fn send(stage: &Stage) -> Result<(), String> {
+    let board = stage.board("board");
+    let me: usize = stage.get("me");
+    queues(stage, |_, queues, round| {
+        for queue in queues {
+            let Ok(mut sender) = queue.sender() else {
+                continue;
+            };
+            for step in 0..60 {
+                exercise::offer(&mut sender, round + step);
+                board.add(me, 1);
+            }
+            let timeout = Duration::from_micros(100);
+            drop(
+                sender
+                    .send_timeout(&[1; 70], timeout)
+                    .map_err(|error| error.to_string()),
+            );
+            if let Ok(mut loan) = sender.loan(400) {
+                loan.fill(7);
+                drop(
+                    sender
+                        .send_loan(loan)
+                        .map_err(|(error, _)| error.to_string()),
+                );
+            }
+        }
+    })
+}
+
+fn receive(stage: &Stage) -> Result<(), String> {
+    let board = stage.board("board");
+    let me: usize = stage.get("me");
+    queues(stage, |_, queues, round| {
+        for (number, queue) in queues.iter().enumerate() {
+            let Ok(mut receiver) = queue.receiver() else {
+                continue;
+            };
+            let idle = [Idle::SpinThenPark, Idle::Park, Idle::Spin][(round as usize + number) % 3];
+            receiver.set_idle(idle);
+            for step in 0..150 {
+                exercise::receive(queue, &mut receiver, round + step);
+                board.add(me, 1);
+            }
+            let moment = Duration::from_micros(100);
+            drop(
+                receiver
+                    .receive(10, moment, Some(Duration::ZERO))
+                    .map_err(|e| e.to_string()),
+            );
+            drop(receiver.wait(moment).map_err(|error| error.to_string()));
+            board.add(me, 1);
+            if round % 20 == 0 && receiver.poll_descriptor().is_ok() {
+                exercise::receive(queue, &mut receiver, round);
+            }
+        }
+    })
+}
+
+/// What there is to do beside sending and receiving.
+fn keep(stage: &Stage) -> Result<(), String> {
+    let board = stage.board("board");
+    let me: usize = stage.get("me");
+    queues(stage, |bus, queues, round| {
+        for queue in queues {
+            exercise::with_queue(bus, queue, round);
+            board.add(me, 1);
+        }
+        match round % 8 {
+            0 => drop(bus.doctor(true).map(|report| format!("{report:?}"))),
+            2 => drop(bus.doctor(false).map(|report| report.is_clean())),
+            4 => drop(bus.reap().map_err(|error| error.to_string())),
+            6 => drop(bus.objects().map_err(|error| error.to_string())),
+            _ => drop(bus.participants().map_err(|error| error.to_string())),
+        }
+    })
+}
+
 #[test]
-fn a_scribbling_peer_crashes_nobody() {
-    let seed = seed::announce("scribbles");
+fn a_scribbling_peer_crashes_nobody_on_a_channel() {
+    scribbled("channels", 0, ["produce", "consume", "produce", "consume"]);
+}
+
+#[test]
+fn a_scribbling_peer_crashes_nobody_on_a_queue() {
+    scribbled("queues", 1, ["send", "receive", "receive", "keep"]);
+}
+
+fn scribbled(kind: &str, queues: usize, roles: [&str; WORKERS]) {
+    let seed = seed::announce(&format!("scribbles over {kind}"));
     let root = TempBus::new().unwrap();
     Template::make(root.path()).restore(root.path());
-    let wanted = effort::executions(1_500_000, 10_000_000);
+    let wanted = effort::executions(300_000, 10_000_000);
     let board = AckBoard::new(WORKERS + 3).unwrap();
     let launch = |role: &str| {
         let launch = Launch::role(role)
             .board("board", &board)
+            .set("queues", queues)
             .set("root", root.path().display());
         launch.env("RUST_BACKTRACE", "0")
     };
-    let mut workers: Vec<_> = ["produce", "consume", "produce", "consume"]
+    let mut workers: Vec<_> = roles
         .iter()
         .enumerate()
         .map(|(me, role)| launch(role).set("me", me).spawn().unwrap())
@@ -268,7 +376,8 @@ fn a_scribbling_peer_crashes_nobody() {
         ("opened", board.get(ROUNDS_THAT_OPENED)),
         ("seed", seed),
     ];
-    effort::report("scribble", done(), faults.len() as u64, &more);
+    let target = format!("scribble {kind}");
+    effort::report(&target, done(), faults.len() as u64, &more);
     assert!(faults.is_empty(), "RINGWAY_SEED={seed}: {faults:?}");
     assert!(
         board.get(ROUNDS_THAT_OPENED) > 10,

@@ -491,7 +491,7 @@ const PROOFS: &[Proof] = &[
             "test",
             "--release",
             "--test",
-            "hostile",
+            "hostile_*",
             "--",
             "--nocapture",
         ],

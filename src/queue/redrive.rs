@@ -383,7 +383,8 @@ impl QueueSender {
         }
         let from = source.at(parked.position);
         // When it was sent, by this queue's epoch.
-        let sent = (source.epoch_ms + parked.sent()).saturating_sub(inner.epoch_ms);
+        let sent = source.epoch_ms.saturating_add(parked.sent());
+        let sent = sent.saturating_sub(inner.epoch_ms);
         let mut to = self.delivery.clone();
         let claim = loop {
             match self.appender.claim_message(&to, &mut inner.payloads()) {

@@ -151,14 +151,10 @@ impl Delivery {
         true
     }
 
-    /// Gives up a message whose body names nothing there is: a peer scribbled.
+    /// Gives up a message whose body names nothing there is, or is not what it says: a peer
+    /// scribbled. A chunk that is its own is freed.
     pub fn give_up(&self, standing: &Standing<'_>, tenant: &mut dyn Tenant) {
-        let finished = if self.is_fifo {
-            self.consume_in_turn(standing, tenant)
-        } else {
-            self.finish(standing)
-        };
-        if finished {
+        if self.consume(standing, tenant) {
             self.ring.count(Counter::Damaged, 1);
         }
     }

@@ -613,6 +613,49 @@ fn a_message_too_large_for_the_buffer_stays_first() {
     assert_eq!((seen, received.receives()), (0, 1));
 }
 
+/// Nobody receives: who sends finds the old messages, first of their groups or not, and nobody has
+/// linked them.
+#[test]
+fn a_sender_gets_the_slots_of_messages_past_their_retention() {
+    let (root, bus) = bus();
+    let minute = bus.queue("q.fifo").fifo().slots(1024).stride(128);
+    let queue = minute.retention(60 * S).create().unwrap();
+    let mut sender = queue.sender().unwrap();
+    for at in 0..1024 {
+        send(&mut sender, ["A", "B", "C"][at as usize % 3], at);
+    }
+    let full = sender.send_message(&Outgoing::new(b"x").group("A"));
+    assert!(matches!(full, Err(QueueSendError::Full { .. })), "{full:?}");
+    drop((sender, queue));
+    grow_older(&root, 61 * S);
+    let queue = bus.queue("q.fifo").open().unwrap();
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    for at in 0..1024 {
+        send(&mut sender, "D", 5_000 + at);
+    }
+    assert_eq!(queue.stats().expired, 1024);
+    for at in 0..1024 {
+        let (seen, received) = word(&mut receiver).unwrap();
+        assert_eq!(seen, 5_000 + at);
+        receiver.delete(&received.receipt).unwrap();
+    }
+}
+
+/// As if the queue had been made earlier: its epoch, which is where its times count from.
+fn grow_older(root: &TempBus, by: Duration) {
+    use std::os::unix::fs::FileExt;
+    let path = root.path().join("ringway-test/objects/q.fifo");
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut epoch = [0; 8];
+    file.read_exact_at(&mut epoch, 248).unwrap();
+    let epoch = u64::from_le_bytes(epoch) - by.as_millis() as u64;
+    file.write_all_at(&epoch.to_le_bytes(), 248).unwrap();
+}
+
 /// Words at random places, of the control area, the hints, the group table and the slots: whoever
 /// lives on may lose messages and order, and nothing else.
 #[test]

@@ -419,10 +419,10 @@ pub const MIN_FIFO_STRIDE: u64 = 128;
 /// `prev` of a message before which its group had none that was not consumed.
 pub const NO_MESSAGE: u64 = u64::MAX;
 
-/// Words of one window of the group table: all that a look-up scans. With four words a slot a
-/// window holds eight groups on average when every slot holds a group of its own; that one of
-/// them has to hold more than 32 then is a matter of one in ten million.
-pub const WINDOW_WORDS: u64 = 32;
+/// Words of one window of the group table: all that a look-up scans, two lines. With four words a
+/// slot a window holds four groups on average when every slot holds a group of its own; one in a
+/// million has to hold more than 16 then, and waits until one of these 16 has been consumed.
+pub const WINDOW_WORDS: u64 = 16;
 const TABLE_WORDS_PER_SLOT: u64 = 4;
 
 /// Words behind `groups_offset` in a queue of `slots`: hints, group table.

@@ -221,7 +221,7 @@ impl QueueSender {
             let mut block = core::mem::take(&mut self.block);
             block.clear();
             message.envelope.encode(&mut block);
-            let appended = self.append_with_block(group, &block, message.body, delay_ms);
+            let appended = self.append_with_block(group, &mut block, message.body, delay_ms);
             self.block = block;
             appended?
         };

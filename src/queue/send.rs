@@ -9,7 +9,7 @@ use super::payload::Payloads;
 use crate::ParticipantId;
 use crate::error::QueueSendError;
 use crate::layout::queue::MAX_DELAY_MS;
-use crate::layout::ring::{ChunkRef, MAX_STRIDE, Meta};
+use crate::layout::ring::{ChunkRef, Meta};
 use crate::object::loan::{Loan, Loans};
 use crate::pool::lend::{Lender, Lent};
 use crate::pool::segment::GrowFailure;
@@ -270,11 +270,10 @@ impl QueueSender {
 
     /// A message of which an encoded attribute block is `block`, without a wake. The caller has
     /// checked it.
-    #[cold]
     pub(super) fn append_with_block(
         &mut self,
         group: Option<GroupHash>,
-        block: &[u8],
+        block: &mut Vec<u8>,
         body: &[u8],
         delay_ms: u32,
     ) -> Result<u64, QueueSendError> {
@@ -285,11 +284,9 @@ impl QueueSender {
             loan[block.len()..].copy_from_slice(body);
             return self.append_loan(group, loan, Meta::ATTRIBUTES, delay_ms);
         }
-        let mut bytes = [0; MAX_STRIDE as usize];
-        bytes[..block.len()].copy_from_slice(block);
-        bytes[block.len()..whole].copy_from_slice(body);
+        block.extend_from_slice(body);
         let meta = Meta::new(whole as u32, Meta::INLINE, 0).with_flags(Meta::ATTRIBUTES);
-        self.append_bytes(group, meta, &bytes[..whole], delay_ms, None)
+        self.append_bytes(group, meta, block, delay_ms, None)
     }
 
     fn append_loan(

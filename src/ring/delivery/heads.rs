@@ -52,6 +52,8 @@ pub struct Heads {
     in_batch: bool,
     /// What the batch has handed out.
     given: Vec<u64>,
+    /// The batch has met a message of its own that is visible again: what is due comes round.
+    has_come_round: bool,
     group: Option<Group>,
     /// Whether what was found last is of that group.
     goes_on: bool,
@@ -67,6 +69,7 @@ impl Default for Heads {
             open: None,
             in_batch: false,
             given: Vec::new(),
+            has_come_round: false,
             group: None,
             goes_on: false,
         }
@@ -115,6 +118,7 @@ impl Heads {
     /// From here on one group after the other.
     pub fn begin_batch(&mut self) {
         self.in_batch = true;
+        self.has_come_round = false;
         self.group = None;
     }
 
@@ -188,7 +192,7 @@ impl Heads {
                 return Some(standing);
             }
             if !queue.is_due(now)
-                || !self.given.is_empty()
+                || self.has_come_round
                 || !queue.collect_due(now, |standing| self.note_ended(queue, &standing, now))
             {
                 break;
@@ -233,8 +237,10 @@ impl Heads {
     }
 
     /// Whether it is in this batch already: then it was received, and so it is in flight or was.
-    fn was_given(&self, standing: &Standing<'_>) -> bool {
-        standing.dlv.state() == Dlv::INFLIGHT && self.given.contains(&standing.position)
+    fn was_given(&mut self, standing: &Standing<'_>) -> bool {
+        let was = standing.dlv.state() == Dlv::INFLIGHT && self.given.contains(&standing.position);
+        self.has_come_round |= was;
+        was
     }
 
     /// Links on until a message may be taken.

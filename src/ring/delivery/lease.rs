@@ -145,6 +145,10 @@ impl Delivery {
         if standing.is_between() || standing.dlv.is_settled() || standing.age(now) <= self.retention_ms() {
             return false;
         }
+        if self.is_fifo && standing.prev() == standing.position {
+            // Not linked: without receivers it would be settled, and in the way for ever.
+            self.link_up_to(standing.position + 1);
+        }
         if self.consume(standing, tenant) {
             self.count(Total::Expired, 1);
         }

@@ -114,13 +114,18 @@ impl Delivery {
     }
 
     /// Links what lies below `tail`, as far as nothing is in the way.
+    #[cold]
     pub(super) fn link_up_to(&self, tail: u64) {
         for _ in 0..2 * self.ring.memory.geometry().slots() {
             if self.linked_below() >= tail {
                 return;
             }
-            if let Step::Open(..) | Step::End | Step::NoRoom = self.link_next() {
-                return;
+            match self.link_next() {
+                Step::Message(standing) if self.is_first(&standing) => {
+                    self.give_hint(standing.position);
+                }
+                Step::Message(_) | Step::Passed => {}
+                Step::Open(..) | Step::End | Step::NoRoom => return,
             }
         }
     }

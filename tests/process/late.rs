@@ -26,6 +26,9 @@ const LEASE: Duration = Duration::from_millis(100);
 /// How long the victim is stopped.
 const STOP: Duration = Duration::from_millis(120);
 
+/// How long the victim asks again.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 fn main() -> ExitCode {
     stage::run(&[
         (
@@ -58,7 +61,13 @@ fn receive(stage: &Stage) -> Result<(), String> {
     step::begin();
     let received = receiver.try_receive(&mut buffer);
     step::end();
-    received.map_err(text)?.map(drop).ok_or("nothing".into())
+    if received.map_err(text)?.is_some() {
+        return Ok(());
+    }
+    // On a busy machine single steps take longer than the lease, again and again: then nothing is
+    // handed out, until it runs freely.
+    let received = receiver.receive_into(&mut buffer, PATIENCE).map_err(text)?;
+    received.map(drop).ok_or("nothing".into())
 }
 
 /// A queue of one message at most, and its first slot as it lies in the file.

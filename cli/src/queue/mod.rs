@@ -94,7 +94,7 @@ const CREATE_EXAMPLES: &str = "Examples:
   ringway queue create demo orders
   ringway queue create demo trips --fifo
   ringway queue create demo films --visibility 10m --retention 14days --max-message 1M
-  ringway queue create demo burst --slots 1048576 --if-missing
+  ringway queue create demo burst --max-bytes 8G --if-missing
   ringway queue create demo dead --allow-sources orders,mail
   ringway queue create demo orders --dead-letter dead --max-receives 5";
 

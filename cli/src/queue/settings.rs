@@ -35,9 +35,13 @@ pub struct Geometry {
     /// group
     #[arg(long)]
     fifo: bool,
-    /// Slots, a power of two from 1024 to 4194304: the most messages it holds [default: 16384]
+    /// Slots of its first ring, a power of two from 1024 to 4194304; given without --max-bytes, the
+    /// most messages it holds [default: 16384]
     #[arg(long)]
     slots: Option<u64>,
+    /// Bytes that it may grow to; a FIFO queue does not grow [default: 1G, with --slots its first ring]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    max_bytes: Option<u64>,
     /// Bytes from slot to slot, a multiple of 32 from 64 to 4096; what does not fit in goes to the
     /// pool of the bus [default: 256]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
@@ -94,6 +98,7 @@ impl Geometry {
             builder.huge_pages(self.huge_pages),
             kind = self.fifo.then_some(QueueKind::Fifo),
             slots = self.slots,
+            max_bytes = self.max_bytes,
             stride = self.stride,
             stall_timeout = self.stall_timeout,
         )

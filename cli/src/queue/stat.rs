@@ -80,6 +80,7 @@ fn describe(queue: &Queue, names: &Names) -> Value {
         "settings": describe_settings(&settings, names),
         "slots": definition.slots,
         "stride": definition.stride,
+        "max_bytes": definition.max_bytes,
         "stall_timeout_ms": ms(definition.stall_timeout),
         "messages": {
             "visible": stats.visible,
@@ -89,6 +90,8 @@ fn describe(queue: &Queue, names: &Names) -> Value {
             "moving": stats.moving,
             "oldest_age_ms": stats.oldest_age.map(ms),
             "capacity": stats.capacity,
+            "rings": stats.rings,
+            "bytes": stats.bytes,
         },
         "totals": {
             "sent": stats.sent,
@@ -179,6 +182,7 @@ fn table(queue: &Queue, names: &Names, sources: &[String]) -> String {
                 ("kind", kind(queue).to_owned()),
                 ("slots", count(definition.slots)),
                 ("stride", format!("{} bytes", definition.stride)),
+                ("grows to", format!("{} bytes", definition.max_bytes)),
                 ("stall time-out", time(definition.stall_timeout)),
             ],
         ),
@@ -192,6 +196,7 @@ fn table(queue: &Queue, names: &Names, sources: &[String]) -> String {
                 ("moving", count(stats.moving)),
                 ("age of the oldest", age(stats.oldest_age)),
                 ("capacity", count(stats.capacity)),
+                ("rings", format!("{} of {} bytes", stats.rings, stats.bytes)),
             ],
         ),
         (

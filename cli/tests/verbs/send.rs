@@ -193,6 +193,23 @@ fn rows_keep_their_order_within_each_group_of_a_fifo_queue() {
 }
 
 #[test]
+fn a_queue_grows_up_to_its_bytes_before_anybody_waits() {
+    let place = Place::new();
+    let create = "queue create b q --slots 1024 --stride 64 --max-bytes 1M";
+    place
+        .run(&create.split_whitespace().collect::<Vec<_>>())
+        .ok();
+    let text: String = (0..3000).map(|n| format!("{n}\n")).collect();
+    let sent = place.run_with(&["send", "b", "q", "--lines", "-"], text.as_bytes());
+    assert_eq!(sent.ok(), "sent 3000\n");
+    let stat = place.run(&["queue", "stat", "b", "q", "--json"]).json();
+    assert_eq!(stat["max_bytes"], 1 << 20);
+    assert!(stat["messages"]["rings"].as_u64() > Some(1), "{stat}");
+    let all = ["receive", "b", "q", "--all", "--delete", "--max", "100"];
+    assert_eq!(place.run(&all).ok(), text);
+}
+
+#[test]
 fn what_can_not_be_sent_is_named_by_its_line_and_nothing_behind_it_is_sent() {
     let place = Place::new();
     place.bus.queue("q").max_message_bytes(5).create().unwrap();

@@ -3,11 +3,12 @@
 //! (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html).
 
 use ringway::{
-    Bus, OpenError, Queue, QueueSendError, QueueSettings, SetError, Settings, SettleError,
+    Bus, OpenError, Queue, QueueSendError, QueueSettings, ReceiveError, SetError, Settings,
+    SettleError,
 };
-use ringway_harness::TempBus;
+use ringway_harness::{TempBus, deadline};
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -263,4 +264,108 @@ fn a_removed_queue_takes_no_settings() {
         Err(SetError::Removed)
     ));
     assert_eq!(there.settings(), before);
+}
+
+/// Asks again until the answer is another than what was counted a moment ago.
+fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < deadline(), "it is refused for ever");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_queue_takes_as_many_messages_as_it_may_and_says_so() {
+    let two = Two::new();
+    let (here, there) = two.queue();
+    let (mut sender, mut receiver) = (there.sender().unwrap(), there.receiver().unwrap());
+    here.set(&Settings::new().max_messages(100)).unwrap();
+    assert_eq!(there.settings().max_messages, Some(100));
+    let mut sent = 0;
+    let refused = loop {
+        // Every tenth lies in the pool.
+        match sender.send(&[0; 2000][..if sent % 10 == 0 { 2000 } else { 8 }]) {
+            Ok(_) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(refused, QueueSendError::OverQuota { limit: 100 }),
+        "{refused:?}"
+    );
+    assert_eq!(sent, 100);
+    // In flight it counts as much.
+    let message = &receiver.receive(1, S, None).unwrap()[0];
+    assert!(sender.send(b"one more").is_err());
+    receiver.delete(&message.received.receipt).unwrap();
+    until(|| sender.send(b"one more").ok());
+    assert!(sender.send(b"another").is_err());
+    here.set(&Settings::new().max_messages(101)).unwrap();
+    sender.send(b"another").unwrap();
+    here.set(&Settings::new().max_messages(None)).unwrap();
+    for _ in 101..1024 {
+        sender.send(b"x").unwrap();
+    }
+    assert!(matches!(
+        here.set(&Settings::new().max_messages(0)),
+        Err(SetError::InvalidSetting {
+            setting: "max_messages",
+            ..
+        })
+    ));
+}
+
+#[test]
+fn senders_together_pass_the_limit_by_no_more_than_their_shares() {
+    let two = Two::new();
+    let (here, there) = two.queue();
+    here.set(&Settings::new().max_messages(400)).unwrap();
+    std::thread::scope(|scope| {
+        for queue in [&here, &here, &there, &there] {
+            scope.spawn(|| {
+                let mut sender = queue.sender().unwrap();
+                while sender.send(b"x").is_ok() {}
+            });
+        }
+    });
+    let messages = there.stats().visible;
+    // Each may have been granted an eighth of what was left when it looked.
+    assert!((400..400 + 3 * 50).contains(&messages), "{messages}");
+}
+
+#[test]
+fn as_many_messages_are_in_flight_as_may_be() {
+    let two = Two::new();
+    let (here, there) = two.queue();
+    let (mut sender, mut receiver) = (there.sender().unwrap(), there.receiver().unwrap());
+    for _ in 0..300 {
+        sender.send(b"x").unwrap();
+    }
+    here.set(&Settings::new().max_in_flight(120)).unwrap();
+    let batch = receiver.receive(200, S, None).unwrap();
+    assert_eq!(batch.len(), 120, "a batch ends there");
+    let mut buffer = [0; 8];
+    let refused = receiver.try_receive(&mut buffer);
+    assert!(
+        matches!(refused, Err(ReceiveError::OverLimit { limit: 120 })),
+        "{refused:?}"
+    );
+    assert!(
+        receiver.receive_and_delete(&mut buffer).unwrap().is_some(),
+        "never in flight"
+    );
+    receiver.delete(&batch[7].received.receipt).unwrap();
+    until(|| receiver.try_receive(&mut buffer).ok().flatten());
+    assert!(receiver.try_receive(&mut buffer).is_err());
+    here.set(&Settings::new().max_in_flight(None)).unwrap();
+    assert_eq!(receiver.receive(300, S, None).unwrap().len(), 178);
+    // Nothing to receive is no reason to refuse.
+    here.set(&Settings::new().max_in_flight(1000)).unwrap();
+    for _ in 0..2000 {
+        assert_eq!(receiver.try_receive(&mut buffer).unwrap(), None);
+    }
 }

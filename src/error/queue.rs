@@ -24,6 +24,11 @@ pub enum QueueSendError {
         "{len} bytes are more than the {max} a message of this queue may have, attributes included; set a larger max_message_bytes, or send a reference to the data"
     )]
     MessageTooLarge { len: usize, max: u64 },
+    /// As many messages as its settings allow are in the queue.
+    #[error(
+        "the queue holds as many messages as it may, {limit}; receive and delete some, or set a larger max_messages"
+    )]
+    OverQuota { limit: u64 },
     /// A delay outside of what there is.
     #[error("a delay of {given:?} is not possible: 0 to 900 s in whole milliseconds")]
     InvalidDelay { given: Duration },
@@ -173,6 +178,11 @@ pub enum ReceiveError {
     /// The message does not fit; it stays visible and is offered to whoever receives next.
     #[error("the message has {needed} bytes, the buffer {given}; receive again with a larger one")]
     BufferTooSmall { needed: usize, given: usize },
+    /// As many messages as the queue's settings allow are in flight (`OverLimit`).
+    #[error(
+        "as many messages as may be are in flight, {limit}; delete those that are done, or set a larger max_in_flight"
+    )]
+    OverLimit { limit: u64 },
     /// A visibility time-out outside of what there is.
     #[error(
         "a visibility time-out of {given:?} is not possible: 0 to 43,200 s in whole milliseconds"

@@ -168,6 +168,10 @@ pub mod control {
     pub const MAX_RECEIVES: usize = RETENTION + 48;
     /// Object id of the dead-letter queue; 0: there is none.
     pub const REDRIVE_TARGET: usize = RETENTION + 56;
+    /// Most messages in the queue; 0: as many as there is room for.
+    pub const MAX_MESSAGES: usize = RETENTION + 64;
+    /// Most messages in flight; 0: no limit.
+    pub const MAX_IN_FLIGHT: usize = RETENTION + 72;
     /// Which queues may name this one as their dead-letter queue: one of [`super::ALLOW_ALL`] and
     /// those behind it.
     pub const REDRIVE_ALLOW: usize = PAGE + 16 * LINE_PAIR;
@@ -234,7 +238,7 @@ const _: () = {
     assert!(control::HOLDER_WORDS * 8 <= LINE_PAIR);
     assert!(control::PURGED + 8 <= control::LINK);
     assert!(control::HINTS_GIVEN + LINE_PAIR <= control::RETENTION);
-    assert!(control::REDRIVE_TARGET + 8 <= control::RETENTION + LINE_PAIR);
+    assert!(control::MAX_IN_FLIGHT + 8 <= control::RETENTION + LINE_PAIR);
     assert!(control::REDRIVE_SOURCES + 8 * MAX_REDRIVE_SOURCES <= control::ROUTES);
     assert!(control::ROUTES + 8 * super::word::ROUTES <= control::MOVED);
     assert!(control::MOVED + LINE_PAIR <= ring::control::END);

@@ -127,6 +127,8 @@ impl QueueDefinition {
             redeliver_on_death: self.redeliver_on_death,
             redrive: None,
             redrive_allow: RedriveAllow::All,
+            max_messages: None,
+            max_in_flight: None,
         }
     }
 

@@ -32,6 +32,7 @@ mod opens;
 mod outgoing;
 mod payload;
 mod pod;
+mod quota;
 mod receipt;
 mod receive;
 mod redrive;

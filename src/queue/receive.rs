@@ -4,6 +4,7 @@ use super::definition::whole_ms;
 use super::envelope::Envelope;
 use super::incoming::{Incoming, Message};
 use super::payload::{Body, Payloads, plain_up_to};
+use super::quota::Share;
 use super::redrive::Mover;
 use super::rings::Rings;
 use super::{Inner, Receipt};
@@ -97,6 +98,8 @@ pub struct QueueReceiver {
     deleted: u64,
     probe_at: u64,
     pub(super) mover: Mover,
+    /// Where there is a limit of messages in flight.
+    share: Share,
     /// For [`receive_each`](Self::receive_each): as long as the longest message so far.
     scratch: Incoming,
     /// Who is told when there is something again.
@@ -122,6 +125,7 @@ impl QueueReceiver {
             received: 0,
             deleted: 0,
             mover: Mover::default(),
+            share: Share::default(),
             scratch: Incoming::new(),
             poll: None,
             generation: fork::generation(),
@@ -265,7 +269,9 @@ impl QueueReceiver {
             if count == max {
                 break None;
             }
-            if max - count > 1 && !self.delivery.is_fifo() {
+            // Where there is a limit each is counted.
+            let in_runs = !self.delivery.is_fifo() && self.delivery.max_in_flight() == 0;
+            if max - count > 1 && in_runs {
                 let now = match self.begin() {
                     Ok(now) => now,
                     Err(error) => break Some(error),
@@ -329,12 +335,24 @@ impl QueueReceiver {
         take: Take,
     ) -> Result<Option<Taken>, ReceiveError> {
         let now = self.begin()?;
+        let limit = self.delivery.max_in_flight();
+        let is_limited = limit != 0 && matches!(take, Take::Lease(_));
+        if is_limited
+            && !self
+                .share
+                .take(&self.inner, limit, now, |census| census.in_flight)
+        {
+            return Err(ReceiveError::OverLimit { limit });
+        }
         let taken = if self.delivery.is_fifo() {
             self.take_first_of_group::<WHOLE>(buffer, take)
         } else {
             self.take_in_turn::<WHOLE>(buffer, take, now)
         }?;
         if taken.is_none() {
+            if is_limited {
+                self.share.give_back();
+            }
             return self.nothing_yet(now);
         }
         self.note_received(1);

@@ -6,6 +6,7 @@ use super::chain::Link;
 use super::definition::whole_ms;
 use super::grow::{Full, NoGrowth};
 use super::payload::Payloads;
+use super::quota::Share;
 use crate::ParticipantId;
 use crate::error::QueueSendError;
 use crate::layout::queue::MAX_DELAY_MS;
@@ -16,6 +17,7 @@ use crate::pool::segment::GrowFailure;
 use crate::ring::claim::{Appender, Blocked};
 use crate::ring::commit::Lost;
 use crate::ring::delivery::link::GroupHash;
+use crate::ring::delivery::sweep::Census;
 use crate::ring::delivery::{Delivery, Total};
 use crate::ring::pace::{AHEAD, Distance};
 use crate::sync::Ordering;
@@ -53,6 +55,8 @@ pub struct QueueSender {
     pub(super) block: Vec<u8>,
     /// To receivers who are about to make room.
     distance: Distance,
+    /// Where there is a limit of messages.
+    share: Share,
     /// Sent and not yet in the shared total.
     sent: u64,
     refusals: u32,
@@ -76,6 +80,7 @@ impl QueueSender {
             inline_bytes: room,
             block: Vec::new(),
             distance: Distance::default(),
+            share: Share::default(),
             sent: 0,
             refusals: 0,
             generation: fork::generation(),
@@ -341,6 +346,13 @@ impl QueueSender {
         }
         if group.is_none() && self.delivery.is_fifo() {
             return Err(QueueSendError::MissingGroup);
+        }
+        let limit = self.delivery.max_messages();
+        if limit != 0 {
+            let now = self.clock.now_ms();
+            if !self.share.take(&self.inner, limit, now, Census::messages) {
+                return Err(QueueSendError::OverQuota { limit });
+            }
         }
         loop {
             let mut payloads = Payloads::new(&self.inner.segments, self.inner.object_id);

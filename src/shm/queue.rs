@@ -206,6 +206,16 @@ impl QueueWords {
     pub fn redrive_target(&self) -> &AtomicU64 {
         self.control::<{ control::REDRIVE_TARGET }>()
     }
+    /// Setting: most messages, 0 for no limit.
+    #[inline(always)]
+    pub fn max_messages(&self) -> &AtomicU64 {
+        self.control::<{ control::MAX_MESSAGES }>()
+    }
+    /// Setting: most messages in flight, 0 for no limit.
+    #[inline(always)]
+    pub fn max_in_flight(&self) -> &AtomicU64 {
+        self.control::<{ control::MAX_IN_FLIGHT }>()
+    }
     /// Object id of the queue at `route`, 0 for none.
     ///
     /// # Panics

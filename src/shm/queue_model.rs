@@ -33,6 +33,8 @@ struct Settings {
     max_receives: Plain,
     redrive_target: Plain,
     route: Plain,
+    max_messages: Plain,
+    max_in_flight: Plain,
 }
 
 type Plain = core::sync::atomic::AtomicU64;
@@ -72,6 +74,8 @@ impl QueueWords {
                 max_receives: Plain::new(0),
                 redrive_target: Plain::new(0),
                 route: Plain::new(1),
+                max_messages: Plain::new(0),
+                max_in_flight: Plain::new(0),
             },
             link: AtomicU64::new(0),
             hints_taken: AtomicU64::new(0),
@@ -119,6 +123,12 @@ impl QueueWords {
     }
     pub fn redrive_target(&self) -> &Plain {
         &self.0.settings.redrive_target
+    }
+    pub fn max_messages(&self) -> &Plain {
+        &self.0.settings.max_messages
+    }
+    pub fn max_in_flight(&self) -> &Plain {
+        &self.0.settings.max_in_flight
     }
     pub fn route(&self, _route: usize) -> &Plain {
         &self.0.settings.route

@@ -62,6 +62,18 @@ impl Delivery {
         self.words.redeliver().load(Ordering::Relaxed) != 0
     }
 
+    /// Most messages in the queue; 0: as many as there is room for.
+    #[inline(always)]
+    pub fn max_messages(&self) -> u64 {
+        self.words.max_messages().load(Ordering::Relaxed)
+    }
+
+    /// Most messages in flight; 0: no limit.
+    #[inline(always)]
+    pub fn max_in_flight(&self) -> u64 {
+        self.words.max_in_flight().load(Ordering::Relaxed)
+    }
+
     /// The dead-letter queue by its object id, and after how many receives a message goes there.
     pub fn redrive(&self) -> Option<(u64, u16)> {
         let target = self.words.redrive_target().load(Ordering::Relaxed);

@@ -43,6 +43,11 @@ pub struct Census {
 }
 
 impl Census {
+    /// All of them.
+    pub fn messages(&self) -> u64 {
+        self.visible + self.in_flight + self.delayed + self.parked + self.moving
+    }
+
     /// Adds what stands in another ring of the queue.
     pub fn add(&mut self, other: Self) {
         self.visible += other.visible;

@@ -134,6 +134,19 @@ pub enum Label {
     HintStore,
     /// A hint is taken. Pairs with `HintStore`.
     HintLoad,
+    /// Fence behind WRITING: no store into the entry is visible before it. Pairs with `DedupRead`.
+    DedupWrite,
+    /// Fence between a copy of an entry, with a look at the slot it names, and the second look at
+    /// its word: what was copied is of that word, and who saw the slot reused sees SEALED. Pairs
+    /// with `DedupWrite` and `ClaimFence`.
+    DedupRead,
+    /// LIVE makes hash and expiry of an entry visible. Pairs with `DedupLoad`.
+    DedupPublish,
+    /// A sender looks at an entry. Pairs with `DedupPublish`.
+    DedupLoad,
+    /// Fence between a sender's LIVE and its look at the others'. Orders *entry* and *entry*; pairs
+    /// with itself.
+    DedupFence,
 }
 
 /// The ordering `wanted`, unless a model check weakens this label.
@@ -173,7 +186,7 @@ mod weakened {
 
     impl Label {
         /// Every label.
-        pub const ALL: [Label; 41] = [
+        pub const ALL: [Label; 46] = [
             Label::ClaimLoad,
             Label::ClaimCas,
             Label::ClaimFence,
@@ -215,6 +228,11 @@ mod weakened {
             Label::TurnLoad,
             Label::HintStore,
             Label::HintLoad,
+            Label::DedupWrite,
+            Label::DedupRead,
+            Label::DedupPublish,
+            Label::DedupLoad,
+            Label::DedupFence,
         ];
     }
 

@@ -8,8 +8,8 @@ use crate::layout::Preamble;
 use crate::layout::queue::MAGIC;
 use crate::object::file::read_header;
 use crate::queue::{
-    self, Chain, Growing, Inner, Link, Neighbours, Queue, QueueDefinition, QueueFile, QueueKind,
-    QueueSettings, Since,
+    self, Chain, Deduplication, Growing, Inner, Link, Neighbours, Queue, QueueDefinition,
+    QueueFile, QueueKind, QueueSettings, Since,
 };
 use crate::ring::delivery::Delivery;
 use crate::ring::{Liveness, Overflow, Producers, SlotRing};
@@ -30,6 +30,7 @@ pub struct QueueBuilder {
 #[derive(Default)]
 struct Given {
     kind: bool,
+    dedup: bool,
     slots: bool,
     stride: bool,
     visibility: bool,
@@ -63,6 +64,15 @@ impl QueueBuilder {
     pub fn kind(mut self, kind: QueueKind) -> Self {
         self.definition.kind = kind;
         self.given.kind = true;
+        self
+    }
+
+    /// Deduplicates: a message whose id was sent within the window is accepted and not delivered.
+    /// FIFO queues only. Default: none, unlike in SQS, where every FIFO queue deduplicates: what it
+    /// costs is memory, and how much is for the creator to say.
+    pub fn deduplicate(mut self, dedup: Deduplication) -> Self {
+        self.definition.dedup = Some(dedup);
+        self.given.dedup = true;
         self
     }
 
@@ -221,6 +231,7 @@ impl QueueBuilder {
                 site: attachment.site.clone(),
                 definition: file.definition,
                 group_key: file.group_key,
+                dedup_key: file.dedup_key,
                 object_id: file.object_id,
                 epoch_ms: file.epoch_ms,
                 created_ms: file.created_ms,
@@ -236,7 +247,7 @@ impl QueueBuilder {
     }
 
     fn compare(&self, queue: &QueueFile) -> Result<(), OpenError> {
-        compare_given!(self, queue, kind slots stride visibility delay retention);
+        compare_given!(self, queue, kind dedup slots stride visibility delay retention);
         compare_given!(self, queue, max_message_bytes redeliver_on_death receive_wait stall_timeout);
         compare_given!(self, queue, max_bytes);
         Ok(())
@@ -310,6 +321,10 @@ impl Attachment {
             file.definition.stall_timeout.as_nanos() as u64,
         );
         let clock = Arc::new(Since(file.epoch_ms));
-        Delivery::new(ring, file.words.clone(), clock)
+        let delivery = Delivery::new(ring, file.words.clone(), clock);
+        match &file.dedup {
+            Some(dedup) => delivery.with_dedup(dedup.clone()),
+            None => delivery,
+        }
     }
 }

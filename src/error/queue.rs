@@ -53,6 +53,24 @@ pub enum QueueSendError {
         "a message to a FIFO queue needs a message group: send it as an Outgoing with a group; one group for all keeps all in order"
     )]
     MissingGroup,
+    /// A message to a queue that deduplicates, without an id.
+    #[error(
+        "a message to this queue needs a deduplication id: send it as an Outgoing with a dedup_id, or create the queue with deduplication by content"
+    )]
+    MissingDedupId,
+    /// A message with a deduplication id to a FIFO queue that compares none.
+    #[error(
+        "this FIFO queue does not deduplicate, the id would mean nothing: send without a dedup_id, or create the queue with deduplication"
+    )]
+    NoDedup,
+    /// As many ids are remembered as there is room for, and none of them may be forgotten yet.
+    #[error(
+        "there is no room for another deduplication id, the table was made for {ids}; wait until the window of earlier ones has passed, or create the queue with room for more"
+    )]
+    DedupFull {
+        /// Ids that the table was made for.
+        ids: u64,
+    },
     /// A message to a FIFO queue with a delay of its own.
     #[error(
         "a message to a FIFO queue can't have a delay of its own, others of its group would have to pass it; set the delay of the queue"

@@ -3,6 +3,7 @@
 //! `docs/format.md` describes the same bytes in prose; change both together, and FORMAT.
 
 pub mod bus;
+pub mod dedup;
 pub mod geometry;
 pub mod pool;
 pub mod queue;

@@ -6,6 +6,7 @@
 //! 8192    one ReaderEntry, unused: nobody reads a queue by a cursor
 //! due     due words: one u64 per group of 4,096 slots, then one per block of 64 slots
 //! groups  FIFO queues: the hints, one u64 per slot, then the group table, four u64 per slot
+//! dedup   FIFO queues that deduplicate: the buckets of the table ([`super::dedup`])
 //! slots   stride × slots        from a page boundary (2 MiB boundary with huge pages)
 //! ```
 //! A slot is that of a ring. Its `dlv` says who consumes the message ([`super::word::Dlv`]); behind
@@ -94,8 +95,31 @@ pub struct QueueHeader {
     pub group_key: [u8; 16],
     /// Bytes that the files of its rings may take together.
     pub max_bytes: u64,
-    pub reserved: [u8; PAGE - 64 - 4 * 8 - 4 * 4 - 128 - 3 * 8 - 4 * 4 - 5 * 8],
+    /// Offset of the deduplication table; 0 where there is none.
+    pub dedup_offset: u64,
+    /// Ids the table was made for; its buckets follow from it ([`super::dedup::buckets_for`]).
+    pub dedup_ids: u64,
+    /// Key of the hash of deduplication ids, random.
+    pub dedup_key: [u8; 16],
+    /// An id counts for so long.
+    pub dedup_window_ms: u32,
+    /// [`DEDUP_QUEUE`] or [`DEDUP_GROUP`].
+    pub dedup_scope: u32,
+    /// 1: a message without an id has the SHA-256 of its body for one.
+    pub dedup_by_content: u32,
+    pub reserved_word_2: u32,
+    pub reserved: [u8; PAGE - 64 - 4 * 8 - 4 * 4 - 128 - 3 * 8 - 4 * 4 - 5 * 8 - 6 * 8],
 }
+
+/// An id counts in the whole queue.
+pub const DEDUP_QUEUE: u32 = 0;
+/// An id counts in its message group.
+pub const DEDUP_GROUP: u32 = 1;
+/// Shortest and longest time that an id counts for.
+pub const MIN_DEDUP_WINDOW_MS: u32 = 1_000;
+/// See [`MIN_DEDUP_WINDOW_MS`].
+pub const MAX_DEDUP_WINDOW_MS: u32 = MAX_RETENTION_MS;
+
 
 /// At least once, best-effort order.
 pub const STANDARD: u32 = 0;
@@ -111,6 +135,9 @@ const _: () = {
     assert!(offset_of!(QueueHeader, visibility_ms) == 264);
     assert!(offset_of!(QueueHeader, groups_offset) == 288);
     assert!(offset_of!(QueueHeader, group_key) == 296);
+    assert!(offset_of!(QueueHeader, dedup_offset) == 320);
+    assert!(offset_of!(QueueHeader, dedup_key) == 336);
+    assert!(offset_of!(QueueHeader, dedup_window_ms) == 352);
 };
 
 /// Offsets of the shared words of a queue, behind those of its ring. Only the holder bits are
@@ -150,6 +177,9 @@ pub mod control {
     pub const HINTS_TAKEN: usize = PAGE + 12 * LINE_PAIR;
     /// FIFO: how many hints were given.
     pub const HINTS_GIVEN: usize = PAGE + 13 * LINE_PAIR;
+
+    /// Sends of an id that was sent already.
+    pub const DUPLICATES: usize = PAGE + 14 * LINE_PAIR;
 
     /// Settings: each one word, stored whole by whoever changes it and loaded where it is used. A
     /// message older than so many ms is gone.
@@ -237,7 +267,8 @@ const _: () = {
     assert!(control::RECEIVE > ring::control::PAYLOADS);
     assert!(control::HOLDER_WORDS * 8 <= LINE_PAIR);
     assert!(control::PURGED + 8 <= control::LINK);
-    assert!(control::HINTS_GIVEN + LINE_PAIR <= control::RETENTION);
+    assert!(control::HINTS_GIVEN + LINE_PAIR <= control::DUPLICATES);
+    assert!(control::DUPLICATES + LINE_PAIR <= control::RETENTION);
     assert!(control::MAX_IN_FLIGHT + 8 <= control::RETENTION + LINE_PAIR);
     assert!(control::REDRIVE_SOURCES + 8 * MAX_REDRIVE_SOURCES <= control::ROUTES);
     assert!(control::ROUTES + 8 * super::word::ROUTES <= control::MOVED);

@@ -1,6 +1,7 @@
 //! What a queue is: its shape, fixed at creation, and its settings as they were when it was opened.
 
 use super::RedriveAllow;
+use super::dedup::Deduplication;
 use super::settings::QueueSettings;
 use crate::error::OpenError;
 use crate::layout::queue::MIN_FIFO_STRIDE;
@@ -37,6 +38,8 @@ pub struct QueueDefinition {
     pub name: String,
     /// Standard or FIFO.
     pub kind: QueueKind,
+    /// How it deduplicates, if it does.
+    pub dedup: Option<Deduplication>,
     /// Slots of its first ring, a power of two from 1,024 to 4,194,304.
     pub slots: u64,
     /// Bytes from slot to slot, a multiple of 32 from 64 (FIFO: 128) to 4,096; 40 (FIFO: 80) of
@@ -77,6 +80,7 @@ impl QueueDefinition {
         Self {
             name: name.to_owned(),
             kind: QueueKind::Standard,
+            dedup: None,
             slots: DEFAULT_SLOTS,
             stride: DEFAULT_STRIDE,
             visibility: Duration::from_secs(30),
@@ -107,6 +111,18 @@ impl QueueDefinition {
         if !self.stride.is_multiple_of(32) || !(least..=MAX_STRIDE).contains(&self.stride) {
             let rule = format!("a multiple of 32 from {least} to {MAX_STRIDE}");
             return refuse("stride", self.stride.to_string(), rule);
+        }
+        if let Some(dedup) = &self.dedup {
+            let checked = match self.kind {
+                QueueKind::Fifo => dedup.check(),
+                QueueKind::Standard => Err((
+                    "of a standard queue".to_owned(),
+                    "FIFO queues only".to_owned(),
+                )),
+            };
+            if let Err((given, rule)) = checked {
+                return refuse("deduplicate", given, rule);
+            }
         }
         let stall = whole_ms(self.stall_timeout, MAX_STALL_MS);
         if stall.is_none_or(|ms| ms == 0) {

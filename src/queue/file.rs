@@ -1,13 +1,16 @@
 //! Queue files: what a queue adds to an object file, and the files of the rings that it grew by.
 
-use super::{QueueDefinition, QueueKind};
+use super::{DedupScope, Deduplication, QueueDefinition, QueueKind};
 use crate::error::OpenError;
+use crate::layout::dedup::{Bucket, buckets_for};
 use crate::layout::queue::{
-    DUE_OFFSET, FIFO, GROWN_MAGIC, GrownHeader, MAGIC, NEVER, QueueHeader, STANDARD, control,
-    due_words, group_words, groups_offset,
+    DEDUP_GROUP, DEDUP_QUEUE, DUE_OFFSET, FIFO, GROWN_MAGIC, GrownHeader, MAGIC, NEVER,
+    QueueHeader, STANDARD, control, due_words, group_words, groups_offset,
 };
 use crate::object::Site;
 use crate::object::file::{self, Reserved, Shape, framed};
+use crate::ring::delivery::dedup::Dedup;
+use crate::shm::dedup::DedupTable;
 use crate::shm::queue::QueueWords;
 use crate::shm::ring::RingMemory;
 use crate::shm::words::word64;
@@ -34,6 +37,8 @@ pub struct QueueFile {
     pub mapping: Arc<Mapping>,
     pub definition: QueueDefinition,
     pub group_key: [u8; 16],
+    pub dedup: Option<Dedup>,
+    pub dedup_key: [u8; 16],
     pub object_id: u64,
     pub bytes: u64,
     pub epoch_ms: u64,
@@ -47,6 +52,11 @@ pub struct QueueFile {
 pub fn create(site: &Site, definition: &QueueDefinition) -> Result<(), OpenError> {
     definition.check()?;
     let shape = definition.shape(&definition.name, definition.slots);
+    let dedup_from = definition.dedup_from(definition.slots);
+    let dedup_offset = match definition.dedup {
+        Some(_) => dedup_from.next_multiple_of(size_of::<Bucket>() as u64),
+        None => 0,
+    };
     let (kind, groups_offset) = match definition.kind {
         QueueKind::Standard => (STANDARD, 0),
         QueueKind::Fifo => (FIFO, groups_offset(definition.slots)),
@@ -74,6 +84,15 @@ pub fn create(site: &Site, definition: &QueueDefinition) -> Result<(), OpenError
         groups_offset,
         group_key: bytemuck::cast([host::random_u64(), host::random_u64()]),
         max_bytes: definition.max_bytes,
+        dedup_offset,
+        dedup_ids: definition.dedup.map_or(0, |dedup| dedup.ids),
+        dedup_key: bytemuck::cast([host::random_u64(), host::random_u64()]),
+        dedup_window_ms: definition.dedup.map_or(0, |dedup| ms(dedup.window)),
+        dedup_scope: match definition.dedup.map(|dedup| dedup.scope) {
+            Some(DedupScope::MessageGroup) => DEDUP_GROUP,
+            Some(DedupScope::Queue) | None => DEDUP_QUEUE,
+        },
+        dedup_by_content: u32::from(definition.dedup.is_some_and(|dedup| dedup.by_content)),
         ..bytemuck::Zeroable::zeroed()
     };
     file::create(site, &shape, header, |mapping| {
@@ -96,13 +115,13 @@ fn nothing_is_due(mapping: &Mapping, slots: u64) {
 impl QueueDefinition {
     /// A file with `slots` slots as this queue has them.
     pub(super) fn shape<'a>(&self, name: &'a str, slots: u64) -> Shape<'a> {
-        let (groups, blocks) = due_words(slots);
-        let slots_from = match self.kind {
-            QueueKind::Standard => DUE_OFFSET + 8 * (groups + blocks),
-            QueueKind::Fifo => {
-                let (hints, table) = group_words(slots);
-                groups_offset(slots) + 8 * (hints + table)
+        let from = self.dedup_from(slots);
+        let slots_from = match &self.dedup {
+            Some(dedup) => {
+                let table = buckets_for(dedup.ids) * size_of::<Bucket>() as u64;
+                from.next_multiple_of(size_of::<Bucket>() as u64) + table
             }
+            None => from,
         };
         Shape {
             name,
@@ -110,6 +129,18 @@ impl QueueDefinition {
             stride: self.stride,
             slots_from,
             huge_pages: self.huge_pages,
+        }
+    }
+
+    /// The first byte that may belong to the deduplication table, or else to the slots.
+    fn dedup_from(&self, slots: u64) -> u64 {
+        let (groups, blocks) = due_words(slots);
+        match self.kind {
+            QueueKind::Standard => DUE_OFFSET + 8 * (groups + blocks),
+            QueueKind::Fifo => {
+                let (hints, table) = group_words(slots);
+                groups_offset(slots) + 8 * (hints + table)
+            }
         }
     }
 
@@ -233,12 +264,26 @@ fn open_file(site: &Site, file_name: &str, name: Option<&str>) -> Result<QueueFi
             .with_groups(memory.geometry(), groups, slots)
             .ok_or_else(|| opened.scribbled("the groups do not fit in front of the slots"))?;
     }
+    let dedup = match definition.dedup {
+        Some(rules) => {
+            let (from, until) = (header.due_offset, header.slots_offset);
+            let (offset, buckets) = (header.dedup_offset, buckets_for(rules.ids));
+            let table = DedupTable::new(Arc::clone(&mapping), offset, buckets, from, until)
+                .ok_or_else(|| {
+                    opened.scribbled("the deduplication table does not fit in front of the slots")
+                })?;
+            Some(Dedup::new(table, rules.window.as_millis() as u64))
+        }
+        None => None,
+    };
     Ok(QueueFile {
         memory,
         words,
         mapping,
         definition,
         group_key: header.group_key,
+        dedup,
+        dedup_key: header.dedup_key,
         object_id: header.preamble.object_id,
         bytes: header.file_bytes,
         epoch_ms: header.epoch_ms,
@@ -260,6 +305,7 @@ fn definition(header: &QueueHeader, name: &str) -> Result<QueueDefinition, &'sta
             FIFO => QueueKind::Fifo,
             _ => return Err("it is neither a standard nor a FIFO queue"),
         },
+        dedup: dedup_rules(header)?,
         slots: header.slots,
         stride: header.stride,
         visibility: ms(header.visibility_ms),
@@ -279,4 +325,24 @@ fn definition(header: &QueueHeader, name: &str) -> Result<QueueDefinition, &'sta
         return Err("a setting is outside its bounds");
     }
     Ok(definition)
+}
+
+fn dedup_rules(header: &QueueHeader) -> Result<Option<Deduplication>, &'static str> {
+    if header.dedup_offset == 0 {
+        return Ok(None);
+    }
+    let rules = Deduplication {
+        ids: header.dedup_ids,
+        window: Duration::from_millis(header.dedup_window_ms.into()),
+        scope: match header.dedup_scope {
+            DEDUP_QUEUE => DedupScope::Queue,
+            DEDUP_GROUP => DedupScope::MessageGroup,
+            _ => return Err("it deduplicates neither in the queue nor in groups"),
+        },
+        by_content: header.dedup_by_content == 1,
+    };
+    if header.kind != FIFO || rules.check().is_err() {
+        return Err("its deduplication is outside of what there is");
+    }
+    Ok(Some(rules))
 }

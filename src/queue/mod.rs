@@ -16,6 +16,7 @@ mod aging;
 mod asynchronous;
 mod attributes;
 mod chain;
+mod dedup;
 mod definition;
 mod envelope;
 mod file;
@@ -28,6 +29,7 @@ mod messages;
 mod move_task;
 mod moves;
 mod number;
+mod once;
 mod opens;
 mod outgoing;
 mod payload;
@@ -47,6 +49,7 @@ mod wait;
 pub use asynchronous::AsyncReceiver;
 pub use attributes::{Attribute, AttributeIter, AttributeValue, Attributes, AttributesRef};
 pub(crate) use chain::{Chain, Link, further_links, ring_at};
+pub use dedup::{DedupScope, Deduplication};
 pub use definition::{QueueDefinition, QueueKind};
 pub(crate) use file::{GROWN_PREFIX, check_grown, grown_of};
 pub(crate) use file::{
@@ -132,6 +135,7 @@ pub(crate) struct Inner {
     pub definition: QueueDefinition,
     /// Of the hash of group ids.
     pub group_key: [u8; 16],
+    pub dedup_key: [u8; 16],
     pub object_id: u64,
     /// CLOCK_BOOTTIME of the epoch in ms.
     pub epoch_ms: u64,
@@ -207,6 +211,8 @@ pub struct QueueStats {
     pub moved: u64,
     /// Messages that arrived from another queue.
     pub arrived: u64,
+    /// Sends that were not delivered because their id was sent already.
+    pub duplicates: u64,
     /// Claims of live senders that were abandoned.
     pub abandoned: u64,
     /// Claims of dead senders that were voided.
@@ -404,6 +410,7 @@ impl Inner {
             purged: total(Total::Purged),
             moved: total(Total::Moved),
             arrived: total(Total::Arrived),
+            duplicates: total(Total::Duplicates),
             abandoned: of_ring(Counter::Abandoned),
             voided: of_ring(Counter::Voided),
             renewed: of_ring(Counter::Renewed),

@@ -6,13 +6,14 @@
 use super::attributes::{Attributes, AttributesRef, is_text};
 use super::definition::whole_ms;
 use super::envelope::Envelope;
+use super::send::Grouped;
 use super::{QueueSender, group};
 use crate::error::QueueSendError;
 use crate::layout::queue::MAX_DELAY_MS;
 use std::time::Duration;
 
 /// Longest group or deduplication id.
-const MAX_ID: usize = 128;
+pub(super) const MAX_ID: usize = 128;
 /// Longest trace header; SQS names no bound.
 const MAX_TRACE_HEADER: usize = 1024;
 
@@ -211,24 +212,27 @@ impl QueueSender {
                 whole_ms(given, MAX_DELAY_MS).ok_or(QueueSendError::InvalidDelay { given })?
             }
         };
-        let position = if message.envelope.is_empty() {
-            self.append(None, message.body, delay_ms)?
-        } else {
-            message.check()?;
-            self.check(message.size())?;
-            let group = message.envelope.group.filter(|_| is_fifo);
-            let group = group.map(|group| group::hash(&self.inner.group_key, group));
-            let mut block = core::mem::take(&mut self.block);
-            block.clear();
-            message.envelope.encode(&mut block);
-            let appended = self.append_with_block(group, &mut block, message.body, delay_ms);
-            self.block = block;
-            appended?
+        if message.envelope.is_empty() {
+            return self.append(None, message.body, delay_ms);
+        }
+        message.check()?;
+        self.check(message.size())?;
+        let grouped = match message.envelope.group {
+            Some(group) if is_fifo => Some(self.grouped(group, message)?),
+            _ => None,
         };
-        Ok(Sent {
-            position,
-            duplicate: false,
-        })
+        let mut block = core::mem::take(&mut self.block);
+        block.clear();
+        message.envelope.encode(&mut block);
+        let appended = self.append_with_block(grouped, &mut block, message.body, delay_ms);
+        self.block = block;
+        appended
+    }
+
+    fn grouped(&self, group: &str, message: &Outgoing<'_>) -> Result<Grouped, QueueSendError> {
+        let group = group::hash(&self.inner.group_key, group);
+        let key = self.dedup_key(group, message.envelope.dedup_id, message.body)?;
+        Ok(Grouped { group, key })
     }
 }
 
@@ -236,6 +240,7 @@ impl QueueSender {
 fn no_room(error: &QueueSendError) -> Option<QueueSendError> {
     match *error {
         QueueSendError::Full { capacity, by } => Some(QueueSendError::Full { capacity, by }),
+        QueueSendError::DedupFull { ids } => Some(QueueSendError::DedupFull { ids }),
         QueueSendError::PoolExhausted {
             needed,
             used,

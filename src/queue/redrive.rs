@@ -408,7 +408,7 @@ impl QueueSender {
         let meta = meta.with_flags(Meta::ATTRIBUTES);
         match group {
             None => claim.fill_message(meta, arriving, sent, bytes),
-            Some(group) => claim.fill_message_of(group, meta, arriving, sent, bytes),
+            Some(group) => claim.fill_message_of(group, 0, meta, arriving, sent, bytes),
         }
         match self.appender.commit(ring, claim) {
             Ok(_) => {}

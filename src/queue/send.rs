@@ -1,12 +1,13 @@
 //! Sending: inline bodies into the slot, larger ones through the pool, one by one or in batches, at
 //! once or with a delay.
 
-use super::Inner;
 use super::chain::Link;
 use super::definition::whole_ms;
 use super::grow::{Full, NoGrowth};
+use super::once::Once;
 use super::payload::Payloads;
 use super::quota::Share;
+use super::{Inner, Sent};
 use crate::ParticipantId;
 use crate::error::QueueSendError;
 use crate::layout::queue::MAX_DELAY_MS;
@@ -16,6 +17,7 @@ use crate::pool::lend::{Lender, Lent};
 use crate::pool::segment::GrowFailure;
 use crate::ring::claim::{Appender, Blocked};
 use crate::ring::commit::Lost;
+use crate::ring::delivery::dedup::Key;
 use crate::ring::delivery::link::GroupHash;
 use crate::ring::delivery::sweep::Census;
 use crate::ring::delivery::{Delivery, Total};
@@ -35,6 +37,14 @@ const CHECK_LINK_EVERY: u32 = 1024;
 const FLUSH_EVERY: u64 = 64;
 /// Pauses of a send that waits for room: receivers make no system call for senders.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// What a message of a FIFO queue has beside its bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Grouped {
+    pub group: GroupHash,
+    /// Of its deduplication id, where the queue compares them.
+    pub key: Option<Key>,
+}
 
 /// A sender of one queue.
 ///
@@ -56,7 +66,7 @@ pub struct QueueSender {
     /// To receivers who are about to make room.
     distance: Distance,
     /// Where there is a limit of messages.
-    share: Share,
+    pub(super) share: Share,
     /// Sent and not yet in the shared total.
     sent: u64,
     refusals: u32,
@@ -105,9 +115,9 @@ impl QueueSender {
     /// sent then.
     #[inline]
     pub fn send(&mut self, body: &[u8]) -> Result<u64, QueueSendError> {
-        let position = self.append(None, body, self.delay_ms())?;
+        let sent = self.append(None, body, self.delay_ms())?;
         self.inner.delivery.ring().wake_behind_commit();
-        Ok(position)
+        Ok(sent.position)
     }
 
     /// Sends `body` so that it becomes visible after `delay`, 0 to 900 s in whole milliseconds
@@ -123,9 +133,9 @@ impl QueueSender {
         if self.delivery.is_fifo() {
             return Err(QueueSendError::DelayInFifo);
         }
-        let position = self.append(None, body, delay_ms)?;
+        let sent = self.append(None, body, delay_ms)?;
         self.inner.delivery.ring().wake_behind_commit();
-        Ok(position)
+        Ok(sent.position)
     }
 
     /// Sends as many of `bodies` as there is room for, in order, with the queue's delay; how many.
@@ -205,10 +215,10 @@ impl QueueSender {
             .check(loan.len)
             .and_then(|()| self.append_chunk(None, loan.lent, loan.len, 0, self.delay_ms()));
         match sent {
-            Ok(position) => {
+            Ok(sent) => {
                 self.loans.sent(loan);
                 self.inner.delivery.ring().wake_behind_commit();
-                Ok(position)
+                Ok(sent.position)
             }
             Err(error) => Err((error, loan)),
         }
@@ -249,71 +259,74 @@ impl QueueSender {
     #[inline(always)]
     pub(super) fn append(
         &mut self,
-        group: Option<GroupHash>,
+        grouped: Option<Grouped>,
         body: &[u8],
         delay_ms: u32,
-    ) -> Result<u64, QueueSendError> {
+    ) -> Result<Sent, QueueSendError> {
         self.check(body.len())?;
         if body.len() > self.inline_bytes {
-            return self.append_large(group, body, delay_ms);
+            return self.append_large(grouped, body, delay_ms);
         }
         let meta = Meta::new(body.len() as u32, Meta::INLINE, 0);
-        self.append_bytes(group, meta, body, delay_ms, None)
+        self.append_bytes(grouped, meta, body, delay_ms, None)
     }
 
     #[cold]
     fn append_large(
         &mut self,
-        group: Option<GroupHash>,
+        grouped: Option<Grouped>,
         body: &[u8],
         delay_ms: u32,
-    ) -> Result<u64, QueueSendError> {
+    ) -> Result<Sent, QueueSendError> {
         let mut loan = self.loan(body.len())?;
         loan.copy_from_slice(body);
-        self.append_loan(group, loan, 0, delay_ms)
+        self.append_loan(grouped, loan, 0, delay_ms)
     }
 
     /// A message of which an encoded attribute block is `block`, without a wake. The caller has
-    /// checked it.
+    /// checked it, and has no other use for what is in `block`: a body that lies in the slot goes
+    /// behind it.
     pub(super) fn append_with_block(
         &mut self,
-        group: Option<GroupHash>,
+        grouped: Option<Grouped>,
         block: &mut Vec<u8>,
         body: &[u8],
         delay_ms: u32,
-    ) -> Result<u64, QueueSendError> {
+    ) -> Result<Sent, QueueSendError> {
         let whole = block.len() + body.len();
         if whole > self.inline_bytes {
             let mut loan = self.lend_unchecked(whole)?;
             loan[..block.len()].copy_from_slice(block);
             loan[block.len()..].copy_from_slice(body);
-            return self.append_loan(group, loan, Meta::ATTRIBUTES, delay_ms);
+            return self.append_loan(grouped, loan, Meta::ATTRIBUTES, delay_ms);
         }
         block.extend_from_slice(body);
         let meta = Meta::new(whole as u32, Meta::INLINE, 0).with_flags(Meta::ATTRIBUTES);
-        self.append_bytes(group, meta, block, delay_ms, None)
+        self.append_bytes(grouped, meta, block, delay_ms, None)
     }
 
     fn append_loan(
         &mut self,
-        group: Option<GroupHash>,
+        grouped: Option<Grouped>,
         loan: Loan,
         flags: u8,
         delay_ms: u32,
-    ) -> Result<u64, QueueSendError> {
-        let position = self.append_chunk(group, loan.lent, loan.len, flags, delay_ms)?;
-        self.loans.sent(loan);
-        Ok(position)
+    ) -> Result<Sent, QueueSendError> {
+        let sent = self.append_chunk(grouped, loan.lent, loan.len, flags, delay_ms)?;
+        if !sent.duplicate {
+            self.loans.sent(loan);
+        }
+        Ok(sent)
     }
 
     fn append_chunk(
         &mut self,
-        group: Option<GroupHash>,
+        grouped: Option<Grouped>,
         lent: Lent,
         len: usize,
         flags: u8,
         delay_ms: u32,
-    ) -> Result<u64, QueueSendError> {
+    ) -> Result<Sent, QueueSendError> {
         let reference = ChunkRef {
             segment: lent.segment,
             chunk: lent.chunk,
@@ -326,34 +339,42 @@ impl QueueSender {
         }
         let body = bytemuck::bytes_of(&reference);
         let meta = Meta::new(body.len() as u32, Meta::CHUNK, 0).with_flags(flags);
-        let position = self.append_bytes(group, meta, body, delay_ms, Some(lent))?;
-        self.lender.attach(lent);
-        Ok(position)
+        let sent = self.append_bytes(grouped, meta, body, delay_ms, Some(lent))?;
+        if !sent.duplicate {
+            self.lender.attach(lent);
+        }
+        Ok(sent)
     }
 
     /// Claim, fill, commit; once more where somebody took this sender for stalled.
     #[inline(always)]
     fn append_bytes(
         &mut self,
-        group: Option<GroupHash>,
+        grouped: Option<Grouped>,
         meta: Meta,
         body: &[u8],
         delay_ms: u32,
         lent: Option<Lent>,
-    ) -> Result<u64, QueueSendError> {
+    ) -> Result<Sent, QueueSendError> {
         if self.inner.is_removed() {
             return Err(QueueSendError::Removed); // nobody will ever receive it
         }
-        if group.is_none() && self.delivery.is_fifo() {
+        if grouped.is_none() && self.delivery.is_fifo() {
             return Err(QueueSendError::MissingGroup);
         }
-        let limit = self.delivery.max_messages();
-        if limit != 0 {
-            let now = self.clock.now_ms();
-            if !self.share.take(&self.inner, limit, now, Census::messages) {
-                return Err(QueueSendError::OverQuota { limit });
-            }
+        if let Some(grouped) = grouped
+            && let Some(key) = grouped.key
+        {
+            return self.append_once(&Once {
+                group: grouped.group,
+                key,
+                meta,
+                body,
+                delay_ms,
+                lent,
+            });
         }
+        self.check_limit()?;
         loop {
             let mut payloads = Payloads::new(&self.inner.segments, self.inner.object_id);
             let claimed = self.appender.claim_message(&self.delivery, &mut payloads);
@@ -371,27 +392,51 @@ impl QueueSender {
                 self.lender.address(lent, self.inner.object_id, position);
             }
             let word = self.delivery.first_word(position, now, delay_ms);
-            match group {
+            match grouped {
                 None => claim.fill_message(meta, word, now, body),
-                Some(group) => claim.fill_message_of(group, meta, word, now, body),
+                Some(Grouped { group, .. }) => {
+                    claim.fill_message_of(group, 0, meta, word, now, body);
+                }
             }
             match self.appender.commit(self.delivery.ring(), claim) {
                 Ok(position) => {
-                    if delay_ms != 0 {
-                        self.delivery.confirm_delay(position, now, delay_ms);
-                    }
-                    if self.distance.is_in_a_run(position) {
-                        self.delivery.ask_for_room(position + AHEAD, body.len());
-                    }
-                    self.sent += 1;
-                    if self.sent >= FLUSH_EVERY {
-                        self.flush();
-                    }
-                    return Ok(position);
+                    return Ok(self.committed(position, now, delay_ms, body.len()));
                 }
                 Err(Lost::Abandoned) => {}
                 Err(Lost::Corrupt) => return Err(QueueSendError::Corrupt { position }),
             }
+        }
+    }
+
+    /// Before a claim: whether the queue may hold one more message.
+    #[inline(always)]
+    pub(super) fn check_limit(&mut self) -> Result<(), QueueSendError> {
+        let limit = self.delivery.max_messages();
+        if limit != 0 {
+            let now = self.clock.now_ms();
+            if !self.share.take(&self.inner, limit, now, Census::messages) {
+                return Err(QueueSendError::OverQuota { limit });
+            }
+        }
+        Ok(())
+    }
+
+    /// Behind a commit.
+    #[inline(always)]
+    pub(super) fn committed(&mut self, position: u64, now: u64, delay_ms: u32, len: usize) -> Sent {
+        if delay_ms != 0 {
+            self.delivery.confirm_delay(position, now, delay_ms);
+        }
+        if self.distance.is_in_a_run(position) {
+            self.delivery.ask_for_room(position + AHEAD, len);
+        }
+        self.sent += 1;
+        if self.sent >= FLUSH_EVERY {
+            self.flush();
+        }
+        Sent {
+            position,
+            duplicate: false,
         }
     }
 

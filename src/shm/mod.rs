@@ -9,6 +9,8 @@
 #[cfg(not(loom))]
 pub mod copy;
 #[cfg(not(loom))]
+pub mod dedup;
+#[cfg(not(loom))]
 mod prefetch;
 #[cfg(not(loom))]
 pub mod queue;
@@ -20,9 +22,13 @@ pub mod segment;
 pub mod words;
 
 #[cfg(loom)]
+pub mod dedup_model;
+#[cfg(loom)]
 pub mod model;
 #[cfg(loom)]
 pub mod queue_model;
+#[cfg(loom)]
+pub use dedup_model as dedup;
 #[cfg(loom)]
 pub use model as ring;
 #[cfg(loom)]

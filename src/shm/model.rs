@@ -28,6 +28,8 @@ struct SlotWords {
     next: AtomicU64,
     /// Everybody in a model knows the group; no word of `loom`.
     group: core::sync::atomic::AtomicU64,
+    /// Like the body: its readers are ordered behind the commit.
+    dedup: core::sync::atomic::AtomicU64,
     body: AtomicU64,
     in_place: UnsafeCell<()>,
 }
@@ -87,6 +89,7 @@ impl RingMemory {
                     prev: word(),
                     next: word(),
                     group: core::sync::atomic::AtomicU64::new(0),
+                    dedup: core::sync::atomic::AtomicU64::new(0),
                     body: word(),
                     in_place: UnsafeCell::new(()),
                 })
@@ -214,7 +217,7 @@ impl<'a> Slot<'a> {
         &self.0.group
     }
     pub fn dedup(self) -> &'a core::sync::atomic::AtomicU64 {
-        &self.0.group
+        &self.0.dedup
     }
     pub fn message_room(self, _envelope: Envelope) -> usize {
         8

@@ -75,7 +75,7 @@ fn send(queue: &Delivery) -> u64 {
     let claim = claim.unwrap_or_else(|blocked| panic!("{blocked:?}"));
     let word = queue.first_word(claim.position, NOW, 0);
     let meta = Meta::new(8, Meta::INLINE, 0);
-    claim.fill_message_of(GroupHash(7, 7), meta, word, NOW, &[7; 8]);
+    claim.fill_message_of(GroupHash(7, 7), 0, meta, word, NOW, &[7; 8]);
     let sent = appender.commit(queue.ring(), claim);
     sent.expect("nobody abandons")
 }

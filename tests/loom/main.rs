@@ -21,6 +21,7 @@
 
 mod append;
 mod batch;
+mod dedup;
 mod explore;
 mod fifo;
 mod moving;

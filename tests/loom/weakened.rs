@@ -90,6 +90,13 @@ fn effect(label: Label) -> Effect {
             CaughtBy(&["moving::a_mover_that_is_taken_for_stalled_leaves_one_copy"])
         }
         Label::SealStore => CaughtBy(&["seal::what_stands_under_the_seal_is_received"]),
+        Label::DedupWrite | Label::DedupRead => {
+            CaughtBy(&["dedup::an_entry_that_changes_hands_is_seen_whole"])
+        }
+        Label::DedupPublish | Label::DedupLoad => {
+            CaughtBy(&["dedup::an_entry_is_not_taken_from_a_living_claim"])
+        }
+        Label::DedupFence => CaughtBy(&["dedup::of_two_senders_of_one_id_one_is_seen"]),
         Label::RoleRelease | Label::RoleTake => {
             CaughtBy(&["role::a_role_that_is_given_back_passes_on_with_the_work"])
         }

@@ -10,8 +10,8 @@ use crate::redriven::{self, Redriven};
 use crate::stage::{self, INLINE, LARGE, body, id_of, text, write_body};
 use crate::survivor::{SURVIVOR, World};
 use ringway::{
-    Bus, Channel, Message, Outgoing, Producers, Queue, QueueKind, QueueReceiver, QueueSender,
-    ReadError, Reader, Received, Start,
+    Bus, Channel, Deduplication, Message, Outgoing, Producers, Queue, QueueKind, QueueReceiver,
+    QueueSender, ReadError, Reader, Received, Sent, Start,
 };
 use ringway_harness::step::{begin, end};
 use ringway_harness::{AckBoard, Stage};
@@ -59,6 +59,9 @@ pub struct Operation {
     pub each_call: bool,
     /// Done by the survivor while the victim is stopped: what the victim is about.
     pub beside: fn(&mut World) -> Result<(), String>,
+    /// What becomes of the object that the operation is about, before the survivor looks for what was
+    /// left behind.
+    pub outcome: fn(&mut World) -> Result<(), String>,
     /// What the survivor looks at in the end, beside all that it always looks at.
     pub after: fn(&mut World) -> Result<(), String>,
 }
@@ -72,6 +75,7 @@ const SHARED: Operation = Operation {
     each_call: false,
     act: |_| Ok(()),
     beside: |_| Ok(()),
+    outcome: |_| Ok(()),
     after: |_| Ok(()),
 };
 const EXCLUSIVE: Operation = Operation {
@@ -447,6 +451,22 @@ pub const OPERATIONS: &[Operation] = &[
         ..SHARED
     },
     Operation {
+        name: "queue send once",
+        act: queue_send_once,
+        scene: a_queue_that_deduplicates,
+        beside: send_once_beside,
+        outcome: sent_exactly_once,
+        ..SHARED
+    },
+    Operation {
+        name: "queue send once, large",
+        act: queue_send_once_large,
+        scene: a_queue_that_deduplicates,
+        beside: send_once_beside,
+        outcome: sent_exactly_once,
+        ..SHARED
+    },
+    Operation {
         name: "reap of the dead",
         act: reap,
         corpse: true,
@@ -556,12 +576,50 @@ fn a_queue_gone_round(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
+fn a_queue_that_deduplicates(world: &mut World) -> Result<(), String> {
+    some_records(world)?;
+    let builder = world.bus().queue("once").fifo().slots(stage::SLOTS);
+    let builder = builder.deduplicate(Deduplication::of_ids(1024));
+    let queue = builder.create().map_err(text)?;
+    let other = Outgoing::new(b"other").group("g").dedup_id("other");
+    let sent = queue.sender().map_err(text)?.send_message(&other);
+    sent.map(drop).map_err(text)
+}
+
 fn with_an_object(world: &mut World) -> Result<(), String> {
     some_records(world)?;
     stage::channel(world.bus(), "object", Producers::Shared).map(drop)
 }
 
+/// The survivor repeats the message that the victim is about.
+fn send_once_beside(world: &mut World) -> Result<(), String> {
+    send_once(world.bus(), INLINE).map(drop)
+}
+
 // What the survivor looks at.
+
+/// However far the victim came, and whoever repeated it: one message of that id.
+fn sent_exactly_once(world: &mut World) -> Result<(), String> {
+    let sent = send_once(world.bus(), INLINE)?;
+    let queue = world.bus().queue("once").open().map_err(text)?;
+    let mut receiver = queue.receiver().map_err(text)?;
+    let mut positions = Vec::new();
+    for message in receiver.receive(10, Duration::ZERO, None).map_err(text)? {
+        receiver.delete(&message.received.receipt).map_err(text)?;
+        if message.body != b"other" {
+            id_of(&message.body)?;
+            positions.push(message.received.position());
+        }
+    }
+    if positions != [sent.position] || queue.stats().visible != 0 {
+        return Err(format!("{sent:?}, received from {positions:?}"));
+    }
+    let again = send_once(world.bus(), INLINE)?;
+    if !again.duplicate || again.position != sent.position {
+        return Err(format!("{sent:?}, deleted, and then {again:?}"));
+    }
+    Ok(())
+}
 
 fn the_role_is_free(world: &mut World) -> Result<(), String> {
     world.take_role(3)
@@ -1163,6 +1221,44 @@ fn queue_send_of(
     let sent = sender.send(&body(VICTIM + WARM + 1, LARGE));
     player.ack(WARM + 1, &sent);
     sent.map(drop).map_err(text)
+}
+
+/// Sends the message that all send.
+fn send_once(bus: &Bus, len: usize) -> Result<Sent, String> {
+    let queue = bus.queue("once").open().map_err(text)?;
+    let mut sender = queue.sender().map_err(text)?;
+    let body = body(VICTIM, len);
+    let message = Outgoing::new(&body).group("g").dedup_id("the-same");
+    sender.send_message(&message).map_err(text)
+}
+
+fn queue_send_once(player: &Player) -> Result<(), String> {
+    queue_send_once_of(player, INLINE)
+}
+
+fn queue_send_once_large(player: &Player) -> Result<(), String> {
+    queue_send_once_of(player, LARGE)
+}
+
+fn queue_send_once_of(player: &Player, len: usize) -> Result<(), String> {
+    let bus = player.bus()?;
+    let queue = bus.queue("once").open().map_err(text)?;
+    let mut sender = queue.sender().map_err(text)?;
+    let other = Outgoing::new(b"other").group("g").dedup_id("other");
+    if !sender.send_message(&other).map_err(text)?.duplicate {
+        return Err("the survivor has sent this before".into());
+    }
+    let body = body(VICTIM, len);
+    let message = Outgoing::new(&body).group("g").dedup_id("the-same");
+    begin();
+    let sent = sender.send_message(&message);
+    end();
+    let sent = sent.map_err(text)?;
+    let again = send_once(&bus, INLINE)?;
+    if !again.duplicate || again.position != sent.position {
+        return Err(format!("{sent:?}, and then {again:?}"));
+    }
+    Ok(())
 }
 
 /// The victim has deleted a message of the survivor.

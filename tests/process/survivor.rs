@@ -288,6 +288,7 @@ impl World {
             }
         }
         self.judge(wings)?;
+        (self.operation.outcome)(self)?;
         self.examine()?;
         (self.operation.after)(self)?;
         let report = self.bus.doctor(false).map_err(text)?;

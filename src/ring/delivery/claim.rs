@@ -228,11 +228,13 @@ impl Claim<'_> {
         self.slot.write_message(Envelope::Standard, body);
     }
 
-    /// The same in a FIFO queue, for a message of `group`, which is not linked yet.
+    /// The same in a FIFO queue, for a message of `group`, which is not linked yet; `dedup` is
+    /// the number of its entry in the deduplication table, 0 for none.
     #[inline(always)]
     pub fn fill_message_of(
         &self,
         group: GroupHash,
+        dedup: u64,
         meta: Meta,
         word: Dlv,
         sent: u64,
@@ -248,7 +250,7 @@ impl Claim<'_> {
         slot.next().store(self.position, Ordering::Relaxed);
         slot.group().store(group.0, Ordering::Relaxed);
         slot.group_2().store(group.1, Ordering::Relaxed);
-        slot.dedup().store(0, Ordering::Relaxed);
+        slot.dedup().store(dedup, Ordering::Relaxed);
         slot.write_message(Envelope::Fifo, body);
     }
 }

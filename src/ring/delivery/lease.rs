@@ -209,6 +209,10 @@ impl Delivery {
         if !self.swap(&standing, word, Ordering::Relaxed) {
             return None;
         }
+        if let Some(dedup) = &self.dedup {
+            // For the delete, which will look at it.
+            dedup.prefetch_message(standing.slot.dedup().load(Ordering::Relaxed));
+        }
         Some(Lease {
             standing: Standing {
                 dlv: word,
@@ -254,6 +258,11 @@ impl Delivery {
 
     #[inline(always)]
     pub(super) fn finish(&self, standing: &Standing<'_>) -> bool {
+        if let Some(dedup) = &self.dedup {
+            // Relaxed: as the body. If it is another message's by now, the entry says so.
+            let number = standing.slot.dedup().load(Ordering::Relaxed);
+            dedup.seal_message(number, standing.position);
+        }
         let done = Dlv::done(self.lap_of(standing.position));
         let release = order(Label::DoneStore, Ordering::Release);
         self.swap(standing, done, release)

@@ -44,6 +44,7 @@
 
 pub mod claim;
 pub mod consume;
+pub mod dedup;
 pub mod drain;
 pub mod due;
 pub mod heads;
@@ -56,6 +57,7 @@ pub mod settings;
 pub mod settle;
 pub mod sweep;
 
+use self::dedup::Dedup;
 use super::{Counter, SlotRing};
 use crate::layout::queue::Envelope;
 use crate::layout::word::{Ctl, Dlv};
@@ -86,6 +88,7 @@ pub struct Delivery {
     clock: Arc<dyn Clock>,
     is_fifo: bool,
     envelope: Envelope,
+    dedup: Option<Dedup>,
 }
 
 /// A message as it stood when it was looked at. What is done about it is a CAS of exactly `dlv`.
@@ -124,6 +127,7 @@ impl Delivery {
             clock,
             is_fifo,
             envelope,
+            dedup: None,
         }
     }
 
@@ -135,6 +139,20 @@ impl Delivery {
     /// Whether its lease or delay is over. `now` may be old: it decides only that nothing is.
     fn is_over(&self, standing: &Standing<'_>, now: u64) -> bool {
         standing.has_ended(now) && standing.has_ended(self.clock.now_ms())
+    }
+
+    /// The same, deduplicating by this table. A FIFO queue's.
+    pub fn with_dedup(self, dedup: Dedup) -> Self {
+        Self {
+            dedup: Some(dedup),
+            ..self
+        }
+    }
+
+    /// The table it deduplicates by.
+    #[inline(always)]
+    pub fn dedup(&self) -> Option<&Dedup> {
+        self.dedup.as_ref()
     }
 
     /// Whether messages keep their order within each group.
@@ -165,6 +183,7 @@ impl Delivery {
             clock: Arc::clone(&self.clock),
             is_fifo: self.is_fifo,
             envelope: self.envelope,
+            dedup: None, // a FIFO queue has one ring
         }
     }
 
@@ -278,6 +297,8 @@ pub enum Total {
     Moved,
     /// Messages that arrived from another queue.
     Arrived,
+    /// Sends of an id that was sent already.
+    Duplicates,
 }
 
 #[cfg(not(loom))]
@@ -294,6 +315,7 @@ impl Total {
             Self::Purged => control::PURGED,
             Self::Moved => control::MOVED,
             Self::Arrived => control::ARRIVED,
+            Self::Duplicates => control::DUPLICATES,
         }
     }
 }

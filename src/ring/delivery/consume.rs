@@ -534,7 +534,7 @@ impl Delivery {
     /// Asks for the lines of the message at `position`, if it is like `this` one: the first to
     /// write, as its lease will be a CAS.
     #[inline(always)]
-    fn ask_for(&self, position: u64, this: &Standing<'_>) {
+    pub(super) fn ask_for(&self, position: u64, this: &Standing<'_>) {
         let slot = self.ring.memory.slot(position);
         slot.prefetch_first_line_to_write();
         if this.meta().len() as usize > FIRST_LINE_BODY {

@@ -18,6 +18,7 @@ use super::link::Step;
 use super::{Delivery, Standing};
 use crate::layout::word::Dlv;
 use crate::ring::Tenant;
+use crate::ring::pace::{AHEAD as AHEAD_OF_RUN, Distance};
 use crate::sync::Ordering;
 
 /// Messages that one look at a due block hands over.
@@ -49,6 +50,7 @@ pub struct Heads {
     move_count: usize,
     /// The open claim at the link cursor.
     open: Option<Open>,
+    distance: Distance,
     in_batch: bool,
     /// What the batch has handed out.
     given: Vec<u64>,
@@ -67,6 +69,7 @@ impl Default for Heads {
             moves: [0; MOVES],
             move_count: 0,
             open: None,
+            distance: Distance::default(),
             in_batch: false,
             given: Vec::new(),
             has_come_round: false,
@@ -253,6 +256,10 @@ impl Heads {
         for _ in 0..=2 * queue.ring.memory.geometry().slots() {
             match queue.link_next() {
                 Step::Message(standing) => {
+                    let next = standing.position + 1;
+                    if self.distance.is_in_a_run(next) {
+                        queue.ask_for(next + AHEAD_OF_RUN, &standing);
+                    }
                     if self.is_takeable(queue, &standing, now, tenant) {
                         self.open = None;
                         return Some(standing);
@@ -264,7 +271,13 @@ impl Heads {
                         return None;
                     }
                 }
-                Step::End | Step::NoRoom => break,
+                Step::End | Step::NoRoom => {
+                    // Not with a batch in hand that could be handed over.
+                    if self.given.is_empty() {
+                        self.distance.at_end_of_run(queue.linked_below());
+                    }
+                    break;
+                }
             }
         }
         self.open = None;

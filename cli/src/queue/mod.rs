@@ -1,5 +1,6 @@
 //! `ringway queue`: create, list, inspect, empty and remove queues, and settle receipts.
 
+pub mod dedup;
 mod moves;
 mod policy;
 mod settings;
@@ -27,6 +28,8 @@ pub enum Command {
         policy: policy::Policy,
         #[command(flatten)]
         geometry: settings::Geometry,
+        #[command(flatten)]
+        dedup: dedup::Dedup,
         /// Open it when it exists already; settings that are given have to agree
         #[arg(long)]
         if_missing: bool,
@@ -92,7 +95,7 @@ pub enum Command {
 
 const CREATE_EXAMPLES: &str = "Examples:
   ringway queue create demo orders
-  ringway queue create demo trips --fifo
+  ringway queue create demo trips --fifo --dedup 100000 --dedup-scope group
   ringway queue create demo films --visibility 10m --retention 14days --max-message 1M
   ringway queue create demo burst --max-bytes 8G --if-missing
   ringway queue create demo dead --allow-sources orders,mail
@@ -112,6 +115,7 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             settings,
             policy,
             geometry,
+            dedup,
             if_missing,
         } => {
             let bus = place.open(&bus)?;
@@ -129,7 +133,7 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
                 }
                 None => policy.add(ringway::Settings::new(), &bus, &name, None)?,
             };
-            let builder = geometry.apply(settings.apply(bus.queue(&name)));
+            let builder = dedup.apply(geometry.apply(settings.apply(bus.queue(&name))));
             let queue = if if_missing {
                 builder.open_or_create()
             } else {

@@ -1,7 +1,7 @@
 //! What a queue is and holds: `ringway queue ls` and `stat`.
 
-use super::moves;
 use super::policy::{self, Names};
+use super::{dedup, moves};
 use crate::find;
 use crate::output::Place;
 use ringway::{Bus, ObjectKind, Queue, QueueKind, QueueSettings};
@@ -77,6 +77,7 @@ fn describe(queue: &Queue, names: &Names) -> Value {
         "queue": definition.name,
         "id": format!("{:016x}", queue.id()),
         "kind": kind(queue),
+        "dedup": dedup::describe(definition.dedup),
         "settings": describe_settings(&settings, names),
         "slots": definition.slots,
         "stride": definition.stride,
@@ -180,6 +181,7 @@ fn table(queue: &Queue, names: &Names, sources: &[String]) -> String {
             "fixed",
             vec![
                 ("kind", kind(queue).to_owned()),
+                dedup::row(definition.dedup),
                 ("slots", count(definition.slots)),
                 ("stride", format!("{} bytes", definition.stride)),
                 ("grows to", format!("{} bytes", definition.max_bytes)),

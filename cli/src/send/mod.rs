@@ -11,6 +11,7 @@ mod said;
 
 use crate::interrupt::Signal;
 use crate::output::{Place, Usage, parse_duration, progress};
+use crate::queue::dedup;
 use anyhow::Context;
 use batch::Batch;
 use ringway::{Attributes, QueueKind};
@@ -113,6 +114,8 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
+    let says_ids = args.said.has_dedup_id() || args.columns.has_dedup_id();
+    dedup::check_send(&args.name, queue.definition().dedup, says_ids)?;
     let most = usize::try_from(queue.settings().max_message_bytes).unwrap_or(usize::MAX);
     let shared = Arc::new(Progress::default());
     let attributes = args.said.attributes()?;

@@ -41,6 +41,11 @@ impl Columns {
         self.group_column.is_some()
     }
 
+    /// Whether rows say their id.
+    pub fn has_dedup_id(&self) -> bool {
+        self.dedup_column.is_some()
+    }
+
     /// Refuses column flags without a file that has columns.
     pub fn check(&self, has_csv: bool) -> Result<(), Usage> {
         let given = [

@@ -62,6 +62,11 @@ impl Said {
         self.group.is_some()
     }
 
+    /// Whether the message has an id.
+    pub fn has_dedup_id(&self) -> bool {
+        self.dedup_id.is_some()
+    }
+
     /// Whether the messages of lines are bodies and nothing else.
     pub fn is_nothing(&self) -> bool {
         self.group.is_none()

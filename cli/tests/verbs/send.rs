@@ -210,6 +210,43 @@ fn a_queue_grows_up_to_its_bytes_before_anybody_waits() {
 }
 
 #[test]
+fn repeated_rows_are_told_and_delivered_once() {
+    let place = Place::new();
+    let create = "queue create b q --fifo --dedup 2000 --dedup-window 1h --dedup-scope group";
+    let create: Vec<_> = create.split_whitespace().collect();
+    place.run(&create).ok();
+    let stat = place.run(&["queue", "stat", "b", "q", "--json"]).json();
+    let dedup = serde_json::json!({
+        "ids": 2000, "window_ms": 3_600_000, "scope": "group", "by_content": false,
+    });
+    assert_eq!(stat["dedup"], dedup);
+    let send = [
+        "send",
+        "b",
+        "q",
+        "--csv",
+        "-",
+        "--group-column",
+        "g",
+        "--dedup-column",
+        "id",
+    ];
+    let rows = b"id,g\n1,A\n2,A\n1,A\n1,B\n";
+    let told = place.run_with(&send, rows).ok();
+    assert_eq!(told, "sent 3; 1 more repeat earlier ones\n");
+    let again = place
+        .run_with(&[&send[..], &["--json"]].concat(), rows)
+        .json();
+    assert_eq!(again, serde_json::json!({"sent": 0, "duplicates": 4}));
+    let bodies = place.run(&["receive", "b", "q", "--all", "--delete"]).ok();
+    assert_eq!(bodies, "1,A\n2,A\n1,B\n");
+    let none = place
+        .run(&["send", "b", "q", "x", "--group", "A"])
+        .refused(2);
+    assert!(none.contains("give --dedup-id ID"), "{none}");
+}
+
+#[test]
 fn what_can_not_be_sent_is_named_by_its_line_and_nothing_behind_it_is_sent() {
     let place = Place::new();
     place.bus.queue("q").max_message_bytes(5).create().unwrap();

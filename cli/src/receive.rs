@@ -9,7 +9,7 @@ use crate::output::{Place, parse_duration};
 use anyhow::Context;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use ringway::{Idle, Message, Queue, Receipt, SettleError};
+use ringway::{Idle, Message, Queue, Receipt, ReceiveError, SettleError};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a wait lasts before it looks whether it was interrupted.
 const SLICE: Duration = Duration::from_millis(50);
+/// Pauses while as many messages are in flight as may be: a look counts them all.
+const OVER_LIMIT: Duration = Duration::from_millis(10);
 
 /// Receive messages from a queue and print their bodies, one a line
 ///
@@ -174,13 +176,17 @@ fn receive(
         let max = u64::from(args.max).min(left) as usize;
         let patience = deadline.saturating_duration_since(Instant::now());
         let patience = if args.follow { SLICE } else { patience };
-        let messages = receiver.receive(max, patience.min(SLICE), args.visibility)?;
-        if messages.is_empty() {
-            if !args.follow && Instant::now() >= deadline {
-                break;
+        let is_over = !args.follow && Instant::now() >= deadline;
+        let messages = match receiver.receive(max, patience.min(SLICE), args.visibility) {
+            Ok(messages) if messages.is_empty() && is_over => break,
+            Ok(messages) if messages.is_empty() => continue,
+            // Until others have deleted some.
+            Err(ReceiveError::OverLimit { .. }) if !is_over => {
+                std::thread::sleep(OVER_LIMIT);
+                continue;
             }
-            continue;
-        }
+            other => other?,
+        };
         // Noted before anything is written: whatever happens there, they are given back.
         let before = held.add(&messages, visibility);
         let written = messages

@@ -129,9 +129,13 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             let change = match &there {
                 Some(queue) => {
                     policy.agree(&bus, &name, &queue.settings())?;
+                    settings.agree(&bus, &name, &queue.settings())?;
                     ringway::Settings::new()
                 }
-                None => policy.add(ringway::Settings::new(), &bus, &name, None)?,
+                None => {
+                    let limits = settings.limit(ringway::Settings::new());
+                    policy.add(limits, &bus, &name, None)?
+                }
             };
             let builder = dedup.apply(geometry.apply(settings.apply(bus.queue(&name))));
             let queue = if if_missing {

@@ -1,7 +1,8 @@
 //! Settings of a queue as flags: one flag a setting, with units.
 
 use crate::output::{parse_bytes, parse_duration};
-use ringway::{QueueBuilder, QueueKind};
+use anyhow::bail;
+use ringway::{Bus, QueueBuilder, QueueKind, QueueSettings};
 use std::time::Duration;
 
 /// What a queue does with its messages.
@@ -26,6 +27,28 @@ pub struct Settings {
     /// has passed [default: true]
     #[arg(long, value_name = "true|false")]
     redeliver_on_death: Option<bool>,
+    /// Most messages in the queue, or none for no limit; a sender waits then [default: none]
+    #[arg(long, value_name = "N|none", value_parser = Limit::parse)]
+    max_messages: Option<Limit>,
+    /// Most messages in flight, or none for no limit; a receiver waits then [default: none]
+    #[arg(long, value_name = "N|none", value_parser = Limit::parse)]
+    max_in_flight: Option<Limit>,
+}
+
+/// A number, or none.
+#[derive(Clone, Copy)]
+struct Limit(Option<u64>);
+
+impl Limit {
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        match text {
+            "none" => Ok(Self(None)),
+            number => match number.parse() {
+                Ok(limit) => Ok(Self(Some(limit))),
+                Err(_) => bail!("{number:?} is neither a number nor none"),
+            },
+        }
+    }
 }
 
 /// What is fixed when a queue is created.
@@ -86,9 +109,33 @@ impl Settings {
         settings!(self, builder)
     }
 
+    /// What is set behind a creation.
+    pub fn limit(&self, settings: ringway::Settings) -> ringway::Settings {
+        given!(
+            settings,
+            max_messages = self.max_messages.map(|limit| limit.0),
+            max_in_flight = self.max_in_flight.map(|limit| limit.0),
+        )
+    }
+
+    /// Whether the queue `name`, which was there, has the limits that are asked for.
+    pub fn agree(&self, bus: &Bus, name: &str, present: &QueueSettings) -> anyhow::Result<()> {
+        // What is asked for on top of what there is changes nothing.
+        let same = ringway::Settings::new()
+            .max_messages(present.max_messages)
+            .max_in_flight(present.max_in_flight);
+        if self.limit(same.clone()) != same {
+            bail!(
+                "{name} exists with other limits; `ringway queue set {} {name}` changes them",
+                bus.name()
+            );
+        }
+        Ok(())
+    }
+
     /// As changes to a queue that is there.
     pub fn change(&self) -> ringway::Settings {
-        settings!(self, ringway::Settings::new())
+        self.limit(settings!(self, ringway::Settings::new()))
     }
 }
 

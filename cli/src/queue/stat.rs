@@ -133,6 +133,8 @@ fn describe_settings(settings: &QueueSettings, names: &Names) -> Value {
         "max_message_bytes": settings.max_message_bytes,
         "receive_wait_ms": ms(settings.receive_wait),
         "redeliver_on_death": settings.redeliver_on_death,
+        "max_messages": settings.max_messages,
+        "max_in_flight": settings.max_in_flight,
         "dead_letter": dead_letter,
         "allow_sources": allow_sources,
     })
@@ -154,9 +156,15 @@ fn settings_rows(settings: &QueueSettings, names: &Names) -> Vec<(&'static str, 
         ),
         ("receive wait", time(settings.receive_wait)),
         ("a dead holder's messages", redelivered.to_owned()),
+        ("most messages", limit(settings.max_messages)),
+        ("most in flight", limit(settings.max_in_flight)),
     ];
     rows.extend(policy::rows(settings, names));
     rows
+}
+
+fn limit(limit: Option<u64>) -> String {
+    limit.map_or("no limit".to_owned(), |limit| limit.to_string())
 }
 
 fn time(time: Duration) -> String {

@@ -65,7 +65,7 @@ impl<'a> Batch<'a> {
                     next += sent;
                     deadline = None;
                 }
-                Err(error @ QueueSendError::Full { .. }) => {
+                Err(error @ (QueueSendError::Full { .. } | QueueSendError::OverQuota { .. })) => {
                     self.shared.signal.check()?;
                     let now = Instant::now();
                     let until = *deadline.get_or_insert(now + self.timeout);
@@ -106,7 +106,7 @@ impl<'a> Batch<'a> {
 
     fn refused(&self, item: &Item, error: QueueSendError) -> anyhow::Error {
         let error = match error {
-            QueueSendError::Full { .. } => {
+            QueueSendError::Full { .. } | QueueSendError::OverQuota { .. } => {
                 let waited = humantime::format_duration(self.timeout);
                 anyhow!("no room within {waited} (--timeout): {error}")
             }

@@ -5,11 +5,13 @@
 
 use super::job::{self, Outcome};
 use super::pool::{Event, Shared};
-use ringway::{Idle, Message, QueueReceiver};
+use ringway::{Idle, Message, QueueReceiver, ReceiveError};
 use std::time::Duration;
 
 /// How long a wait lasts before it looks whether it shall leave.
 const SLICE: Duration = Duration::from_millis(100);
+/// Pauses while as many messages are in flight as may be: a look counts them all.
+const OVER_LIMIT: Duration = Duration::from_millis(10);
 
 /// Tells that the worker has left, also when it panicked.
 struct Leaving<'a> {
@@ -62,6 +64,11 @@ fn work(
         let received = receiver.receive(1, SLICE, shared.options.visibility);
         match received.as_deref() {
             Ok([message]) => work_on(shared, worker, receiver, message)?,
+            // Until others have deleted some.
+            Err(ReceiveError::OverLimit { .. }) => {
+                shared.return_ticket();
+                std::thread::sleep(OVER_LIMIT);
+            }
             _ => {
                 shared.return_ticket();
                 received?;

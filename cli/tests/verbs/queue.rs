@@ -70,6 +70,60 @@ fn settings_change_while_a_queue_is_in_use() {
 }
 
 #[test]
+fn limits_are_waited_for_and_then_named() {
+    let place = Place::new();
+    let create = "queue create b q --max-messages 3 --max-in-flight 1";
+    let create: Vec<_> = create.split_whitespace().collect();
+    place.run(&create).ok();
+    let again = [&create[..], &["--if-missing"]].concat();
+    place.run(&again).ok();
+    let other = [
+        "queue",
+        "create",
+        "b",
+        "q",
+        "--if-missing",
+        "--max-messages",
+        "none",
+    ];
+    let other = place.run(&other).refused(1);
+    assert!(other.contains("other limits"), "{other}");
+    let send = ["send", "b", "q", "--lines", "-", "--timeout", "50ms"];
+    let sent = place.run_with(&send, b"a\nb\nc\nd\n");
+    assert_eq!(sent.out, "sent 3\n");
+    let said = sent.refused(1);
+    assert!(
+        said.contains("line 4") && said.contains("larger max_messages"),
+        "{said}"
+    );
+    let held = place
+        .run(&["receive", "b", "q", "--max", "1", "--json"])
+        .json();
+    let refused = place
+        .run(&["receive", "b", "q", "--wait", "20ms"])
+        .refused(1);
+    assert!(refused.contains("larger max_in_flight"), "{refused}");
+    let child = place.start(&[
+        "receive", "b", "q", "--wait", "60s", "--max", "1", "--delete",
+    ]);
+    until("a second participant", || {
+        place.bus.participants().unwrap().len() == 2
+    });
+    let receipt = held["receipt"].as_str().unwrap();
+    place.run(&["queue", "delete", "b", "q", receipt]).ok();
+    assert_eq!(Outcome::from(child.wait_with_output().unwrap()).ok(), "b\n");
+    let none = ["queue", "set", "b", "q", "--max-in-flight", "none"];
+    assert!(
+        place
+            .run(&none)
+            .ok()
+            .contains("most in flight             no limit")
+    );
+    let pool = ["work", "b", "q", "--max", "2", "--drain", "--", "true"];
+    assert_eq!(place.run(&pool).code, Some(0));
+}
+
+#[test]
 fn creating_twice_is_refused_unless_it_is_only_to_be_there() {
     let place = Place::new();
     place.run(&["queue", "create", "b", "q"]).ok();

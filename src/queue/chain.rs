@@ -26,7 +26,7 @@ use crate::sys::file as files;
 use core::ops::Deref;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Looks at a directory that changes meanwhile.
@@ -143,7 +143,7 @@ pub(crate) struct Chain {
     /// First position of the second of them; all ones when there is none.
     second: AtomicU64,
     /// Number of the last of them.
-    last: AtomicU64,
+    last: AtomicU32,
 }
 
 impl Chain {
@@ -153,7 +153,7 @@ impl Chain {
             queue_id,
             links: RwLock::new(Arc::new([first])),
             second: AtomicU64::new(u64::MAX),
-            last: AtomicU64::new(0),
+            last: AtomicU32::new(0),
         }
     }
 
@@ -162,10 +162,15 @@ impl Chain {
         Arc::clone(&self.links.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Number of the last one.
+    pub fn last(&self) -> u32 {
+        self.last.load(Ordering::Relaxed)
+    }
+
     /// Whether somebody is known to have made a ring that is not known here.
     pub fn is_behind(&self, first: &Delivery) -> bool {
         // Relaxed: a hint. Who was told of a ring by a message or a receipt sees it.
-        first.words().newest().load(Ordering::Relaxed) > self.last.load(Ordering::Relaxed)
+        first.words().newest().load(Ordering::Relaxed) > self.last().into()
     }
 
     /// Reads the directory.
@@ -179,7 +184,7 @@ impl Chain {
         let last = further.last().map_or(0, |link| link.number);
         *links = core::iter::once(first).chain(further).collect();
         self.second.store(second, Ordering::Relaxed);
-        self.last.store(last.into(), Ordering::Relaxed);
+        self.last.store(last, Ordering::Relaxed);
         Ok(Arc::clone(&links))
     }
 

@@ -214,14 +214,14 @@ impl QueueReceiver {
         }
         let number = self.rings.link.number;
         if self.rings.known == number {
-            if now < self.rings.list_at && !self.inner.chain.is_behind(&self.inner.delivery) {
-                return false;
-            }
+            self.look_for_rings();
+        }
+        if self.rings.known == number && now >= self.rings.list_at {
             self.rings.list_at = now + LIST_EVERY_MS;
-            let Ok(links) = self.inner.chain.refresh(&self.inner.site) else {
-                return false; // the next look tries again
-            };
-            self.rings.adopt(&links);
+            // Where it can't be read now the next look tries again.
+            if let Ok(links) = self.inner.chain.refresh(&self.inner.site) {
+                self.rings.adopt(&links);
+            }
         }
         let next = |beside: &Beside| beside.link.number > number;
         let Some(index) = self.rings.beside.iter().position(next) else {
@@ -238,10 +238,10 @@ impl QueueReceiver {
         true
     }
 
-    /// Looks whether the queue has grown: for what becomes visible in rings that the cursor is not
-    /// at yet.
+    /// Looks whether the queue has grown, as far as anybody has noted, in this process or another.
     pub(super) fn look_for_rings(&mut self) {
-        if self.inner.has_grown() {
+        self.inner.has_grown();
+        if self.inner.chain.last() > self.rings.known {
             let links = self.inner.chain.links();
             self.rings.adopt(&links);
         }

@@ -4,14 +4,16 @@
 //! by the victim; each acknowledged one of the victim comes, an unacknowledged one at most once; what
 //! the victim was told is deleted never comes again; the queue takes as many messages as it has
 //! slots in the end, in places that follow each other. In a FIFO queue what it sent at first is one
-//! group, which the victim may hold, and all it sends later another; each comes in order.
+//! group, which the victim may hold, and all it sends later another; each comes in order. A queue
+//! that grows keeps only the rings that something is in, and takes as many messages one time as the
+//! other.
 
 use crate::operations::{DELETED, TAKEN, VICTIM};
 use crate::stage::{FIFO_STRIDE, INLINE, QUEUE_STRIDE, SLOTS, body, id_of, text};
 use crate::survivor::SURVIVOR;
 use ringway::{
-    Bus, Idle, Outgoing, Queue, QueueKind, QueueReceiver, QueueSendError, QueueSender, Receipt,
-    Received,
+    Bus, Idle, Outgoing, Queue, QueueBuilder, QueueKind, QueueReceiver, QueueSendError,
+    QueueSender, Receipt, Received,
 };
 use ringway_harness::{AckBoard, deadline};
 use std::collections::BTreeMap;
@@ -33,6 +35,8 @@ pub struct Book {
     /// FIFO: how many messages are of the first group, and what came of each group last.
     first_group: u64,
     last: [u64; 2],
+    /// It may grow.
+    grows: bool,
     /// The victim may close the queue and leave the first message in flight with nobody.
     pub may_leave: bool,
 }
@@ -42,12 +46,24 @@ impl Book {
         Self::of(bus, QueueKind::Standard)
     }
 
+    /// Of a queue that has room for two larger rings.
+    pub fn growing(bus: &Bus) -> Result<Self, String> {
+        let builder = bus.queue("q").slots(SLOTS).stride(QUEUE_STRIDE);
+        let builder = builder.max_bytes(8 * SLOTS * QUEUE_STRIDE);
+        let mut book = Self::over(builder)?;
+        book.grows = true;
+        Ok(book)
+    }
+
     pub fn of(bus: &Bus, kind: QueueKind) -> Result<Self, String> {
         let stride = match kind {
             QueueKind::Standard => QUEUE_STRIDE,
             QueueKind::Fifo => FIFO_STRIDE,
         };
-        let builder = bus.queue("q").kind(kind).slots(SLOTS).stride(stride);
+        Self::over(bus.queue("q").kind(kind).slots(SLOTS).stride(stride))
+    }
+
+    fn over(builder: QueueBuilder) -> Result<Self, String> {
         let queue = builder.visibility(FOR_EVER).create().map_err(text)?;
         let mut receiver = queue.receiver().map_err(text)?;
         receiver.set_idle(Idle::Park);
@@ -60,6 +76,7 @@ impl Book {
             may_take: None,
             first_group: 0,
             last: [0; 2],
+            grows: false,
             may_leave: false,
         })
     }
@@ -122,6 +139,24 @@ impl Book {
             count += 1;
         }
         Ok(count)
+    }
+
+    /// Receives so many messages and deletes them, all but the last one, which is deleted by its
+    /// receipt in the end: this receiver does not see it go.
+    pub fn take(&mut self, count: u64) -> Result<(), String> {
+        let mut last = None;
+        for _ in 0..count {
+            if let Some(receipt) = last {
+                self.receiver.delete(&receipt).map_err(text)?;
+            }
+            let (id, received) = self.receive()?.ok_or("nothing to take")?;
+            self.seen.insert(id, 1);
+            last = Some(received.receipt);
+        }
+        match last.map(|receipt| self.queue.delete(&receipt)) {
+            Some(Ok(false)) | None => Err("nothing was taken".into()),
+            Some(deleted) => deleted.map(drop).map_err(text),
+        }
     }
 
     /// Receives all but the first message and deletes them; the first stays in the hands of one that
@@ -188,6 +223,9 @@ impl Book {
             self.receiver.delete(&held).map_err(text)?;
         }
         self.judge(acks)?;
+        if self.grows {
+            return self.find_rings();
+        }
         self.find_room(patience)
     }
 
@@ -240,6 +278,30 @@ impl Book {
             Ok(())
         } else {
             Err(format!("{stats:?}"))
+        }
+    }
+
+    /// Full to its quota it takes as many messages one time as the other, and empty it has no more
+    /// than its first ring and its last.
+    fn find_rings(&mut self) -> Result<(), String> {
+        let start = Instant::now();
+        let mut rooms = [0; 2];
+        while rooms[0] != rooms[1] || rooms[0] < SLOTS {
+            rooms = [rooms[1], self.fill()?.0];
+            while self.queue.stats().rings > 2 {
+                self.drain()?;
+                if start.elapsed() > deadline() {
+                    return Err(format!("rings stay behind: {:?}", self.queue.stats()));
+                }
+            }
+            if start.elapsed() > deadline() {
+                return Err(format!("once {} messages fit, once {}", rooms[0], rooms[1]));
+            }
+        }
+        let stats = self.queue.stats();
+        match (stats.visible, stats.in_flight, stats.damaged) {
+            (0, 0, 0) => Ok(()),
+            _ => Err(format!("{stats:?}")),
         }
     }
 

@@ -343,6 +343,20 @@ pub const OPERATIONS: &[Operation] = &[
         ..SHARED
     },
     Operation {
+        name: "queue send that grows the queue",
+        act: queue_send,
+        scene: a_queue_about_to_grow,
+        each_call: true,
+        ..SHARED
+    },
+    Operation {
+        name: "queue receive that goes on to the next ring",
+        act: queue_receive_on,
+        scene: a_queue_that_has_grown,
+        each_call: true,
+        ..SHARED
+    },
+    Operation {
         name: "queue receive",
         act: queue_receive,
         scene: a_queue,
@@ -584,6 +598,26 @@ fn a_queue_that_deduplicates(world: &mut World) -> Result<(), String> {
     let other = Outgoing::new(b"other").group("g").dedup_id("other");
     let sent = queue.sender().map_err(text)?.send_message(&other);
     sent.map(drop).map_err(text)
+}
+
+/// Its first ring holds as many messages as it can, and there is room for another.
+fn a_queue_about_to_grow(world: &mut World) -> Result<(), String> {
+    some_records(world)?;
+    let mut book = Book::growing(world.bus())?;
+    book.send(&[INLINE; stage::SLOTS as usize])?;
+    world.book = Some(book);
+    Ok(())
+}
+
+/// Nothing is in its first ring and in its second any more, but the second is still there; the third
+/// has a message.
+fn a_queue_that_has_grown(world: &mut World) -> Result<(), String> {
+    some_records(world)?;
+    let mut book = Book::growing(world.bus())?;
+    book.send(&[INLINE; 3 * stage::SLOTS as usize + 1])?;
+    book.take(3 * stage::SLOTS)?;
+    world.book = Some(book);
+    Ok(())
 }
 
 fn with_an_object(world: &mut World) -> Result<(), String> {
@@ -1307,6 +1341,29 @@ fn queue_receive(player: &Player) -> Result<(), String> {
         Some(received) => {
             let id = id_of(&buffer[..received.len])?;
             delete_held(player, &mut receiver, (id, received))
+        }
+    }
+}
+
+/// Walks over two sealed rings to the third, and gives the second back.
+fn queue_receive_on(player: &Player) -> Result<(), String> {
+    let mut receiver = queue(player)?.receiver().map_err(text)?;
+    let mut buffers = [[0; 1024]; 2];
+    begin();
+    let received = buffers
+        .each_mut()
+        .map(|buffer| receiver.try_receive(buffer));
+    end();
+    let [first, second] = received;
+    if let Some(second) = second.map_err(text)? {
+        let given_back = receiver.nack(&second.receipt, Duration::ZERO);
+        given_back.map_err(text)?;
+    }
+    match first.map_err(text)? {
+        None => Ok(()),
+        Some(first) => {
+            let id = id_of(&buffers[0][..first.len])?;
+            delete_held(player, &mut receiver, (id, first))
         }
     }
 }

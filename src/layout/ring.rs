@@ -187,6 +187,17 @@ impl Meta {
     pub const fn new(len: u32, kind: u8, aux: u16) -> Self {
         Self(len as u64 | (kind as u64) << 32 | (aux as u64) << 48)
     }
+    /// The same word with a tenant in the user's bits: which group a message of a standard queue is
+    /// of, 0 for none.
+    #[inline(always)]
+    pub const fn with_tenant(self, tenant: u16) -> Self {
+        Self(self.0 | (tenant as u64) << 48)
+    }
+    /// See [`with_tenant`](Self::with_tenant).
+    #[inline(always)]
+    pub const fn tenant(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
     /// The same word with these flags.
     #[inline(always)]
     pub const fn with_flags(self, flags: u8) -> Self {

@@ -83,6 +83,9 @@ impl<'a> Outgoing<'a> {
     /// Its message group (`MessageGroupId`): 1 to 128 letters, digits and punctuation of ASCII. A FIFO
     /// queue wants one with every message, and hands out the messages of one group in the order of
     /// their positions, to one receiver at a time; groups do not wait for each other.
+    ///
+    /// On a standard queue it names a tenant (a fair queue, as in SQS): one with a large backlog does
+    /// not keep the messages of the others waiting. Order is as loose as ever there.
     #[must_use]
     pub fn group(mut self, group: &'a str) -> Self {
         self.envelope.group = Some(group);
@@ -221,10 +224,14 @@ impl QueueSender {
             Some(group) if is_fifo => Some(self.grouped(group, message)?),
             _ => None,
         };
+        let tenant = match message.envelope.group {
+            Some(group) if !is_fifo => group::tenant(&self.inner.group_key, group),
+            _ => 0,
+        };
         let mut block = core::mem::take(&mut self.block);
         block.clear();
         message.envelope.encode(&mut block);
-        let appended = self.append_with_block(grouped, &mut block, message.body, delay_ms);
+        let appended = self.append_with_block(grouped, tenant, &mut block, message.body, delay_ms);
         self.block = block;
         appended
     }

@@ -328,6 +328,7 @@ impl QueueSender {
             }
             return Ok(false);
         };
+        let tenant = parked.meta().tenant();
         let whole = block.len() + body.len();
         // Copied before the claim, so that the claim is as short as any sender's. It counts if the
         // word that is swapped then is the one that was looked at before.
@@ -338,7 +339,7 @@ impl QueueSender {
             if !copy(&mut bytes[block.len()..whole]) {
                 return Ok(false);
             }
-            let meta = Meta::new(whole as u32, Meta::INLINE, 0);
+            let meta = Meta::new(whole as u32, Meta::INLINE, 0).with_tenant(tenant);
             return self.arrive(source, parked, route, group, meta, &bytes[..whole], None);
         }
         let mut loan = self.lend_unchecked(whole)?;
@@ -354,7 +355,7 @@ impl QueueSender {
         };
         self.note_payloads();
         let bytes = bytemuck::bytes_of(&reference);
-        let meta = Meta::new(bytes.len() as u32, Meta::CHUNK, 0);
+        let meta = Meta::new(bytes.len() as u32, Meta::CHUNK, 0).with_tenant(tenant);
         let arrived = self.arrive(source, parked, route, group, meta, bytes, Some(loan.lent))?;
         if arrived {
             self.loans.sent(loan);

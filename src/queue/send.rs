@@ -46,6 +46,19 @@ pub(super) struct Grouped {
     pub key: Option<Key>,
 }
 
+/// What a message's header says beside its length and kind.
+#[derive(Clone, Copy, Default)]
+struct Marks {
+    flags: u8,
+    tenant: u16,
+}
+
+impl Marks {
+    fn on(self, meta: Meta) -> Meta {
+        meta.with_flags(self.flags).with_tenant(self.tenant)
+    }
+}
+
 /// A sender of one queue.
 ///
 /// May move to another thread, is not shared between threads (make one per thread). In a forked
@@ -211,9 +224,9 @@ impl QueueSender {
             let error = QueueSendError::Pool("the loan is from another bus".into());
             return Err((error, loan));
         }
-        let sent = self
-            .check(loan.len)
-            .and_then(|()| self.append_chunk(None, loan.lent, loan.len, 0, self.delay_ms()));
+        let sent = self.check(loan.len).and_then(|()| {
+            self.append_chunk(None, loan.lent, loan.len, Marks::default(), self.delay_ms())
+        });
         match sent {
             Ok(sent) => {
                 self.loans.sent(loan);
@@ -280,7 +293,7 @@ impl QueueSender {
     ) -> Result<Sent, QueueSendError> {
         let mut loan = self.loan(body.len())?;
         loan.copy_from_slice(body);
-        self.append_loan(grouped, loan, 0, delay_ms)
+        self.append_loan(grouped, loan, Marks::default(), delay_ms)
     }
 
     /// A message of which an encoded attribute block is `block`, without a wake. The caller has
@@ -289,19 +302,24 @@ impl QueueSender {
     pub(super) fn append_with_block(
         &mut self,
         grouped: Option<Grouped>,
+        tenant: u16,
         block: &mut Vec<u8>,
         body: &[u8],
         delay_ms: u32,
     ) -> Result<Sent, QueueSendError> {
+        let marks = Marks {
+            flags: Meta::ATTRIBUTES,
+            tenant,
+        };
         let whole = block.len() + body.len();
         if whole > self.inline_bytes {
             let mut loan = self.lend_unchecked(whole)?;
             loan[..block.len()].copy_from_slice(block);
             loan[block.len()..].copy_from_slice(body);
-            return self.append_loan(grouped, loan, Meta::ATTRIBUTES, delay_ms);
+            return self.append_loan(grouped, loan, marks, delay_ms);
         }
         block.extend_from_slice(body);
-        let meta = Meta::new(whole as u32, Meta::INLINE, 0).with_flags(Meta::ATTRIBUTES);
+        let meta = marks.on(Meta::new(whole as u32, Meta::INLINE, 0));
         self.append_bytes(grouped, meta, block, delay_ms, None)
     }
 
@@ -309,10 +327,10 @@ impl QueueSender {
         &mut self,
         grouped: Option<Grouped>,
         loan: Loan,
-        flags: u8,
+        marks: Marks,
         delay_ms: u32,
     ) -> Result<Sent, QueueSendError> {
-        let sent = self.append_chunk(grouped, loan.lent, loan.len, flags, delay_ms)?;
+        let sent = self.append_chunk(grouped, loan.lent, loan.len, marks, delay_ms)?;
         if !sent.duplicate {
             self.loans.sent(loan);
         }
@@ -324,7 +342,7 @@ impl QueueSender {
         grouped: Option<Grouped>,
         lent: Lent,
         len: usize,
-        flags: u8,
+        marks: Marks,
         delay_ms: u32,
     ) -> Result<Sent, QueueSendError> {
         let reference = ChunkRef {
@@ -338,7 +356,7 @@ impl QueueSender {
             payloads.store(1, Ordering::Relaxed); // ordered before the message by its commit
         }
         let body = bytemuck::bytes_of(&reference);
-        let meta = Meta::new(body.len() as u32, Meta::CHUNK, 0).with_flags(flags);
+        let meta = marks.on(Meta::new(body.len() as u32, Meta::CHUNK, 0));
         let sent = self.append_bytes(grouped, meta, body, delay_ms, Some(lent))?;
         if !sent.duplicate {
             self.lender.attach(lent);

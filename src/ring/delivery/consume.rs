@@ -9,6 +9,7 @@
 //! Everything here is private and may be lost with its process: what it knew of lies behind the
 //! shared receive hint, where the rolling sweep of the others finds it.
 
+use super::fair::Fairness;
 use super::lease::Lease;
 use super::{Delivery, Standing};
 use crate::layout::queue::FIRST_LINE_BODY;
@@ -119,6 +120,7 @@ pub struct Consumer {
     next: u64,
     publish_at: u64,
     distance: Distance,
+    fairness: Fairness,
     chase: u32,
     found: [u64; FOUND],
     found_count: usize,
@@ -149,6 +151,7 @@ impl Consumer {
             next,
             publish_at: next_boundary(next),
             distance: Distance::default(),
+            fairness: Fairness::default(),
             chase: 0,
             found: [0; FOUND],
             found_count: 0,
@@ -220,7 +223,7 @@ impl Consumer {
             && !queue.is_due(now)
         {
             let standing = queue.ready_at(self.next)?;
-            if queue.is_young(&standing, now) {
+            if queue.is_young(&standing, now) && standing.meta().tenant() == 0 {
                 return Some(standing);
             }
         }
@@ -440,7 +443,14 @@ impl Consumer {
                 && self.is_offered(queue, &standing, now, tenant)
             {
                 self.chase = 0;
-                return Some(standing);
+                if standing.meta().tenant() == 0 {
+                    return Some(standing);
+                }
+                let chosen = self.fairness.choose(queue, standing, now, tenant);
+                if chosen.position != position {
+                    self.next = position; // the other one waits here
+                }
+                return Some(chosen);
             }
             self.chase += 1;
             if self.chase >= CHASE {
@@ -512,10 +522,18 @@ impl Delivery {
         word.lap() >= self.lap_of(position)
     }
 
+    /// Whether it is written at `position`, and no claim open.
+    pub(super) fn is_settled_at(&self, position: u64) -> bool {
+        let slot = self.ring.memory.slot(position);
+        let word = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
+        let lap = self.lap_of(position);
+        word.lap() >= lap && (word.state() != Ctl::CLAIMED || word.lap() > lap)
+    }
+
     /// The message at `position`, if it stands there never renewed and never received: the common
     /// case, by two comparisons.
     #[inline(always)]
-    fn ready_at(&self, position: u64) -> Option<Standing<'_>> {
+    pub(super) fn ready_at(&self, position: u64) -> Option<Standing<'_>> {
         const STATE_AND_LAP: u64 = 3 << 62 | crate::layout::word::LAP_SEALED;
         let slot = self.ring.memory.slot(position);
         let lap = self.lap_of(position);

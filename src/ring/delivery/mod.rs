@@ -47,6 +47,7 @@ pub mod consume;
 pub mod dedup;
 pub mod drain;
 pub mod due;
+pub mod fair;
 pub mod heads;
 pub mod hints;
 pub mod lease;

@@ -289,3 +289,8 @@ fn a_changed_segment_is_refused_or_works_and_never_crashes() {
 fn a_changed_queue_is_refused_or_works_and_never_crashes() {
     attack(files::QUEUE, "attach queue", 10_000, 10_000_000);
 }
+
+#[test]
+fn a_changed_fifo_queue_is_refused_or_works_and_never_crashes() {
+    attack(files::FIFO, "attach fifo queue", 10_000, 10_000_000);
+}

@@ -1,6 +1,6 @@
 //! What a program does with a bus, all of it, without believing that any of it succeeds.
 
-use crate::files::BUS;
+use crate::files::{BUS, QUEUE};
 use ringway::{
     Attributes, Builder, Bus, Channel, Idle, Incoming, OpenError, Outgoing, Producer, Queue,
     QueueReceiver, QueueSender, Received, Redrive, Settings, Start,
@@ -42,7 +42,7 @@ pub fn everything(root: &Path, round: u64) -> bool {
             Err(error) => drop(error.to_string()),
         }
     }
-    for name in ["work", "dead"] {
+    for name in ["work", "dead", "order"] {
         match bus.queue(name).open() {
             Ok(queue) => with_queue(&bus, &queue, round),
             Err(error) => drop(error.to_string()),
@@ -125,7 +125,10 @@ pub fn object(bus: &Bus, file: usize, round: u64) -> bool {
             Ok(channel) => use_channel(&channel, round),
             Err(error) => return refused(&error),
         },
-        _ => match bus.queue("work").open() {
+        _ => match bus
+            .queue(if file == QUEUE { "work" } else { "order" })
+            .open()
+        {
             Ok(queue) => use_queue(&queue, round),
             Err(error) => return refused(&error),
         },
@@ -211,12 +214,17 @@ fn use_queue(queue: &Queue, round: u64) {
 pub fn offer(sender: &mut QueueSender, round: u64) {
     let body = [round as u8; 500];
     let body = &body[..[7, 60, 200, 500][round as usize % 4]];
-    let sent = match round % 5 {
+    let sent = match round % 7 {
         0 | 1 => sender.send(body).map(drop),
         2 => sender
             .send_delayed(body, Duration::from_millis(1))
             .map(drop),
         3 => sender.send_batch(&[body, b"one", body]).map(drop),
+        4 | 5 => {
+            let id = round.to_string();
+            let message = Outgoing::new(body).group(["red", "blue"][round as usize % 2]);
+            sender.send_message(&message.dedup_id(&id)).map(drop)
+        }
         _ => {
             let mut attributes = Attributes::new();
             attributes

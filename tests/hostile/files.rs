@@ -7,7 +7,7 @@
 //! documented format; nothing here goes through the crate's own checks.
 
 use memmap2::{MmapOptions, MmapRaw};
-use ringway::{Bus, Overflow, Producers, Queue, Redrive, Settings, Start};
+use ringway::{Bus, Deduplication, Outgoing, Overflow, Producers, Queue, Redrive, Settings, Start};
 use ringway_harness::seed::Random;
 use std::fmt;
 use std::fs::{self, File};
@@ -43,18 +43,21 @@ const DEAD: u64 = 5;
 /// Every so manyth message lies in the pool.
 const POOLED: u64 = 50;
 
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 7] = [
     "bus",
     "objects/shared",
     "objects/exclusive",
     "pool/00000",
     "objects/work",
     "objects/dead",
+    "objects/order",
 ];
 /// Of [`NAMES`].
 pub const SEGMENT: usize = 3;
 pub const QUEUE: usize = 4;
 pub const DEAD_LETTERS: usize = 5;
+/// Its slots lie behind hints and group table.
+pub const FIFO: usize = 6;
 
 /// `state | owner | count` of any word of the format.
 pub fn word(state: u64, owner: u64, count: u64) -> u64 {
@@ -120,6 +123,12 @@ pub fn make_bus(root: &Path) -> Bus {
         queue.stride(STRIDE as u64).create().expect("a fresh queue")
     };
     let (work, dead) = (queue("work"), queue("dead"));
+    let order = bus.queue("order").fifo().slots(SLOT_COUNT as u64);
+    let order = order.deduplicate(Deduplication {
+        by_content: true,
+        ..Deduplication::of_ids(2048)
+    });
+    order.stride(STRIDE as u64).create().expect("a fresh queue");
     let redrive = Settings::new().redrive(Redrive::to(&dead, 5));
     work.set(&redrive).expect("the dead-letter queue allows it");
     bus
@@ -145,6 +154,23 @@ fn make_segment(root: &Path) {
 /// The dead participant was reaped.
 pub fn bury() -> Mutation {
     Mutation::word64(0, PARTICIPANTS + DEAD as usize * 512, word(0, 0, 4))
+}
+
+/// Three groups with messages consumed, leased and waiting.
+fn fill_groups(queue: &Queue) {
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    let mut buffer = [0; 600];
+    for i in 0..1200u64 {
+        let body = vec![i as u8; if i % POOLED == 0 { 400 } else { 7 }];
+        let group = ["red", "green", "blue"][i as usize % 3];
+        let id = i.to_string(); // no two messages are the same
+        let message = Outgoing::new(&body).group(group).dedup_id(&id);
+        sender.send_message(&message).unwrap();
+        if i < 1100 {
+            receiver.receive_and_delete(&mut buffer).unwrap();
+        }
+    }
+    receiver.try_receive(&mut buffer).unwrap();
 }
 
 /// Messages in every state: consumed, leased, given back, delayed, waiting; the last is 1,499.
@@ -189,6 +215,7 @@ impl Template {
         }
         fill_queue(&bus.queue("work").open().unwrap(), 1500);
         fill_queue(&bus.queue("dead").open().unwrap(), 140);
+        fill_groups(&bus.queue("order").open().unwrap());
         drop(bus);
         let mut files: Vec<_> = (0..NAMES.len())
             .map(|file| fs::read(path(root, file)).unwrap())
@@ -449,7 +476,7 @@ impl Mutation {
         let mut all = Vec::new();
         {
             let file = target;
-            for offset in (0..288).step_by(4) {
+            for offset in (0..368).step_by(4) {
                 for value in EXTREMES.map(|value| value as u32).into_iter().take(7) {
                     let bytes = value.to_le_bytes().to_vec();
                     all.push(Mutation::Set {
@@ -473,7 +500,7 @@ impl Mutation {
                     .map(|field| PAGE + field * 8)
                     .chain([PAGE + DEAD_CHUNK * 32])
                     .collect(),
-                QUEUE | DEAD_LETTERS => (0..32)
+                QUEUE | DEAD_LETTERS | FIFO => (0..32)
                     .flat_map(|pair| [0, 8, 16, 56].map(|word| PAGE + pair * 128 + word))
                     .chain((0..DUE_WORDS).map(|word| DUE + 8 * word))
                     .chain(
@@ -533,7 +560,14 @@ impl Mutation {
     fn tales(template: &Template) -> Vec<Mutation> {
         let mut tales = Vec::new();
         // A file that is longer, with a header that agrees.
-        for (file, field) in [(0, 80), (1, 88), (2, 88), (SEGMENT, 80), (QUEUE, 88)] {
+        for (file, field) in [
+            (0, 80),
+            (1, 88),
+            (2, 88),
+            (SEGMENT, 80),
+            (QUEUE, 88),
+            (FIFO, 88),
+        ] {
             for longer in [4096u64, 2 << 20, 2 << 30] {
                 let len = template.files[file].len() as u64 + longer;
                 tales.push(Mutation::All(vec![
@@ -614,7 +648,7 @@ impl Mutation {
         let is_header = matches!(target, Some(0 | SEGMENT)) && any_of(4) > 0;
         let region = match any_of(4) {
             _ if is_header => 0..96,
-            0 => 0..272,
+            0 => 0..368,
             1 => PAGE..PAGE * 3,
             2 => PAGE * 3..PAGE * 5,
             _ => 0..len - 8,

@@ -15,7 +15,7 @@ mod exercise;
 #[allow(dead_code)]
 mod files;
 
-use files::{DEAD_LETTERS, PAGE, QUEUE, SEGMENT, Template};
+use files::{DEAD_LETTERS, FIFO, PAGE, QUEUE, SEGMENT, Template};
 use memmap2::{MmapOptions, MmapRaw};
 use ringway::{Bus, Channel, Idle, Queue, Start};
 use ringway_harness::seed::{self, Random};
@@ -65,7 +65,8 @@ fn scribble(stage: &Stage) -> Result<(), String> {
     let template = Template::read(&root);
     let files: &[usize] = match stage.get::<usize>("queues") {
         0 => &[0, 1, 2, SEGMENT],
-        _ => &[0, SEGMENT, QUEUE, QUEUE, DEAD_LETTERS],
+        1 => &[0, SEGMENT, QUEUE, QUEUE, DEAD_LETTERS],
+        _ => &[0, SEGMENT, FIFO, FIFO, QUEUE],
     };
     let prey: Vec<Mapped> = files
         .iter()
@@ -152,7 +153,12 @@ fn channels(stage: &Stage, round_of: impl FnMut(&Bus, &[Channel], u64)) -> Resul
 
 fn queues(stage: &Stage, round_of: impl FnMut(&Bus, &[Queue], u64)) -> Result<(), String> {
     let queue = |bus: &Bus, name: &str| bus.queue(name).open().ok();
-    work(stage, ["work", "dead"], queue, round_of)
+    let other = if stage.get::<usize>("queues") == 1 {
+        "dead"
+    } else {
+        "order"
+    };
+    work(stage, ["work", other], queue, round_of)
 }
 
 fn work<T>(
@@ -319,6 +325,11 @@ fn a_scribbling_peer_crashes_nobody_on_a_channel() {
 #[test]
 fn a_scribbling_peer_crashes_nobody_on_a_queue() {
     scribbled("queues", 1, ["send", "receive", "receive", "keep"]);
+}
+
+#[test]
+fn a_scribbling_peer_crashes_nobody_on_a_fifo_queue() {
+    scribbled("fifo queues", 2, ["send", "receive", "receive", "keep"]);
 }
 
 fn scribbled(kind: &str, queues: usize, roles: [&str; WORKERS]) {

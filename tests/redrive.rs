@@ -490,11 +490,7 @@ fn the_dead_letter_queue_of_a_fifo_queue_is_a_fifo_queue_and_keeps_the_order() {
         let group = format!("group-{}", number % 3);
         let body = number.to_le_bytes();
         sender
-            .send_message(
-                &Outgoing::new(&body)
-                    .group(&group)
-                    .dedup_id(&number.to_string()),
-            )
+            .send_message(&Outgoing::new(&body).group(&group))
             .unwrap();
     }
     drain(&source);

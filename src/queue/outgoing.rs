@@ -57,8 +57,9 @@ pub struct Sent {
     /// Its position (`SequenceNumber`); positions grow in the order of sends. Of a duplicate: that
     /// of the message it repeats.
     pub position: u64,
-    /// Whether it repeats a message of the last five minutes and was therefore not sent again. Never
-    /// in a standard queue.
+    /// Whether it repeats a message that was sent within the window (five minutes, if the queue does
+    /// not say otherwise) and was therefore not sent again. Never in a queue that does not
+    /// deduplicate ([`QueueBuilder::deduplicate`](crate::QueueBuilder::deduplicate)).
     pub duplicate: bool,
 }
 
@@ -92,7 +93,8 @@ impl<'a> Outgoing<'a> {
         self
     }
 
-    /// Its deduplication id (`MessageDeduplicationId`), of the same characters as a group.
+    /// Its deduplication id (`MessageDeduplicationId`), of the same characters as a group: what a
+    /// retry of the same message names again. Standard queues carry it along, and compare none.
     #[must_use]
     pub fn dedup_id(mut self, id: &'a str) -> Self {
         self.envelope.dedup_id = Some(id);
@@ -167,14 +169,17 @@ fn is_trace_header(header: &str) -> bool {
 }
 
 impl QueueSender {
-    /// Sends a message with what was said about it. Never blocks. Allocates only to hold an attribute
+    /// Sends a message with what was said about it. Never blocks, but in a queue that deduplicates
+    /// while another sender is in the middle of sending the same id: then for the stall time-out at
+    /// most, by pauses of 50 µs. Allocates only to hold an attribute
     /// block that is longer than any before; no system call unless somebody sleeps or a body that is
     /// not inline needs a new pool segment.
     ///
     /// # Errors
     /// As [`send`](Self::send); [`QueueSendError::MissingGroup`], [`QueueSendError::DelayInFifo`],
     /// [`QueueSendError::InvalidDelay`], [`QueueSendError::InvalidId`],
-    /// [`QueueSendError::InvalidTraceHeader`].
+    /// [`QueueSendError::InvalidTraceHeader`]; [`QueueSendError::MissingDedupId`],
+    /// [`QueueSendError::NoDedup`], [`QueueSendError::DedupFull`]. A duplicate is none.
     pub fn send_message(&mut self, message: &Outgoing<'_>) -> Result<Sent, QueueSendError> {
         let sent = self.append_message(message)?;
         self.delivery.ring().wake_behind_commit();

@@ -220,10 +220,6 @@ fn an_entry_is_not_taken_from_a_living_claim() {
         [
             allowed("A", "B found no room"),
             allowed("B", "A found no room"),
-            allowed(
-                "neither",
-                "both found the entry of the other, and one gave up",
-            ),
             forbidden(
                 "A forgotten",
                 "B took the entry before it could see A's claim",

@@ -721,3 +721,46 @@ fn scribble(root: &TempBus, offset: u64, value: u64) {
     let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     file.write_all_at(&value.to_le_bytes(), offset).unwrap();
 }
+
+/// "Using the receive request attempt ID in Amazon SQS".
+#[test]
+fn a_receive_attempt_that_is_made_again_brings_the_same_messages_while_they_are_in_flight() {
+    let (_root, bus) = bus();
+    let queue = small(&bus);
+    let mut sender = queue.sender().unwrap();
+    for number in 0..6 {
+        send(&mut sender, "a", number);
+    }
+    let mut receiver = queue.receiver().unwrap();
+    let attempt = |receiver: &mut QueueReceiver, id| {
+        receiver
+            .receive_attempt(id, 3, Duration::ZERO, None)
+            .unwrap()
+    };
+    let first = attempt(&mut receiver, "one");
+    assert_eq!(first.len(), 3);
+    assert_eq!(attempt(&mut receiver, "one"), first);
+    assert!(
+        attempt(&mut receiver, "two").is_empty(),
+        "the group is held"
+    );
+    // What was deleted meanwhile is not among them.
+    receiver.delete(&first[0].received.receipt).unwrap();
+    assert_eq!(attempt(&mut receiver, "one"), first[1..]);
+    // Nothing of it is in flight any more: a receive like any other.
+    for message in &first[1..] {
+        receiver.delete(&message.received.receipt).unwrap();
+    }
+    let second = attempt(&mut receiver, "one");
+    let numbers: Vec<_> = second.iter().map(|message| number(&message.body)).collect();
+    assert_eq!(numbers, [3, 4, 5]);
+    // Given back and received again by another, it is that one's.
+    for message in &second {
+        receiver
+            .nack(&message.received.receipt, Duration::ZERO)
+            .unwrap();
+    }
+    let mut other = queue.receiver().unwrap();
+    assert_eq!(other.receive(3, Duration::ZERO, None).unwrap().len(), 3);
+    assert!(attempt(&mut receiver, "one").is_empty());
+}

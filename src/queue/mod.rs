@@ -14,6 +14,7 @@
 mod aging;
 #[cfg(feature = "async")]
 mod asynchronous;
+mod attempt;
 mod attributes;
 mod chain;
 mod dedup;

@@ -1,5 +1,6 @@
 //! Receiving: lease a message and copy it, or consume it at once.
 
+use super::attempt::Attempt;
 use super::definition::whole_ms;
 use super::envelope::Envelope;
 use super::incoming::{Incoming, Message};
@@ -102,6 +103,8 @@ pub struct QueueReceiver {
     share: Share,
     /// For [`receive_each`](Self::receive_each): as long as the longest message so far.
     scratch: Incoming,
+    /// Receives that can be made again.
+    pub(super) attempts: Vec<Attempt>,
     /// Who is told when there is something again.
     poll: Option<Arc<Shared>>,
     /// Of the process that made it.
@@ -126,6 +129,7 @@ impl QueueReceiver {
             deleted: 0,
             mover: Mover::default(),
             share: Share::default(),
+            attempts: Vec::new(),
             scratch: Incoming::new(),
             poll: None,
             generation: fork::generation(),
@@ -319,7 +323,7 @@ impl QueueReceiver {
 
     /// Loaded for every receive: the queue's may change at any time.
     #[inline(always)]
-    fn visibility_ms(&self) -> u32 {
+    pub(super) fn visibility_ms(&self) -> u32 {
         match self.visibility_ms {
             Some(ms) => ms,
             None if self.is_of_parent() => 0, // the queue is not mapped there, and nothing is received

@@ -147,6 +147,23 @@ pub enum Label {
     /// Fence between a sender's LIVE and its look at the others'. Orders *entry* and *entry*; pairs
     /// with itself.
     DedupFence,
+    /// Fence between storing the pin of a view and the swap to INFLIGHT: who consumes that lease, or
+    /// a later one, sees the pin. Pairs with `ViewScan`.
+    ViewPin,
+    /// Fence between the load of the `dlv` that is to become DONE and the look at the pins. Pairs
+    /// with `ViewPin`.
+    ViewScan,
+    /// A pin is given back: the loads of the view come before. Pairs with `ViewLook`.
+    ViewEnd,
+    /// Look at a pin, or taking it over: the loads of an earlier view come before the overwrite that
+    /// follows. Pairs with `ViewEnd`.
+    ViewLook,
+    /// Fence between giving a pin back and the look at `dlv`, for the payload. Orders *pin* and
+    /// *dlv*; pairs with `ViewKept`.
+    ViewClose,
+    /// Fence between DONE of a message that is viewed and the second look at the pins. Orders *dlv*
+    /// and *pin*; pairs with `ViewClose`.
+    ViewKept,
 }
 
 /// The ordering `wanted`, unless a model check weakens this label.
@@ -186,7 +203,7 @@ mod weakened {
 
     impl Label {
         /// Every label.
-        pub const ALL: [Label; 46] = [
+        pub const ALL: [Label; 52] = [
             Label::ClaimLoad,
             Label::ClaimCas,
             Label::ClaimFence,
@@ -233,6 +250,12 @@ mod weakened {
             Label::DedupPublish,
             Label::DedupLoad,
             Label::DedupFence,
+            Label::ViewPin,
+            Label::ViewScan,
+            Label::ViewEnd,
+            Label::ViewLook,
+            Label::ViewClose,
+            Label::ViewKept,
         ];
     }
 

@@ -451,3 +451,52 @@ fn a_dead_letter_queue_takes_messages_of_any_ring_into_any_ring() {
     assert_eq!((queue.stats().visible, queue.stats().parked), (0, 0));
     assert_eq!(queue.stats().moved, MESSAGES);
 }
+
+#[test]
+fn a_ring_in_which_somebody_looks_at_a_message_is_kept_until_the_view_is_closed() {
+    for len in [24, 5000] {
+        let (_root, bus) = bus();
+        let queue = growing(&bus);
+        let mut sender = queue.sender().unwrap();
+        let until = |rings: u64, sender: &mut ringway::QueueSender| {
+            while queue.stats().rings < rings {
+                sender.send(b"x").unwrap();
+            }
+        };
+        until(2, &mut sender);
+        sender.send(&vec![7; len]).unwrap();
+        until(3, &mut sender);
+        let (mut viewer, mut other) = (queue.receiver().unwrap(), queue.receiver().unwrap());
+        let mut buffer = [0; 8];
+        while queue.stats().visible > 0 {
+            match other.receive_and_delete(&mut buffer) {
+                Ok(_) => {}
+                Err(ringway::ReceiveError::BufferTooSmall { needed, .. }) => {
+                    assert_eq!(needed, len);
+                    break;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let view = viewer.try_receive_view().unwrap().unwrap();
+        assert_eq!(*view, vec![7; len][..]);
+        assert!(queue.delete(&view.receipt()).unwrap());
+        let mut pass = || {
+            while other.receive_and_delete(&mut buffer).unwrap().is_some() {}
+            bus.doctor(true).unwrap();
+        };
+        for _ in 0..100 {
+            pass();
+        }
+        assert_eq!(queue.stats().visible, 0);
+        assert_eq!(grown_files(&bus).len(), 2, "nobody takes its ring away");
+        assert_eq!(*view, vec![7; len][..]);
+        assert_eq!(bus.doctor(false).unwrap().chunks[2], u64::from(len > 24));
+        drop(view);
+        assert_eq!(bus.doctor(false).unwrap().chunks[2], 0);
+        await_that("the ring is given back", || {
+            pass();
+            grown_files(&bus).len() == 1
+        });
+    }
+}

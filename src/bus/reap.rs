@@ -63,6 +63,11 @@ impl OpenQueue {
         self.links.iter().map(|link| &link.delivery)
     }
 
+    /// Whether anybody looks at a message of the queue in place.
+    fn is_viewed(&self) -> bool {
+        self.links[0].delivery.is_viewed()
+    }
+
     /// Opens the rings that appeared since.
     fn follow(&mut self, site: &Site, id: u64) -> Result<(), OpenError> {
         let first = Arc::clone(&self.links[0]);
@@ -276,6 +281,7 @@ fn names(any: &AnyRing, position: u64, chunk: ChunkRef) -> bool {
         && delivery.is_none_or(|delivery| {
             let standing = delivery.examine(position);
             standing.is_some_and(|standing| standing.position == position)
+                || delivery.viewer(position).is_some()
         })
 }
 
@@ -480,10 +486,12 @@ impl Attachment {
             }
             let looked_at = match self.open_for_sweep(&file)? {
                 Some((id, any)) => {
-                    if any.queue.is_some() {
+                    let looked_at = is_looked_at(&any.ring)
+                        || any.queue.as_ref().is_some_and(OpenQueue::is_viewed);
+                    if any.queue.is_some() && !looked_at {
                         self.remove_grown(|queue| queue == id);
                     }
-                    is_looked_at(&any.ring)
+                    looked_at
                 }
                 None => false,
             };

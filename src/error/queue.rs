@@ -206,6 +206,9 @@ pub enum ReceiveError {
         "a visibility time-out of {given:?} is not possible: 0 to 43,200 s in whole milliseconds"
     )]
     InvalidVisibility { given: Duration },
+    /// As many messages are looked at in place as there is room to note; the message stays visible.
+    #[error("too many messages are looked at in place just now; close views, or receive a copy")]
+    TooManyViews,
     /// The payload's segment can't be opened now; the message stays visible.
     #[error("the payload can't be opened now ({0}); free descriptors or memory and receive again")]
     Pool(String),

@@ -4,6 +4,7 @@
 //! 0       QueueHeader           one page: what it was created with
 //! 4096    the control words of a ring (tail | … | wake | counters), then those of the queue
 //! 8192    one ReaderEntry, unused: nobody reads a queue by a cursor
+//! 8448    1,024 pins, one u64 each: views that are open
 //! due     due words: one u64 per group of 4,096 slots, then one per block of 64 slots
 //! groups  FIFO queues: the hints, one u64 per slot, then the group table, four u64 per slot
 //! dedup   FIFO queues that deduplicate: the buckets of the table ([`super::dedup`])
@@ -235,6 +236,8 @@ pub mod control {
     pub const PROBED: usize = PAGE + 21 * LINE_PAIR;
     /// The holder at which the next look begins.
     pub const PROBE_FROM: usize = PROBED + 8;
+    /// 1 once a message of this queue was looked at in place.
+    pub const VIEWS: usize = PAGE + 23 * LINE_PAIR;
 
     /// Growth: the highest number of a ring that is known to have been made. In the first file; a
     /// hint that only grows.
@@ -272,7 +275,7 @@ const _: () = {
     assert!(control::MAX_IN_FLIGHT + 8 <= control::RETENTION + LINE_PAIR);
     assert!(control::REDRIVE_SOURCES + 8 * MAX_REDRIVE_SOURCES <= control::ROUTES);
     assert!(control::ROUTES + 8 * super::word::ROUTES <= control::MOVED);
-    assert!(control::MOVED + LINE_PAIR <= ring::control::END);
+    assert!(control::VIEWS + LINE_PAIR <= ring::control::END);
 };
 
 /// File magic of a ring that a queue grew by.
@@ -338,9 +341,19 @@ pub const fn due_words(slots: u64) -> (u64, u64) {
     (blocks.div_ceil(GROUP_BLOCKS), blocks)
 }
 
+/// Offset of the pins.
+pub const PINS_OFFSET: usize =
+    (READERS_OFFSET + size_of::<ReaderEntry>()).next_multiple_of(LINE_PAIR);
+/// Pins of one bucket: a cache line. A position has its bucket, so who looks for its pins looks at
+/// one line, however many views there are.
+pub const BUCKET_PINS: usize = 8;
+/// Buckets. As there are never fewer slots, all positions of a slot have the same one.
+pub const PIN_BUCKETS: usize = 128;
+
+const _: () = assert!(ring::MIN_SLOTS.is_multiple_of(PIN_BUCKETS as u64));
+
 /// Offset of the due words in a new file.
-pub const DUE_OFFSET: u64 =
-    (READERS_OFFSET + size_of::<ReaderEntry>()).next_multiple_of(LINE_PAIR) as u64;
+pub const DUE_OFFSET: u64 = (PINS_OFFSET + 8 * BUCKET_PINS * PIN_BUCKETS) as u64;
 
 /// Bytes between the slot's header and the body of a standard queue: when the message was sent, in
 /// ms since the epoch.

@@ -92,6 +92,8 @@ impl Ctl {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Dlv(pub u64);
 
+/// DONE: somebody was looking at the message in place.
+const VIEWED: u64 = 1 << 61;
 const RECEIVES_BITS: u32 = 10;
 const DEADLINE_BITS: u32 = 32;
 const LAP_LO_BITS: u32 = 10;
@@ -142,6 +144,18 @@ impl Dlv {
     #[inline(always)]
     pub const fn done(lap: u64) -> Self {
         Self(Self::DONE << 62 | lap & LAP_MASK)
+    }
+
+    /// The same, of a message that somebody was looking at in place when it was consumed.
+    #[inline(always)]
+    pub const fn done_viewed(lap: u64) -> Self {
+        Self(Self::done(lap).0 | VIEWED)
+    }
+
+    /// Consumed, and nobody was looking at it: the slot may be claimed without asking further.
+    #[inline(always)]
+    pub const fn is_free(self) -> bool {
+        self.0 & (3 << 62 | VIEWED) == Self::DONE << 62
     }
 
     /// Leased by `owner`, or delayed by nobody, until `deadline`.
@@ -376,6 +390,35 @@ impl LastOfGroup {
     }
 }
 
+/// A pin of a queue: owner 10 | position mod 2^54; 0 pins nothing.
+///
+/// Who has it looks at the message of that position in place. Of two positions 2^54 apart the slot
+/// holds one, and a pin of the other would but cost that slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ViewPin(pub u64);
+
+const PINNED_BITS: u32 = 64 - OWNER_BITS;
+
+impl ViewPin {
+    /// `owner` looks at the message at `position`.
+    #[inline(always)]
+    pub const fn new(owner: u16, position: u64) -> Self {
+        Self((owner as u64) << PINNED_BITS | position & ((1 << PINNED_BITS) - 1))
+    }
+
+    /// Who does; 0: nobody.
+    #[inline(always)]
+    pub const fn owner(self) -> u16 {
+        (self.0 >> PINNED_BITS) as u16
+    }
+
+    /// Whether it pins the slot of `position` in a ring of `slots`.
+    #[inline(always)]
+    pub const fn is_of_slot(self, position: u64, slots: u64) -> bool {
+        self.owner() != 0 && (self.0 ^ position) & (slots - 1) == 0
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -390,6 +433,21 @@ mod tests {
             }
         }
         assert_ne!(LastOfGroup::new(0, 0).0, 0, "0 is a word that was never used");
+    }
+
+    #[test]
+    fn a_pin_names_its_owner_and_its_slot() {
+        for position in [0, 77, (1 << 54) - 1, (1 << 60) + 1029] {
+            let pin = ViewPin::new(1023, position);
+            assert_eq!(pin.owner(), 1023);
+            assert!(pin.is_of_slot(position + 4096, 1024));
+            assert!(!pin.is_of_slot(position + 1, 1024));
+        }
+        assert!(!ViewPin(0).is_of_slot(0, 1024), "nobody's");
+        assert!(Dlv::done(5).is_free() && !Dlv::done_viewed(5).is_free());
+        assert!(Dlv::done_viewed(5).agrees(0, 5));
+        assert_eq!(Dlv::done_viewed(5).state(), Dlv::DONE);
+        assert!(!Dlv::inflight(1, 1, 1, 5).is_free() && !Dlv::ready(5).is_free());
     }
 
     #[test]

@@ -7,7 +7,6 @@ use super::QueueReceiver;
 use super::attributes::AttributesRef;
 use super::envelope::Envelope;
 use super::receive::{Received, Take};
-use crate::ParticipantId;
 use crate::error::ReceiveError;
 use crate::layout::queue::OriginRecord;
 use crate::sys::clock::Deadline;
@@ -85,9 +84,9 @@ macro_rules! envelope_accessors {
         /// participant has left, somebody else may have the number by now. A receiver can't tell
         /// when a message was first received (`ApproximateFirstReceiveTimestamp`): consumers store
         /// nothing into a slot but its lease.
-        pub fn sender(&self) -> ParticipantId {
+        pub fn sender(&self) -> $crate::ParticipantId {
             let origin = self.envelope().origin;
-            ParticipantId(origin.map_or(self.sender, |origin| origin.sender))
+            $crate::ParticipantId(origin.map_or(self.claimer(), |origin| origin.sender))
         }
 
         /// Where it was moved from, if it was moved: to a dead-letter queue, or back
@@ -97,6 +96,8 @@ macro_rules! envelope_accessors {
         }
     };
 }
+
+pub(super) use envelope_accessors;
 
 impl Incoming {
     /// Room that grows when it is needed.
@@ -125,6 +126,20 @@ impl Incoming {
     #[inline(always)]
     pub(super) fn show(&mut self, from: usize, len: usize, sender: u16) {
         (self.from, self.block, self.len, self.sender) = (from, 0, len, sender);
+    }
+
+    /// Who claimed its slot.
+    pub(super) fn claimer(&self) -> u16 {
+        self.sender
+    }
+
+    /// Room for the attribute block of a message whose body is looked at elsewhere.
+    pub(super) fn block_mut(&mut self, block: usize, sender: u16) -> &mut [u8] {
+        if self.bytes.len() < block {
+            self.bytes.resize(block, 0);
+        }
+        (self.from, self.block, self.len, self.sender) = (0, block, 0, sender);
+        &mut self.bytes[..block]
     }
 
     /// Takes a message, growing as often as one is longer.
@@ -178,6 +193,10 @@ impl Message {
 
     pub(super) fn envelope(&self) -> Envelope<'_> {
         parse(&self.block)
+    }
+
+    fn claimer(&self) -> u16 {
+        self.sender
     }
 }
 

@@ -44,6 +44,7 @@ mod run;
 mod send;
 mod settings;
 mod settle;
+mod view;
 mod wait;
 
 #[cfg(feature = "async")]
@@ -71,6 +72,7 @@ pub use receive::{QueueReceiver, Received};
 pub use redrive::{Redrive, RedriveAllow};
 pub use send::QueueSender;
 pub use settings::{QueueSettings, Settings};
+pub use view::MessageView;
 
 use crate::error::{JoinError, OpenError};
 use crate::layout::REMOVED;

@@ -56,6 +56,14 @@ impl Body {
     pub fn whole(self) -> usize {
         self.whole
     }
+
+    /// What names the chunk that it lies in, as it stands in the slot; `None` for a body in its slot.
+    pub fn reference(self) -> Option<[u8; size_of::<ChunkRef>()]> {
+        match self.place {
+            Place::Slot => None,
+            Place::Chunk(reference) => Some(bytemuck::cast(reference)),
+        }
+    }
 }
 
 /// The length of an inline body without attributes of at most `room` bytes, by one comparison.
@@ -118,6 +126,11 @@ impl Inner {
     ) -> bool {
         let envelope = self.delivery.envelope();
         copy(&self.segments, envelope, standing, body, offset, out)
+    }
+
+    /// See [`in_place`].
+    pub(super) fn in_place(&self, standing: &Standing<'_>, body: Body) -> Option<*const u8> {
+        in_place(&self.segments, self.delivery.envelope(), standing, body)
     }
 }
 
@@ -189,6 +202,24 @@ pub(super) fn copy(
             word.version() == reference.version && word.state() != Chunk::FREE
         }
     }
+}
+
+/// Where a body lies, to be looked at in place: as long as its message is pinned, and behind the
+/// lease that was given out under the pin. `None` when its payload is not the message's.
+fn in_place(
+    segments: &Segments,
+    envelope: Envelope,
+    standing: &Standing<'_>,
+    body: Body,
+) -> Option<*const u8> {
+    let (block, len) = (body.block(), body.len());
+    let Place::Chunk(reference) = body.place else {
+        return Some(standing.slot().message_in_place(envelope, block, len));
+    };
+    let segment = segments.get(reference.segment)?;
+    let word = Chunk(segment.word(reference.chunk).load(Ordering::Relaxed));
+    let is_its = word.version() == reference.version && word.state() != Chunk::FREE;
+    is_its.then(|| segment.data_from(reference.chunk, block, len))
 }
 
 /// Where the body begins, by the block's own head: copied once, checked, used. `None` when the

@@ -29,6 +29,17 @@ pub enum PodError {
         /// Bytes of the type.
         expected: usize,
     },
+    /// Its bytes lie where a value of the type can't. Bodies are aligned to 8; those from
+    /// 64 bytes on that lie in the payload pool and have no attributes to 64.
+    #[error(
+        "the message lies at an address that is no multiple of {align}; copy it with `bytemuck::pod_read_unaligned`, and delete it by its receipt {receipt}"
+    )]
+    Misaligned {
+        /// Of the message.
+        receipt: Receipt,
+        /// What the type needs.
+        align: usize,
+    },
     /// Nothing was leased.
     #[error(transparent)]
     Receive(#[from] ReceiveError),
@@ -120,7 +131,7 @@ impl QueueReceiver {
 }
 
 #[cold]
-fn wrong_length<T>(received: &Received) -> PodError {
+pub(super) fn wrong_length<T>(received: &Received) -> PodError {
     PodError::WrongLength {
         receipt: received.receipt,
         len: received.len,

@@ -29,7 +29,7 @@ use std::time::Duration;
 const PROBE_MS: u64 = 5;
 /// Leases in a row that may be over as soon as they are given out before a receive gives up: each is
 /// a receive of the message.
-const MOST_LATE: u32 = 4;
+pub(super) const MOST_LATE: u32 = 4;
 /// Receives between two additions to the shared totals.
 const FLUSH_EVERY: u64 = 64;
 
@@ -102,7 +102,7 @@ pub struct QueueReceiver {
     /// Where there is a limit of messages in flight.
     share: Share,
     /// For [`receive_each`](Self::receive_each): as long as the longest message so far.
-    scratch: Incoming,
+    pub(super) scratch: Incoming,
     /// Receives that can be made again.
     pub(super) attempts: Vec<Attempt>,
     /// Who is told when there is something again.
@@ -365,7 +365,7 @@ impl QueueReceiver {
 
     /// Before anything is taken: the process, the clock, and what is done by the way.
     #[inline(always)]
-    fn begin(&mut self) -> Result<u64, ReceiveError> {
+    pub(super) fn begin(&mut self) -> Result<u64, ReceiveError> {
         if self.generation != fork::generation() {
             return Err(ReceiveError::Forked);
         }
@@ -390,18 +390,25 @@ impl QueueReceiver {
         take: Take,
         now: u64,
     ) -> Result<Option<Taken>, ReceiveError> {
+        let mut take =
+            |inner: &Inner, ring: &Delivery, from: &mut Consumer, clock: &mut BootClock| {
+                take_from::<WHOLE, _>(inner, ring, from, clock, buffer, take)
+            };
         if self.rings.is_time(now)
-            && let Some(taken) = self.take_beside::<WHOLE>(buffer, take, now)?
+            && let Some(taken) = self.take_beside(now, &mut take)?
         {
             return Ok(Some(taken));
         }
-        let (inner, ring, clock) = (&self.inner, &self.delivery, &mut self.clock);
-        let consumer = &mut self.consumer;
-        let taken = take_from::<WHOLE, _>(inner, ring, consumer, clock, buffer, take)?;
+        let taken = take(
+            &self.inner,
+            &self.delivery,
+            &mut self.consumer,
+            &mut self.clock,
+        )?;
         if taken.is_some() {
             return Ok(taken);
         }
-        self.take_elsewhere::<WHOLE>(buffer, take, now)
+        self.take_elsewhere(now, &mut take)
     }
 
     /// Of a FIFO queue, out of the way of standard ones.
@@ -417,7 +424,7 @@ impl QueueReceiver {
         Ok(taken)
     }
 
-    fn nothing_yet(&mut self, now: u64) -> Result<Option<Taken>, ReceiveError> {
+    pub(super) fn nothing_yet<T>(&mut self, now: u64) -> Result<Option<T>, ReceiveError> {
         if self.inner.is_removed() {
             return Err(ReceiveError::Removed);
         }
@@ -632,7 +639,7 @@ pub(super) fn take_from<const WHOLE: bool, F: Finder>(
 }
 
 /// Whether the copied block, if there is one, is what it says.
-fn has_block(block: &[u8]) -> bool {
+pub(super) fn has_block(block: &[u8]) -> bool {
     block.is_empty() || Envelope::parse(block).is_some()
 }
 

@@ -10,11 +10,11 @@
 
 use super::chain::Link;
 use super::payload::Payloads;
-use super::receive::{Take, Taken, take_from};
 use super::{Inner, QueueReceiver};
 use crate::error::ReceiveError;
 use crate::ring::delivery::Delivery;
 use crate::ring::delivery::consume::{Consumer, Finder};
+use crate::sys::clock::BootClock;
 use std::sync::Arc;
 
 /// No ring beside the cursor's.
@@ -23,6 +23,17 @@ const NEVER: u64 = u64::MAX;
 const DRAIN_SLOTS: u64 = 2048;
 /// A sealed ring whose next one is not known is looked behind this often: the hint may be lost.
 const LIST_EVERY_MS: u64 = 5;
+
+/// How a message of one ring is taken, as its consumer finds it.
+pub(super) trait TakeFrom<T>:
+    FnMut(&Inner, &Delivery, &mut Consumer, &mut BootClock) -> Result<Option<T>, ReceiveError>
+{
+}
+
+impl<T, F> TakeFrom<T> for F where
+    F: FnMut(&Inner, &Delivery, &mut Consumer, &mut BootClock) -> Result<Option<T>, ReceiveError>
+{
+}
 
 /// A ring that the cursor has left, or not come to.
 struct Beside {
@@ -140,37 +151,32 @@ impl Rings {
 impl QueueReceiver {
     /// Nothing at the cursor: on to the next ring if this one is sealed, and a look at the others.
     #[cold]
-    pub(super) fn take_elsewhere<const WHOLE: bool>(
+    pub(super) fn take_elsewhere<T>(
         &mut self,
-        buffer: &mut [u8],
-        take: Take,
         now: u64,
-    ) -> Result<Option<Taken>, ReceiveError> {
+        mut take: impl TakeFrom<T>,
+    ) -> Result<Option<T>, ReceiveError> {
         while self.moves_on(now) {
             let (inner, ring) = (&self.inner, &self.delivery);
-            let consumer = &mut self.consumer;
-            let clock = &mut self.clock;
-            let taken = take_from::<WHOLE, _>(inner, ring, consumer, clock, buffer, take)?;
+            let taken = take(inner, ring, &mut self.consumer, &mut self.clock)?;
             if taken.is_some() {
                 return Ok(taken);
             }
         }
-        self.take_beside::<WHOLE>(buffer, take, now)
+        self.take_beside(now, take)
     }
 
     /// A message of a ring beside the cursor's that is visible again.
     #[cold]
-    pub(super) fn take_beside<const WHOLE: bool>(
+    pub(super) fn take_beside<T>(
         &mut self,
-        buffer: &mut [u8],
-        take: Take,
         now: u64,
-    ) -> Result<Option<Taken>, ReceiveError> {
+        mut take: impl TakeFrom<T>,
+    ) -> Result<Option<T>, ReceiveError> {
         for Beside { link, consumer } in &mut self.rings.beside {
             let ring = &link.delivery;
             if ring.is_due(now) || consumer.has_more() {
-                let (inner, clock) = (&self.inner, &mut self.clock);
-                let taken = take_from::<WHOLE, _>(inner, ring, consumer, clock, buffer, take)?;
+                let taken = take(&self.inner, ring, consumer, &mut self.clock)?;
                 if taken.is_some() {
                     return Ok(taken); // and the next look is for more
                 }

@@ -9,9 +9,9 @@
 use super::words::word64;
 use crate::layout::geometry::Geometry;
 use crate::layout::queue::{
-    BLOCK_SLOTS, GROUP_BLOCKS, WINDOW_WORDS, control, due_words, group_words,
+    BLOCK_SLOTS, BUCKET_PINS, DUE_OFFSET, GROUP_BLOCKS, PIN_BUCKETS, PINS_OFFSET, WINDOW_WORDS, control,
+    due_words, group_words,
 };
-use crate::layout::ring::{READERS_OFFSET, ReaderEntry};
 use crate::layout::word::ROUTES;
 use crate::sync::AtomicU64;
 use crate::sys::mapping::Mapping;
@@ -53,7 +53,7 @@ unsafe impl Send for QueueWords {}
 unsafe impl Sync for QueueWords {}
 
 impl QueueWords {
-    /// `None` when the due words do not lie between the reader table and the slots.
+    /// `None` when the due words do not lie between the pins and the slots.
     pub fn new(
         mapping: Arc<Mapping>,
         geometry: &Geometry,
@@ -61,10 +61,9 @@ impl QueueWords {
         slots_offset: u64,
     ) -> Option<Self> {
         let (groups, blocks) = due_words(geometry.slots());
-        let table = geometry.readers() as usize * size_of::<ReaderEntry>();
         let end = due_offset.checked_add(8 * (groups + blocks))?;
         if !due_offset.is_multiple_of(8)
-            || due_offset < (READERS_OFFSET + table) as u64
+            || due_offset < DUE_OFFSET
             || end > slots_offset
             || end > mapping.len() as u64
         {
@@ -231,6 +230,22 @@ impl QueueWords {
     /// The holder at which the next look begins.
     pub fn probe_from(&self) -> &AtomicU64 {
         self.control::<{ control::PROBE_FROM }>()
+    }
+    /// Whether a message was ever looked at in place.
+    #[inline(always)]
+    pub fn views(&self) -> &AtomicU64 {
+        self.control::<{ control::VIEWS }>()
+    }
+    /// The pins among which those of `position` are.
+    #[inline(always)]
+    pub fn pins_of(&self, position: u64) -> &[AtomicU64] {
+        let bucket = position as usize % PIN_BUCKETS;
+        // SAFETY: all buckets lie between the control area and the due words, which `new` proved to
+        // lie inside the mapping; aligned to 8; shared words are only accessed atomically.
+        unsafe {
+            let first = self.base.add(PINS_OFFSET + 8 * BUCKET_PINS * bucket);
+            core::slice::from_raw_parts(first.cast::<AtomicU64>(), BUCKET_PINS)
+        }
     }
     /// Bits of participants 64 × `word` on that may hold a lease.
     ///

@@ -13,6 +13,8 @@ struct Words {
     group: AtomicU64,
     block: AtomicU64,
     holders: AtomicU64,
+    views: AtomicU64,
+    pins: [AtomicU64; 2],
     settings: Settings,
     link: AtomicU64,
     hints_taken: AtomicU64,
@@ -64,6 +66,8 @@ impl QueueWords {
             group: AtomicU64::new(NEVER),
             block: AtomicU64::new(NEVER),
             holders: AtomicU64::new(0),
+            views: AtomicU64::new(0),
+            pins: core::array::from_fn(|_| AtomicU64::new(0)),
             settings: Settings {
                 retention: Plain::new(1_000_000),
                 visibility: Plain::new(30_000),
@@ -99,6 +103,12 @@ impl QueueWords {
     }
     pub fn holders(&self, _word: usize) -> &AtomicU64 {
         &self.0.holders
+    }
+    pub fn views(&self) -> &AtomicU64 {
+        &self.0.views
+    }
+    pub fn pins_of(&self, _position: u64) -> &[AtomicU64] {
+        &self.0.pins
     }
     pub fn retention(&self) -> &Plain {
         &self.0.settings.retention

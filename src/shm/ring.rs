@@ -442,6 +442,18 @@ impl Slot<'_> {
         // alignment.
         unsafe { copy::copy_out(out, self.message(envelope, 0).add(offset)) };
     }
+
+    /// Where `len` bytes of a message lie from `offset` on, to be looked at in place.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    #[inline]
+    pub fn message_in_place(self, envelope: Envelope, offset: usize, len: usize) -> *const u8 {
+        let room = self.message_room(envelope);
+        assert!(offset <= room && len <= room - offset);
+        // SAFETY: offset + len <= room, just checked.
+        unsafe { self.message(envelope, 0).add(offset) }
+    }
 }
 
 const _: () = assert!(SLOT_HEADER + ENVELOPE < crate::layout::ring::MIN_STRIDE as usize);

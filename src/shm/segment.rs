@@ -87,6 +87,16 @@ impl SegmentMemory {
         unsafe { self.mapping.base().add(self.data_offset + chunk as usize * self.chunk_bytes) }
     }
 
+    /// Where `len` bytes of a chunk lie from `offset` on, to be looked at in place.
+    ///
+    /// # Panics
+    /// When there is no such chunk or it is smaller.
+    pub fn data_from(&self, chunk: u32, offset: usize, len: usize) -> *const u8 {
+        assert!(offset <= self.chunk_bytes && len <= self.chunk_bytes - offset);
+        // SAFETY: `data` leads to chunk_bytes bytes inside the mapping, and offset is not more.
+        unsafe { self.data(chunk).add(offset) }
+    }
+
     /// Asks for the first line of a chunk that is going to be written.
     ///
     /// # Panics

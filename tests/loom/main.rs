@@ -32,6 +32,7 @@ mod reap;
 mod reclaim;
 mod role;
 mod seal;
+mod view;
 mod wait;
 mod weakened;
 mod world;

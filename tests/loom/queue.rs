@@ -19,9 +19,9 @@ use ringway::sync::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 /// When leases are given out, how long they last, and when they are over.
-const NOW: u64 = 100;
-const LEASE: u32 = 10;
-const LATER: u64 = 200;
+pub const NOW: u64 = 100;
+pub const LEASE: u32 = 10;
+pub const LATER: u64 = 200;
 
 /// The clock itself: it stands still in a model, and is plain memory to it. Whoever acts at [`NOW`]
 /// has read it before.
@@ -34,14 +34,14 @@ impl Clock for Fixed {
 }
 
 /// A queue seen by several attachments.
-struct Stage {
+pub struct Stage {
     world: World,
     words: QueueWords,
     clock: Arc<Fixed>,
 }
 
 impl Stage {
-    fn new(slots: u64) -> Self {
+    pub fn new(slots: u64) -> Self {
         Self {
             world: World::shared(slots, 1, Overflow::Refuse),
             words: QueueWords::model(),
@@ -49,7 +49,7 @@ impl Stage {
         }
     }
 
-    fn queue(&self, me: u16) -> Delivery {
+    pub fn queue(&self, me: u16) -> Delivery {
         self.queue_with(me, Arc::clone(&self.world.pulse) as Arc<dyn Liveness>)
     }
 
@@ -68,7 +68,7 @@ impl Stage {
     }
 
     /// The same where due words need no change: what they say is another model.
-    fn quiet(slots: u64, body: u64) -> Self {
+    pub fn quiet(slots: u64, body: u64) -> Self {
         let stage = Self::sent(slots, body);
         for word in stage.due_words() {
             word.store(0, Ordering::Relaxed);
@@ -76,20 +76,20 @@ impl Stage {
         stage
     }
 
-    fn due_words(&self) -> [&AtomicU64; 3] {
+    pub fn due_words(&self) -> [&AtomicU64; 3] {
         let words = &self.words;
         [words.block_of(0), words.group_of(0), words.due()]
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sent {
+pub enum Sent {
     At(u64),
     Full,
 }
 
 /// One attempt to send; nobody abandons a claim here.
-fn send(queue: &Delivery, body: u64) -> Sent {
+pub fn send(queue: &Delivery, body: u64) -> Sent {
     let mut appender = Appender::new(queue.ring());
     let claim = match appender.claim_message(queue, &mut Nothing) {
         Ok(claim) => claim,
@@ -107,7 +107,7 @@ fn send(queue: &Delivery, body: u64) -> Sent {
 }
 
 /// Leases the message of slot 0 if it is offered, once.
-fn lease(queue: &Delivery, now: u64) -> Option<Lease<'_>> {
+pub fn lease(queue: &Delivery, now: u64) -> Option<Lease<'_>> {
     let standing = queue.examine(0)?;
     if !queue.is_offered(&standing, now, &mut Nothing) {
         return None;

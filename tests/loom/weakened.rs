@@ -97,6 +97,16 @@ fn effect(label: Label) -> Effect {
             CaughtBy(&["dedup::an_entry_is_not_taken_from_a_living_claim"])
         }
         Label::DedupFence => CaughtBy(&["dedup::of_two_senders_of_one_id_one_is_seen"]),
+        Label::ViewPin | Label::ViewScan => {
+            CaughtBy(&["view::a_message_is_purged_before_it_is_looked_at_or_under_the_view"])
+        }
+        Label::ViewEnd | Label::ViewLook => CaughtBy(&[
+            "view::a_slot_is_not_written_while_it_is_looked_at",
+            "view::a_producer_comes_to_a_message_that_was_deleted_under_a_view",
+        ]),
+        Label::ViewClose | Label::ViewKept => {
+            CaughtBy(&["view::a_payload_is_freed_by_who_deletes_it_or_who_looked_last"])
+        }
         Label::RoleRelease | Label::RoleTake => {
             CaughtBy(&["role::a_role_that_is_given_back_passes_on_with_the_work"])
         }

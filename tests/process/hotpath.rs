@@ -327,6 +327,16 @@ const DELIVERIES: &[(&str, Delivery)] = &[
         }
         Ok(())
     }),
+    ("send, view, delete", |sender, receiver, n| {
+        sender.send(&[n as u8; INLINE]).map_err(text)?;
+        view_and_delete(receiver, INLINE)
+    }),
+    ("send a loan, view, delete", |sender, receiver, n| {
+        let mut loan = sender.loan(LARGE).map_err(text)?;
+        loan.fill(n as u8);
+        sender.send_loan(loan).map_err(|(error, _)| text(error))?;
+        view_and_delete(receiver, LARGE)
+    }),
     ("consume at once", |sender, receiver, n| {
         sender.send(&[n as u8; INLINE]).map_err(text)?;
         let taken = receiver.receive_and_delete(&mut [0; INLINE]);
@@ -359,6 +369,16 @@ fn receive_and_delete(receiver: &mut QueueReceiver, len: usize) -> Result<(), St
     let received = received.ok_or("nothing to receive")?;
     expect(Some(received.len), len)?;
     match receiver.delete(&received.receipt) {
+        Ok(true) => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+fn view_and_delete(receiver: &mut QueueReceiver, len: usize) -> Result<(), String> {
+    let view = receiver.try_receive_view().map_err(text)?;
+    let view = view.ok_or("nothing to look at")?;
+    expect(Some(view.len()), len)?;
+    match view.delete() {
         Ok(true) => Ok(()),
         other => Err(format!("{other:?}")),
     }

@@ -447,6 +447,36 @@ pub const OPERATIONS: &[Operation] = &[
         ..SHARED
     },
     Operation {
+        name: "queue view",
+        act: queue_view,
+        scene: a_queue,
+        ..SHARED
+    },
+    Operation {
+        name: "queue view, large",
+        act: queue_view,
+        scene: a_queue_of_large,
+        ..SHARED
+    },
+    Operation {
+        name: "queue view, close",
+        act: queue_view_close,
+        scene: a_queue_of_large_to_take_from,
+        ..SHARED
+    },
+    Operation {
+        name: "queue delete under a view",
+        act: queue_delete_under_view,
+        scene: a_queue_to_take_from,
+        ..SHARED
+    },
+    Operation {
+        name: "queue delete under a view, large",
+        act: queue_delete_under_view,
+        scene: a_queue_of_large_to_take_from,
+        ..SHARED
+    },
+    Operation {
         name: "queue redrive",
         act: queue_redrive,
         scene: two_queues,
@@ -1518,6 +1548,57 @@ fn fifo_delete_behind(player: &Player) -> Result<(), String> {
     match (second, deleted) {
         (true, Ok(true)) => Ok(()),
         other => Err(format!("{other:?}")),
+    }
+}
+
+/// Looks at the first message in place, and deletes it.
+fn queue_view(player: &Player) -> Result<(), String> {
+    let mut receiver = queue(player)?.receiver().map_err(text)?;
+    begin();
+    let view = receiver.try_receive_view();
+    end();
+    // Stopped in the middle, it may find that the survivor has taken everything.
+    let Some(view) = view.map_err(text)? else {
+        return Ok(());
+    };
+    let held = (id_of(&view)?, view.received());
+    drop(view);
+    delete_held(player, &mut receiver, held)
+}
+
+/// Closes a view whose message was deleted under it.
+fn queue_view_close(player: &Player) -> Result<(), String> {
+    let queue = queue(player)?;
+    let mut receiver = queue.receiver().map_err(text)?;
+    let view = receiver.try_receive_view().map_err(text)?;
+    let view = view.ok_or("nothing to look at")?;
+    let id = id_of(&view)?;
+    match queue.delete(&view.receipt()) {
+        Ok(true) => ack_deleted(player, id),
+        other => return Err(format!("{other:?}")),
+    }
+    begin();
+    drop(view);
+    end();
+    Ok(())
+}
+
+/// Deletes a message that it is looking at.
+fn queue_delete_under_view(player: &Player) -> Result<(), String> {
+    let queue = queue(player)?;
+    let mut receiver = queue.receiver().map_err(text)?;
+    let view = receiver.try_receive_view().map_err(text)?;
+    let view = view.ok_or("nothing to look at")?;
+    let id = id_of(&view)?;
+    begin();
+    let deleted = queue.delete(&view.receipt());
+    if deleted.is_ok() {
+        ack_deleted(player, id);
+    }
+    end();
+    match (deleted, id_of(&view)?) {
+        (Ok(true), seen) if seen == id => Ok(()),
+        other => Err(format!("{other:?}, not {id:#x}")),
     }
 }
 

@@ -48,7 +48,7 @@ impl Appender {
         if !is_takable(word, claim.claimed.lap()) {
             return None;
         }
-        if word.state() == Ctl::COMMITTED && load_in_the_way(&claim).state() != Dlv::DONE {
+        if word.state() == Ctl::COMMITTED && !load_in_the_way(&claim).is_free() {
             return None;
         }
         take(&claim, word).then(|| {
@@ -159,8 +159,12 @@ impl Delivery {
 
     fn judge(&self, claim: &Claim<'_>, now: u64, tenant: &mut dyn Tenant) -> InTheWay {
         let dlv = load_in_the_way(claim);
-        if dlv.state() == Dlv::DONE {
+        if dlv.is_free() {
             return InTheWay::Free;
+        }
+        if dlv.state() == Dlv::DONE {
+            let viewer = self.viewer(claim.position);
+            return viewer.map_or(InTheWay::Free, |by| InTheWay::Kept { by });
         }
         let Some(standing) = self.examine(claim.position) else {
             return InTheWay::Gone;

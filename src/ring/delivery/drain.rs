@@ -3,7 +3,8 @@
 //! In a sealed ring every position is taken, so nobody claims a slot again. VOID and HELD never
 //! become a message (the owner of a HELD one finds its commit refused, and only its late stores hit
 //! the slot), a COMMITTED one whose `dlv` is DONE stays so: what was found to be done with is so for
-//! ever, and a look goes on where the last one stopped. Only an open claim may still commit; one that
+//! ever, and a look goes on where the last one stopped. A message that is DONE and looked at in place
+//! keeps its ring until the view is closed. Only an open claim may still commit; one that
 //! hangs is voided when its owner is dead and abandoned when it is stopped, as by any reader.
 
 use super::Delivery;
@@ -45,10 +46,14 @@ impl Delivery {
                     continue; // it is something else now
                 }
                 Ctl::COMMITTED => {
-                    let is_done =
-                        |dlv: u64| Dlv(dlv).state() == Dlv::DONE;
-                    // A damaged one is given up by the look at it.
-                    if !is_done(slot.dlv().load(Ordering::Relaxed)) && self.examine(at).is_some() {
+                    let load = order(Label::ReuseLoad, Ordering::Acquire);
+                    let dlv = Dlv(slot.dlv().load(load));
+                    let holds_something = match dlv.state() {
+                        Dlv::DONE => !dlv.is_free() && self.viewer(at).is_some(),
+                        // A damaged one is given up by the look at it.
+                        _ => self.examine(at).is_some(),
+                    };
+                    if holds_something {
                         return false;
                     }
                 }

@@ -233,17 +233,17 @@ impl Delivery {
         if standing.meta().kind() == Meta::CHUNK {
             return self.consume_payload(standing, tenant);
         }
-        self.finish(standing)
+        self.finish(standing).is_some()
     }
 
     #[cold]
     fn consume_payload(&self, standing: &Standing<'_>, tenant: &mut dyn Tenant) -> bool {
         let reference = self.read_reference(standing);
-        let finished = self.finish(standing);
-        if finished {
-            tenant.vacated(standing.position, reference);
+        let done = self.finish(standing);
+        if let Some(done) = done {
+            self.vacate(standing.position, done, reference, tenant);
         }
-        finished
+        done.is_some()
     }
 
     /// What names the payload of a message.
@@ -256,16 +256,17 @@ impl Delivery {
         reference
     }
 
+    /// The word by which the message is DONE; `None` when its word had changed.
     #[inline(always)]
-    pub(super) fn finish(&self, standing: &Standing<'_>) -> bool {
+    pub(super) fn finish(&self, standing: &Standing<'_>) -> Option<Dlv> {
         if let Some(dedup) = &self.dedup {
             // Relaxed: as the body. If it is another message's by now, the entry says so.
             let number = standing.slot.dedup().load(Ordering::Relaxed);
             dedup.seal_message(number, standing.position);
         }
-        let done = Dlv::done(self.lap_of(standing.position));
+        let done = self.done_word(standing.position, standing.dlv);
         let release = order(Label::DoneStore, Ordering::Release);
-        self.swap(standing, done, release)
+        self.swap(standing, done, release).then_some(done)
     }
 
     #[inline(always)]

@@ -27,6 +27,7 @@
 //! |---|---|---|
 //! | VOID | any | claims |
 //! | COMMITTED | DONE | claims |
+//! | COMMITTED | DONE, viewed | looks at the pins ([`view`]): renews in place if pinned, else claims |
 //! | COMMITTED | INFLIGHT, MOVING | renews in place, steps over: message, lease and receipt stay |
 //! | COMMITTED | READY behind the receive hint | the same: a sweep will find it |
 //! | COMMITTED | READY at or ahead of the receive hint | full: the ring has come round |
@@ -57,6 +58,7 @@ pub mod order;
 pub mod settings;
 pub mod settle;
 pub mod sweep;
+pub mod view;
 
 use self::dedup::Dedup;
 use super::{Counter, SlotRing};
@@ -236,12 +238,13 @@ impl Delivery {
                 slot,
             });
         }
-        self.give_up_damaged(slot, ctl, dlv);
+        self.give_up_damaged(at, ctl, dlv);
         None
     }
 
     #[cold]
-    fn give_up_damaged(&self, slot: Slot<'_>, ctl: Ctl, dlv: Dlv) {
+    fn give_up_damaged(&self, at: u64, ctl: Ctl, dlv: Dlv) {
+        let slot = self.ring.memory.slot(at);
         // Somebody may have claimed or committed between the loads: then a word has changed.
         fence_at(Label::ReadFence, Ordering::Acquire);
         if slot.ctl().load(Ordering::Relaxed) == ctl.0
@@ -249,7 +252,7 @@ impl Delivery {
                 .dlv()
                 .compare_exchange(
                     dlv.0,
-                    Dlv::done(ctl.lap()).0,
+                    self.done_at(at, ctl.lap(), dlv).0,
                     order(Label::DoneStore, Ordering::Release),
                     Ordering::Relaxed,
                 )

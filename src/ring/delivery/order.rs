@@ -214,11 +214,9 @@ impl Delivery {
         let before = standing.next();
         let has_payload = standing.meta().kind() == Meta::CHUNK;
         let reference = has_payload.then(|| self.read_reference(standing));
-        if !self.finish(standing) {
-            return None;
-        }
+        let done = self.finish(standing)?;
         if let Some(reference) = reference {
-            tenant.vacated(standing.position, reference);
+            self.vacate(standing.position, done, reference, tenant);
         }
         fence_behind_rmw(Label::SettleFence);
         let next = if before == standing.position {

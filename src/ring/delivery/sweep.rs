@@ -141,6 +141,7 @@ impl Delivery {
     /// then is nobody's. How many. For a reaper, who has the entry in its hands.
     pub fn release_dead(&self, owner: u16) -> u64 {
         let released = self.release_each(owner, || true);
+        self.release_pins(owner);
         self.set_holder(owner, false);
         released
     }

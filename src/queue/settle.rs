@@ -18,7 +18,8 @@ impl Queue {
     /// # Errors
     /// [`SettleError::StaleReceipt`] when it was received again: the message stays where it is.
     pub fn delete(&self, receipt: &Receipt) -> Result<bool, SettleError> {
-        self.inner.delete(receipt, None)
+        let ring = self.inner.at(receipt.position());
+        self.inner.delete(&ring, receipt)
     }
 
     /// Lets the message stay invisible for `visibility` from now, 0 to 43,200 s in whole
@@ -54,15 +55,22 @@ impl QueueReceiver {
     /// [`SettleError::StaleReceipt`] when it was received again.
     #[inline]
     pub fn delete(&mut self, receipt: &Receipt) -> Result<bool, SettleError> {
-        let position = receipt.position();
-        let known = if self.rings.is_here(position) {
-            Some(&self.delivery)
+        let deleted = if self.rings.is_here(receipt.position()) {
+            self.inner.delete(&self.delivery, receipt)?
         } else {
-            self.rings.beside(position)
+            self.delete_beside(receipt)?
         };
-        let deleted = self.inner.delete(receipt, known)?;
         self.note_deleted(u64::from(deleted));
         Ok(deleted)
+    }
+
+    #[cold]
+    fn delete_beside(&self, receipt: &Receipt) -> Result<bool, SettleError> {
+        let position = receipt.position();
+        match self.rings.beside(position) {
+            Some(ring) => self.inner.delete(ring, receipt),
+            None => self.inner.delete(&self.inner.at(position), receipt),
+        }
     }
 
     /// Deletes the messages of all `receipts`; for each that could not be, its index and why.
@@ -115,19 +123,9 @@ impl Inner {
         Ok(())
     }
 
-    /// Settles in the ring that the position belongs to, `known` or not; also if that ring appeared
-    /// just now.
-    #[inline(always)]
-    fn settle(
-        &self,
-        position: u64,
-        known: Option<&Delivery>,
-        settle: impl Fn(&Delivery) -> Settled,
-    ) -> Settled {
-        let settled = match known {
-            Some(ring) => settle(ring),
-            None => settle(&self.at(position)),
-        };
+    /// Settles in the ring that the position belongs to, also if that appeared just now.
+    fn settle(&self, position: u64, settle: impl Fn(&Delivery) -> Settled) -> Settled {
+        let settled = settle(&self.at(position));
         if settled == Settled::Gone && self.has_grown() {
             return settle(&self.at(position));
         }
@@ -135,11 +133,28 @@ impl Inner {
     }
 
     #[inline(always)]
-    fn delete(&self, receipt: &Receipt, known: Option<&Delivery>) -> Result<bool, SettleError> {
+    fn delete(&self, ring: &Delivery, receipt: &Receipt) -> Result<bool, SettleError> {
         self.check_receipt(receipt)?;
         let (position, receives) = (receipt.position(), receipt.receives());
-        let delete = |ring: &Delivery| ring.delete(position, receives, &mut self.payloads());
-        match self.settle(position, known, delete) {
+        match ring.delete(position, receives, &mut self.payloads()) {
+            Settled::Done => Ok(true),
+            Settled::Gone => self.delete_again(receipt),
+            other => Err(refused(receipt, other)),
+        }
+    }
+
+    /// Gone from the ring that was known for its own; that may have been another one's, which appeared
+    /// just now.
+    #[cold]
+    fn delete_again(&self, receipt: &Receipt) -> Result<bool, SettleError> {
+        if !self.has_grown() {
+            return Ok(false);
+        }
+        let (position, receives) = (receipt.position(), receipt.receives());
+        match self
+            .at(position)
+            .delete(position, receives, &mut self.payloads())
+        {
             Settled::Done => Ok(true),
             Settled::Gone => Ok(false),
             other => Err(refused(receipt, other)),
@@ -165,7 +180,7 @@ impl Inner {
         // new end is in the due words that every sleeper looks at within 20 ms.
         let position = receipt.position();
         let extend = |ring: &Delivery| ring.extend(position, receipt.receives(), now, ms);
-        let settled = self.settle(position, None, extend);
+        let settled = self.settle(position, extend);
         done(receipt, settled)
     }
 
@@ -178,7 +193,7 @@ impl Inner {
     fn give_back(&self, receipt: &Receipt, now: u64, delay_ms: u32) -> Result<(), SettleError> {
         let position = receipt.position();
         let nack = |ring: &Delivery| ring.nack(position, receipt.receives(), now, delay_ms);
-        let settled = self.settle(position, None, nack);
+        let settled = self.settle(position, nack);
         done(receipt, settled)?;
         self.delivery.ring().wake_behind_commit();
         Ok(())

@@ -235,6 +235,9 @@ impl QueueReceiver {
         };
         let Beside { link, mut consumer } = self.rings.beside.remove(index);
         consumer.stand_still(false);
+        if self.inner.site.pre_touch {
+            consumer.touch_ahead(&link.delivery);
+        }
         self.delivery = link.delivery.clone();
         let mut consumer = core::mem::replace(&mut self.consumer, consumer);
         consumer.stand_still(true);

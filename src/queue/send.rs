@@ -572,6 +572,9 @@ fn appender(inner: &Inner, link: &Link) -> Appender {
     if inner.may_grow() {
         appender.set_patience(ring.memory().geometry().slots() / 2);
     }
+    if link.number > 0 && inner.site.pre_touch {
+        appender.touch_ahead(ring);
+    }
     appender
 }
 

@@ -8,6 +8,7 @@
 use super::commit::HINT_EVERY;
 use super::pace::Contention;
 use super::reclaim::{Protection, Verdict};
+use super::touch::Touch;
 use super::{Counter, SlotRing, Tenant};
 use crate::layout::word::{Ctl, LAP_SEALED};
 use crate::shm::ring::Slot;
@@ -83,6 +84,8 @@ pub struct Appender {
     stepped: u32,
     /// Messages in flight that one claim steps over before it says Full (queues).
     pub(super) patience: u64,
+    /// Pages ahead (queues).
+    pub(super) touch: Touch,
 }
 
 impl Appender {
@@ -101,7 +104,13 @@ impl Appender {
             examined: 0,
             stepped: 0,
             patience: u64::MAX,
+            touch: Touch::NOTHING,
         }
+    }
+
+    /// Touches the pages of the ring ahead of its claims: this process has touched none of them.
+    pub fn touch_ahead(&mut self, ring: &SlotRing) {
+        self.touch = Touch::all(&ring.memory, self.next);
     }
 
     /// How many messages in flight a claim steps over before it says Full; at first, as many as

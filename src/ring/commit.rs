@@ -9,7 +9,7 @@ use crate::sync::{Label, Ordering, order};
 /// How often the tail hint follows: every 64 positions, with the claim behind them. A hint that is
 /// older costs a newcomer at most that many steps; one per append would cost the hint's line each
 /// time.
-pub(super) const HINT_EVERY: u64 = 64;
+pub(crate) const HINT_EVERY: u64 = 64;
 
 /// The claim was abandoned before the commit: nothing was visible, the slot is given back, and
 /// the same body may be sent again.

@@ -33,6 +33,7 @@ pub mod reclaim;
 pub mod seat;
 pub mod sweep;
 pub mod tail;
+pub mod touch;
 pub mod wait;
 
 use crate::shm::ring::RingMemory;

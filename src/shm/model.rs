@@ -130,6 +130,9 @@ impl RingMemory {
         let first = self.geometry.slot_of(position);
         self.words.slots[first..].iter().take(most as usize).map(Slot)
     }
+    pub fn touch(&self, _position: u64, most: u64) -> u64 {
+        most
+    }
     pub fn tail(&self) -> &AtomicU64 {
         &self.words.tail
     }

@@ -133,6 +133,16 @@ impl RingMemory {
         SlotRun { at, left, stride: self.geometry.stride(), memory: PhantomData }
     }
 
+    /// Faults in the pages of up to `most` slots from `position` on, to the end of the lap; how many
+    /// slots that is.
+    pub fn touch(&self, position: u64, most: u64) -> u64 {
+        let index = self.geometry.slot_of(position);
+        let count = most.min(self.geometry.slots() - index as u64);
+        let offset = self.slots.addr() - self.base.addr() + index * self.geometry.stride();
+        self.mapping.touch(offset, count as usize * self.geometry.stride());
+        count
+    }
+
     /// Tail hint.
     #[inline(always)]
     pub fn tail(&self) -> &AtomicU64 {

@@ -71,6 +71,12 @@ impl Mapping {
         self.len
     }
 
+    /// Faults in the pages of `len` bytes from `offset` on, if the kernel will.
+    pub fn touch(&self, offset: usize, len: usize) {
+        // Refused, they fault one by one when they are used.
+        let _ = self.map.advise_range(Advice::PopulateWrite, offset, len);
+    }
+
     /// Whether this process is a forked child of the one that mapped.
     #[inline(always)]
     pub fn is_forked(&self) -> bool {

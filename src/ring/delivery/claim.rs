@@ -9,6 +9,7 @@ use super::{Delivery, Standing};
 use crate::layout::queue::{Envelope, FIRST_LINE_BODY};
 use crate::layout::ring::Meta;
 use crate::layout::word::{Ctl, Dlv};
+use crate::ring::commit::HINT_EVERY;
 use crate::ring::claim::{Appender, Blocked, Claim, is_takable, take};
 use crate::ring::{Counter, SlotRing, Tenant};
 use crate::sync::{Label, Ordering, order};
@@ -69,6 +70,7 @@ impl Appender {
         if self.next >= self.hint_at {
             self.advance_hint(ring);
             self.hint_followed();
+            self.touch.reach(&ring.memory, self.next, HINT_EVERY);
         }
         let slots = ring.memory.geometry().slots();
         let (mut holder, mut kept) = (0, 0);

@@ -16,6 +16,7 @@ use crate::layout::queue::FIRST_LINE_BODY;
 use crate::layout::ring::MAX_POSITION;
 use crate::layout::word::{Ctl, Dlv, LAP_SEALED};
 use crate::ring::Tenant;
+use crate::ring::touch::Touch;
 use crate::ring::pace::{AHEAD, Distance};
 use crate::sync::{Label, Ordering, order};
 
@@ -141,6 +142,8 @@ pub struct Consumer {
     at_seal: bool,
     /// Only looks for what it has to come back to.
     is_still: bool,
+    /// Pages ahead.
+    touch: Touch,
 }
 
 impl Consumer {
@@ -164,6 +167,7 @@ impl Consumer {
             has_come_round: false,
             at_seal: false,
             is_still: false,
+            touch: Touch::NOTHING,
         }
     }
 
@@ -258,6 +262,11 @@ impl Consumer {
     /// next one. Claims that were skipped, and what a sweep finds, may still be here.
     pub fn is_at_seal(&self) -> bool {
         self.at_seal
+    }
+
+    /// Touches the pages of the ring ahead of the cursor: this process has touched none of them.
+    pub fn touch_ahead(&mut self, queue: &Delivery) {
+        self.touch = Touch::all(&queue.ring.memory, self.next);
     }
 
     /// Lets the cursor stand where it is: what is found is what was skipped, what is due, and what a
@@ -488,6 +497,7 @@ impl Consumer {
     /// Lets the shared hint follow.
     fn publish(&mut self, queue: &Delivery) {
         self.publish_at = next_boundary(self.next);
+        self.touch.reach(&queue.ring.memory, self.next, PUBLISH_EVERY);
         let hint = queue.words.receive();
         let seen = hint.load(Ordering::Relaxed); // derived: checked before use
         let first = queue.ring.memory.geometry().first_position();

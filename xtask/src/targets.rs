@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 /// Every identifier, in order.
-const KNOWN: [&str; 16] = [
-    "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P11", "P12", "P14", "R1", "R2", "R3", "R4",
-    "R7",
+const KNOWN: [&str; 17] = [
+    "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P11", "P12", "P14", "R1", "R2", "R3",
+    "R4", "R7",
 ];
 
 #[derive(clap::Args)]
@@ -271,6 +271,15 @@ const RATIOS: &[Ratio<'static>] = &[
         theirs: "limit-pingpong",
         better: AtMost,
         goal: 2.0,
+    },
+    Ratio {
+        id: "P9",
+        what: "FIFO, 100 groups, ids against repeats, to the slot loop (5 M/s of 250)",
+        scenario: &["fifo"],
+        ours: "ringway-fifo",
+        theirs: "limit-slots",
+        better: AtLeast,
+        goal: 0.02,
     },
     Ratio {
         id: "P11",

@@ -100,7 +100,7 @@ impl Scenario {
     /// The batch used when none is asked for: a queue's is the largest of the cloud model.
     pub fn default_batch(self) -> usize {
         match self {
-            Scenario::QueueBatch => 10,
+            Scenario::QueueBatch | Scenario::Fifo => 10,
             _ => 64,
         }
     }

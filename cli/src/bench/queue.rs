@@ -3,9 +3,12 @@
 //! `ringway-queue` is a standard queue of the default stride in as many slots as the plan's ring
 //! bytes hold. `ringway-queue-empty` takes part in the depth scenario only: the same queue as
 //! `ringway-queue` there, with nothing in it. Receipts are kept as an application would: a batch is
-//! deleted when all of it has been looked at.
+//! deleted when all of it has been looked at. `ringway-fifo` is a FIFO queue of the same size, sent
+//! to one by one and received from in batches.
 
-use ::ringway::{Bus, Queue, QueueReceiver, QueueSendError, QueueSender, Receipt};
+use ::ringway::{
+    Bus, Deduplication, Outgoing, Queue, QueueReceiver, QueueSendError, QueueSender, Receipt,
+};
 use ringway_measure::meet::Seat;
 use ringway_measure::scratch::Scratch;
 use ringway_measure::{
@@ -19,13 +22,18 @@ use std::time::Duration;
 /// What a queue with a backlog is compared with.
 pub(super) const EMPTY: &str = "ringway-queue-empty";
 
-pub(super) fn all() -> [&'static dyn Contender; 2] {
-    [&Standard, &Empty]
+pub(super) fn all() -> [&'static dyn Contender; 3] {
+    [&Standard, &Empty, &Fifo]
 }
 
 struct Standard;
 
 struct Empty;
+
+struct Fifo;
+
+/// Message groups of a FIFO queue.
+const GROUPS: u64 = 100;
 
 /// The stride of a queue whose creator names none.
 const DEFAULT_STRIDE: usize = 256;
@@ -96,6 +104,37 @@ impl Contender for Empty {
     }
 }
 
+impl Contender for Fifo {
+    fn name(&self) -> &'static str {
+        "ringway-fifo"
+    }
+
+    fn about(&self) -> &'static str {
+        "ringway, a FIFO queue: 100 groups, a deduplication id each, in batches"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Own
+    }
+
+    fn offers(&self) -> Vec<Offer> {
+        vec![Offer::new(Scenario::Fifo, Mode::Spin, 2_000_000)]
+    }
+
+    fn round(&self, plan: &Plan) -> Result<Round> {
+        let scratch = Scratch::in_shared_memory()?;
+        let site = Site {
+            root: scratch.path(),
+            plan,
+        };
+        drive::throughput(
+            plan,
+            |_| GroupSender::open(&site),
+            |_| Receiver::open(&site),
+        )
+    }
+}
+
 /// Where a round's bus is, and how its queues are made.
 struct Site<'a> {
     root: &'a Path,
@@ -119,7 +158,14 @@ impl Site<'_> {
         };
         let bus = Bus::builder("bench").root(self.root).pre_touch(true);
         let queue = bus.open_or_create()?.queue(name).slots(slots);
-        let queue = queue.stride(stride as u64).visibility(FOR_EVER);
+        let mut queue = queue.stride(stride as u64).visibility(FOR_EVER);
+        if plan.scenario == Scenario::Fifo {
+            // Every id of the round counts to its end.
+            let ids = plan.messages + plan.warm_up();
+            queue = queue
+                .fifo()
+                .deduplicate(Deduplication::of_ids(ids.max(1_024)));
+        }
         Ok(queue.open_or_create()?)
     }
 }
@@ -186,7 +232,7 @@ impl Sender {
 
 fn batch(plan: &Plan) -> usize {
     match plan.scenario {
-        Scenario::QueueBatch => plan.batch,
+        Scenario::QueueBatch | Scenario::Fifo => plan.batch,
         _ => 1,
     }
 }
@@ -218,6 +264,53 @@ impl Produce for Sender {
         }
         Ok(())
     }
+}
+
+/// Sends to one group after the other, with the number as deduplication id.
+struct GroupSender {
+    sender: QueueSender,
+    body: Vec<u8>,
+    groups: Vec<String>,
+}
+
+impl GroupSender {
+    fn open(site: &Site<'_>) -> Result<GroupSender> {
+        Ok(GroupSender {
+            sender: site.queue("q")?.sender()?,
+            body: vec![1; site.plan.size],
+            groups: (0..GROUPS).map(|group| format!("group-{group}")).collect(),
+        })
+    }
+}
+
+impl Produce for GroupSender {
+    fn produce(&mut self, first: u64, count: u64) -> Result<()> {
+        let mut id = [0; 16];
+        for number in first..first + count {
+            self.body[..8].copy_from_slice(&number.to_le_bytes());
+            let group = &self.groups[(number % GROUPS) as usize];
+            let message = Outgoing::new(&self.body).group(group);
+            let message = message.dedup_id(hexadecimal(number, &mut id)?);
+            loop {
+                match self.sender.send_message(&message) {
+                    Ok(sent) if sent.duplicate => {
+                        return Err("a fresh id was taken for a repeat".into());
+                    }
+                    Ok(_) => break,
+                    Err(error) => wait_for_room(error)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A number as text without an allocation.
+fn hexadecimal(number: u64, text: &mut [u8; 16]) -> Result<&str> {
+    for (at, digit) in text.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (60 - 4 * at) & 15) as usize];
+    }
+    Ok(std::str::from_utf8(text)?)
 }
 
 struct Receiver {

@@ -61,6 +61,13 @@ impl Ctl {
         self.0 & LAP_MASK
     }
 
+    /// COMMITTED at exactly this lap: by one comparison, whoever did.
+    #[inline(always)]
+    pub const fn is_committed_at(self, lap: u64) -> bool {
+        const STATE_AND_LAP: u64 = 3 << 62 | LAP_MASK;
+        self.0 & STATE_AND_LAP == Self::COMMITTED << 62 | lap
+    }
+
     /// The same word at another lap.
     #[inline(always)]
     pub const fn at_lap(self, lap: u64) -> Self {
@@ -281,6 +288,13 @@ impl Dlv {
             return None;
         }
         Some(remaining)
+    }
+
+    /// INFLIGHT with this count and lap: by one comparison, whoever holds it and until when.
+    #[inline(always)]
+    pub const fn is_leased_as(self, receives: u16, lap: u64) -> bool {
+        const WHAT: u64 = 3 << 62 | (RECEIVES_MAX as u64) << RECEIVES_SHIFT | LAP_LO_MASK;
+        self.0 & WHAT == Self::inflight(0, receives, 0, lap).0
     }
 
     /// Whether the word can be that of a message at `position` of this lap.

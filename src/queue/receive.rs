@@ -170,7 +170,14 @@ impl QueueReceiver {
     /// [`ReceiveError::BufferTooSmall`] leaves the message visible; the others of [`ReceiveError`].
     #[inline]
     pub fn try_receive(&mut self, buffer: &mut [u8]) -> Result<Option<Received>, ReceiveError> {
-        let taken = self.take::<false>(buffer, Take::Lease(self.visibility_ms()))?;
+        let now = self.begin()?;
+        let visibility_ms = self.visibility_ms();
+        if self.is_in_plain_turn(now)
+            && let Some(received) = self.take_plain(buffer, visibility_ms)
+        {
+            return Ok(Some(received));
+        }
+        let taken = self.take::<false>(buffer, Take::Lease(visibility_ms))?;
         Ok(taken.map(|taken| taken.received))
     }
 
@@ -273,17 +280,12 @@ impl QueueReceiver {
             if count == max {
                 break None;
             }
-            // Where there is a limit each is counted.
-            let in_runs = !self.delivery.is_fifo() && self.delivery.max_in_flight() == 0;
-            if max - count > 1 && in_runs {
-                let now = match self.begin() {
-                    Ok(now) => now,
-                    Err(error) => break Some(error),
-                };
-                let mut taken = 0;
-                if !self.rings.is_time(now) {
-                    taken = self.take_run(max - count, visibility_ms, &mut scratch, &mut each);
-                }
+            let now = match self.begin() {
+                Ok(now) => now,
+                Err(error) => break Some(error),
+            };
+            if self.is_in_plain_turn(now) {
+                let taken = self.take_run(max - count, visibility_ms, &mut scratch, &mut each);
                 count += taken;
                 if taken > 0 {
                     continue;
@@ -380,6 +382,13 @@ impl QueueReceiver {
             self.sweep(now);
         }
         Ok(now)
+    }
+
+    /// Whether the next message may be taken as if it was like most. Where those in flight are limited
+    /// each is counted.
+    #[inline(always)]
+    fn is_in_plain_turn(&self, now: u64) -> bool {
+        !self.delivery.is_fifo() && !self.rings.is_time(now) && self.delivery.max_in_flight() == 0
     }
 
     /// Of a standard queue: the next message of the oldest ring.

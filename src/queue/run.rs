@@ -1,9 +1,13 @@
-//! Receiving a run: the common case of a batch, several plain messages one behind the other.
+//! Receiving what is plain: the common case of a receive, and of a batch, several plain messages one
+//! behind the other.
 //!
-//! They are leased and copied first, then handed over, so the clock is read once behind their swaps
-//! and the due words are told once: between the two nothing of the caller's runs. Whatever is not
-//! plain (attributes, a body in the pool, received before, in the way of something due) ends the run
-//! and is received by itself. Standard queues only: a FIFO queue goes by groups.
+//! Plain is a message whose body lies in its slot, without attributes, never received, and with
+//! nothing to come back to in front of it: then a receive is a swap and a copy. Whatever is not goes
+//! the whole way.
+//!
+//! A run is leased and copied first, then handed over, so the clock is read once behind their swaps
+//! and the due words are told once: between the two nothing of the caller's runs.
+//! Standard queues only: a FIFO queue goes by groups.
 
 use super::incoming::Incoming;
 use super::payload::plain_up_to;
@@ -27,6 +31,33 @@ struct Item {
 }
 
 impl QueueReceiver {
+    /// Takes the next message, if it is plain and fits.
+    #[inline(always)]
+    pub(super) fn take_plain(&mut self, buffer: &mut [u8], for_ms: u32) -> Option<Received> {
+        let now = self.clock.kept_ms();
+        let standing = self.consumer.peek(&self.delivery, now)?;
+        let slot = standing.slot();
+        let len = plain_up_to(standing.meta(), slot.message_room(Envelope::Standard))?;
+        let out = buffer.get_mut(..len)?;
+        let sent = standing.sent();
+        self.consumer.pass(&self.delivery, &standing);
+        let lease = self.delivery.lease(standing, now, for_ms)?;
+        if for_ms != 0 && lease.has_ended(self.clock.now_ms()) {
+            return None; // this process was stopped under way
+        }
+        slot.read_message(Envelope::Standard, out);
+        if !lease.stands() {
+            return None; // this process slept for longer than the lease
+        }
+        let received = Received {
+            receipt: Receipt::new(self.inner.object_id, standing.position, lease.receives()),
+            len,
+            sent_ms: self.inner.unix_ms(sent),
+        };
+        self.note_received(1);
+        Some(received)
+    }
+
     /// Takes up to `max` messages, while they are plain, and hands them to `each`; how many.
     pub(super) fn take_run(
         &mut self,

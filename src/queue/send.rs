@@ -445,7 +445,7 @@ impl QueueSender {
         if delay_ms != 0 {
             self.delivery.confirm_delay(position, now, delay_ms);
         }
-        if self.distance.is_in_a_run(position) {
+        if self.delivery.is_fifo() && self.distance.is_in_a_run(position) {
             self.delivery.ask_for_room(position + AHEAD, len);
         }
         self.sent += 1;

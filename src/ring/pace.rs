@@ -8,6 +8,8 @@
 const MOST_DISTANCE: u32 = 64;
 /// Records are dense when there came one for so many pauses: at 10 million a second.
 const PAUSES_A_RECORD: u64 = 4;
+/// Single messages between two trials: a microsecond each makes no one in a hundred late.
+const SINGLES_A_TRIAL: u32 = 256;
 /// A producer's longest back-off.
 const MOST_BACK_OFF: u32 = 128;
 /// Positions for each pause of a back-off within which the next encounter counts as contention.
@@ -35,6 +37,8 @@ pub struct Distance {
     pauses: u32,
     /// Where the end was when the reader came there last.
     end: u64,
+    /// Records that came singly since the last trial.
+    singles: u32,
 }
 
 /// How far ahead the lines of a run are asked for: what one takes to travel, in messages.
@@ -51,14 +55,21 @@ impl Distance {
         }
     }
 
-    /// The same for a receiver, which stores into what it has found: it leaves a sender alone only
-    /// behind a run, and answers a single message at once.
+    /// The same for a receiver of a queue, who answers a single message at once. Messages that come
+    /// singly and densely are told from a conversation by trying: once in so many the receiver
+    /// pauses for long, and finds a run or nothing.
     #[inline(always)]
     pub fn at_end_of_run(&mut self, next: u64) {
-        if self.is_in_a_run(next) {
+        if next.wrapping_sub(self.end) > 1 {
             self.behind_a_run(next);
         } else {
+            self.singles += u32::from(next != self.end);
             (self.end, self.pauses) = (next, 0);
+            if self.singles >= SINGLES_A_TRIAL {
+                self.singles = 0;
+                self.pauses = MOST_DISTANCE / 2;
+                pause(self.pauses);
+            }
         }
     }
 
@@ -133,11 +144,15 @@ mod tests {
         let mut distance = Distance::default();
         let mut next = 1000;
         distance.at_end_of_run(next);
-        for step in [1, 2, AHEAD - 1] {
-            next += step;
+        let mut trials = 0;
+        for _ in 0..3 * SINGLES_A_TRIAL {
+            next += 1;
             distance.at_end_of_run(next);
-            assert_eq!(distance.pauses, 0, "behind {step}");
+            trials += u32::from(distance.pauses > 0);
+            distance.at_end_of_run(next);
+            assert_eq!(distance.pauses, 0);
         }
+        assert_eq!(trials, 3);
         for expected in [1, 2, 4, 8] {
             next += 100;
             distance.at_end_of_run(next);

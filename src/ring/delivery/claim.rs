@@ -11,6 +11,7 @@ use crate::layout::ring::Meta;
 use crate::layout::word::{Ctl, Dlv};
 use crate::ring::commit::HINT_EVERY;
 use crate::ring::claim::{Appender, Blocked, Claim, is_takable, take};
+use crate::ring::pace::AHEAD;
 use crate::ring::{Counter, SlotRing, Tenant};
 use crate::sync::{Label, Ordering, order};
 
@@ -93,6 +94,8 @@ impl Appender {
                     InTheWay::Kept { .. } if kept >= slots.min(self.patience) => break,
                     InTheWay::Kept { by } => {
                         (holder, kept) = (by, kept + 1);
+                        // Others are likely to follow, up to a whole round of them.
+                        queue.ask_for_room(claim.position + AHEAD, 0);
                         self.renew_message(ring, &claim, word);
                         false
                     }

@@ -544,13 +544,12 @@ impl Delivery {
     /// case, by two comparisons.
     #[inline(always)]
     pub(super) fn ready_at(&self, position: u64) -> Option<Standing<'_>> {
-        const STATE_AND_LAP: u64 = 3 << 62 | crate::layout::word::LAP_SEALED;
         let slot = self.ring.memory.slot(position);
         let lap = self.lap_of(position);
         let dlv = Dlv(slot.dlv().load(Ordering::Relaxed)); // as in `examine`
-        let ctl = slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire));
+        let ctl = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
         (dlv == Dlv::ready(lap)
-            && ctl & STATE_AND_LAP == Ctl::COMMITTED << 62 | lap
+            && ctl.is_committed_at(lap)
             && slot.position().load(Ordering::Relaxed) == position)
             .then_some(Standing {
                 position,

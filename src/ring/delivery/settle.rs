@@ -6,9 +6,10 @@
 
 use super::claim::lease_end;
 use super::{Delivery, Standing};
-use crate::layout::word::Dlv;
+use crate::layout::ring::Meta;
+use crate::layout::word::{Ctl, Dlv};
 use crate::ring::Tenant;
-use crate::sync::Ordering;
+use crate::sync::{Label, Ordering, order};
 
 /// What became of a receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,27 @@ impl Delivery {
             return Err(Settled::Stale { receives });
         }
         Ok(standing)
+    }
+
+    /// Deletes the message, if it is like most: leased as the receipt says, never renewed, its body
+    /// in the slot. `false` says nothing.
+    #[inline(always)]
+    pub fn delete_plain(&self, position: u64, receives: u16) -> bool {
+        let slot = self.ring.memory.slot(position);
+        let lap = self.lap_of(position);
+        let dlv = Dlv(slot.dlv().load(Ordering::Relaxed)); // as in `examine`
+        let ctl = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
+        let standing = Standing {
+            position,
+            dlv,
+            slot,
+        };
+        !self.is_fifo
+            && dlv.is_leased_as(receives, lap)
+            && ctl.is_committed_at(lap)
+            && slot.position().load(Ordering::Relaxed) == position
+            && standing.meta().kind() != Meta::CHUNK
+            && self.finish(&standing).is_some()
     }
 
     /// Deletes the message. At most a few turns: the word of a fitting receipt changes only when

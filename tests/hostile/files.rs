@@ -23,12 +23,14 @@ pub const READERS: usize = 8192;
 pub const PARTICIPANTS: usize = 8192;
 /// Reader entries of both channels.
 const READER_ENTRIES: usize = 4;
-/// First slot of every ring and queue file: what lies in front of it is padded to a page.
+/// First slot of a channel's file: what lies in front of it is padded to a page.
 pub const SLOTS: usize = READERS + (READER_ENTRIES * 256).next_multiple_of(PAGE);
 pub const STRIDE: usize = 128;
 pub const SLOT_COUNT: usize = 1024;
-/// First due word of a queue file.
-pub const DUE: usize = 8448;
+/// First due word of a queue file, behind the pins of views.
+pub const DUE: usize = 8448 + 8192;
+/// First slot of a standard queue's file.
+pub const QUEUE_SLOTS: usize = (DUE + 8 * DUE_WORDS).next_multiple_of(PAGE);
 /// Due words of a queue of [`SLOT_COUNT`].
 const DUE_WORDS: usize = 17;
 /// Chunks of the segment, of 512 bytes.
@@ -233,7 +235,7 @@ impl Template {
         }
         put(SEGMENT, PAGE + DEAD_CHUNK * 32, word(1, DEAD, 4));
         for (queue, first) in [(QUEUE, 1460), (DEAD_LETTERS, 100)] {
-            let slot = |position: u64| SLOTS + position as usize % SLOT_COUNT * STRIDE;
+            let slot = |position: u64| QUEUE_SLOTS + position as usize % SLOT_COUNT * STRIDE;
             let lap = |position: u64| position / SLOT_COUNT as u64 + 1;
             put(queue, 5248, 1 << DEAD); // it may hold leases
             put(queue, slot(first + 40), word(1, DEAD, lap(first + 40)));
@@ -508,7 +510,7 @@ impl Mutation {
                             .into_iter()
                             .flat_map(|slot| {
                                 [0, 8, 16, 24, 32, 40, 48]
-                                    .map(|field| SLOTS + slot * STRIDE + field)
+                                    .map(|field| QUEUE_SLOTS + slot * STRIDE + field)
                             }),
                     )
                     .collect(),
@@ -599,8 +601,9 @@ impl Mutation {
         for lap in [1u64 << 40, 1 << 51, (1 << 52) - 2] {
             for ring in [1, 2, QUEUE, DEAD_LETTERS] {
                 let position = (lap - 1).wrapping_mul(SLOT_COUNT as u64);
+                let first = if ring < QUEUE { SLOTS } else { QUEUE_SLOTS };
                 let slots = (0..SLOT_COUNT).flat_map(|slot| {
-                    let at = SLOTS + slot * STRIDE;
+                    let at = first + slot * STRIDE;
                     [
                         Mutation::word64(ring, at, word(2, 1, lap)),
                         Mutation::word64(ring, at + 16, position.wrapping_add(slot as u64)),

@@ -116,7 +116,7 @@ fn blocks(target: &str, stride: u64, place: impl Fn(u64) -> (usize, usize)) {
             let has_pool = root.path().join("ringway-parsers/pool/00000").exists();
             (ring, map(if has_pool { "pool/00000" } else { "objects/q" }))
         });
-        let slot = files::SLOTS + (position % SLOTS) as usize * stride as usize;
+        let slot = files::QUEUE_SLOTS + (position % SLOTS) as usize * stride as usize;
         // SAFETY: the queue's file has 1,024 slots of `stride` from there on; nobody else is there.
         let slot = unsafe {
             let at = ring.as_mut_ptr().add(slot);

@@ -99,7 +99,8 @@ fn scribble(stage: &Stage) -> Result<(), String> {
             // The header or the chunk reference of one slot, the rest of it whole.
             5 | 6 => {
                 let slot = random.below(files::SLOT_COUNT as u64) as usize;
-                let word = files::SLOTS / 8 + slot * files::STRIDE / 8 + random.below(8) as usize;
+                let first = [files::SLOTS, files::QUEUE_SLOTS][random.below(2) as usize];
+                let word = first / 8 + slot * files::STRIDE / 8 + random.below(8) as usize;
                 word.min(all - 1)
             }
             _ => {

@@ -500,3 +500,107 @@ fn a_ring_in_which_somebody_looks_at_a_message_is_kept_until_the_view_is_closed(
         });
     }
 }
+
+/// Words of any of its files change under it, rings that nobody made appear, and files go: messages may
+/// be lost, but nobody hangs or panics.
+#[test]
+fn a_queue_that_grows_and_is_scribbled_over_never_hangs_or_panics() {
+    let seed = ringway_harness::seed::announce("scribbling over a queue that grows");
+    let mut random = ringway_harness::seed::Random::new(seed);
+    for _ in 0..8 {
+        let (_root, bus) = bus();
+        let queue = growing(&bus);
+        let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+        receiver.set_visibility(MS).unwrap();
+        let mut buffer = [0; 4096];
+        let mut receipts = Vec::new();
+        for round in 0..120u64 {
+            scribble(&bus, &mut random);
+            for _ in 0..random.below(600) {
+                if sender.send(&round.to_le_bytes()).is_err() {
+                    break;
+                }
+            }
+            for _ in 0..random.below(600) {
+                match receiver.try_receive(&mut buffer) {
+                    Ok(Some(received)) => receipts.push(received.receipt),
+                    Ok(None) => break,
+                    Err(_) => {}
+                }
+            }
+            while receipts.len() > 40 {
+                let receipt = receipts.swap_remove(random.below(receipts.len() as u64) as usize);
+                let _ = queue.change_visibility(&receipt, MS);
+                let _ = receiver.delete(&receipt);
+            }
+            if round % 20 == 19 {
+                let _ = receiver.wait(MS);
+                let _ = (queue.stats(), queue.parked());
+                let _ = bus.doctor(true).map(drop);
+                if let Ok(queue) = bus.queue("q").open() {
+                    let _ = queue
+                        .sender()
+                        .map(|mut sender| sender.send(&[7; 100]).map(drop));
+                    let _ = queue
+                        .receiver()
+                        .map(|mut other| other.try_receive(&mut buffer).map(drop));
+                }
+            }
+        }
+        let _ = queue.purge();
+        let _ = bus.remove("q");
+    }
+}
+
+fn scribble(bus: &Bus, random: &mut ringway_harness::seed::Random) {
+    use std::os::unix::fs::FileExt;
+    let files = grown_files(bus);
+    let first = bus.directory().join("objects/q");
+    let path = match files.len() as u64 {
+        0 => &first,
+        count => match random.below(3) {
+            0 => &first,
+            _ => &files[random.below(count) as usize],
+        },
+    };
+    match random.below(40) {
+        0 => drop(std::fs::remove_file(
+            files.first().unwrap_or(&first.join("none")),
+        )),
+        1 if !files.is_empty() => {
+            // A ring that nobody made: its header says what another's says.
+            let name = path.to_string_lossy();
+            let number = name
+                .rsplit('-')
+                .next()
+                .and_then(|number| number.parse().ok());
+            let number: u64 = number.unwrap_or(1) + random.below(3);
+            let stem = name.rsplit_once('-').map_or(&*name, |(stem, _)| stem);
+            // Never over another: a file that shrinks is a signal for who has it mapped.
+            let copy = bus.directory().join("copy");
+            std::fs::copy(path, &copy).unwrap();
+            let _ = std::fs::hard_link(&copy, format!("{stem}-{number}"));
+            std::fs::remove_file(&copy).unwrap();
+        }
+        _ => {}
+    }
+    let Ok(file) = std::fs::OpenOptions::new().write(true).open(path) else {
+        return;
+    };
+    let len = file.metadata().unwrap().len();
+    let offset = match random.below(4) {
+        // The first file's header is of those who open it: its own tests scribble there.
+        0 if *path != first => 8 * random.below(64),
+        0 | 1 => 4096 + 8 * random.below(512),
+        _ => 8192 + 8 * random.below((len - 8192) / 8),
+    };
+    let value = match random.below(6) {
+        0 => 0,
+        1 => u64::MAX,
+        2 => random.below(20_000),
+        3 => random.below(4) << 62 | random.below(2_048),
+        4 => random.below(4) << 62 | ((1 << 52) - 1),
+        _ => random.below(u64::MAX),
+    };
+    file.write_all_at(&value.to_le_bytes(), offset).unwrap();
+}

@@ -195,6 +195,8 @@ pub struct QueueStats {
     pub rings: u64,
     /// Bytes of their files.
     pub bytes: u64,
+    /// Times it grew.
+    pub grown: u64,
 
     /// Messages sent.
     pub sent: u64,
@@ -404,6 +406,7 @@ impl Inner {
             capacity,
             rings: links.len() as u64,
             bytes: links.iter().map(|link| link.bytes).sum(),
+            grown: self.delivery.words().newest().load(Ordering::Relaxed),
             sent: total(Total::Sent),
             received: total(Total::Received),
             deleted: total(Total::Deleted),

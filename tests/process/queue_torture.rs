@@ -5,7 +5,8 @@
 //! acknowledged, every receiver marks each message it holds before it deletes it, and in the end
 //! every acknowledged message is marked. What is leased is never shared: every receiver notes
 //! position and receive count of what it holds; the same two never come twice, and nothing comes
-//! again behind a delete that succeeded. In the end nothing is left of anybody.
+//! again behind a delete that succeeded. In the end nothing is left of anybody. Then all of it once
+//! more over a queue of short rings that grows, and gives them back, all the time.
 //!
 //! ```text
 //! cargo test --release --test queue_torture                        400 kills
@@ -36,6 +37,8 @@ const RECEIVERS: usize = 4;
 const KILLS: u64 = 400;
 /// Messages of one sender in all its lives.
 const MESSAGES: u64 = 1 << 24;
+/// What the rings of a queue that grows may take: about four rings at a time.
+const MAX_BYTES: u64 = 10 * SLOTS * QUEUE_STRIDE;
 /// Leases are noted by position modulo this, far more than there are slots.
 const NOTES: u64 = 1 << 16;
 /// Longest body; two thirds of all lie in the slot.
@@ -113,41 +116,50 @@ impl Boards {
     }
 }
 
-fn open(bus: &Bus) -> Result<Queue, String> {
-    let builder = bus.queue("q").slots(SLOTS).stride(QUEUE_STRIDE);
+fn open(bus: &Bus, grows: bool) -> Result<Queue, String> {
+    let mut builder = bus.queue("q").slots(SLOTS).stride(QUEUE_STRIDE);
+    if grows {
+        builder = builder.max_bytes(MAX_BYTES);
+    }
     builder.visibility(FOR_EVER).open_or_create().map_err(text)
 }
 
 fn main() -> ExitCode {
-    let verdict = play();
-    match &verdict {
-        Ok(()) => println!("test torture of a queue ... ok"),
-        Err(why) => println!("test torture of a queue ... FAILED: {why}"),
+    let mut is_well = true;
+    for (name, grows) in [("a queue", false), ("a queue that grows", true)] {
+        match play(grows) {
+            Ok(()) => println!("test torture of {name} ... ok"),
+            Err(why) => {
+                println!("test torture of {name} ... FAILED: {why}");
+                is_well = false;
+            }
+        }
     }
     let left = stage::leftovers_of_ours();
     if !left.is_empty() {
         println!("left behind: {left:?}");
     }
-    if verdict.is_ok() && left.is_empty() {
+    if is_well && left.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
 }
 
-fn play() -> Result<(), String> {
+fn play(grows: bool) -> Result<(), String> {
     let started = Instant::now();
     let kills = std::env::var("RINGWAY_KILLS").ok();
     let kills: u64 = kills.and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
     let root = TempBus::new()?;
     let bus = stage::bus(root.path()).create().map_err(text)?;
-    let queue = open(&bus)?;
+    let queue = open(&bus, grows)?;
     let boards = Boards::new()?;
     let mut troupe = Troupe::new();
     for (role, count) in [("send", SENDERS), ("receive", RECEIVERS)] {
         for index in 0..count {
             let launch = Launch::role(role).set("root", root.path().display());
-            let launch = boards.dress(launch.set("index", index));
+            let launch = launch.set("index", index).set("grows", grows);
+            let launch = boards.dress(launch);
             troupe.join(&format!("{role} {index}"), move |life| {
                 Ok(launch.clone().set("life", life))
             });
@@ -176,14 +188,20 @@ fn play() -> Result<(), String> {
         }
     }
     println!(
-        "{{\"figure\":\"queue torture\",\"seed\":{},\"kills\":{},\"stops\":{},\"acked\":{acked},\
-         \"received\":{},\"released\":{},\"renewed\":{},\"lost\":0,\"shared\":0,\"seconds\":{:.1}}}",
+        "{{\"figure\":\"{}\",\"seed\":{},\"kills\":{},\"stops\":{},\"acked\":{acked},\
+         \"received\":{},\"released\":{},\"renewed\":{},\"grown\":{},\"lost\":0,\"shared\":0,\"seconds\":{:.1}}}",
+        if grows {
+            "growing queue torture"
+        } else {
+            "queue torture"
+        },
         report.seed,
         report.kills,
         report.stops,
         stats.received,
         stats.released,
         stats.renewed,
+        stats.grown,
         started.elapsed().as_secs_f64()
     );
     Ok(())
@@ -215,6 +233,10 @@ fn finish(bus: &Bus, queue: &Queue, boards: &Boards) -> Result<ringway::QueueSta
             }
         }
     }
+    while queue.stats().rings > 2 && start.elapsed() < deadline() {
+        receiver.wait(Duration::from_millis(1)).map_err(text)?;
+        let _ = receiver.try_receive(&mut buffer).map_err(text)?;
+    }
     drop(receiver);
     let report = bus.doctor(false).map_err(text)?;
     let clean = report.is_clean() && report.participants == 1 && report.open_claims == 0;
@@ -224,6 +246,9 @@ fn finish(bus: &Bus, queue: &Queue, boards: &Boards) -> Result<ringway::QueueSta
     let stats = queue.stats();
     if stats.parked != 0 {
         return Err(format!("{stats:?}"));
+    }
+    if stats.rings > 2 {
+        return Err(format!("rings are left behind: {stats:?}"));
     }
     Ok(stats)
 }
@@ -235,7 +260,7 @@ fn send(stage: &Stage) -> Result<(), String> {
     let boards = Boards::of(stage);
     let mut random = Random::new((index as u64) << 32 | life);
     let bus = stage::bus(&stage.path("root")).open().map_err(text)?;
-    let queue = open(&bus)?;
+    let queue = open(&bus, stage.get("grows"))?;
     let mut sender = queue.sender().map_err(text)?;
     let mut number = boards.acks.get(index);
     if life > 0 {
@@ -274,7 +299,7 @@ fn receive(stage: &Stage) -> Result<(), String> {
     let boards = Boards::of(stage);
     let mut random = Random::new((100 + index) << 32 | life);
     let bus = stage::bus(&stage.path("root")).open().map_err(text)?;
-    let queue = open(&bus)?;
+    let queue = open(&bus, stage.get("grows"))?;
     let mut receiver = queue.receiver().map_err(text)?;
     let mut buffer = vec![0; 2 * LONGEST as usize];
     let mut kept: Vec<Received> = Vec::new();

@@ -100,6 +100,12 @@ impl QueueSender {
         let position = claim.position;
         // Behind the claim, however long that took: from here on the message ages, and its id counts.
         let now = self.clock.now_ms();
+        if let Some(lent) = message.lent {
+            self.lender.address(lent, self.inner.object_id, position);
+        }
+        let word = queue.first_word(position, now, message.delay_ms);
+        // Filled before its entry is written, whose lines are on their way meanwhile.
+        claim.fill_message_of(message.group, 0, message.meta, word, now, message.body);
         let entry = match dedup.admit(ring, &message.key, room, position, now) {
             Ok(entry) => entry,
             Err(refused) => {
@@ -107,12 +113,7 @@ impl QueueSender {
                 return Attempt::Refused(refused);
             }
         };
-        if let Some(lent) = message.lent {
-            self.lender.address(lent, self.inner.object_id, position);
-        }
-        let word = queue.first_word(position, now, message.delay_ms);
-        let number = entry.number();
-        claim.fill_message_of(message.group, number, message.meta, word, now, message.body);
+        claim.name_entry(entry.number());
         match self.appender.commit(ring, claim) {
             Ok(position) => {
                 dedup.seal(&entry);

@@ -181,7 +181,7 @@ impl QueueSender {
     /// [`QueueSendError::InvalidTraceHeader`]; [`QueueSendError::MissingDedupId`],
     /// [`QueueSendError::NoDedup`], [`QueueSendError::DedupFull`]. A duplicate is none.
     pub fn send_message(&mut self, message: &Outgoing<'_>) -> Result<Sent, QueueSendError> {
-        let sent = self.append_message(message)?;
+        let sent = self.append_message(message, None)?;
         self.delivery.ring().wake_behind_commit();
         Ok(sent)
     }
@@ -195,11 +195,20 @@ impl QueueSender {
         messages: &[Outgoing<'_>],
     ) -> Vec<Result<Sent, QueueSendError>> {
         let mut outcomes: Vec<Result<Sent, QueueSendError>> = Vec::with_capacity(messages.len());
-        for message in messages {
+        let compares_ids = self.delivery.dedup().is_some();
+        let mut ahead = None;
+        for (index, message) in messages.iter().enumerate() {
             let last = outcomes.last().and_then(|last| last.as_ref().err());
             let outcome = match last.and_then(no_room) {
                 Some(no_room) => Err(no_room),
-                None => self.append_message(message),
+                None if compares_ids => {
+                    let known = ahead.take();
+                    // While this one is sent, the lines of the next one's id are on their way.
+                    let next = messages.get(index + 1);
+                    ahead = next.and_then(|next| self.look_ahead(next));
+                    self.append_message(message, known)
+                }
+                None => self.append_message(message, None),
             };
             outcomes.push(outcome);
         }
@@ -209,7 +218,20 @@ impl QueueSender {
         outcomes
     }
 
-    fn append_message(&mut self, message: &Outgoing<'_>) -> Result<Sent, QueueSendError> {
+    /// What [`append_message`](Self::append_message) will want to know of a message, where that is
+    /// worth knowing early. What is wrong with it is found out in its turn.
+    fn look_ahead(&self, message: &Outgoing<'_>) -> Option<Grouped> {
+        let group = message.envelope.group?;
+        message.check().ok()?;
+        self.grouped(group, message).ok()
+    }
+
+    #[inline]
+    fn append_message(
+        &mut self,
+        message: &Outgoing<'_>,
+        known: Option<Grouped>,
+    ) -> Result<Sent, QueueSendError> {
         let is_fifo = self.delivery.is_fifo();
         if is_fifo && message.delay.is_some() {
             return Err(QueueSendError::DelayInFifo);
@@ -226,6 +248,7 @@ impl QueueSender {
         message.check()?;
         self.check(message.size())?;
         let grouped = match message.envelope.group {
+            _ if known.is_some() => known,
             Some(group) if is_fifo => Some(self.grouped(group, message)?),
             _ => None,
         };

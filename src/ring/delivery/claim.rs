@@ -237,6 +237,13 @@ impl Claim<'_> {
         self.slot.write_message(Envelope::Standard, body);
     }
 
+    /// Stores the number of the message's entry in the deduplication table.
+    #[inline(always)]
+    pub fn name_entry(&self, number: u64) {
+        // Relaxed: only the owner of the claim writes; CommitStore orders it.
+        self.slot.dedup().store(number, Ordering::Relaxed);
+    }
+
     /// The same in a FIFO queue, for a message of `group`, which is not linked yet; `dedup` is
     /// the number of its entry in the deduplication table, 0 for none.
     #[inline(always)]

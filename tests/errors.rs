@@ -5,7 +5,8 @@
 //! under `RINGWAY_REQUIRE_ALL=1`.
 
 use ringway::{
-    Bus, JoinError, OpenError, Origin, Overflow, Producers, ReadError, SendError, Start,
+    Bus, JoinError, OpenError, Origin, Overflow, Producers, QueueSendError, ReadError, SendError,
+    Start,
 };
 use ringway_harness::liveness::{self, Aid};
 use ringway_harness::{AckBoard, Launch, Stage, TempBus};
@@ -645,6 +646,60 @@ fn a_full_file_system_says_how_much_is_needed_and_how_much_is_there() {
             .iter()
             .all(|object| object.name == "c")
     );
+}
+
+#[test]
+fn a_queue_that_finds_no_room_to_grow_says_so_and_goes_on_with_what_it_has() {
+    let Some(small) = Mounted::tmpfs("size=4m").or_announce("growth on a full file system") else {
+        return;
+    };
+    let bus = Bus::builder("b").root(small.path()).create().unwrap();
+    let builder = bus.queue("q").slots(1024).stride(64).max_bytes(1 << 30);
+    let queue = builder.create().unwrap();
+    let filler = File::create(small.path().join("filler")).unwrap();
+    let mut offset = 0;
+    while filler.write_all_at(&[1; 4096], offset).is_ok() {
+        offset += 4096;
+    }
+    let mut sender = queue.sender().unwrap();
+    for number in 0..1024u64 {
+        sender.send(&number.to_le_bytes()).unwrap();
+    }
+    let error = says(
+        sender.send(&[0; 8]),
+        &[
+            "no space for",
+            "ring of the queue",
+            "bytes needed",
+            "available",
+        ],
+    );
+    assert!(
+        matches!(error, QueueSendError::NoSpace { needed, available } if needed > available),
+        "{error:?}"
+    );
+    assert_eq!(queue.stats().rings, 1);
+    let objects = small.path().join("ringway-b/objects");
+    assert_eq!(
+        fs::read_dir(objects).unwrap().count(),
+        1,
+        "nothing is left of it"
+    );
+    // It is not sealed: what is deleted makes room.
+    let mut receiver = queue.receiver().unwrap();
+    let mut buffer = [0; 8];
+    receiver.receive_and_delete(&mut buffer).unwrap().unwrap();
+    sender.send(&1024u64.to_le_bytes()).unwrap();
+    filler.set_len(0).unwrap();
+    while let Err(error) = sender.send(&1025u64.to_le_bytes()) {
+        // As long as the refusal is remembered.
+        assert!(matches!(error, QueueSendError::NoSpace { .. }), "{error:?}");
+    }
+    assert_eq!(queue.stats().rings, 2);
+    for number in 1..1026u64 {
+        receiver.receive_and_delete(&mut buffer).unwrap().unwrap();
+        assert_eq!(u64::from_le_bytes(buffer), number);
+    }
 }
 
 #[test]

@@ -161,6 +161,42 @@ fn at_its_quota_it_is_full_and_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn a_sender_gives_drained_rings_back_itself_before_it_is_refused() {
+    let (_root, bus) = bus();
+    let builder = bus.queue("q").slots(FIRST).stride(64);
+    let queue = builder.max_bytes(512 << 10).create().unwrap();
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    let mut sent = 0u64;
+    while sender.send(&sent.to_le_bytes()).is_ok() {
+        sent += 1;
+    }
+    let leases: Vec<_> = (0..sent).map(|_| word(&mut receiver).unwrap().1).collect();
+    // No receiver looks from here on.
+    let (some, others) = leases.split_at(2 * FIRST as usize); // up to the middle of the second ring
+    for part in [some, others] {
+        // For longer than a refusal is remembered.
+        let started = Instant::now();
+        while started.elapsed() < 30 * MS {
+            let refused = sender.send(&[0; 8]).unwrap_err();
+            assert!(
+                matches!(refused, QueueSendError::Full { .. }),
+                "{refused:?}"
+            );
+        }
+        for received in part {
+            assert!(queue.delete(&received.receipt).unwrap());
+        }
+    }
+    // In the last ring, and then in one for which the second had to go.
+    let mut again = 0;
+    await_that("there is room again", || {
+        again += u64::from(sender.send(&[0; 8]).is_ok());
+        again == (4 + 2) * FIRST
+    });
+    assert!(queue.stats().bytes <= 512 << 10);
+}
+
+#[test]
 fn a_queue_with_the_bytes_of_its_first_ring_never_grows() {
     let (_root, bus) = bus();
     for (name, builder) in [
@@ -499,6 +535,41 @@ fn a_ring_in_which_somebody_looks_at_a_message_is_kept_until_the_view_is_closed(
             grown_files(&bus).len() == 1
         });
     }
+}
+
+/// A maker that slept for so long that its number was given away and back: what it publishes then is
+/// no ring of the queue.
+#[test]
+fn a_ring_that_is_published_too_late_is_taken_away() {
+    use std::os::unix::fs::FileExt;
+    let (_root, bus) = bus();
+    let queue = growing(&bus);
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    for number in 0..5 * FIRST {
+        sender.send(&number.to_le_bytes()).unwrap();
+    }
+    let first_grown = grown_files(&bus).remove(0);
+    // As it was made: its header, no words, nothing due, no slots in use.
+    let late = bus.directory().join("late");
+    std::fs::copy(&first_grown, &late).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&late).unwrap();
+    let len = file.metadata().unwrap().len();
+    file.write_all_at(&vec![0; len as usize - 4096], 4096)
+        .unwrap();
+    while let Some((_, received)) = word(&mut receiver) {
+        receiver.delete(&received.receipt).unwrap();
+    }
+    await_that("the ring is gone", || {
+        assert!(word(&mut receiver).is_none());
+        !first_grown.exists()
+    });
+    std::fs::rename(&late, &first_grown).unwrap();
+    let open = bus.queue("q").open().unwrap();
+    let stats = open.stats();
+    assert_eq!((stats.rings, stats.visible), (2, 0));
+    assert!(!first_grown.exists(), "nobody sends there");
+    open.sender().unwrap().send(&7u64.to_le_bytes()).unwrap();
+    assert_eq!(word(&mut receiver).unwrap().0, 7);
 }
 
 /// Words of any of its files change under it, rings that nobody made appear, and files go: messages may

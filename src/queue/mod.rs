@@ -333,6 +333,7 @@ impl Queue {
         if self.inner.is_forked() {
             return false;
         }
+        self.inner.has_grown();
         let ring = self.inner.at(position);
         ring.examine(position).is_some_and(|standing| {
             standing.position == position
@@ -428,6 +429,7 @@ impl Inner {
         if self.is_forked() {
             return None;
         }
+        self.has_grown();
         let ring = self.at(position);
         let standing = ring.examine(position)?;
         if standing.position != position || standing.parked_after().is_none() {

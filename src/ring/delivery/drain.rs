@@ -27,7 +27,7 @@ impl Delivery {
     /// Only for a ring that was seen sealed.
     pub fn is_drained(&self, drain: &mut Drain, most: u64, now: u64) -> bool {
         let slots = self.ring.memory.geometry().slots();
-        let until = slots.min(drain.below + most);
+        let until = slots.min(drain.below.saturating_add(most));
         while drain.below < until {
             let at = drain.below;
             let slot = self.ring.memory.slot(at);

@@ -107,7 +107,7 @@ impl ChannelBuilder {
         }
     }
 
-    /// Slots, a power of two from 1,024 to 4,194,304. Default 32,768.
+    /// Slots, a power of two from 1,024 to 16,777,216. Default 32,768.
     pub fn slots(mut self, slots: u64) -> Self {
         self.definition.slots = slots;
         self.given.slots = true;

@@ -76,7 +76,7 @@ impl QueueBuilder {
         self
     }
 
-    /// Slots of its first ring, a power of two from 1,024 to 4,194,304. Without
+    /// Slots of its first ring, a power of two from 1,024 to 16,777,216. Without
     /// [`max_bytes`](Self::max_bytes) it is the most messages the queue holds, in flight ones
     /// included. Default 16,384.
     pub fn slots(mut self, slots: u64) -> Self {

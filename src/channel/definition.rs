@@ -21,7 +21,7 @@ pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_millis(20);
 pub struct Definition {
     /// Its name.
     pub name: String,
-    /// Slots, a power of two from 1,024 to 4,194,304.
+    /// Slots, a power of two from 1,024 to 16,777,216.
     pub slots: u64,
     /// Bytes from slot to slot, a multiple of 32 from 64 to 4,096; 32 of them are header.
     pub stride: u64,

@@ -15,8 +15,8 @@ use core::mem::offset_of;
 /// File magic of a ring.
 pub const MAGIC: [u8; 8] = *b"RNGWRING";
 
-/// Most slots of a ring: positions stay below 2^62 for any lap below 2^40.
-pub const MAX_SLOTS: u64 = 1 << 22;
+/// Most slots of a ring: positions stay below 2^62 for any lap below 2^38.
+pub const MAX_SLOTS: u64 = 1 << 24;
 /// Fewest slots: below this an unexpired lease word could repeat (delivery words keep ten bits
 /// of the lap).
 pub const MIN_SLOTS: u64 = 1024;

@@ -40,7 +40,7 @@ pub struct QueueDefinition {
     pub kind: QueueKind,
     /// How it deduplicates, if it does.
     pub dedup: Option<Deduplication>,
-    /// Slots of its first ring, a power of two from 1,024 to 4,194,304.
+    /// Slots of its first ring, a power of two from 1,024 to 16,777,216.
     pub slots: u64,
     /// Bytes from slot to slot, a multiple of 32 from 64 (FIFO: 128) to 4,096; 40 (FIFO: 80) of
     /// them are header.

@@ -283,7 +283,7 @@ const RATIOS: &[Ratio<'static>] = &[
     },
     Ratio {
         id: "P11",
-        what: "a message's life, 3 M in the backlog and 1 M in flight, to an empty queue",
+        what: "a message's life, 10 M in the backlog and 1 M in flight, to an empty queue",
         scenario: &["depth"],
         ours: "ringway-queue",
         theirs: "ringway-queue-empty",

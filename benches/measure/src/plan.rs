@@ -159,7 +159,7 @@ pub struct Plan {
     #[arg(long, default_value_t = 64)]
     pub batch: usize,
     /// Messages that wait in the queue of the depth scenario
-    #[arg(long, default_value_t = 3_000_000)]
+    #[arg(long, default_value_t = 10_000_000)]
     pub backlog: u64,
     /// Messages that are in flight there
     #[arg(long, default_value_t = 1_000_000)]

@@ -111,7 +111,7 @@ pub struct Args {
     batch: Option<usize>,
 
     /// Messages that wait in the queue of the depth scenario
-    #[arg(long, default_value_t = 3_000_000)]
+    #[arg(long, default_value_t = 10_000_000)]
     backlog: u64,
 
     /// Messages that are in flight there

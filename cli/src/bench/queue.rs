@@ -59,7 +59,7 @@ impl Contender for Standard {
             Offer::new(Scenario::QueueLatency, Mode::Spin, 1_000_000),
             Offer::new(Scenario::Queue, Mode::Spin, 10_000_000),
             Offer::new(Scenario::QueueBatch, Mode::Spin, 20_000_000),
-            Offer::new(Scenario::Depth, Mode::Spin, 4_000_000),
+            Offer::new(Scenario::Depth, Mode::Spin, 20_000_000),
         ]
     }
 
@@ -91,7 +91,7 @@ impl Contender for Empty {
     }
 
     fn offers(&self) -> Vec<Offer> {
-        vec![Offer::new(Scenario::Depth, Mode::Spin, 4_000_000)]
+        vec![Offer::new(Scenario::Depth, Mode::Spin, 20_000_000)]
     }
 
     fn round(&self, plan: &Plan) -> Result<Round> {

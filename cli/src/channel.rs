@@ -17,7 +17,7 @@ pub enum Command {
         bus: String,
         /// 1 to 80 characters of A-Z a-z 0-9 _ -
         name: String,
-        /// Slots, a power of two from 1024 to 4194304 [default: 32768]
+        /// Slots, a power of two from 1024 to 16777216 [default: 32768]
         #[arg(long)]
         slots: Option<u64>,
         /// Bytes from slot to slot, a multiple of 32 from 64 to 4096 [default: 128]

@@ -183,13 +183,44 @@ fn a_send_needs_an_id_where_ids_count_and_has_none_where_they_do_not() {
         "{refused:?}"
     );
 
-    let without = bus.queue("without").fifo().create().unwrap();
+    let without = bus.queue("without").fifo().deduplicate(None);
+    let without = without.create().unwrap();
     let refused = try_send(&mut without.sender().unwrap(), "a");
     assert!(
         matches!(refused, Err(QueueSendError::NoDedup)),
         "{refused:?}"
     );
     without.sender().unwrap().send_message(&plain).unwrap();
+}
+
+#[test]
+fn a_fifo_queue_compares_ids_unless_it_was_told_not_to_and_takes_messages_without_one() {
+    let (_root, bus) = bus();
+    let queue = bus.queue("q.fifo").fifo().create().unwrap();
+    assert_eq!(queue.definition().dedup, Some(Deduplication::default()));
+    let mut sender = queue.sender().unwrap();
+    let plain = Outgoing::new(b"a").group("g");
+    for message in [plain, plain, plain.dedup_id("1"), plain.dedup_id("1")] {
+        sender.send_message(&message).unwrap();
+    }
+    let outcomes = sender.send_message_batch(&[plain, plain.dedup_id("1"), plain.dedup_id("2")]);
+    let duplicates: Vec<_> = outcomes
+        .iter()
+        .map(|sent| sent.as_ref().unwrap().duplicate)
+        .collect();
+    assert_eq!(duplicates, [false, true, false]);
+    assert_eq!(drain(&queue).len(), 5);
+
+    let again = bus.queue("q.fifo").fifo().open().unwrap();
+    assert_eq!(again.definition().dedup, Some(Deduplication::default()));
+    let other = bus.queue("q.fifo").fifo().deduplicate(None).open();
+    assert!(matches!(
+        other,
+        Err(OpenError::Mismatch {
+            option: "dedup",
+            ..
+        })
+    ));
 }
 
 #[test]

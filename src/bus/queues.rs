@@ -68,10 +68,11 @@ impl QueueBuilder {
     }
 
     /// Deduplicates: a message whose id was sent within the window is accepted and not delivered.
-    /// FIFO queues only. Default: none, unlike in SQS, where every FIFO queue deduplicates: what it
-    /// costs is memory, and how much is for the creator to say.
-    pub fn deduplicate(mut self, dedup: Deduplication) -> Self {
-        self.definition.dedup = Some(dedup);
+    /// FIFO queues only. Default: [`Deduplication::default`], 8 MiB for the ids of messages that have
+    /// one; `None` for a queue that refuses ids. SQS has room for every id; a table in memory has a
+    /// size, and who sends more than 131,072 ids in five minutes has to say so.
+    pub fn deduplicate(mut self, dedup: impl Into<Option<Deduplication>>) -> Self {
+        self.definition.dedup = dedup.into();
         self.given.dedup = true;
         self
     }
@@ -200,6 +201,9 @@ impl QueueBuilder {
     fn check(&mut self) -> Result<(), OpenError> {
         self.attachment.check_fork()?;
         name::check(&self.definition.name)?;
+        if self.definition.kind == QueueKind::Fifo && !self.given.dedup {
+            self.definition.dedup = Some(Deduplication::default());
+        }
         self.definition.check()?;
         let first = self.definition.ring_bytes(self.definition.slots);
         let max_bytes = &mut self.definition.max_bytes;

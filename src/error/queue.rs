@@ -60,7 +60,7 @@ pub enum QueueSendError {
     MissingDedupId,
     /// A message with a deduplication id to a FIFO queue that compares none.
     #[error(
-        "this FIFO queue does not deduplicate, the id would mean nothing: send without a dedup_id, or create the queue with deduplication"
+        "this FIFO queue was created without deduplication, the id would mean nothing: send without a dedup_id, or create the queue with room for ids"
     )]
     NoDedup,
     /// As many ids are remembered as there is room for, and none of them may be forgotten yet.

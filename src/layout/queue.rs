@@ -106,8 +106,8 @@ pub struct QueueHeader {
     pub dedup_window_ms: u32,
     /// [`DEDUP_QUEUE`] or [`DEDUP_GROUP`].
     pub dedup_scope: u32,
-    /// 1: a message without an id has the SHA-256 of its body for one.
-    pub dedup_by_content: u32,
+    /// [`DEDUP_REQUIRED`], [`DEDUP_BY_CONTENT`] or [`DEDUP_OPTIONAL`].
+    pub dedup_without_id: u32,
     pub reserved_word_2: u32,
     pub reserved: [u8; PAGE - 64 - 4 * 8 - 4 * 4 - 128 - 3 * 8 - 4 * 4 - 5 * 8 - 6 * 8],
 }
@@ -116,6 +116,12 @@ pub struct QueueHeader {
 pub const DEDUP_QUEUE: u32 = 0;
 /// An id counts in its message group.
 pub const DEDUP_GROUP: u32 = 1;
+/// A message without an id is refused.
+pub const DEDUP_REQUIRED: u32 = 0;
+/// A message without an id has the SHA-256 of its body for one.
+pub const DEDUP_BY_CONTENT: u32 = 1;
+/// A message without an id is not compared.
+pub const DEDUP_OPTIONAL: u32 = 2;
 /// Shortest and longest time that an id counts for.
 pub const MIN_DEDUP_WINDOW_MS: u32 = 1_000;
 /// See [`MIN_DEDUP_WINDOW_MS`].

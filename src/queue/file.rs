@@ -4,8 +4,9 @@ use super::{DedupScope, Deduplication, QueueDefinition, QueueKind};
 use crate::error::OpenError;
 use crate::layout::dedup::{Bucket, buckets_for};
 use crate::layout::queue::{
-    DEDUP_GROUP, DEDUP_QUEUE, DUE_OFFSET, FIFO, GROWN_MAGIC, GrownHeader, MAGIC, NEVER,
-    QueueHeader, STANDARD, control, due_words, group_words, groups_offset,
+    DEDUP_BY_CONTENT, DEDUP_GROUP, DEDUP_OPTIONAL, DEDUP_QUEUE, DEDUP_REQUIRED, DUE_OFFSET, FIFO,
+    GROWN_MAGIC, GrownHeader, MAGIC, NEVER, QueueHeader, STANDARD, control, due_words, group_words,
+    groups_offset,
 };
 use crate::object::Site;
 use crate::object::file::{self, Reserved, Shape, framed};
@@ -92,7 +93,11 @@ pub fn create(site: &Site, definition: &QueueDefinition) -> Result<(), OpenError
             Some(DedupScope::MessageGroup) => DEDUP_GROUP,
             Some(DedupScope::Queue) | None => DEDUP_QUEUE,
         },
-        dedup_by_content: u32::from(definition.dedup.is_some_and(|dedup| dedup.by_content)),
+        dedup_without_id: match definition.dedup {
+            Some(dedup) if dedup.by_content => DEDUP_BY_CONTENT,
+            Some(dedup) if dedup.optional => DEDUP_OPTIONAL,
+            _ => DEDUP_REQUIRED,
+        },
         ..bytemuck::Zeroable::zeroed()
     };
     file::create(site, &shape, header, |mapping| {
@@ -339,9 +344,12 @@ fn dedup_rules(header: &QueueHeader) -> Result<Option<Deduplication>, &'static s
             DEDUP_GROUP => DedupScope::MessageGroup,
             _ => return Err("it deduplicates neither in the queue nor in groups"),
         },
-        by_content: header.dedup_by_content == 1,
+        by_content: header.dedup_without_id == DEDUP_BY_CONTENT,
+        optional: header.dedup_without_id == DEDUP_OPTIONAL,
     };
-    if header.kind != FIFO || rules.check().is_err() {
+    let without_id = [DEDUP_REQUIRED, DEDUP_BY_CONTENT, DEDUP_OPTIONAL];
+    let is_known = without_id.contains(&header.dedup_without_id);
+    if header.kind != FIFO || !is_known || rules.check().is_err() {
         return Err("its deduplication is outside of what there is");
     }
     Ok(Some(rules))

@@ -127,7 +127,8 @@ fn parts(id: u64) -> (usize, u64) {
 }
 
 fn open(bus: &Bus) -> Result<Queue, String> {
-    let builder = bus.queue("q.fifo").fifo().slots(SLOTS).stride(FIFO_STRIDE);
+    let builder = bus.queue("q.fifo").fifo().deduplicate(None);
+    let builder = builder.slots(SLOTS).stride(FIFO_STRIDE);
     builder.visibility(FOR_EVER).open_or_create().map_err(text)
 }
 

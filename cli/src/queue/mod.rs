@@ -137,7 +137,7 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
                     policy.add(limits, &bus, &name, None)?
                 }
             };
-            let builder = dedup.apply(geometry.apply(settings.apply(bus.queue(&name))));
+            let builder = dedup.apply(geometry.apply(settings.apply(bus.queue(&name))))?;
             let queue = if if_missing {
                 builder.open_or_create()
             } else {

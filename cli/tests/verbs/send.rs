@@ -218,6 +218,7 @@ fn repeated_rows_are_told_and_delivered_once() {
     let stat = place.run(&["queue", "stat", "b", "q", "--json"]).json();
     let dedup = serde_json::json!({
         "ids": 2000, "window_ms": 3_600_000, "scope": "group", "by_content": false,
+        "optional": false,
     });
     assert_eq!(stat["dedup"], dedup);
     let send = [
@@ -244,6 +245,30 @@ fn repeated_rows_are_told_and_delivered_once() {
         .run(&["send", "b", "q", "x", "--group", "A"])
         .refused(2);
     assert!(none.contains("give --dedup-id ID"), "{none}");
+}
+
+#[test]
+fn a_fifo_queue_compares_ids_without_being_told_to() {
+    let place = Place::new();
+    place.run(&["queue", "create", "b", "q", "--fifo"]).ok();
+    let once = ["send", "b", "q", "x", "--group", "A", "--dedup-id", "1"];
+    place.run(&once).ok();
+    place.run(&once).ok();
+    place.run(&["send", "b", "q", "y", "--group", "A"]).ok();
+    let bodies = place.run(&["receive", "b", "q", "--all", "--delete"]).ok();
+    assert_eq!(bodies, "x\ny\n");
+
+    let plain = ["queue", "create", "b", "plain", "--fifo", "--dedup", "none"];
+    place.run(&plain).ok();
+    let to_plain = ["send", "b", "plain", "x", "--group", "A", "--dedup-id", "1"];
+    let refused = place.run(&to_plain).refused(1);
+    assert!(
+        refused.contains("created without deduplication"),
+        "{refused}"
+    );
+    let both = [&plain[..], &["--dedup-by-content"]].concat();
+    let refused = place.run(&both).refused(2);
+    assert!(refused.contains("--dedup none leaves nothing"), "{refused}");
 }
 
 #[test]

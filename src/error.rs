@@ -3,8 +3,10 @@
 //! Full, empty and not-yet are ordinary outcomes: they give the message back and cost nothing.
 //! Nothing here panics; a peer's corruption is `Corrupt` or `Scribbled`, never undefined.
 
+mod journal;
 mod queue;
 
+pub use journal::JournalError;
 pub use queue::{
     AttributeError, MoveError, QueueSendError, ReceiptError, ReceiveError, SetError, SettleError,
 };

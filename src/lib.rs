@@ -18,6 +18,8 @@ mod channel;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
+pub mod journal;
+#[cfg(not(loom))]
 mod object;
 #[cfg(not(loom))]
 mod queue;
@@ -52,8 +54,9 @@ pub use {
         ReaderStats, Record, View,
     },
     error::{
-        AttributeError, JoinError, MoveError, OpenError, ParticipantId, QueueSendError, ReadError,
-        ReceiptError, ReceiveError, SendError, SetError, SettleError, WaitError,
+        AttributeError, JoinError, JournalError, MoveError, OpenError, ParticipantId,
+        QueueSendError, ReadError, ReceiptError, ReceiveError, SendError, SetError, SettleError,
+        WaitError,
     },
     object::loan::Loan,
     object::poll::PollDescriptor,

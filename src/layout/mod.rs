@@ -5,6 +5,7 @@
 pub mod bus;
 pub mod dedup;
 pub mod geometry;
+pub mod journal;
 pub mod pool;
 pub mod queue;
 pub mod ring;

@@ -5,6 +5,7 @@
 
 pub mod affinity;
 pub mod clock;
+pub mod disk;
 pub mod file;
 pub mod fork;
 pub mod futex;
@@ -12,3 +13,4 @@ pub mod host;
 pub mod lock;
 pub mod mapping;
 pub mod notify;
+pub mod uring;

@@ -1,0 +1,414 @@
+//! The files of a journal: their names, their making, their first two pages.
+//!
+//! ```text
+//! EEEEEEEEEEEEEEEE-IIIIIIII.segment   segment I of epoch E (hexadecimal)
+//! spare-*                             whole and zero, or an earlier life's; becomes a segment
+//! .tmp-*                              being made; removed by the next writer
+//! ```
+//! A segment is made from a spare, or a new file, in four steps: the spare is taken by renaming it (so two
+//! makers never write into one), header and definition are written durably, the file gets its
+//! segment's name, the directory is made durable. A crash in between leaves a temporary file; a file
+//! by a segment's name always has its header.
+
+use super::error::JournalError;
+use super::failed;
+use super::storage::{SegmentFile, Storage};
+use crate::layout::PAGE;
+use crate::layout::journal::{
+    BLOCKS_OFFSET, DEFINITION_BYTES, FOOTER_MAGIC, Footer, MAGIC, MAJOR, MINOR, SegmentHeader,
+};
+use crate::sys::disk::Pages;
+use core::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Which segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentId {
+    /// Of the writer that made it.
+    pub epoch: u64,
+    /// Counts from 0 in each epoch.
+    pub index: u64,
+}
+
+impl SegmentId {
+    /// The name of its file.
+    pub fn name(self) -> String {
+        format!("{self}.segment")
+    }
+
+    /// The segment of a file's name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let (epoch, index) = name.strip_suffix(".segment")?.split_once('-')?;
+        let id = Self {
+            epoch: u64::from_str_radix(epoch, 16).ok()?,
+            index: u64::from_str_radix(index, 16).ok()?,
+        };
+        (id.name() == name).then_some(id)
+    }
+}
+
+impl fmt::Display for SegmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:08x}", self.epoch, self.index)
+    }
+}
+
+/// A name that is being made.
+pub(super) const TEMPORARY: &str = ".tmp-";
+/// A file that waits to become a segment.
+pub(super) const SPARE: &str = "spare-";
+
+/// What all segments of an epoch have in common.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub object: u64,
+    pub epoch: u64,
+    pub cut: u64,
+    pub segment_bytes: u64,
+    pub definition: Box<[u8; DEFINITION_BYTES]>,
+}
+
+/// A name that no other maker uses: of this process or another one of the same epoch.
+fn temporary(what: &str) -> String {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    // Relaxed: only that no number comes twice counts.
+    let number = MADE.fetch_add(1, Ordering::Relaxed);
+    format!("{TEMPORARY}{what}-{}-{number}", std::process::id())
+}
+
+/// Makes segment `index`, whose entries are at `start` or above; durable when it returns.
+pub(super) fn make<S: Storage>(
+    storage: &S,
+    plan: &Plan,
+    index: u64,
+    start: u64,
+) -> Result<S::File, JournalError> {
+    let id = SegmentId {
+        epoch: plan.epoch,
+        index,
+    };
+    let name = id.name();
+    let temporary = temporary(&id.to_string());
+    let file = match take_spare(storage, plan.segment_bytes, &temporary)? {
+        Some(file) => file,
+        None => storage.create(&temporary, plan.segment_bytes)?,
+    };
+    let named = write_head(storage, plan, id, start, &file).and_then(|()| {
+        storage.rename(&temporary, &name).map_err(|error| {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                JournalError::EpochTaken {
+                    path: storage.path(&name),
+                    epoch: id.epoch,
+                }
+            } else {
+                failed(storage, &name, "naming a segment", error)
+            }
+        })
+    });
+    if let Err(error) = named {
+        let _ = storage.remove(&temporary);
+        return Err(error);
+    }
+    storage
+        .sync_directory()
+        .map_err(|error| failed(storage, "", "making a name durable", error))?;
+    Ok(file)
+}
+
+/// A spare of the right length under its new name. Others are removed.
+fn take_spare<S: Storage>(
+    storage: &S,
+    bytes: u64,
+    temporary: &str,
+) -> Result<Option<S::File>, JournalError> {
+    let names = storage
+        .names()
+        .map_err(|error| failed(storage, "", "listing the directory", error))?;
+    for spare in names.iter().filter(|name| name.starts_with(SPARE)) {
+        // Whoever renames it has it.
+        if storage.rename(spare, temporary).is_err() {
+            continue;
+        }
+        match storage.open(temporary, true) {
+            Ok(file) if file.bytes().is_ok_and(|len| len == bytes) => return Ok(Some(file)),
+            _ => {
+                let _ = storage.remove(temporary);
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn write_head<S: Storage>(
+    storage: &S,
+    plan: &Plan,
+    id: SegmentId,
+    start: u64,
+    file: &S::File,
+) -> Result<(), JournalError> {
+    let name = id.name();
+    let (created_ms, boot_id) = storage.stamp();
+    let mut header = SegmentHeader {
+        magic: MAGIC,
+        major: MAJOR,
+        minor: MINOR,
+        crc: 0,
+        features: 0,
+        object: plan.object,
+        epoch: plan.epoch,
+        index: id.index,
+        start,
+        cut: plan.cut,
+        file_bytes: plan.segment_bytes,
+        created_ms,
+        boot_id,
+        encryption: bytemuck::Zeroable::zeroed(),
+        reserved: [0; PAGE - 240],
+    };
+    header.crc = head_sum(&header, &plan.definition[..]);
+    let mut pages = Pages::new(BLOCKS_OFFSET as usize)
+        .map_err(|error| failed(storage, &name, "reserving memory", error))?;
+    pages[..PAGE].copy_from_slice(bytemuck::bytes_of(&header));
+    pages[PAGE..].copy_from_slice(&plan.definition[..]);
+    match file.write_at(0, &pages) {
+        Ok(written) if written == pages.len() => Ok(()),
+        Ok(written) => Err(JournalError::ShortWrite {
+            path: storage.path(&name),
+            offset: 0,
+            wanted: pages.len(),
+            written,
+        }),
+        Err(error) => Err(failed(storage, &name, "writing a header", error)),
+    }
+}
+
+fn head_sum(header: &SegmentHeader, definition: &[u8]) -> u32 {
+    let mut header = *header;
+    header.crc = 0;
+    crc32c::crc32c_append(crc32c::crc32c(bytemuck::bytes_of(&header)), definition)
+}
+
+/// The checksum that a footer has to have.
+pub(super) fn footer_sum(footer: &Footer) -> u32 {
+    let mut footer = *footer;
+    footer.crc = 0;
+    crc32c::crc32c(bytemuck::bytes_of(&footer))
+}
+
+/// The footer of a segment, if it has one.
+pub(super) fn read_footer<F: SegmentFile>(
+    header: &SegmentHeader,
+    file: &F,
+) -> io::Result<Option<Footer>> {
+    let mut page = Pages::new(PAGE)?;
+    file.read_at(header.file_bytes - PAGE as u64, &mut page)?;
+    let footer: Footer = bytemuck::pod_read_unaligned(&page[..size_of::<Footer>()]);
+    let is_right = footer.magic == FOOTER_MAGIC
+        && footer.crc == footer_sum(&footer)
+        && (footer.object, footer.epoch, footer.index)
+            == (header.object, header.epoch, header.index)
+        && (BLOCKS_OFFSET..=header.file_bytes - PAGE as u64).contains(&footer.end)
+        && footer.end.is_multiple_of(PAGE as u64);
+    Ok(is_right.then_some(footer))
+}
+
+/// The page of a footer.
+pub(super) fn fill_footer(
+    page: &mut [u8],
+    object: u64,
+    id: SegmentId,
+    end: u64,
+    positions: core::ops::Range<u64>,
+) {
+    let mut footer = Footer {
+        magic: FOOTER_MAGIC,
+        crc: 0,
+        object,
+        epoch: id.epoch,
+        index: id.index,
+        end,
+        first: positions.start,
+        next: positions.end,
+        reserved: [0; 9],
+    };
+    footer.crc = footer_sum(&footer);
+    page.fill(0);
+    page[..size_of::<Footer>()].copy_from_slice(bytemuck::bytes_of(&footer));
+}
+
+/// Header and definition of an open segment, checked against its name and, if given, its object.
+pub(super) fn read_head<S: Storage>(
+    storage: &S,
+    id: SegmentId,
+    object: Option<u64>,
+    file: &S::File,
+) -> Result<(SegmentHeader, Box<[u8; DEFINITION_BYTES]>), JournalError> {
+    let name = id.name();
+    let path = || storage.path(&name);
+    let damaged = |what| JournalError::Damaged {
+        path: path(),
+        from: 0,
+        to: BLOCKS_OFFSET,
+        what,
+    };
+    let mut pages = Pages::new(BLOCKS_OFFSET as usize)
+        .map_err(|error| failed(storage, &name, "reserving memory", error))?;
+    let read = file
+        .read_at(0, &mut pages)
+        .map_err(|error| failed(storage, &name, "reading a header", error))?;
+    if read < pages.len() {
+        return Err(damaged("it ends within its header"));
+    }
+    let header: SegmentHeader = bytemuck::pod_read_unaligned(&pages[..PAGE]);
+    if header.magic != MAGIC {
+        return Err(damaged("it does not begin as a segment does"));
+    }
+    if header.major != MAJOR || header.minor > MINOR {
+        return Err(JournalError::WrongFormat {
+            path: path(),
+            found_major: header.major,
+            found_minor: header.minor,
+            supported_major: MAJOR,
+            supported_minor: MINOR,
+        });
+    }
+    if head_sum(&header, &pages[PAGE..]) != header.crc {
+        return Err(damaged("the checksum of its header is wrong"));
+    }
+    if header.features != 0 || header.encryption.algorithm != 0 {
+        return Err(JournalError::Unsupported {
+            path: path(),
+            what: if header.features != 0 {
+                "a feature"
+            } else {
+                "decryption"
+            },
+        });
+    }
+    if let Some(expected) = object.filter(|object| *object != header.object) {
+        return Err(JournalError::OtherObject {
+            path: path(),
+            expected,
+            found: header.object,
+        });
+    }
+    if (header.epoch, header.index) != (id.epoch, id.index) {
+        return Err(damaged("its header tells of another segment"));
+    }
+    let len = file
+        .bytes()
+        .map_err(|error| failed(storage, &name, "asking for the length", error))?;
+    if len != header.file_bytes {
+        return Err(JournalError::Damaged {
+            path: path(),
+            from: len.min(header.file_bytes),
+            to: header.file_bytes,
+            what: "its length is not what its header says",
+        });
+    }
+    let mut definition = Box::new([0; DEFINITION_BYTES]);
+    definition.copy_from_slice(&pages[PAGE..]);
+    Ok((header, definition))
+}
+
+/// Removes what writers before `epoch` left half made.
+pub(super) fn clean<S: Storage>(storage: &S, epoch: u64) -> Result<(), JournalError> {
+    let names = storage
+        .names()
+        .map_err(|error| failed(storage, "", "listing the directory", error))?;
+    for name in names {
+        let Some(made) = name.strip_prefix(TEMPORARY) else {
+            continue;
+        };
+        let maker = made.split('-').next().unwrap_or_default();
+        if u64::from_str_radix(maker, 16).is_ok_and(|maker| maker < epoch) {
+            // Its maker may be stopped, not dead: it fails at the renaming.
+            let _ = storage.remove(&name);
+        }
+    }
+    Ok(())
+}
+
+/// Makes spares until there are `wanted` of that length. For whoever has time.
+pub(super) fn stock<S: Storage>(
+    storage: &S,
+    plan: &Plan,
+    wanted: usize,
+) -> Result<(), JournalError> {
+    let listed = |error| failed(storage, "", "listing the directory", error);
+    let names = storage.names().map_err(listed)?;
+    let have = names.iter().filter(|name| name.starts_with(SPARE)).count();
+    for number in have..wanted {
+        let temporary = temporary(&format!("{:016x}-new{number:x}", plan.epoch));
+        let spare = temporary.replacen(TEMPORARY, SPARE, 1);
+        drop(storage.create(&temporary, plan.segment_bytes)?);
+        if storage.rename(&temporary, &spare).is_err() {
+            let _ = storage.remove(&temporary);
+        }
+    }
+    Ok(())
+}
+
+/// The segments of a directory, in order.
+pub(super) fn list<S: Storage>(storage: &S) -> Result<Vec<SegmentId>, JournalError> {
+    let names = storage.names().map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            let path = storage.path("");
+            return JournalError::NotFound { path };
+        }
+        failed(storage, "", "listing the directory", error)
+    })?;
+    let mut ids: Vec<_> = names.iter().filter_map(|n| SegmentId::of_name(n)).collect();
+    ids.sort();
+    Ok(ids)
+}
+
+/// Whether a directory holds a segment.
+pub fn exists<S: Storage>(storage: &S) -> bool {
+    list(storage).is_ok_and(|ids| !ids.is_empty())
+}
+
+/// Removes segments, spares and what was being made; other files stay. Blocks for the file system.
+pub fn remove<S: Storage>(storage: &S) -> Result<(), JournalError> {
+    let names = storage
+        .names()
+        .map_err(|error| failed(storage, "", "listing the directory", error))?;
+    for name in names {
+        let is_ours = name.starts_with(TEMPORARY)
+            || name.starts_with(SPARE)
+            || name == "probe"
+            || SegmentId::of_name(&name).is_some();
+        if is_ours {
+            storage
+                .remove(&name)
+                .map_err(|error| failed(storage, &name, "removing", error))?;
+        }
+    }
+    storage
+        .sync_directory()
+        .map_err(|error| failed(storage, "", "making a removal durable", error))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_found_by_its_name_and_by_no_other() {
+        let id = SegmentId {
+            epoch: 0x1F,
+            index: 3,
+        };
+        assert_eq!(id.name(), "000000000000001f-00000003.segment");
+        assert_eq!(SegmentId::of_name(&id.name()), Some(id));
+        for other in [
+            "1f-3.segment",
+            "000000000000001F-00000003.segment",
+            "probe",
+            ".segment",
+        ] {
+            assert_eq!(SegmentId::of_name(other), None, "{other}");
+        }
+    }
+}

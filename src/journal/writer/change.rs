@@ -1,0 +1,178 @@
+//! From one segment to the next: taking up the one that was made ahead, ending the full one with a footer,
+//! and giving back those that nobody needs.
+//!
+//! A footer is written when all blocks of its segment are durable; lost with a crash, or left out when
+//! segments change faster than the disk follows, it costs the next recovery a look at the blocks. A released
+//! segment is a spare under another name, durably, before anybody may write over it.
+
+use super::{Current, Ending, Watermark, Writer};
+use crate::journal::ahead::{self, Ahead};
+use crate::journal::error::JournalError;
+use crate::journal::failed;
+use crate::journal::segment::{self, SPARE, SegmentId};
+use crate::journal::storage::{Lane, SLOTS, Storage, Write};
+use crate::layout::PAGE;
+use crate::layout::journal::BLOCKS_OFFSET;
+
+impl<S: Storage> Writer<S> {
+    /// Goes on in the next segment. Without space for it the writer stays as it is, and may try again.
+    pub(super) fn next_segment(&mut self, first: u64) -> Result<(), JournalError> {
+        let full = self.current;
+        let index = full.index + 1;
+        let made = self.ahead.take().and_then(|ahead| ahead.finish(index));
+        let made = match made {
+            Some(Ok(made)) => made,
+            // What the thread could not may have become possible.
+            _ => ahead::open_or_make(&*self.storage, &self.plan, index, first).inspect_err(
+                |error| self.is_frozen |= !matches!(error, JournalError::NoSpace { .. }),
+            )?,
+        };
+        self.attach(index, &made.file)?;
+        // A file that is older than a slot is replaced in it: its footer is left out.
+        self.ending.retain(|ending| ending.id.index + SLOTS > index);
+        self.ending.push_back(Ending {
+            id: SegmentId {
+                epoch: self.plan.epoch,
+                index: full.index,
+            },
+            end: full.offset,
+            bytes: full.bytes,
+            positions: full.start..first,
+        });
+        self.current = Current {
+            index,
+            offset: BLOCKS_OFFSET,
+            bytes: made.bytes,
+            start: made.start,
+            previous_end: full.offset,
+        };
+        Ok(())
+    }
+
+    pub(super) fn attach(&mut self, index: u64, file: &S::File) -> Result<(), JournalError> {
+        let attached = self.lane.attach((index % SLOTS) as usize, file);
+        attached.map_err(|error| self.freeze(index, "registering a segment", error))
+    }
+
+    /// Has the next segment made once the current one is half full.
+    pub(super) fn look_ahead(&mut self) {
+        if self.options.background
+            && self.ahead.is_none()
+            && self.current.offset > self.current.bytes / 2
+        {
+            // What was pushed is submitted, so nothing below comes any more.
+            let (index, start) = (self.current.index + 1, self.next);
+            self.ahead = Ahead::begin(&self.storage, &self.plan, index, start, self.options.spares);
+        }
+    }
+
+    /// Writes the footer of a segment whose blocks are all durable.
+    pub(super) fn write_footer(&mut self) -> Result<(), JournalError> {
+        let is_over = |ending: &Ending| ending.id.index < self.durable.index;
+        if self.is_footer_under_way || !self.ending.front().is_some_and(is_over) {
+            return Ok(());
+        }
+        match self.ending.pop_front() {
+            Some(ending) => self.submit_footer(ending),
+            None => Ok(()),
+        }
+    }
+
+    fn submit_footer(&mut self, ending: Ending) -> Result<(), JournalError> {
+        let index = ending.id.index;
+        let page = self.lane.buffer(self.options.buffers);
+        segment::fill_footer(
+            page,
+            self.plan.object,
+            ending.id,
+            ending.end,
+            ending.positions,
+        );
+        let write = Write {
+            slot: (index % SLOTS) as usize,
+            buffer: self.options.buffers,
+            len: PAGE,
+            offset: ending.bytes - PAGE as u64,
+        };
+        if let Err(error) = self.lane.submit(write) {
+            return Err(self.freeze(index, "beginning a write", error));
+        }
+        self.is_footer_under_way = true;
+        Ok(())
+    }
+
+    /// Ends the epoch: submits, waits for everything, and says in the segment that nothing follows, so
+    /// that recovery need not search for more. Nobody resumes the epoch. Blocks for the disk.
+    pub fn close(mut self) -> Result<Watermark, JournalError> {
+        self.submit()?;
+        let mark = self.complete(true)?;
+        while self.is_footer_under_way || !self.ending.is_empty() {
+            self.footer_done()?;
+            self.ending
+                .retain(|ending| ending.id.index < self.durable.index);
+            self.write_footer()?;
+        }
+        self.submit_footer(Ending {
+            id: SegmentId {
+                epoch: self.plan.epoch,
+                index: self.current.index,
+            },
+            end: self.current.offset,
+            bytes: self.current.bytes,
+            positions: self.current.start..self.next,
+        })?;
+        self.footer_done()?;
+        Ok(mark)
+    }
+
+    fn footer_done(&mut self) -> Result<(), JournalError> {
+        while self.is_footer_under_way {
+            match self.reap(true)? {
+                Some(done) => self.take_in(done)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes segments in which nothing is needed any more: those of this epoch become spares, up to
+    /// the number that is kept; those of others, whose writer may still be about, are unlinked.
+    /// The current one, and later ones, stay. How many were taken. Blocks for the file system.
+    pub fn release(&mut self, segments: &[SegmentId]) -> Result<usize, JournalError> {
+        self.check()?;
+        let listed = self.storage.names();
+        let names =
+            listed.map_err(|error| failed(&*self.storage, "", "listing the directory", error))?;
+        let mut spares = names.iter().filter(|name| name.starts_with(SPARE)).count();
+        let mut taken = 0;
+        for id in segments {
+            let is_own = id.epoch == self.plan.epoch;
+            let is_in_use = is_own && id.index >= self.durable.index.min(self.current.index)
+                || id.epoch > self.plan.epoch
+                || self.ending.iter().any(|ending| ending.id == *id);
+            if is_in_use || self.is_footer_under_way && is_own {
+                continue;
+            }
+            let name = id.name();
+            let is_gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+            let done = if is_own && spares < self.options.spares {
+                spares += 1;
+                self.storage.rename(&name, &format!("{SPARE}{id}"))
+            } else {
+                self.storage.remove(&name)
+            };
+            match done {
+                Ok(()) => taken += 1,
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(failed(&*self.storage, &name, "releasing", error)),
+            }
+        }
+        if taken > 0 {
+            // Before a spare is written over, its old name must be gone.
+            let synced = self.storage.sync_directory();
+            synced
+                .map_err(|error| failed(&*self.storage, "", "making a removal durable", error))?;
+        }
+        Ok(taken)
+    }
+}

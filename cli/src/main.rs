@@ -7,6 +7,7 @@
 mod bench;
 mod bus;
 mod channel;
+mod demo;
 mod doctor;
 mod find;
 mod interrupt;
@@ -47,6 +48,7 @@ const EXAMPLES: &str = "Examples:
   ringway queue create demo orders
   ringway send demo orders 'one of these'
   ringway receive demo orders --delete
+  ringway demo
   ringway doctor demo
   ringway bus rm demo --force
   ringway bench latency";
@@ -66,6 +68,12 @@ enum Command {
     Receive(receive::Args),
     Work(work::Args),
     Doctor(doctor::Args),
+    Demo(demo::Args),
+    /// A process of the demonstration
+    #[command(hide = true)]
+    DemoPart {
+        part: String,
+    },
     /// Measure the machine's limits, ringway, and its peers, in interleaved rounds
     Bench(bench::Args),
     /// Print a completion script for your shell
@@ -89,6 +97,8 @@ fn main() -> ExitCode {
         Command::Receive(args) => receive::run(&args, &place),
         Command::Work(args) => work::run(&args, &place),
         Command::Doctor(args) => doctor::run(&args, &place),
+        Command::Demo(args) => demo::run(&args, &place),
+        Command::DemoPart { part } => demo::run_part(&part),
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,0 +1,86 @@
+//! What a process of the demonstration does: sends its share of the rows, or receives until told to
+//! stop.
+
+use super::flights::Flights;
+use super::queue;
+use super::record::now_ns;
+use anyhow::Context;
+use rustix::process::{Signal, set_parent_process_death_signal};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Which part, and everything it has to know.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Part {
+    pub role: Role,
+    pub root: Option<PathBuf>,
+    pub bus: String,
+    /// Of the demonstration: outputs, and the mark to stop.
+    pub directory: PathBuf,
+    pub data: Option<PathBuf>,
+    pub index: usize,
+    pub of: usize,
+    /// Which process in this place.
+    pub life: u64,
+    /// When the first row is due, and how long it takes to the last.
+    pub start_ns: u64,
+    pub pace_ns: u64,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub enum Role {
+    QueueProducer,
+    QueueConsumer,
+}
+
+impl Part {
+    pub fn output(&self, leg: &str) -> PathBuf {
+        self.directory.join(leg)
+    }
+
+    /// An output of its own.
+    pub fn create_output(&self, leg: &str) -> anyhow::Result<File> {
+        let path = self
+            .output(leg)
+            .join(format!("{}-{}", self.index, self.life));
+        File::create(&path).with_context(|| format!("can't make {}", path.display()))
+    }
+
+    /// Whether everything is done.
+    pub fn is_over(&self) -> bool {
+        self.directory.join("stop").exists()
+    }
+
+    pub fn flights(&self) -> anyhow::Result<Flights> {
+        Flights::read(self.data.as_deref())
+    }
+
+    /// Its share: whole planes.
+    pub fn is_mine(&self, plane: u32) -> bool {
+        plane as usize % self.of == self.index
+    }
+
+    /// Sleeps until row `number` of `rows` is due.
+    pub fn keep_pace(&self, number: usize, rows: usize) {
+        let behind = u128::from(self.pace_ns) * number as u128 / rows as u128;
+        let due = self.start_ns + behind as u64;
+        let left = due.saturating_sub(now_ns());
+        if left > 0 {
+            std::thread::sleep(Duration::from_nanos(left));
+        }
+    }
+}
+
+pub fn run(part: &str) -> anyhow::Result<ExitCode> {
+    // Whoever started it may be killed too.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let part: Part = serde_json::from_str(part).context("`ringway demo` starts this by itself")?;
+    match part.role {
+        Role::QueueProducer => queue::produce(&part)?,
+        Role::QueueConsumer => queue::consume(&part)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

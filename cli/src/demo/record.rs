@@ -1,0 +1,172 @@
+//! What travels and what is written down: a message's body, and a consumer's record of a row.
+//!
+//! A consumer appends a record to a file of its own *before* it settles the row, so a row that was
+//! settled is in a file, and one whose consumer was killed in between is in two. A record that is cut
+//! short by the kill is no record.
+
+use super::flights::Flights;
+use anyhow::{Context, bail};
+use hdrhistogram::Histogram;
+use rustix::time::{ClockId, clock_gettime};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// Bytes in front of the row, in a body.
+const BODY_HEAD: usize = 24;
+/// Bytes in front of the row, in a record.
+const RECORD_HEAD: usize = 32;
+
+/// Nanoseconds on the one clock of all processes.
+pub fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// The body of row `number`.
+pub fn body(flights: &Flights, number: usize, into: &mut Vec<u8>) {
+    let row = &flights.rows[number];
+    into.clear();
+    into.extend_from_slice(&(number as u64).to_le_bytes());
+    into.extend_from_slice(&row.plane.to_le_bytes());
+    into.extend_from_slice(&row.rank.to_le_bytes());
+    into.extend_from_slice(&now_ns().to_le_bytes());
+    into.extend_from_slice(row.text.as_bytes());
+}
+
+/// Appends the record of a body that was received now.
+pub fn record(body: &[u8], into: &mut Vec<u8>) -> anyhow::Result<()> {
+    let (head, row) = body
+        .split_first_chunk::<BODY_HEAD>()
+        .context("a body that is too short to be a row")?;
+    into.extend_from_slice(&now_ns().to_le_bytes());
+    into.extend_from_slice(&head[..8]);
+    into.extend_from_slice(&head[16..]);
+    into.extend_from_slice(&(row.len() as u64).to_le_bytes());
+    into.extend_from_slice(row);
+    Ok(())
+}
+
+/// A record: when it was received and sent, its row's number and bytes.
+struct Record<'a> {
+    received: u64,
+    number: u64,
+    sent: u64,
+    row: &'a [u8],
+}
+
+fn split(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<RECORD_HEAD>()?;
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| head[8 * at + byte]));
+    let (row, rest) = rest.split_at_checked(usize::try_from(word(3)).ok()?)?;
+    let [received, number, sent] = [0, 1, 2].map(word);
+    Some((
+        Record {
+            received,
+            number,
+            sent,
+            row,
+        },
+        rest,
+    ))
+}
+
+/// What became of the rows.
+pub struct Findings {
+    /// Rows that are in no file.
+    pub lost: u64,
+    /// Rows that came before the one in front of them in their plane was done.
+    pub inversions: u64,
+    /// Rows that were processed again, behind a kill.
+    pub repeats: u64,
+    /// SHA-256 of the input, and of its first line with the rows that came, sorted by their number.
+    pub input: String,
+    pub output: String,
+    /// From send to receive, ns.
+    pub latency: Histogram<u64>,
+}
+
+impl Findings {
+    pub fn is_whole(&self) -> bool {
+        (self.lost, self.inversions) == (0, 0) && self.input == self.output
+    }
+}
+
+/// When a row came first and last, and its bytes.
+struct Came<'a> {
+    first: u64,
+    last: u64,
+    row: &'a [u8],
+}
+
+/// Reads every file of `directory`; the rows are those of `flights` with a `wanted` number.
+pub fn check(
+    directory: &Path,
+    flights: &Flights,
+    wanted: impl Fn(usize) -> bool,
+) -> anyhow::Result<Findings> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        files.push(std::fs::read(entry?.path())?);
+    }
+    let mut latency = Histogram::new_with_bounds(1, 3_600_000_000_000, 3)?;
+    let mut came: Vec<Option<Came<'_>>> = flights.rows.iter().map(|_| None).collect();
+    let mut repeats = 0;
+    for file in &files {
+        let mut rest = &file[..];
+        while let Some((record, behind)) = split(rest) {
+            rest = behind;
+            let number = record.number as usize;
+            let Some(known) = came.get_mut(number).filter(|_| wanted(number)) else {
+                bail!("row {number} came, and was never sent");
+            };
+            let before = latency.saturating_record(record.received.saturating_sub(record.sent));
+            match (known, before) {
+                (Some(known), ()) if known.row != record.row => {
+                    bail!("row {number} came again with other bytes")
+                }
+                (Some(known), ()) => {
+                    repeats += 1;
+                    known.first = known.first.min(record.received);
+                    known.last = known.last.max(record.received);
+                }
+                (none, ()) => {
+                    *none = Some(Came {
+                        first: record.received,
+                        last: record.received,
+                        row: record.row,
+                    });
+                }
+            }
+        }
+    }
+    let mut input = Sha256::new_with_prefix(&flights.header);
+    let mut output = input.clone();
+    let (mut lost, mut inversions) = (0, 0);
+    let mut last_of_plane = vec![0; flights.planes.len()];
+    for (number, row) in flights.rows.iter().enumerate() {
+        if !wanted(number) {
+            continue;
+        }
+        input.update(&row.text);
+        let Some(came) = &came[number] else {
+            lost += 1;
+            continue;
+        };
+        output.update(came.row);
+        let last = &mut last_of_plane[row.plane as usize];
+        inversions += u64::from(came.first < *last);
+        *last = came.last;
+    }
+    Ok(Findings {
+        lost,
+        inversions,
+        repeats,
+        input: hex(&input.finalize()),
+        output: hex(&output.finalize()),
+        latency,
+    })
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

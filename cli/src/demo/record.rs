@@ -119,17 +119,17 @@ pub fn check(
             let Some(known) = came.get_mut(number).filter(|_| wanted(number)) else {
                 bail!("row {number} came, and was never sent");
             };
-            let before = latency.saturating_record(record.received.saturating_sub(record.sent));
-            match (known, before) {
-                (Some(known), ()) if known.row != record.row => {
+            latency.saturating_record(record.received.saturating_sub(record.sent));
+            match known {
+                Some(known) if known.row != record.row => {
                     bail!("row {number} came again with other bytes")
                 }
-                (Some(known), ()) => {
+                Some(known) => {
                     repeats += 1;
                     known.first = known.first.min(record.received);
                     known.last = known.last.max(record.received);
                 }
-                (none, ()) => {
+                none => {
                     *none = Some(Came {
                         first: record.received,
                         last: record.received,

@@ -78,6 +78,11 @@ pub use queue::AsyncReceiver;
 #[cfg(all(feature = "md5", not(loom)))]
 pub use queue::Md5Digest;
 
+/// FORMAT of the files that this build writes: major and minor (docs/format.md). It reads the same major
+/// up to that minor.
+#[cfg(not(loom))]
+pub const FORMAT: (u16, u16) = (layout::FORMAT_MAJOR, layout::FORMAT_MINOR);
+
 /// Plain old data: what `send_pod` and `receive_pod` take.
 pub use bytemuck;
 

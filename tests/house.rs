@@ -34,7 +34,14 @@ struct Source {
 }
 
 fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let found = sources_of("src");
+    assert!(found.len() > 20, "the sources were not found");
+    found
+}
+
+/// The sources of one crate of the house.
+fn sources_of(directory: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
     let mut found = Vec::new();
     let mut open = vec![root.clone()];
     while let Some(directory) = open.pop() {
@@ -54,7 +61,6 @@ fn sources() -> Vec<Source> {
             }
         }
     }
-    assert!(found.len() > 20, "the sources were not found");
     found
 }
 
@@ -155,7 +161,9 @@ fn unsafe_stays_in_its_rooms() {
 
 #[test]
 fn every_file_opens_with_its_contract_and_stays_readable() {
-    for source in sources() {
+    let abi = sources_of("ffi/src");
+    assert!(!abi.is_empty(), "the sources of the C ABI were not found");
+    for source in sources().into_iter().chain(abi) {
         assert!(
             source.text.starts_with("//!"),
             "src/{} has no contract",

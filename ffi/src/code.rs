@@ -1,0 +1,264 @@
+//! The one table of status codes, and which error of the core is which.
+//!
+//! A number is never given out twice and never changes. The errors of the core are `non_exhaustive`, so
+//! the compiler does not say when one is missing here: `tests/ffi/codes.rs` does, and compares the table
+//! with the header.
+
+use ringway::{
+    AttributeError, JoinError, OpenError, QueueSendError, ReadError, ReceiptError, ReceiveError,
+    SendError, SetError, SettleError, WaitError,
+};
+
+/// What went wrong, and what is to be said about it.
+pub struct Failure {
+    pub code: Code,
+    /// Empty for what is polled.
+    pub text: String,
+}
+
+impl Failure {
+    /// An outcome of every day, about which nothing is kept.
+    #[inline(always)]
+    pub fn not_now(code: Code) -> Self {
+        let text = String::new();
+        Self { code, text }
+    }
+
+    #[cold]
+    pub fn new(code: Code, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { code, text }
+    }
+}
+
+macro_rules! codes {
+    ($($name:ident = $number:literal, $c_name:literal, $text:literal;)*) => {
+        /// A status as the header numbers it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(i32)]
+        #[allow(missing_docs)]
+        pub enum Code {
+            $($name = $number,)*
+        }
+
+        /// Every status: its code, its name in C and what it means, both with a final 0.
+        pub const CODES: &[(Code, &str, &str)] = &[
+            $((Code::$name, concat!($c_name, "\0"), concat!($text, "\0")),)*
+        ];
+    };
+}
+
+codes! {
+    Ok = 0, "RINGWAY_OK", "done";
+    Full = 1, "RINGWAY_FULL", "the ring is full";
+    Empty = 2, "RINGWAY_EMPTY", "nothing is there";
+    Timeout = 3, "RINGWAY_TIMEOUT", "nothing came in time";
+    Lagged = 4, "RINGWAY_LAGGED", "records were dropped before they were read";
+    Stalled = 5, "RINGWAY_STALLED", "full, and whoever holds the channel does not move";
+    OverLimit = 6, "RINGWAY_OVER_LIMIT", "as many messages as the queue allows";
+    PoolExhausted = 7, "RINGWAY_POOL_EXHAUSTED", "the payload pool is used up";
+    DedupFull = 8, "RINGWAY_DEDUP_FULL", "no room for another deduplication id";
+    Argument = -1, "RINGWAY_E_ARGUMENT", "an argument is not possible";
+    Handle = -2, "RINGWAY_E_HANDLE", "no handle, a closed one, or one of another kind";
+    StructSize = -3, "RINGWAY_E_STRUCT_SIZE", "a struct of unknown size";
+    BusyHandle = -4, "RINGWAY_E_BUSY_HANDLE", "the handle is being used, or has an open view";
+    Panic = -5, "RINGWAY_E_PANIC", "a bug in ringway";
+    Name = -6, "RINGWAY_E_NAME", "no valid name";
+    Option = -7, "RINGWAY_E_OPTION", "an option is out of its bounds";
+    BufferTooSmall = -8, "RINGWAY_E_BUFFER_TOO_SMALL", "the buffer is too small";
+    TooLarge = -9, "RINGWAY_E_TOO_LARGE", "the body is too large";
+    Id = -10, "RINGWAY_E_ID", "no group, deduplication id or trace header";
+    Attribute = -11, "RINGWAY_E_ATTRIBUTE", "the attribute is not possible";
+    Receipt = -12, "RINGWAY_E_RECEIPT", "no receipt";
+    NotFound = -20, "RINGWAY_E_NOT_FOUND", "there is none of that name";
+    Exists = -21, "RINGWAY_E_EXISTS", "there is one of that name";
+    Mismatch = -22, "RINGWAY_E_MISMATCH", "it exists with another definition";
+    Foreign = -23, "RINGWAY_E_FOREIGN", "not a file of this kind";
+    Format = -24, "RINGWAY_E_FORMAT", "written by an incompatible version";
+    Damaged = -25, "RINGWAY_E_DAMAGED", "damaged";
+    OtherBus = -26, "RINGWAY_E_OTHER_BUS", "a file of another bus";
+    OtherBoot = -27, "RINGWAY_E_OTHER_BOOT", "from before the last boot";
+    InUse = -28, "RINGWAY_E_IN_USE", "in use by others";
+    NoSpace = -29, "RINGWAY_E_NO_SPACE", "the file system is full";
+    Permission = -30, "RINGWAY_E_PERMISSION", "no permission";
+    TooMany = -31, "RINGWAY_E_TOO_MANY", "as many as there may be";
+    Unsupported = -32, "RINGWAY_E_UNSUPPORTED", "the file system can't do it";
+    Io = -33, "RINGWAY_E_IO", "the system refused";
+    Busy = -34, "RINGWAY_E_BUSY", "somebody else does it";
+    NotReliable = -35, "RINGWAY_E_NOT_RELIABLE", "the channel drops its oldest records";
+    Forked = -40, "RINGWAY_E_FORKED", "a handle of the parent process";
+    Removed = -41, "RINGWAY_E_REMOVED", "it has been removed";
+    Unlinked = -42, "RINGWAY_E_UNLINKED", "its file was deleted or replaced";
+    Stale = -43, "RINGWAY_E_STALE", "the entry was given to somebody else";
+    Pool = -44, "RINGWAY_E_POOL", "the payload pool can't be used";
+    Growth = -45, "RINGWAY_E_GROWTH", "the queue is full and can't grow";
+    MissingGroup = -46, "RINGWAY_E_MISSING_GROUP", "a FIFO queue needs a group";
+    MissingDedupId = -47, "RINGWAY_E_MISSING_DEDUP_ID", "the queue needs a deduplication id";
+    NoDedup = -48, "RINGWAY_E_NO_DEDUP", "the queue does not deduplicate";
+    DelayInFifo = -49, "RINGWAY_E_DELAY_IN_FIFO", "no delay of its own in a FIFO queue";
+    Redrive = -50, "RINGWAY_E_REDRIVE", "it can't be the dead-letter queue";
+    StaleReceipt = -60, "RINGWAY_E_STALE_RECEIPT", "received again since";
+    NotInFlight = -61, "RINGWAY_E_NOT_IN_FLIGHT", "visible again";
+    Gone = -62, "RINGWAY_E_GONE", "the message is gone";
+    OtherQueue = -63, "RINGWAY_E_OTHER_QUEUE", "a receipt of another queue";
+    Other = -99, "RINGWAY_E_OTHER", "an error newer than this table";
+}
+
+/// Failures of one kind of error: which variant is which code. What is polled keeps no text.
+macro_rules! failures {
+    ($error:ident: $($variant:ident => $code:ident,)*) => {
+        impl From<$error> for Failure {
+            #[cold]
+            fn from(error: $error) -> Self {
+                let code = match &error {
+                    $($error::$variant { .. } => Code::$code,)*
+                    #[allow(unreachable_patterns)]
+                    _ => Code::Other,
+                };
+                if code == Code::Full {
+                    return Self::not_now(code);
+                }
+                Self::new(code, error.to_string())
+            }
+        }
+    };
+}
+
+failures! { OpenError:
+    InvalidName => Name,
+    InvalidOption => Option,
+    NotFound => NotFound,
+    AlreadyExists => Exists,
+    Mismatch => Mismatch,
+    Foreign => Foreign,
+    WrongFormat => Format,
+    UnknownFeatures => Format,
+    WrongLength => Damaged,
+    Scribbled => Damaged,
+    OtherBus => OtherBus,
+    OtherBoot => OtherBoot,
+    Removed => Removed,
+    InUse => InUse,
+    NoSpace => NoSpace,
+    Permission => Permission,
+    TooManyParticipants => TooMany,
+    Forked => Forked,
+    Unsupported => Unsupported,
+    Io => Io,
+}
+
+failures! { JoinError:
+    Busy => Busy,
+    TooManyReaders => TooMany,
+    NotReliable => NotReliable,
+    Forked => Forked,
+    Removed => Removed,
+    Unlinked => Unlinked,
+}
+
+failures! { SendError:
+    Full => Full,
+    Stalled => Stalled,
+    TooLarge => TooLarge,
+    PoolExhausted => PoolExhausted,
+    NoSpace => NoSpace,
+    Forked => Forked,
+    Removed => Removed,
+    Unlinked => Unlinked,
+    Stale => Stale,
+    Corrupt => Damaged,
+    Pool => Pool,
+}
+
+failures! { ReadError:
+    Lagged => Lagged,
+    BufferTooSmall => BufferTooSmall,
+    TooManyViews => TooMany,
+    Pool => Pool,
+    Forked => Forked,
+    Removed => Removed,
+    Unlinked => Unlinked,
+    Stale => Stale,
+    Corrupt => Damaged,
+}
+
+failures! { WaitError:
+    Forked => Forked,
+    Removed => Removed,
+    Unlinked => Unlinked,
+    Stale => Stale,
+}
+
+failures! { QueueSendError:
+    Full => Full,
+    MessageTooLarge => TooLarge,
+    OverQuota => OverLimit,
+    InvalidDelay => Option,
+    InvalidId => Id,
+    InvalidTraceHeader => Id,
+    MissingGroup => MissingGroup,
+    MissingDedupId => MissingDedupId,
+    NoDedup => NoDedup,
+    DedupFull => DedupFull,
+    DelayInFifo => DelayInFifo,
+    PoolExhausted => PoolExhausted,
+    NoSpace => NoSpace,
+    Growth => Growth,
+    Forked => Forked,
+    Removed => Removed,
+    Unlinked => Unlinked,
+    Stale => Stale,
+    Corrupt => Damaged,
+    Pool => Pool,
+}
+
+failures! { AttributeError:
+    TooMany => Attribute,
+    TooLarge => Attribute,
+    InvalidName => Attribute,
+    DuplicateName => Attribute,
+    EmptyValue => Attribute,
+    InvalidText => Attribute,
+    InvalidNumber => Attribute,
+    InvalidLabel => Attribute,
+}
+
+failures! { ReceiveError:
+    BufferTooSmall => BufferTooSmall,
+    OverLimit => OverLimit,
+    InvalidVisibility => Option,
+    TooManyViews => TooMany,
+    Pool => Pool,
+    Forked => Forked,
+    Removed => Removed,
+    Unlinked => Unlinked,
+    Stale => Stale,
+}
+
+failures! { SettleError:
+    StaleReceipt => StaleReceipt,
+    NotInFlight => NotInFlight,
+    Gone => Gone,
+    OtherQueue => OtherQueue,
+    InvalidVisibility => Option,
+    InvalidDelay => Option,
+    Forked => Forked,
+}
+
+failures! { SetError:
+    InvalidSetting => Option,
+    OwnTarget => Redrive,
+    NoSuchTarget => Redrive,
+    OtherKind => Redrive,
+    TargetRefuses => Redrive,
+    TooManyTargets => TooMany,
+    Open => Redrive,
+    Forked => Forked,
+    Removed => Removed,
+}
+
+impl From<ReceiptError> for Failure {
+    fn from(error: ReceiptError) -> Self {
+        Self::new(Code::Receipt, error.to_string())
+    }
+}

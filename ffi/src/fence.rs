@@ -1,0 +1,139 @@
+//! The way into every function: no panic leaves it, and what failed can be asked for in words.
+//!
+//! A panic would be a bug of ours. It becomes `RINGWAY_E_PANIC`; the handle it happened on stays marked
+//! as being used, so nothing half-changed is touched again.
+
+use crate::code::{CODES, Code, Failure};
+use core::cell::RefCell;
+use core::ffi::c_char;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+thread_local! {
+    /// What the last failing call of a thread was about; ends with a 0.
+    static LAST: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs the body of a function of the ABI.
+#[inline(always)]
+pub fn fence(body: impl FnOnce() -> Result<Code, Failure>) -> i32 {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(code)) => code as i32,
+        Ok(Err(failure)) => failed(failure),
+        Err(panic) => panicked(&*panic),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn failed(failure: Failure) -> i32 {
+    if !failure.text.is_empty() {
+        remember(failure.text);
+    }
+    failure.code as i32
+}
+
+/// Keeps the words for `ringway_last_error`.
+pub fn remember(text: String) {
+    let mut bytes = text.into_bytes();
+    bytes.retain(|byte| *byte != 0);
+    bytes.push(0);
+    // Where a thread is ending there is nobody to ask any more.
+    let _ = LAST.try_with(|last| *last.borrow_mut() = bytes);
+}
+
+#[cold]
+#[inline(never)]
+fn panicked(panic: &(dyn core::any::Any + Send)) -> i32 {
+    let said = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic");
+    remember(format!("a bug in ringway, please report it: {said}"));
+    Code::Panic as i32
+}
+
+/// Functions of the ABI that return a status.
+macro_rules! abi {
+    ($($(#[$about:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block)*) => {$(
+        $(#[$about])*
+        ///
+        /// # Safety
+        /// What is passed is what `include/ringway.h` asks for.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($argument: $type),*) -> i32 {
+            $crate::fence::fence(|| $body)
+        }
+    )*};
+}
+
+pub(crate) use abi;
+
+fn entry(status: i32) -> &'static (Code, &'static str, &'static str) {
+    let of = |status: i32| CODES.iter().find(|(code, ..)| *code as i32 == status);
+    of(status)
+        .or_else(|| of(Code::Other as i32))
+        .unwrap_or(&CODES[0])
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn ringway_status_name(status: i32) -> *const c_char {
+    entry(status).1.as_ptr().cast()
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn ringway_status_text(status: i32) -> *const c_char {
+    entry(status).2.as_ptr().cast()
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn ringway_last_error() -> *const c_char {
+    let none = c"".as_ptr();
+    LAST.try_with(|last| {
+        let last = last.borrow();
+        if last.is_empty() {
+            none
+        } else {
+            last.as_ptr().cast()
+        }
+    })
+    .unwrap_or(none)
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn ringway_api_version() -> u32 {
+    1
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn ringway_abi_version() -> u32 {
+    0
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn ringway_format_version() -> u32 {
+    let (major, minor) = ringway::FORMAT;
+    u32::from(major) << 16 | u32::from(minor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_a_code_and_says_what_it_was() {
+        assert_eq!(fence(|| panic!("lost {}", 7)), Code::Panic as i32);
+        // SAFETY: a string with a final 0, until the next failure of this thread.
+        let said = unsafe { core::ffi::CStr::from_ptr(ringway_last_error()) };
+        assert!(said.to_str().unwrap().ends_with("lost 7"));
+    }
+
+    #[test]
+    fn what_is_polled_leaves_the_last_error_alone() {
+        fence(|| Err(Failure::new(Code::Io, "broken")));
+        assert_eq!(fence(|| Err(Failure::not_now(Code::Full))), 1);
+        // SAFETY: as above.
+        let said = unsafe { core::ffi::CStr::from_ptr(ringway_last_error()) };
+        assert_eq!(said, c"broken");
+    }
+}

@@ -1,0 +1,402 @@
+//! Receiving from queues: copies, batches, whole messages, messages in place.
+
+use crate::argument::{self, choice, given_ms, nothing, timeout};
+use crate::code::{Code, Failure};
+use crate::fence::abi;
+use crate::handle::{keep, shared, with};
+use crate::layout::{Delivery, Receipt, Received, ReceiverConfig};
+use crate::message::MessageHandle;
+use crate::queue::{QueueHandle, receipt_from, receipt_in, receipt_out};
+use core::ffi::c_void;
+use core::ptr::NonNull;
+use core::time::Duration;
+use ringway::{Idle, MessageView, PollDescriptor, QueueReceiver, ReceiveError};
+use std::os::fd::AsRawFd;
+use std::time::Instant;
+
+/// Bodies of a batch lie at multiples of this.
+const ALIGN: usize = 16;
+
+/// Memory for the bodies of a batch. It grows to the largest batch it ever held; while a batch is made
+/// bodies are known by their offset, since growing moves them.
+#[derive(Default)]
+pub struct Arena(Vec<u128>, usize);
+
+impl Arena {
+    pub fn clear(&mut self) {
+        self.1 = 0;
+    }
+
+    /// Copies a body; its offset, as a pointer.
+    #[inline]
+    pub fn push(&mut self, body: &[u8]) -> *const c_void {
+        let at = self.1;
+        let units = body.len().div_ceil(ALIGN);
+        if self.0.len() < at + units {
+            self.0.resize((at + units).next_power_of_two(), 0);
+        }
+        self.1 = at + units;
+        // SAFETY: `units` units from `at` on were made room for, and hold body.len() bytes.
+        unsafe {
+            let place = self.0.as_mut_ptr().add(at).cast::<u8>();
+            core::ptr::copy_nonoverlapping(body.as_ptr(), place, body.len());
+        }
+        core::ptr::without_provenance(at)
+    }
+
+    /// Where the body of an offset lies now.
+    #[inline]
+    pub fn at(&self, offset: *const c_void) -> *const c_void {
+        self.0.as_ptr().wrapping_add(offset.addr()).cast()
+    }
+}
+
+/// A receiver and the one view that may be open on it; as a reader's.
+pub struct ReceiverHandle {
+    view: Option<MessageView<'static>>,
+    batch: Arena,
+    poll: Option<PollDescriptor>,
+    receiver: NonNull<QueueReceiver>,
+}
+
+impl Drop for ReceiverHandle {
+    fn drop(&mut self) {
+        self.view = None;
+        self.poll = None;
+        // SAFETY: made by `Box::leak` in `ringway_receiver_open`, and the view that borrowed it is
+        // gone.
+        drop(unsafe { Box::from_raw(self.receiver.as_ptr()) });
+    }
+}
+
+impl ReceiverHandle {
+    #[inline(always)]
+    pub fn receiver(&mut self) -> Result<&mut QueueReceiver, Failure> {
+        if self.view.is_some() {
+            return Err(viewing());
+        }
+        // SAFETY: valid until drop; the view that would borrow it is not there, and `self` is
+        // borrowed exclusively.
+        Ok(unsafe { self.receiver.as_mut() })
+    }
+}
+
+#[cold]
+fn viewing() -> Failure {
+    let text = "a view of this receiver is open; call ringway_receiver_release first, or settle by the queue";
+    Failure::new(Code::BusyHandle, text)
+}
+
+/// How to wait.
+pub fn idle(field: i32) -> Result<Option<Idle>, Failure> {
+    let idles = [(1, Idle::Spin), (2, Idle::SpinThenPark), (3, Idle::Park)];
+    choice(field, &idles, "idle")
+}
+
+/// `RINGWAY_QUEUE_WAIT`.
+const QUEUE_WAIT: i64 = i64::MIN;
+
+#[inline(always)]
+fn wait_of(receiver: &QueueReceiver, timeout_ns: i64) -> Result<Duration, Failure> {
+    if timeout_ns == QUEUE_WAIT {
+        return Ok(receiver.receive_wait());
+    }
+    timeout(timeout_ns)
+}
+
+/// Looks, and waits where that is wanted and nothing is there.
+#[inline(always)]
+fn within<T>(
+    receiver: &mut QueueReceiver,
+    wait: Duration,
+    mut look: impl FnMut(&mut QueueReceiver) -> Result<Option<T>, ReceiveError>,
+) -> Result<Option<T>, ReceiveError> {
+    let found = look(receiver)?;
+    if found.is_some() || wait.is_zero() {
+        return Ok(found);
+    }
+    let end = argument::deadline(wait);
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if !receiver.wait(left)? {
+            return Ok(None);
+        }
+        let found = look(receiver)?;
+        if found.is_some() || left.is_zero() {
+            return Ok(found);
+        }
+    }
+}
+
+#[inline(always)]
+fn received_out(received: ringway::Received) -> Received {
+    Received {
+        receipt: receipt_out(received.receipt),
+        sent_ms: received.sent_ms,
+        len: received.len,
+    }
+}
+
+/// What an error says of a message: how long it is.
+#[cold]
+fn refused(error: ReceiveError, tell: impl FnOnce(Received)) -> Failure {
+    if let ReceiveError::BufferTooSmall { needed, .. } = error {
+        let receipt = Receipt {
+            queue: 0,
+            position: 0,
+            receives: 0,
+            reserved: [0; 3],
+        };
+        tell(Received {
+            receipt,
+            sent_ms: 0,
+            len: needed,
+        });
+    }
+    error.into()
+}
+
+fn open(queue: &ringway::Queue, config: Option<ReceiverConfig>) -> Result<QueueReceiver, Failure> {
+    let mut receiver = queue.receiver()?;
+    if let Some(config) = config {
+        if let Some(visibility) = given_ms(config.visibility_ms) {
+            receiver.set_visibility(visibility)?;
+        }
+        if let Some(idle) = idle(config.idle)? {
+            receiver.set_idle(idle);
+        }
+    }
+    Ok(receiver)
+}
+
+abi! {
+    /// Becomes a receiver.
+    fn ringway_receiver_open(
+        queue: *const c_void,
+        config: *const ReceiverConfig,
+        receiver: *mut *mut c_void,
+    ) {
+        let receiver = argument::out(receiver, "receiver")?;
+        let config = argument::sized(config, "config")?;
+        let opened = open(&shared::<QueueHandle>(queue)?.0, config)?;
+        receiver.write(keep(ReceiverHandle {
+            view: None,
+            batch: Arena::default(),
+            poll: None,
+            receiver: NonNull::from(Box::leak(Box::new(opened))),
+        })?);
+        Ok(Code::Ok)
+    }
+
+    /// Receives a message.
+    fn ringway_receiver_receive(
+        receiver: *mut c_void,
+        buffer: *mut c_void,
+        capacity: usize,
+        timeout_ns: i64,
+        received: *mut Received,
+    ) {
+        let buffer = argument::buffer(buffer, capacity)?;
+        let out = argument::out(received, "received")?;
+        with::<ReceiverHandle>(receiver, |handle| {
+            let receiver = handle.receiver()?;
+            let wait = wait_of(receiver, timeout_ns)?;
+            let received = if wait.is_zero() {
+                receiver.try_receive(buffer)
+            } else {
+                receiver.receive_into(buffer, wait)
+            };
+            match received {
+                Ok(Some(received)) => {
+                    out.write(received_out(received));
+                    Ok(Code::Ok)
+                }
+                Ok(None) => Ok(nothing(wait)),
+                Err(error) => Err(refused(error, |received| {
+                    out.write(received);
+                })),
+            }
+        })
+    }
+
+    /// Receives a message and deletes it.
+    fn ringway_receiver_consume(
+        receiver: *mut c_void,
+        buffer: *mut c_void,
+        capacity: usize,
+        timeout_ns: i64,
+        received: *mut Received,
+    ) {
+        let buffer = argument::buffer(buffer, capacity)?;
+        let out = argument::out(received, "received")?;
+        with::<ReceiverHandle>(receiver, |handle| {
+            let receiver = handle.receiver()?;
+            let wait = wait_of(receiver, timeout_ns)?;
+            match within(receiver, wait, |receiver| receiver.receive_and_delete(buffer)) {
+                Ok(Some(received)) => {
+                    out.write(received_out(received));
+                    Ok(Code::Ok)
+                }
+                Ok(None) => Ok(nothing(wait)),
+                Err(error) => Err(refused(error, |received| {
+                    out.write(received);
+                })),
+            }
+        })
+    }
+
+    /// Receives messages into the memory of the receiver.
+    fn ringway_receiver_receive_batch(
+        receiver: *mut c_void,
+        max: usize,
+        timeout_ns: i64,
+        deliveries: *mut Delivery,
+        count: *mut usize,
+    ) {
+        let room = argument::room(deliveries, max, "deliveries")?;
+        let count = argument::out(count, "count")?;
+        with::<ReceiverHandle>(receiver, |handle| {
+            let wait = wait_of(handle.receiver()?, timeout_ns)?;
+            // SAFETY: no view is open, as was just seen, and `batch` is another field.
+            let (receiver, batch) = (unsafe { handle.receiver.as_mut() }, &mut handle.batch);
+            let mut places = room.iter_mut();
+            batch.clear();
+            let taken = within(receiver, wait, |receiver| {
+                let taken = receiver.receive_each(max, |received, body| {
+                    let body = batch.push(body);
+                    if let Some(place) = places.next() {
+                        place.write(Delivery { received: received_out(received), body });
+                    }
+                })?;
+                Ok((taken > 0 || max == 0).then_some(taken))
+            })?;
+            let Some(taken) = taken else {
+                return Ok(nothing(wait));
+            };
+            for place in &mut room[..taken.min(max)] {
+                // SAFETY: written above, one for each message.
+                let delivery = unsafe { place.assume_init_mut() };
+                delivery.body = batch.at(delivery.body);
+            }
+            count.write(taken);
+            Ok(Code::Ok)
+        })
+    }
+
+    /// Receives a message whole.
+    fn ringway_receiver_receive_message(
+        receiver: *mut c_void,
+        message: *mut c_void,
+        timeout_ns: i64,
+        received: *mut Received,
+    ) {
+        let out = argument::out(received, "received")?;
+        with::<MessageHandle>(message, |message| {
+            with::<ReceiverHandle>(receiver, |handle| {
+                let receiver = handle.receiver()?;
+                let wait = wait_of(receiver, timeout_ns)?;
+                let incoming = message.incoming();
+                let received =
+                    within(receiver, wait, |receiver| receiver.receive_message(incoming))?;
+                let Some(received) = received else {
+                    return Ok(nothing(wait));
+                };
+                out.write(received_out(received));
+                Ok(Code::Ok)
+            })
+        })
+    }
+
+    /// Receives a message and shows it in place.
+    fn ringway_receiver_view(
+        receiver: *mut c_void,
+        timeout_ns: i64,
+        delivery: *mut Delivery,
+    ) {
+        let out = argument::out(delivery, "delivery")?;
+        with::<ReceiverHandle>(receiver, |handle| {
+            let wait = wait_of(handle.receiver()?, timeout_ns)?;
+            let receiver: *mut QueueReceiver = handle.receiver.as_ptr();
+            // SAFETY: no view is open. What is borrowed here for ever is used through the view alone
+            // until that is dropped: by `receiver()` and by the drop of the handle.
+            let viewed = unsafe { (*receiver).receive_view_within(wait)? };
+            let Some(view) = viewed else {
+                return Ok(nothing(wait));
+            };
+            out.write(Delivery {
+                received: received_out(view.received()),
+                body: view.as_ptr().cast(),
+            });
+            handle.view = Some(view);
+            Ok(Code::Ok)
+        })
+    }
+
+    /// Ends the view of a receiver.
+    fn ringway_receiver_release(receiver: *mut c_void) {
+        with::<ReceiverHandle>(receiver, |handle| {
+            handle.view = None;
+            Ok(Code::Ok)
+        })
+    }
+
+    /// Deletes a message.
+    fn ringway_receiver_delete(receiver: *mut c_void, receipt: *const Receipt) {
+        let receipt = receipt_in(receipt)?;
+        with::<ReceiverHandle>(receiver, |handle| {
+            handle.receiver()?.delete(&receipt)?;
+            Ok(Code::Ok)
+        })
+    }
+
+    /// Deletes messages.
+    fn ringway_receiver_delete_batch(
+        receiver: *mut c_void,
+        receipts: *const Receipt,
+        count: usize,
+        statuses: *mut i32,
+        failed: *mut usize,
+    ) {
+        let receipts = argument::slice(receipts, count, "receipts")?;
+        let statuses = if statuses.is_null() {
+            None
+        } else {
+            Some(argument::room(statuses, count, "statuses")?)
+        };
+        let failed = argument::optional(failed, "failed")?;
+        with::<ReceiverHandle>(receiver, |handle| {
+            let receiver = handle.receiver()?;
+            let (mut first, mut failures) = (None, 0);
+            let mut places = statuses.into_iter().flatten();
+            for receipt in receipts {
+                let deleted = receipt_from(receipt)
+                    .and_then(|receipt| receiver.delete(&receipt).map_err(Failure::from));
+                let code = deleted.as_ref().map_or_else(|failure| failure.code, |_| Code::Ok);
+                if let Some(place) = places.next() {
+                    place.write(code as i32);
+                }
+                if let Err(failure) = deleted {
+                    failures += 1;
+                    first.get_or_insert(failure);
+                }
+            }
+            if let Some(failed) = failed {
+                failed.write(failures);
+            }
+            first.map_or(Ok(Code::Ok), Err)
+        })
+    }
+
+    /// A descriptor to poll.
+    fn ringway_receiver_poll_fd(receiver: *mut c_void, fd: *mut i32) {
+        let fd = argument::out(fd, "fd")?;
+        with::<ReceiverHandle>(receiver, |handle| {
+            if handle.poll.is_none() {
+                let poll = handle.receiver()?.poll_descriptor();
+                handle.poll = Some(poll.map_err(|error| crate::wait::no_descriptor(&error))?);
+            }
+            fd.write(handle.poll.as_ref().map_or(-1, AsRawFd::as_raw_fd));
+            Ok(Code::Ok)
+        })
+    }
+}

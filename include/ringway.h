@@ -1,0 +1,768 @@
+/*
+ * ringway.h - a brokerless message bus in shared memory, from C11.
+ *
+ * A bus is a directory that the processes of one Linux host open. On it lie channels (every reader
+ * sees every record, in one order) and queues (every message is consumed once, as in SQS). Any process
+ * may be killed or stopped at any instruction: nobody waits for it, nothing that was acknowledged is
+ * lost with it.
+ *
+ * READ THIS FIRST
+ *   Status     Every call returns an int32_t: 0 done, > 0 not now (full, empty, time-out: ordinary,
+ *              nothing was changed), < 0 failure. enum ringway_status lists all. What a failure was
+ *              about, in words, says ringway_last_error() of the same thread. Out-parameters are
+ *              written on 0 only, unless a function says more.
+ *   Handles    Made by an ..._open, given back by ringway_close(). They look like pointers and are not
+ *              the address of anything: each call checks them, and one that is NULL, closed, of another
+ *              kind or made up gets RINGWAY_E_HANDLE. What was opened from a handle outlives it.
+ *   Threads    "any" - as many threads at once as you like. "one" - one thread at a time, whichever:
+ *              open one handle per thread. Two at once get RINGWAY_E_BUSY_HANDLE where that is seen,
+ *              and it is not always seen. No thread may use a handle while another one closes it.
+ *   Fork       In a forked child each call on a handle of its parent returns RINGWAY_E_FORKED (closing
+ *              is harmless); open the bus again there. exec is harmless, everything is close-on-exec.
+ *   Death      A process that dies leaves no locks. What it had sent stays; what it was sending never
+ *              was; what it had received and not deleted is received by others within milliseconds.
+ *   Structs    Those that begin with `size` are filled by their ..._init, then changed field by field: a
+ *              later library knows by the size which fields you know. Results have a size parameter
+ *              for the same reason: pass sizeof.
+ *   Times      timeout_ns: 0 doesn't wait, RINGWAY_FOREVER does not give up. Others are in ms.
+ *   Strings    UTF-8, ended by 0. Bodies are any bytes; a body of length 0 may be NULL.
+ *   Versions   Three: of this header (API), of the calls (ABI, the number in libringway.so.0), of the
+ *              files (FORMAT). Processes of different API or ABI share a bus if FORMAT agrees.
+ *
+ * Licence: MIT or Apache-2.0, at your option.
+ */
+#ifndef RINGWAY_H
+#define RINGWAY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define RINGWAY_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define RINGWAY_MUST_CHECK
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Constants --------------------------------------------------------------------------------- */
+
+/* Of this header: major in the upper 16 bits, minor in the lower. Compare with ringway_api_version(). */
+#define RINGWAY_API_VERSION UINT32_C(0x00000001)
+/* Of the calls it declares. Compare with ringway_abi_version(). */
+#define RINGWAY_ABI_VERSION UINT32_C(0)
+
+/* For timeout_ns. */
+#define RINGWAY_FOREVER (INT64_C(-1))
+#define RINGWAY_MILLISECOND INT64_C(1000000)
+#define RINGWAY_SECOND INT64_C(1000000000)
+/* For receives: as long as the queue says (its receive_wait_ms). */
+#define RINGWAY_QUEUE_WAIT INT64_MIN
+
+/* In a config: what the library or the queue says. In settings: stays as it is. */
+#define RINGWAY_DEFAULT UINT64_MAX
+/* In settings: no limit, no dead-letter queue. */
+#define RINGWAY_NONE (UINT64_MAX - 1)
+
+/* Room for a receipt as text, its final 0 included. */
+#define RINGWAY_RECEIPT_TEXT 48
+/* Queues that a queue can name in redrive_allow. */
+#define RINGWAY_REDRIVE_SOURCES 10
+
+enum ringway_status {
+    RINGWAY_OK = 0,
+
+    /* Not now. Nothing was changed; try again later. */
+    RINGWAY_FULL = 1,           /* the ring is full: receive, read or delete something */
+    RINGWAY_EMPTY = 2,          /* nothing there, and the call was not to wait */
+    RINGWAY_TIMEOUT = 3,        /* nothing came within timeout_ns */
+    RINGWAY_LAGGED = 4,         /* records were dropped before this reader came: record->missed */
+    RINGWAY_STALLED = 5,        /* full, and whoever holds the channel has not moved: stopped? */
+    RINGWAY_OVER_LIMIT = 6,     /* the queue's own limit of messages, or of messages in flight */
+    RINGWAY_POOL_EXHAUSTED = 7, /* the payload pool of the bus is used up */
+    RINGWAY_DEDUP_FULL = 8,     /* as many deduplication ids as there is room for */
+
+    /* The call was wrong. */
+    RINGWAY_E_ARGUMENT = -1,    /* NULL, misaligned, no such constant, a length no object can have */
+    RINGWAY_E_HANDLE = -2,      /* no handle, a closed one, or one of another kind */
+    RINGWAY_E_STRUCT_SIZE = -3, /* `size` is none this library knows: call the _init; newer library? */
+    RINGWAY_E_BUSY_HANDLE = -4, /* used by another thread, given twice, or a view of it is open */
+    RINGWAY_E_PANIC = -5,       /* a bug in ringway; the handle stays unusable */
+    RINGWAY_E_NAME = -6,        /* a name of 1 to 80 characters of A-Z a-z 0-9 _ - */
+    RINGWAY_E_OPTION = -7,      /* an option, a setting, a delay or a visibility out of its bounds */
+    RINGWAY_E_BUFFER_TOO_SMALL = -8, /* the needed length is in the result's len */
+    RINGWAY_E_TOO_LARGE = -9,   /* longer than a body may be */
+    RINGWAY_E_ID = -10,         /* no group, deduplication id or trace header */
+    RINGWAY_E_ATTRIBUTE = -11,  /* no such attribute possible */
+    RINGWAY_E_RECEIPT = -12,    /* no receipt */
+
+    /* Opening. */
+    RINGWAY_E_NOT_FOUND = -20,  /* there is none of that name */
+    RINGWAY_E_EXISTS = -21,     /* there is one of that name */
+    RINGWAY_E_MISMATCH = -22,   /* it exists with another definition */
+    RINGWAY_E_FOREIGN = -23,    /* not a file of this kind */
+    RINGWAY_E_FORMAT = -24,     /* written by an incompatible version, or needs features we lack */
+    RINGWAY_E_DAMAGED = -25,    /* truncated, or written over by another process */
+    RINGWAY_E_OTHER_BUS = -26,  /* a file of another bus */
+    RINGWAY_E_OTHER_BOOT = -27, /* from before the last boot; open_or_create starts it empty */
+    RINGWAY_E_IN_USE = -28,     /* others are using the bus that was to be destroyed */
+    RINGWAY_E_NO_SPACE = -29,   /* the file system is full */
+    RINGWAY_E_PERMISSION = -30, /* ask its owner for group or mode */
+    RINGWAY_E_TOO_MANY = -31,   /* participants, readers, views or redrive targets */
+    RINGWAY_E_UNSUPPORTED = -32, /* the file system lacks what a bus stands on */
+    RINGWAY_E_IO = -33,         /* anything else the system said */
+    RINGWAY_E_BUSY = -34,       /* an exclusive producer lives, or another task runs */
+    RINGWAY_E_NOT_RELIABLE = -35, /* no reliable reader where the oldest records are dropped */
+
+    /* Using. */
+    RINGWAY_E_FORKED = -40,     /* a handle of the parent: open the bus again in the child */
+    RINGWAY_E_REMOVED = -41,    /* the object was removed: open or create it again */
+    RINGWAY_E_UNLINKED = -42,   /* its file was deleted or replaced outside ringway */
+    RINGWAY_E_STALE = -43,      /* our entry was given to somebody else: open the bus again */
+    RINGWAY_E_POOL = -44,       /* the payload pool can't be used, or a loan is of another bus */
+    RINGWAY_E_GROWTH = -45,     /* the queue is full and can't grow */
+    RINGWAY_E_MISSING_GROUP = -46, /* a message to a FIFO queue needs a group */
+    RINGWAY_E_MISSING_DEDUP_ID = -47, /* a message to this queue needs a deduplication id */
+    RINGWAY_E_NO_DEDUP = -48,   /* this queue compares no deduplication ids */
+    RINGWAY_E_DELAY_IN_FIFO = -49, /* no delay of its own for a message to a FIFO queue */
+    RINGWAY_E_REDRIVE = -50,    /* that queue can't be the dead-letter queue of this one */
+
+    /* Settling. */
+    RINGWAY_E_STALE_RECEIPT = -60, /* received again since: the receipt of that receive counts */
+    RINGWAY_E_NOT_IN_FLIGHT = -61, /* visible again: the lease had ended; it can be deleted still */
+    RINGWAY_E_GONE = -62,       /* deleted, purged, or past the retention of the queue */
+    RINGWAY_E_OTHER_QUEUE = -63, /* a receipt of another queue */
+
+    RINGWAY_E_OTHER = -99       /* an error newer than this table */
+};
+
+/* In a config 0 is always "as the library says, and not compared with what exists". */
+enum ringway_how { RINGWAY_OPEN_OR_CREATE = 0, RINGWAY_OPEN = 1, RINGWAY_CREATE = 2 };
+enum ringway_switch { RINGWAY_ON = 1, RINGWAY_OFF = 2 };
+enum ringway_producers { RINGWAY_SHARED = 1, RINGWAY_EXCLUSIVE = 2 };
+enum ringway_overflow { RINGWAY_REFUSE = 1, RINGWAY_DROP_OLDEST = 2 };
+enum ringway_kind { RINGWAY_STANDARD = 1, RINGWAY_FIFO = 2 };
+/* The oldest record that is there, the next one that is sent, or a position. Default: latest. */
+enum ringway_start { RINGWAY_EARLIEST = 1, RINGWAY_LATEST = 2, RINGWAY_AT = 3 };
+/* Producers wait for a reliable reader; a lossy one is told what it missed. */
+enum ringway_reliability { RINGWAY_RELIABLE = 1, RINGWAY_LOSSY = 2 };
+/* Poll (a whole core), poll for 20 us and then sleep (default), sleep at once. */
+enum ringway_idle { RINGWAY_SPIN = 1, RINGWAY_SPIN_THEN_PARK = 2, RINGWAY_PARK = 3 };
+/* Each message needs an id; one without has its body's hash for one; one without is not compared
+   (default of FIFO queues); ids are refused. */
+enum ringway_dedup {
+    RINGWAY_DEDUP_BY_ID = 1,
+    RINGWAY_DEDUP_BY_CONTENT = 2,
+    RINGWAY_DEDUP_OPTIONAL = 3,
+    RINGWAY_DEDUP_NONE = 4
+};
+enum ringway_dedup_scope { RINGWAY_DEDUP_IN_QUEUE = 1, RINGWAY_DEDUP_IN_GROUP = 2 };
+enum ringway_allow { RINGWAY_ALLOW_ALL = 1, RINGWAY_ALLOW_NONE = 2, RINGWAY_ALLOW_LISTED = 3 };
+enum ringway_type { RINGWAY_STRING = 1, RINGWAY_NUMBER = 2, RINGWAY_BINARY = 3 };
+enum ringway_object { RINGWAY_UNKNOWN = 0, RINGWAY_CHANNEL = 1, RINGWAY_QUEUE = 2 };
+
+/* ---- Handles ----------------------------------------------------------------------------------- */
+
+/* This process's membership of a bus, which ends when the last handle that came from it is closed.
+   Processes: any number. Threads: any. After fork: E_FORKED, the parent stays. */
+typedef struct ringway_bus ringway_bus_t;
+/* A channel, open here. Processes: any number. Threads: any. After fork: E_FORKED. */
+typedef struct ringway_channel ringway_channel_t;
+/* Sends to a channel. Processes: any number, or one where the channel is exclusive; it passes on from a
+   dead one. Threads: one. After fork: E_FORKED, the parent goes on. */
+typedef struct ringway_producer ringway_producer_t;
+/* Reads a channel. Processes: up to the channel's `readers`, each sees everything; the seat of a dead
+   one is freed within milliseconds. Threads: one. After fork: E_FORKED, the parent goes on. */
+typedef struct ringway_reader ringway_reader_t;
+/* A record held in place beyond the next read. Processes: its own. Threads: any may look and close.
+   After fork: not to be looked at. */
+typedef struct ringway_view ringway_view_t;
+/* A queue, open here. Processes: any number. Threads: any. After fork: E_FORKED. */
+typedef struct ringway_queue ringway_queue_t;
+/* Sends to a queue. Processes: any number. Threads: one. After fork: E_FORKED, the parent goes on. */
+typedef struct ringway_sender ringway_sender_t;
+/* Receives from a queue. Processes: any number, a message goes to one of them at a time; what a dead one
+   had not deleted goes to the others. Threads: one. After fork: E_FORKED, the parent goes on. */
+typedef struct ringway_receiver ringway_receiver_t;
+/* Bytes of the payload pool to fill and send without a copy. Processes: its own; those of a dead one
+   go back to the pool. Threads: one. After fork: not to be written to. */
+typedef struct ringway_loan ringway_loan_t;
+/* A received message with what its sender said about it; memory to be used again and again. Processes:
+   its own. Threads: one. After fork: each process has a copy. */
+typedef struct ringway_message ringway_message_t;
+/* Attributes of messages to be sent. Processes: its own. Threads: one. After fork: each process has a
+   copy. */
+typedef struct ringway_attributes ringway_attributes_t;
+
+/* ---- Structs ----------------------------------------------------------------------------------- */
+
+/* Bytes of the caller. */
+typedef struct ringway_slice {
+    const void *data;
+    size_t len;
+} ringway_slice_t;
+
+/* Names one receive of one message. May be copied, stored, sent elsewhere (as text:
+   ringway_receipt_format); whoever has it may settle the message. */
+typedef struct ringway_receipt {
+    uint64_t queue;
+    uint64_t position;
+    uint16_t receives; /* how often it had been received, this time included */
+    uint16_t reserved[3];
+} ringway_receipt_t;
+
+/* A record that was read. */
+typedef struct ringway_record {
+    uint64_t position; /* grows; with gaps where sends were abandoned */
+    size_t len;        /* bytes of body */
+    uint64_t missed;   /* with RINGWAY_LAGGED: records lost before position, where reading goes on */
+} ringway_record_t;
+
+/* A record of a batch. */
+typedef struct ringway_entry {
+    ringway_record_t record;
+    const void *body;
+} ringway_entry_t;
+
+/* A message that was received: everything but the body. */
+typedef struct ringway_received {
+    ringway_receipt_t receipt;
+    uint64_t sent_ms; /* since the Unix epoch */
+    size_t len;       /* bytes of body */
+} ringway_received_t;
+
+/* The same with its body. */
+typedef struct ringway_delivery {
+    ringway_received_t received;
+    const void *body;
+} ringway_delivery_t;
+
+/* What became of a message that was sent. */
+typedef struct ringway_sent {
+    uint64_t position;  /* grows in the order of sends; of a duplicate: that of what it repeats */
+    int32_t status;     /* in a batch: of this message */
+    uint32_t duplicate; /* 1: its id was sent before, and it was not sent again */
+} ringway_sent_t;
+
+/* A value beside a body. */
+typedef struct ringway_attribute {
+    const char *name;
+    const char *label; /* what is behind the type in "Number.float"; NULL: none */
+    const void *value;
+    size_t len;
+    int32_t data_type; /* enum ringway_type */
+    int32_t reserved;
+} ringway_attribute_t;
+
+typedef struct ringway_bus_config {
+    size_t size;
+    const char *root;             /* directory of buses; NULL: $RINGWAY_ROOT, or /dev/shm */
+    const char *participant_name; /* in listings; NULL: the program's */
+    uint64_t pool_bytes;          /* most bytes of payload pool, at creation: 1 GiB */
+    uint64_t mode;                /* permission bits, at creation: 0600 */
+    uint64_t group;               /* group id, at creation: the creator's */
+    int32_t how;                  /* enum ringway_how */
+    int32_t pre_touch;            /* enum ringway_switch: fault pages in beforehand: on */
+} ringway_bus_config_t;
+
+/* Options that are given have to agree with a channel that exists; defaults are not compared. */
+typedef struct ringway_channel_config {
+    size_t size;
+    uint64_t slots;            /* a power of two from 1,024 to 16,777,216: 32,768 */
+    uint64_t stride;           /* bytes of a slot, 64 to 4,096 by 32; 32 are header: 128 */
+    uint64_t readers;          /* most readers at a time, 1 to 1,024: 64 */
+    uint64_t stall_timeout_ms; /* after it a stopped producer is stepped over: 20 */
+    int32_t how;               /* enum ringway_how */
+    int32_t producers;         /* enum ringway_producers: shared */
+    int32_t overflow;          /* enum ringway_overflow: refuse */
+    int32_t huge_pages;        /* enum ringway_switch: off */
+} ringway_channel_config_t;
+
+typedef struct ringway_reader_config {
+    size_t size;
+    uint64_t position;   /* with RINGWAY_AT; the oldest record if that is gone */
+    int32_t start;       /* enum ringway_start: latest */
+    int32_t reliability; /* enum ringway_reliability: reliable, unless the oldest are dropped */
+    int32_t idle;        /* enum ringway_idle: spin, then park */
+    int32_t reserved;
+} ringway_reader_config_t;
+
+/* Options that are given have to agree with a queue that exists; defaults are not compared. */
+typedef struct ringway_queue_config {
+    size_t size;
+    uint64_t slots;             /* of the first ring, a power of two: 16,384 */
+    uint64_t stride;            /* bytes of a slot, 64 (FIFO: 128) to 4,096 by 32: 256 */
+    uint64_t max_bytes;         /* it grows up to that: 1 GiB; where slots are given: not at all */
+    uint64_t visibility_ms;     /* how long a received message is invisible: 30,000 */
+    uint64_t delay_ms;          /* how long a sent one is: 0 */
+    uint64_t retention_ms;      /* 60 s to 14 days: 4 days */
+    uint64_t max_message_bytes; /* longest body: 262,144 */
+    uint64_t receive_wait_ms;   /* RINGWAY_QUEUE_WAIT, 0 to 20,000: 0 */
+    uint64_t stall_timeout_ms;  /* after it a stopped sender is stepped over: 20 */
+    uint64_t dedup_ids;         /* ids within a window, 64 bytes each: 131,072 */
+    uint64_t dedup_window_ms;   /* how long an id counts: 300,000 */
+    int32_t how;                /* enum ringway_how */
+    int32_t kind;               /* enum ringway_kind: standard */
+    int32_t redeliver_on_death; /* enum ringway_switch: on */
+    int32_t huge_pages;         /* enum ringway_switch: off */
+    int32_t dedup;              /* enum ringway_dedup: optional. FIFO queues only */
+    int32_t dedup_scope;        /* enum ringway_dedup_scope: in the queue */
+} ringway_queue_config_t;
+
+/* Changed for every process at once. */
+typedef struct ringway_settings {
+    size_t size;
+    uint64_t visibility_ms;
+    uint64_t delay_ms;
+    uint64_t retention_ms;
+    uint64_t max_message_bytes;
+    uint64_t receive_wait_ms;
+    uint64_t max_messages;  /* or RINGWAY_NONE */
+    uint64_t max_in_flight; /* or RINGWAY_NONE */
+    uint64_t dead_letter;   /* ringway_queue_id of the dead-letter queue, or RINGWAY_NONE */
+    uint64_t max_receives;  /* received so often, a message goes there: 1 to 1,000 */
+    uint64_t redrive_sources[RINGWAY_REDRIVE_SOURCES]; /* with RINGWAY_ALLOW_LISTED; 0: unused */
+    int32_t redrive_allow;      /* enum ringway_allow: who may have this as dead-letter queue */
+    int32_t redeliver_on_death; /* enum ringway_switch */
+} ringway_settings_t;
+
+typedef struct ringway_receiver_config {
+    size_t size;
+    uint64_t visibility_ms; /* of what is received here: what the queue says */
+    int32_t idle;           /* enum ringway_idle: spin, then park */
+    int32_t reserved;
+} ringway_receiver_config_t;
+
+/* A message and what is said about it. */
+typedef struct ringway_outgoing {
+    size_t size;
+    const void *body;
+    size_t len;
+    uint64_t delay_ms;        /* 0 to 900,000; default: what the queue says */
+    const char *group;        /* FIFO: its order; standard: its tenant; NULL: none */
+    const char *dedup_id;     /* or NULL */
+    const char *trace_header; /* or NULL */
+    const ringway_attributes_t *attributes; /* or NULL; not changed, may be used again */
+} ringway_outgoing_t;
+
+/* What lies in a ringway_message_t. Pointers are into it: valid until it is used again or closed. */
+typedef struct ringway_message_parts {
+    const void *body;
+    size_t len;
+    const char *group;        /* or NULL, as the next two */
+    const char *dedup_id;
+    const char *trace_header;
+    size_t attributes;        /* how many */
+    uint64_t sender;          /* the participant that sent it */
+    uint64_t origin_queue;    /* where it was moved from; 0: it was not moved */
+    uint64_t origin_position;
+    uint64_t origin_receives;
+} ringway_message_parts_t;
+
+typedef struct ringway_object_info {
+    uint64_t bytes; /* of its files */
+    int32_t object; /* enum ringway_object */
+    int32_t reserved;
+    char name[88];
+} ringway_object_info_t;
+
+typedef struct ringway_channel_stats {
+    uint64_t tail;      /* the position of the next record */
+    uint64_t trim;      /* no reader can start below */
+    uint64_t readers;   /* in use */
+    uint64_t producer;  /* participant; 0: none, or shared */
+    uint64_t abandoned; /* claims of stopped producers that were stepped over */
+    uint64_t voided;    /* claims of dead producers */
+    uint64_t renewed;   /* records kept in place for a view */
+    uint64_t damaged;   /* slots found with an impossible header */
+    uint64_t dropped;   /* records overwritten, oldest first */
+} ringway_channel_stats_t;
+
+typedef struct ringway_queue_stats {
+    uint64_t visible;   /* to be received now */
+    uint64_t in_flight; /* received and not deleted */
+    uint64_t delayed;
+    uint64_t parked;    /* received 1,000 times, or no room in the dead-letter queue */
+    uint64_t moving;    /* on their way to another queue */
+    uint64_t oldest_age_ms; /* of all these; UINT64_MAX: there is none */
+    uint64_t capacity;  /* slots */
+    uint64_t rings;
+    uint64_t bytes;
+    uint64_t sent;      /* totals, exact within 64 for each handle that is open */
+    uint64_t received;
+    uint64_t deleted;
+    uint64_t expired;
+    uint64_t released;  /* leases of the dead that were ended */
+    uint64_t purged;
+    uint64_t moved;
+    uint64_t arrived;
+    uint64_t duplicates;
+    uint64_t damaged;
+} ringway_queue_stats_t;
+
+/* One of the two, the other NULL. */
+typedef struct ringway_waitable {
+    ringway_reader_t *reader;
+    ringway_receiver_t *receiver;
+} ringway_waitable_t;
+
+/* Defaults. Threads: any. */
+static inline void ringway_bus_config_init(ringway_bus_config_t *config) {
+    const ringway_bus_config_t defaults = {sizeof(ringway_bus_config_t), NULL, NULL,
+        RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, 0, 0};
+    *config = defaults;
+}
+static inline void ringway_channel_config_init(ringway_channel_config_t *config) {
+    const ringway_channel_config_t defaults = {sizeof(ringway_channel_config_t), RINGWAY_DEFAULT,
+        RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, 0, 0, 0, 0};
+    *config = defaults;
+}
+static inline void ringway_reader_config_init(ringway_reader_config_t *config) {
+    const ringway_reader_config_t defaults = {sizeof(ringway_reader_config_t), 0, 0, 0, 0, 0};
+    *config = defaults;
+}
+static inline void ringway_queue_config_init(ringway_queue_config_t *config) {
+    const ringway_queue_config_t defaults = {sizeof(ringway_queue_config_t), RINGWAY_DEFAULT,
+        RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT,
+        RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT,
+        0, 0, 0, 0, 0, 0};
+    *config = defaults;
+}
+static inline void ringway_settings_init(ringway_settings_t *settings) {
+    const ringway_settings_t same = {sizeof(ringway_settings_t), RINGWAY_DEFAULT, RINGWAY_DEFAULT,
+        RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT,
+        RINGWAY_DEFAULT, RINGWAY_DEFAULT, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 0, 0};
+    *settings = same;
+}
+static inline void ringway_receiver_config_init(ringway_receiver_config_t *config) {
+    const ringway_receiver_config_t defaults = {
+        sizeof(ringway_receiver_config_t), RINGWAY_DEFAULT, 0, 0};
+    *config = defaults;
+}
+static inline void ringway_outgoing_init(ringway_outgoing_t *outgoing) {
+    const ringway_outgoing_t plain = {
+        sizeof(ringway_outgoing_t), NULL, 0, RINGWAY_DEFAULT, NULL, NULL, NULL, NULL};
+    *outgoing = plain;
+}
+
+/* ---- Versions and errors ----------------------------------------------------------------------- */
+
+/* The API, ABI and FORMAT (major in the upper 16 bits, minor in the lower) of the library in use.
+   Threads: any. */
+uint32_t ringway_api_version(void);
+uint32_t ringway_abi_version(void);
+uint32_t ringway_format_version(void);
+
+/* A status by name, such as "RINGWAY_E_NOT_FOUND", and in a few words. Threads: any. Lifetime: for
+   ever. Returns: "RINGWAY_E_OTHER" and its words for a number that is none; never NULL. */
+const char *ringway_status_name(int32_t status);
+const char *ringway_status_text(int32_t status);
+
+/* What the last call of this thread that returned < 0 (or STALLED, OVER_LIMIT, POOL_EXHAUSTED or
+   DEDUP_FULL) was about, and what to do next. Threads: each has its own. Lifetime: until its next such call. Returns: "" before the first;
+   never NULL. */
+const char *ringway_last_error(void);
+
+/* Closes a handle of any kind; NULL is fine. A receiver's messages stay in flight, a loan goes back, an
+   open view ends. Threads: any, if no other one uses it. Returns: OK; E_HANDLE for one that is closed
+   already, and nothing happened. */
+int32_t ringway_close(void *handle);
+
+/* ---- Buses ------------------------------------------------------------------------------------- */
+
+/* Opens the bus `name`, or creates it (config->how). config may be NULL. Threads: any. Lifetime: until
+   ringway_close of *bus and of all that came from it. Returns: OK; E_NAME, E_OPTION, E_NOT_FOUND,
+   E_EXISTS, E_FOREIGN, E_FORMAT, E_DAMAGED, E_OTHER_BOOT, E_NO_SPACE, E_PERMISSION, E_TOO_MANY, E_IO. */
+RINGWAY_MUST_CHECK int32_t ringway_bus_open(
+    const char *name, const ringway_bus_config_t *config, ringway_bus_t **bus);
+
+/* Lists the objects of a bus, by name: up to `capacity` into `objects` (may be NULL with 0), all of
+   them counted in *count. Threads: any. Lifetime: copied. Returns: OK; E_FORKED, E_IO. */
+RINGWAY_MUST_CHECK int32_t ringway_bus_objects(
+    const ringway_bus_t *bus, ringway_object_info_t *objects, size_t capacity, size_t *count);
+
+/* Removes a channel or queue. Who has it open gets E_REMOVED; its memory goes with the last of them.
+   Threads: any. Returns: OK; E_NOT_FOUND, E_PERMISSION, E_FORKED, E_IO. */
+RINGWAY_MUST_CHECK int32_t ringway_bus_remove(const ringway_bus_t *bus, const char *object);
+
+/* Removes the whole bus `name` under `root` (NULL as in the config). Refused while anybody lives on it,
+   unless force is not 0. Threads: any. Returns: OK; E_NOT_FOUND, E_IN_USE, E_PERMISSION, E_IO. */
+RINGWAY_MUST_CHECK int32_t ringway_bus_destroy(const char *name, const char *root, int32_t force);
+
+/* ---- Channels ---------------------------------------------------------------------------------- */
+
+/* Opens or creates a channel. config may be NULL. Threads: any. Lifetime: until ringway_close. Returns:
+   as ringway_bus_open; E_MISMATCH, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_channel_open(const ringway_bus_t *bus, const char *name,
+    const ringway_channel_config_t *config, ringway_channel_t **channel);
+
+/* Positions and counters, each current by itself. size: sizeof *stats. Threads: any. Returns: OK;
+   E_STRUCT_SIZE. */
+RINGWAY_MUST_CHECK int32_t ringway_channel_stats(
+    const ringway_channel_t *channel, ringway_channel_stats_t *stats, size_t size);
+
+/* Becomes a producer. Threads: any. Lifetime: until ringway_close. Returns: OK; E_BUSY where the channel
+   is exclusive and its producer lives; E_REMOVED, E_UNLINKED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_producer_open(
+    const ringway_channel_t *channel, ringway_producer_t **producer);
+
+/* Sends a record; its position to *position (may be NULL). Waits for room up to timeout_ns. Without a
+   wait: no system call unless a reader sleeps; no allocation while the body fits into a slot. Threads:
+   one. Lifetime: the body is copied. Returns: OK; FULL, STALLED, POOL_EXHAUSTED; E_TOO_LARGE,
+   E_NO_SPACE, E_REMOVED, E_UNLINKED, E_STALE, E_FORKED, E_DAMAGED, E_POOL. */
+RINGWAY_MUST_CHECK int32_t ringway_producer_send(ringway_producer_t *producer, const void *body,
+    size_t len, int64_t timeout_ns, uint64_t *position);
+
+/* Sends as many of `bodies` as there is room for, in order, with one wake; how many to *sent. Threads:
+   one. Lifetime: copied. Returns: OK if at least one was sent or count is 0; else as
+   ringway_producer_send without a wait. */
+RINGWAY_MUST_CHECK int32_t ringway_producer_send_batch(
+    ringway_producer_t *producer, const ringway_slice_t *bodies, size_t count, size_t *sent);
+
+/* Lends `len` bytes of the payload pool, aligned to 64, to be filled at leisure: it holds no place in
+   any order and blocks nobody. They are not zero. Threads: one. Lifetime: *data until the loan is sent
+   or closed. Returns: OK; POOL_EXHAUSTED; E_TOO_LARGE, E_NO_SPACE, E_POOL, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_producer_loan(
+    ringway_producer_t *producer, size_t len, ringway_loan_t **loan, void **data);
+
+/* Sends the first `len` bytes of a loan without copying them. On 0 the loan is closed; else it stays
+   yours, `len` bytes long. Threads: one. Returns: as ringway_producer_send without a wait; E_ARGUMENT when len is more
+   than was lent; E_POOL for a loan of another bus. */
+RINGWAY_MUST_CHECK int32_t ringway_producer_send_loan(
+    ringway_producer_t *producer, ringway_loan_t *loan, size_t len, uint64_t *position);
+
+/* Becomes a reader. config may be NULL. Threads: any. Lifetime: until ringway_close; views that are
+   pinned stay. Returns: OK; E_TOO_MANY, E_NOT_RELIABLE, E_REMOVED, E_UNLINKED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_reader_open(const ringway_channel_t *channel,
+    const ringway_reader_config_t *config, ringway_reader_t **reader);
+
+/* Copies the next record into `buffer`, waiting for it up to timeout_ns. Threads: one. Lifetime:
+   copied. Returns: OK; EMPTY, TIMEOUT; LAGGED (lossy readers: record->missed were lost, reading goes on
+   at record->position); E_BUFFER_TOO_SMALL (the record stays next, record->len bytes are needed);
+   E_REMOVED, E_UNLINKED, E_STALE, E_FORKED, E_DAMAGED, E_POOL. */
+RINGWAY_MUST_CHECK int32_t ringway_reader_read(ringway_reader_t *reader, void *buffer,
+    size_t capacity, int64_t timeout_ns, ringway_record_t *record);
+
+/* Copies up to `max` records, as soon as there is one, into memory of the reader; how many to *count.
+   Threads: one. Lifetime: bodies until the next call on the reader. Returns: as ringway_reader_read,
+   but for E_BUFFER_TOO_SMALL (with LAGGED entries[0].record tells). */
+RINGWAY_MUST_CHECK int32_t ringway_reader_read_batch(ringway_reader_t *reader, size_t max,
+    int64_t timeout_ns, ringway_entry_t *entries, size_t *count);
+
+/* Shows the next record where it lies, without a copy. Until ringway_reader_release other calls on the
+   reader return E_BUSY_HANDLE; on a reliable reader it holds producers back like a record not yet read.
+   Among processes that keep the rules the bytes don't change; a hostile one can. Threads: one.
+   Lifetime: *data until the release. Returns: as ringway_reader_read; E_TOO_MANY. */
+RINGWAY_MUST_CHECK int32_t ringway_reader_view(ringway_reader_t *reader, int64_t timeout_ns,
+    ringway_record_t *record, const void **data);
+
+/* Ends that view. Threads: one. Returns: OK, also if there is none. */
+int32_t ringway_reader_release(ringway_reader_t *reader);
+
+/* The same as a handle of its own, which may be kept while the reader goes on (14 at a time, each costs
+   the ring one slot). Threads: one. Lifetime: *data until ringway_close of *view. Returns: as
+   ringway_reader_view. */
+RINGWAY_MUST_CHECK int32_t ringway_reader_pin(ringway_reader_t *reader, int64_t timeout_ns,
+    ringway_view_t **view, ringway_record_t *record, const void **data);
+
+/* Goes on at `position`: forwards, or, a lossy reader, back as far as records are there. Threads: one.
+   Returns: OK. */
+int32_t ringway_reader_seek(ringway_reader_t *reader, uint64_t position);
+
+/* A descriptor for poll, epoll or an event loop: readable when there is something to read. Then read
+   until EMPTY, which arms it again. Starts a small thread; the second call returns the same. Threads:
+   one. Lifetime: until the reader is closed; don't close it yourself. Returns: OK; E_IO, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_reader_poll_fd(ringway_reader_t *reader, int32_t *fd);
+
+/* ---- Queues ------------------------------------------------------------------------------------ */
+
+/* Opens or creates a queue. config may be NULL. Threads: any. Lifetime: until ringway_close; leases
+   outlive it. Returns: as ringway_bus_open; E_MISMATCH, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_queue_open(const ringway_bus_t *bus, const char *name,
+    const ringway_queue_config_t *config, ringway_queue_t **queue);
+
+/* Its number on the bus: the first part of its receipts, and what settings name it by. Threads: any. */
+RINGWAY_MUST_CHECK int32_t ringway_queue_id(const ringway_queue_t *queue, uint64_t *id);
+
+/* Counts what is there: a look at each slot, about 1 ms per 100,000. size: sizeof *stats. Threads: any.
+   Returns: OK; E_STRUCT_SIZE. */
+RINGWAY_MUST_CHECK int32_t ringway_queue_stats(
+    const ringway_queue_t *queue, ringway_queue_stats_t *stats, size_t size);
+
+/* The settings as they are now. size: sizeof *settings. Threads: any. Returns: OK; E_STRUCT_SIZE. */
+RINGWAY_MUST_CHECK int32_t ringway_queue_settings(
+    const ringway_queue_t *queue, ringway_settings_t *settings, size_t size);
+
+/* Changes what is given, for every process at once; all is checked before anything is changed. Threads:
+   any. Returns: OK; E_OPTION, E_REDRIVE, E_TOO_MANY, E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_queue_set(
+    const ringway_queue_t *queue, const ringway_settings_t *settings);
+
+/* Removes every message that was sent before the call; how many to *purged (may be NULL). Threads: any.
+   Returns: OK. */
+int32_t ringway_queue_purge(const ringway_queue_t *queue, uint64_t *purged);
+
+/* Deletes the message of a receipt, from whichever process it came. Twice is no error. Never blocks.
+   Threads: any. Returns: OK; E_STALE_RECEIPT (received again: it stays), E_OTHER_QUEUE, E_RECEIPT,
+   E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_queue_delete(
+    const ringway_queue_t *queue, const ringway_receipt_t *receipt);
+
+/* Keeps a message invisible for visibility_ms from now (0 to 43,200,000; 0 makes it visible). Its
+   holder is this process by then. Threads: any. Returns: OK; E_STALE_RECEIPT, E_NOT_IN_FLIGHT, E_GONE,
+   E_OTHER_QUEUE, E_RECEIPT, E_OPTION, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_queue_extend(
+    const ringway_queue_t *queue, const ringway_receipt_t *receipt, uint64_t visibility_ms);
+
+/* Gives a message back: visible after delay_ms (0 to 900,000). Threads: any. Returns: as
+   ringway_queue_extend. */
+RINGWAY_MUST_CHECK int32_t ringway_queue_nack(
+    const ringway_queue_t *queue, const ringway_receipt_t *receipt, uint64_t delay_ms);
+
+/* A receipt as text, "queue-position-receives", into `text` of `capacity` bytes (RINGWAY_RECEIPT_TEXT
+   always do), and back. Threads: any. Returns: OK; E_BUFFER_TOO_SMALL, E_RECEIPT. */
+RINGWAY_MUST_CHECK int32_t ringway_receipt_format(
+    const ringway_receipt_t *receipt, char *text, size_t capacity);
+RINGWAY_MUST_CHECK int32_t ringway_receipt_parse(const char *text, ringway_receipt_t *receipt);
+
+/* ---- Sending to queues ------------------------------------------------------------------------- */
+
+/* Becomes a sender. Threads: any. Lifetime: until ringway_close. Returns: OK; E_REMOVED, E_UNLINKED,
+   E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_sender_open(
+    const ringway_queue_t *queue, ringway_sender_t **sender);
+
+/* Sends a message; its position to *position (may be NULL). Waits for room up to timeout_ns. On 0 it
+   survives the death of this and every process. Threads: one. Lifetime: the body is copied. Returns: OK;
+   FULL, OVER_LIMIT, POOL_EXHAUSTED; E_TOO_LARGE, E_MISSING_GROUP (FIFO: ringway_sender_send_message),
+   E_NO_SPACE, E_GROWTH, E_REMOVED, E_UNLINKED, E_STALE, E_FORKED, E_DAMAGED, E_POOL. */
+RINGWAY_MUST_CHECK int32_t ringway_sender_send(ringway_sender_t *sender, const void *body,
+    size_t len, int64_t timeout_ns, uint64_t *position);
+
+/* Sends as many of `bodies` as there is room for, in order, with one wake; how many to *sent. Threads:
+   one. Lifetime: copied. Returns: OK if at least one was sent or count is 0; else as
+   ringway_sender_send without a wait. */
+RINGWAY_MUST_CHECK int32_t ringway_sender_send_batch(
+    ringway_sender_t *sender, const ringway_slice_t *bodies, size_t count, size_t *sent);
+
+/* Sends a message with what is said about it. A duplicate is no error: sent->duplicate. `sent` may be
+   NULL. Threads: one. Lifetime: copied. Returns: as ringway_sender_send without a wait; DEDUP_FULL;
+   E_ID, E_OPTION, E_DELAY_IN_FIFO, E_MISSING_DEDUP_ID, E_NO_DEDUP. */
+RINGWAY_MUST_CHECK int32_t ringway_sender_send_message(
+    ringway_sender_t *sender, const ringway_outgoing_t *message, ringway_sent_t *sent);
+
+/* Sends `count` messages in order, with one wake; what became of each to sent[i].status. One that can't
+   be sent for a reason of its own does not keep the others; behind one that finds no room all are
+   refused. Each has the `size` of the first. Threads: one. Lifetime: copied. Returns: OK when the
+   outcomes are written, whatever they are. */
+RINGWAY_MUST_CHECK int32_t ringway_sender_send_messages(ringway_sender_t *sender,
+    const ringway_outgoing_t *messages, size_t count, ringway_sent_t *sent);
+
+/* As ringway_producer_loan and ringway_producer_send_loan, for a queue. Threads: one. Lifetime and
+   Returns: as there, and as ringway_sender_send. */
+RINGWAY_MUST_CHECK int32_t ringway_sender_loan(
+    ringway_sender_t *sender, size_t len, ringway_loan_t **loan, void **data);
+RINGWAY_MUST_CHECK int32_t ringway_sender_send_loan(
+    ringway_sender_t *sender, ringway_loan_t *loan, size_t len, uint64_t *position);
+
+/* Attributes to send with messages, as often as you like. Threads: any. Lifetime: until ringway_close. */
+RINGWAY_MUST_CHECK int32_t ringway_attributes_open(ringway_attributes_t **attributes);
+
+/* Adds one, checked by the rules of SQS. Numbers are text. Threads: one. Lifetime: copied. Returns: OK;
+   E_ATTRIBUTE. */
+RINGWAY_MUST_CHECK int32_t ringway_attributes_add(
+    ringway_attributes_t *attributes, const ringway_attribute_t *attribute);
+
+/* ---- Receiving from queues --------------------------------------------------------------------- */
+
+/* Becomes a receiver. config may be NULL. Threads: any. Lifetime: until ringway_close; what it received
+   stays in flight. Returns: OK; E_OPTION, E_REMOVED, E_UNLINKED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_receiver_open(const ringway_queue_t *queue,
+    const ringway_receiver_config_t *config, ringway_receiver_t **receiver);
+
+/* Receives a message and copies its body into `buffer`, waiting for it up to timeout_ns (or
+   RINGWAY_QUEUE_WAIT). It is invisible to others until it is deleted or its visibility time-out passes.
+   Threads: one. Lifetime: copied. Returns: OK; EMPTY, TIMEOUT, OVER_LIMIT; E_BUFFER_TOO_SMALL (it stays
+   visible, received->len bytes are needed); E_REMOVED, E_UNLINKED, E_STALE, E_FORKED, E_POOL. */
+RINGWAY_MUST_CHECK int32_t ringway_receiver_receive(ringway_receiver_t *receiver, void *buffer,
+    size_t capacity, int64_t timeout_ns, ringway_received_t *received);
+
+/* The same and deletes it in one step: at most once. Threads: one. Lifetime: copied. Returns: as
+   ringway_receiver_receive. */
+RINGWAY_MUST_CHECK int32_t ringway_receiver_consume(ringway_receiver_t *receiver, void *buffer,
+    size_t capacity, int64_t timeout_ns, ringway_received_t *received);
+
+/* Receives up to `max` messages, as soon as there is one, into memory of the receiver; how many to
+   *count. Threads: one. Lifetime: bodies until the next call on the receiver. Returns: as
+   ringway_receiver_receive, but for E_BUFFER_TOO_SMALL. */
+RINGWAY_MUST_CHECK int32_t ringway_receiver_receive_batch(ringway_receiver_t *receiver, size_t max,
+    int64_t timeout_ns, ringway_delivery_t *deliveries, size_t *count);
+
+/* Receives a message whole, with what its sender said about it, into `message`. Threads: one. Lifetime:
+   until `message` is used again or closed. Returns: as ringway_receiver_receive, but for
+   E_BUFFER_TOO_SMALL. */
+RINGWAY_MUST_CHECK int32_t ringway_receiver_receive_message(ringway_receiver_t *receiver,
+    ringway_message_t *message, int64_t timeout_ns, ringway_received_t *received);
+
+/* Receives a message and shows its body where it lies. The lease decides who may delete it, and ends as
+   ever; the bytes stay until ringway_receiver_release, until when other calls on the receiver return
+   E_BUSY_HANDLE (settle by the queue). Threads: one. Lifetime: the body until the release. Returns: as
+   ringway_receiver_receive, but for E_BUFFER_TOO_SMALL; E_TOO_MANY. */
+RINGWAY_MUST_CHECK int32_t ringway_receiver_view(
+    ringway_receiver_t *receiver, int64_t timeout_ns, ringway_delivery_t *delivery);
+
+/* Ends that view; the message stays in flight. Threads: one. Returns: OK, also if there is none. */
+int32_t ringway_receiver_release(ringway_receiver_t *receiver);
+
+/* As ringway_queue_delete, and faster for what was received here. Threads: one. */
+RINGWAY_MUST_CHECK int32_t ringway_receiver_delete(
+    ringway_receiver_t *receiver, const ringway_receipt_t *receipt);
+
+/* Deletes the messages of `count` receipts; the status of each to statuses[i] (may be NULL), how many
+   could not be to *failed (may be NULL). Threads: one. Returns: OK when all are deleted or gone, else
+   the status of the first that is not. */
+RINGWAY_MUST_CHECK int32_t ringway_receiver_delete_batch(ringway_receiver_t *receiver,
+    const ringway_receipt_t *receipts, size_t count, int32_t *statuses, size_t *failed);
+
+/* As ringway_reader_poll_fd: readable when there is a message. Receive until EMPTY. */
+RINGWAY_MUST_CHECK int32_t ringway_receiver_poll_fd(ringway_receiver_t *receiver, int32_t *fd);
+
+/* Memory for received messages. Threads: any. Lifetime: until ringway_close. */
+RINGWAY_MUST_CHECK int32_t ringway_message_open(ringway_message_t **message);
+
+/* What lies in it. size: sizeof *parts. Threads: one. Lifetime: see the struct. Returns: OK;
+   E_STRUCT_SIZE. */
+RINGWAY_MUST_CHECK int32_t ringway_message_parts(
+    const ringway_message_t *message, ringway_message_parts_t *parts, size_t size);
+
+/* Its attribute number `index`, below parts.attributes; or the one called `name`. Threads: one.
+   Lifetime: pointers into the message. Returns: OK; E_NOT_FOUND. */
+RINGWAY_MUST_CHECK int32_t ringway_message_attribute(
+    const ringway_message_t *message, size_t index, ringway_attribute_t *attribute);
+RINGWAY_MUST_CHECK int32_t ringway_message_find(
+    const ringway_message_t *message, const char *name, ringway_attribute_t *attribute);
+
+/* ---- Waiting, pinning -------------------------------------------------------------------------- */
+
+/* Waits up to timeout_ns until one of `count` readers and receivers has something; its index, the
+   lowest where several have, to *ready. Sleeps on all at once; another receiver may be faster then.
+   Threads: one for each of them. Returns: OK; EMPTY, TIMEOUT; E_BUSY_HANDLE for one given twice;
+   E_REMOVED, E_UNLINKED, E_STALE, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_wait_any(
+    const ringway_waitable_t *waitables, size_t count, int64_t timeout_ns, size_t *ready);
+
+/* Pins the calling thread to a core. Threads: affects its own; children inherit it. Returns: OK;
+   E_OPTION where this process may not run there. */
+RINGWAY_MUST_CHECK int32_t ringway_pin_thread(uint32_t core);
+
+/* The cores that the calling thread may run on: up to `capacity` into `cores` (may be NULL with 0), all
+   of them counted in *count. Threads: any. Returns: OK. */
+RINGWAY_MUST_CHECK int32_t ringway_cores(uint32_t *cores, size_t capacity, size_t *count);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* RINGWAY_H */

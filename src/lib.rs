@@ -25,6 +25,8 @@ mod object;
 mod queue;
 #[cfg(not(loom))]
 mod sys;
+#[cfg(all(feature = "topics", not(loom)))]
+mod topic;
 
 macro_rules! floors {
     ($($name:ident)*) => {$(
@@ -82,6 +84,9 @@ pub use queue::Md5Digest;
 /// up to that minor.
 #[cfg(not(loom))]
 pub const FORMAT: (u16, u16) = (layout::FORMAT_MAJOR, layout::FORMAT_MINOR);
+
+#[cfg(all(feature = "topics", not(loom)))]
+pub use topic::filter;
 
 /// Plain old data: what `send_pod` and `receive_pod` take.
 pub use bytemuck;

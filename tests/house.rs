@@ -13,6 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["ring", "pool", "journal"],
     &["object"],
     &["channel", "queue"],
+    &["topic"],
     &["bus"],
 ];
 

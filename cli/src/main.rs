@@ -15,6 +15,7 @@ mod output;
 mod queue;
 mod receive;
 mod send;
+mod topic;
 mod work;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -64,6 +65,9 @@ enum Command {
     /// Create, list, inspect, empty and remove queues; settle receipts
     #[command(subcommand)]
     Queue(queue::Command),
+    /// Try filter policies
+    #[command(subcommand)]
+    Topic(topic::Command),
     Send(send::Args),
     Receive(receive::Args),
     Work(work::Args),
@@ -93,6 +97,7 @@ fn main() -> ExitCode {
         Command::Bus(command) => bus::run(command, &place),
         Command::Channel(command) => channel::run(command, &place),
         Command::Queue(command) => queue::run(command, &place),
+        Command::Topic(command) => topic::run(command, &place),
         Command::Send(args) => send::run(&args, &place),
         Command::Receive(args) => receive::run(&args, &place),
         Command::Work(args) => work::run(&args, &place),

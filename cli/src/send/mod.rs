@@ -9,6 +9,8 @@ mod lines;
 mod rows;
 mod said;
 
+pub use said::GivenAttribute;
+
 use crate::interrupt::Signal;
 use crate::output::{Place, Usage, parse_duration, progress};
 use crate::queue::dedup;

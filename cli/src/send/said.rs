@@ -33,8 +33,9 @@ impl Said {
     pub fn attributes(&self) -> Result<Attributes, Usage> {
         let mut attributes = Attributes::new();
         for given in &self.attributes {
-            let added = given.name.add(&mut attributes, &given.value);
-            added.map_err(|error| Usage(format!("--attribute: {error:#}")))?;
+            given
+                .add(&mut attributes)
+                .map_err(|error| Usage(format!("--attribute: {error:#}")))?;
         }
         Ok(attributes)
     }
@@ -136,13 +137,18 @@ impl Typed {
 
 /// An attribute as it is typed.
 #[derive(Clone, Debug)]
-struct GivenAttribute {
+pub struct GivenAttribute {
     name: Typed,
     value: String,
 }
 
 impl GivenAttribute {
-    fn parse(text: &str) -> anyhow::Result<Self> {
+    /// Adds it.
+    pub fn add(&self, attributes: &mut Attributes) -> anyhow::Result<()> {
+        self.name.add(attributes, &self.value)
+    }
+
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
         let (name, value) = text
             .split_once('=')
             .with_context(|| format!("{text:?} has no =; write name=value"))?;

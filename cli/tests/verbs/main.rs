@@ -8,4 +8,5 @@ mod place;
 mod queue;
 mod receive;
 mod send;
+mod topic;
 mod work;

@@ -180,14 +180,15 @@ fn open_from<F: Finder>(
             return Err(ReceiveError::TooManyViews);
         };
         let (sent, sender) = (standing.sent(), standing.sender());
-        let Some(lease) = delivery.lease(standing, now, for_ms) else {
-            delivery.end_view(pin, None, &mut payloads);
+        let reference = body.reference();
+        let leased = delivery.lease_pinned(pin, standing, now, for_ms, reference, &mut payloads);
+        let Some((pin, lease)) = leased else {
             continue; // somebody was faster
         };
         let behind = clock.now_ms();
         if for_ms != 0 && lease.has_ended(behind) {
             // As in a receive that copies.
-            delivery.end_view(pin, body.reference(), &mut payloads);
+            delivery.end_view(pin, reference, &mut payloads);
             late += 1;
             if late == MOST_LATE {
                 return Ok(None);
@@ -196,14 +197,14 @@ fn open_from<F: Finder>(
             continue;
         }
         if !finder.confirm(delivery, &lease, now) {
-            delivery.end_view(pin, body.reference(), &mut payloads);
+            delivery.end_view(pin, reference, &mut payloads);
             continue; // another one has the group
         }
         let data = inner.in_place(&lease.standing, body);
         let block = aside.block_mut(body.block(), sender);
         let is_whole = block.is_empty() || inner.copy(&lease.standing, body, 0, block);
         let (Some(data), true) = (data, is_whole && has_block(block)) else {
-            delivery.end_view(pin, None, &mut payloads);
+            delivery.end_view(pin, reference, &mut payloads);
             delivery.give_up(&lease.standing, &mut payloads);
             continue;
         };
@@ -215,7 +216,7 @@ fn open_from<F: Finder>(
             },
             data,
             pin: Some(pin),
-            reference: body.reference(),
+            reference,
         }));
     }
 }

@@ -25,19 +25,24 @@ const REFERENCE: [u8; 24] = [VERSION as u8; 24];
 
 /// Pins and leases the message of slot 0, as a receiver does.
 fn view(queue: &Delivery, now: u64) -> Option<(Pin, u16)> {
+    view_payload(queue, now, None, &mut Nothing)
+}
+
+/// The same of a message with a payload.
+fn view_payload(
+    queue: &Delivery,
+    now: u64,
+    reference: Option<[u8; 24]>,
+    tenant: &mut dyn Tenant,
+) -> Option<(Pin, u16)> {
     // A later one is another model's.
     let standing = queue.examine(0).filter(|standing| standing.position == 0)?;
-    if !queue.is_offered(&standing, now, &mut Nothing) {
+    if !queue.is_offered(&standing, now, tenant) {
         return None;
     }
     let pin = queue.pin(standing.position).expect("there is room");
-    match queue.lease(standing, now, LEASE) {
-        Some(lease) => Some((pin, lease.receives())),
-        None => {
-            queue.end_view(pin, None, &mut Nothing);
-            None
-        }
-    }
+    let (pin, lease) = queue.lease_pinned(pin, standing, now, LEASE, reference, tenant)?;
+    Some((pin, lease.receives()))
 }
 
 fn look(queue: &Delivery) {
@@ -240,6 +245,43 @@ fn a_payload_is_freed_by_who_deletes_it_or_who_looked_last() {
             payload.look();
             b.end_view(pin, Some(REFERENCE), &mut Owner(Arc::clone(&payload)));
             c.join().unwrap();
+            payload.ending()
+        },
+    );
+}
+
+/// B is about to look at a payload whose message C receives and deletes.
+#[test]
+fn a_payload_whose_viewer_came_too_late_is_freed_all_the_same() {
+    explore(
+        "view::a_payload_whose_viewer_came_too_late_is_freed_all_the_same",
+        Depth::Exhaustive,
+        ONCE,
+        || {
+            let stage = with_payload();
+            let payload = Payload::new();
+            let (b, c) = (stage.queue(B), stage.queue(C));
+            let owner = Owner(Arc::clone(&payload));
+            let c = thread::spawn(move || {
+                let mut owner = owner;
+                if let Some(receives) = lease(&c, LATER).map(|lease| lease.receives()) {
+                    assert_eq!(c.delete(0, receives, &mut owner), Settled::Done);
+                    return true;
+                }
+                false
+            });
+            let mut owner = Owner(Arc::clone(&payload));
+            let viewed = view_payload(&b, NOW, Some(REFERENCE), &mut owner);
+            let viewed = viewed.map(|(pin, receives)| {
+                payload.look();
+                b.end_view(pin, Some(REFERENCE), &mut owner);
+                receives
+            });
+            if !c.join().unwrap() {
+                // B was first, and C met a lease that it took for a running one, or a lost swap.
+                let receives = viewed.expect("one of the two had it");
+                assert_eq!(b.delete(0, receives, &mut owner), Settled::Done);
+            }
             payload.ending()
         },
     );

@@ -11,7 +11,8 @@
 //! Both change the same word, so one of the two CAS is first. If it is the lease, who consumes has
 //! loaded that lease or a later word, and sees the pin: the message becomes DONE *viewed*. If it is
 //! DONE, there is no lease and no view. Nobody can begin to look at a message that is DONE. So a pin
-//! that is not there when the message becomes DONE never will be, and costs nobody anything.
+//! that is not there when the message becomes DONE never will be, and costs nobody anything. A pin whose
+//! lease came too late is given back like that of a view: who was faster may have seen it.
 //!
 //! A producer that meets DONE, viewed, looks at the pins itself: pinned by anybody who is not proven
 //! dead, the slot is renewed in place and stepped over; else it is free. A view that is never closed
@@ -35,7 +36,8 @@
 //!
 //! [`QueueWords::pins_of`]: crate::shm::queue::QueueWords::pins_of
 
-use super::Delivery;
+use super::lease::Lease;
+use super::{Delivery, Standing};
 use crate::layout::word::{Dlv, ViewPin};
 use crate::ring::Tenant;
 use crate::sync::{AtomicU64, Label, Ordering, fence_at, fence_behind_rmw, order};
@@ -69,8 +71,30 @@ impl Delivery {
         Some(Pin { position, place })
     }
 
-    /// Gives a pin back: nothing is looked at any more. `reference`: of the payload of a message that
-    /// was leased under it; it goes to the tenant if the message is gone and nobody else looks at it.
+    /// Leases a message under its pin. `None` when somebody was faster: then the pin is given back, and
+    /// with it `reference`, of the payload as the message was seen. Who was faster may have deleted the
+    /// message by now, and left its payload to whom it saw looking.
+    #[inline]
+    pub fn lease_pinned<'a>(
+        &self,
+        pin: Pin,
+        standing: Standing<'a>,
+        now: u64,
+        for_ms: u32,
+        reference: Option<[u8; 24]>,
+        tenant: &mut dyn Tenant,
+    ) -> Option<(Pin, Lease<'a>)> {
+        match self.lease(standing, now, for_ms) {
+            Some(lease) => Some((pin, lease)),
+            None => {
+                self.end_view(pin, reference, tenant);
+                None
+            }
+        }
+    }
+
+    /// Gives a pin back: nothing is looked at any more. `reference`: of the payload of the message; it
+    /// goes to the tenant if the message is gone and nobody else looks at it.
     #[inline]
     pub fn end_view(&self, pin: Pin, reference: Option<[u8; 24]>, tenant: &mut dyn Tenant) {
         let position = pin.position;

@@ -7,6 +7,7 @@
 
 use ringway::{
     Attributes, Bus, Deduplication, OpenError, Outgoing, Queue, QueueSendError, QueueSender, Sent,
+    Settings,
 };
 use ringway_harness::TempBus;
 use std::time::{Duration, Instant};
@@ -261,6 +262,46 @@ fn a_full_table_refuses_and_forgets_nothing() {
     }
     let sent: Vec<String> = known.into_iter().map(|(id, _)| id).collect();
     assert_eq!(drain(&queue), sent, "what was refused left nothing");
+}
+
+#[test]
+fn a_duplicate_makes_no_room_where_messages_are_limited() {
+    let (_root, bus) = bus();
+    let queue = queue(&bus, IDS);
+    queue.set(&Settings::new().max_messages(8)).unwrap();
+    let mut sender = queue.sender().unwrap();
+    for n in 0..8 {
+        send(&mut sender, &format!("{n}"));
+    }
+    for n in 0..50 {
+        assert!(send(&mut sender, "0").duplicate, "a limit refuses none");
+        let refused = try_send(&mut sender, &format!("more-{n}"));
+        assert!(
+            matches!(refused, Err(QueueSendError::OverQuota { limit: 8 })),
+            "{n}: {refused:?}"
+        );
+    }
+    assert_eq!(queue.stats().visible, 8);
+}
+
+/// A message that names the id which was made of another's content repeats that one: SendMessage in the
+/// Amazon SQS API Reference,
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>.
+#[test]
+fn an_id_that_is_named_counts_instead_of_the_content_and_as_one_that_was_made_of_it() {
+    let (_root, bus) = bus();
+    let queue = queue(&bus, IDS.by_content());
+    let mut sender = queue.sender().unwrap();
+    let body = Outgoing::new(b"abc").group("g");
+    let first = sender.send_message(&body).unwrap();
+    // FIPS 180-2, appendix B.1.
+    let digits = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let same = Outgoing::new(b"another body").group("g").dedup_id(digits);
+    let again = sender.send_message(&same).unwrap();
+    assert_eq!((again.duplicate, again.position), (true, first.position));
+    let own = sender.send_message(&body.dedup_id("its-own")).unwrap();
+    assert!(!own.duplicate, "the same body, and an id that was named");
+    assert_eq!(drain(&queue), ["abc", "abc"]);
 }
 
 #[test]

@@ -152,6 +152,29 @@ fn extended_a_message_stays_hidden_and_given_back_it_comes_at_once() {
     assert_eq!(third.receives(), 3);
 }
 
+/// A visibility time-out that is changed is that of this receive; a later one has that of the queue: "Amazon
+/// SQS visibility timeout", Amazon SQS Developer Guide
+/// (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html).
+#[test]
+fn an_extended_visibility_is_that_of_one_receive_and_not_of_the_next() {
+    let (_root, bus) = bus();
+    let queue = bus.queue("q").slots(1024).visibility(5 * MS).create();
+    let queue = queue.unwrap();
+    queue.sender().unwrap().send(b"1").unwrap();
+    let mut receiver = queue.receiver().unwrap();
+    let (_, first) = await_word(&mut receiver);
+    receiver
+        .change_visibility(&first.receipt, 43_200 * S)
+        .unwrap();
+    assert!(word(&mut receiver).is_none());
+    receiver.nack(&first.receipt, Duration::ZERO).unwrap();
+    let (_, second) = await_word(&mut receiver);
+    assert_eq!(second.receives(), 2);
+    // Nobody gives it back: it comes again after the queue's five milliseconds, not after twelve hours.
+    let (_, third) = await_word(&mut receiver);
+    assert_eq!(third.receives(), 3);
+}
+
 #[test]
 fn a_delayed_message_is_not_seen_before_its_time_and_in_order_of_due_times() {
     let (_root, bus) = bus();

@@ -61,7 +61,9 @@ impl QueueSender {
                 }
                 Attempt::Blocked(blocked) => self.go_on(blocked)?,
                 Attempt::Refused(refused) => {
-                    self.share.give_back();
+                    if is_within.is_ok() {
+                        self.share.give_back();
+                    }
                     if let Some(position) = self.refused_id(refused)? {
                         return Ok(Sent {
                             position,

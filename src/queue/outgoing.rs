@@ -275,6 +275,7 @@ impl QueueSender {
 fn no_room(error: &QueueSendError) -> Option<QueueSendError> {
     match *error {
         QueueSendError::Full { capacity, by } => Some(QueueSendError::Full { capacity, by }),
+        QueueSendError::OverQuota { limit } => Some(QueueSendError::OverQuota { limit }),
         QueueSendError::DedupFull { ids } => Some(QueueSendError::DedupFull { ids }),
         QueueSendError::PoolExhausted {
             needed,

@@ -2,9 +2,12 @@
 //! (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html).
 
 use ringway::{Bus, MoveError, MoveOptions, MoveState, Queue, Redrive, Settings};
-use ringway_harness::TempBus;
+use ringway_harness::{AckBoard, Launch, Stage, TempBus};
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
+
+ringway_harness::roles! { runner => run_until_killed }
 
 const S: Duration = Duration::from_secs(1);
 
@@ -208,6 +211,98 @@ fn a_task_that_was_left_is_gone_on_with_by_anybody() {
     let status = task.run(|_| true).unwrap();
     assert_eq!((status.state, status.moved), (MoveState::Completed, 300));
     assert_eq!(numbers(&to), once(0..300));
+}
+
+/// Begins to move what is in `from` to `to`, and says so.
+fn run_until_killed(stage: &Stage) -> Result<(), String> {
+    let bus = Bus::builder("test").root(stage.path("root")).open();
+    let bus = bus.map_err(|error| error.to_string())?;
+    let queue = |name| bus.queue(name).open().map_err(|error| error.to_string());
+    let options = MoveOptions::new().destination(&queue("to")?);
+    let from = queue("from")?;
+    let mut task = from.move_messages(&options).map_err(|e| e.to_string())?;
+    task.step().map_err(|error| error.to_string())?;
+    stage.board("board").set(0, 1);
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn a_task_of_the_dead_is_gone_on_with_whoever_has_the_number_of_its_runner_by_now() {
+    let (root, bus) = bus();
+    let (from, to) = (queue(&bus, "from"), queue(&bus, "to"));
+    send(&from, 0..300);
+    let board = AckBoard::new(1).unwrap();
+    let launch = Launch::role("runner").set("root", root.path().display());
+    let mut runner = launch.board("board", &board).spawn().unwrap();
+    board.await_at_least(0, 1, &runner, "the task").unwrap();
+    let number = from.move_status().unwrap().runner;
+    assert!(matches!(from.resume_move(), Err(MoveError::Busy { .. })));
+    runner.kill().unwrap();
+    bus.reap().unwrap();
+    let heir = Bus::builder("test").root(root.path()).open().unwrap();
+    assert_eq!(Some(heir.me()), number, "a newcomer has the number");
+    assert_eq!(from.move_status().unwrap().state, MoveState::Stopped);
+    let mut task = from.resume_move().unwrap().expect("one was left");
+    let status = task.run(|_| true).unwrap();
+    assert_eq!((status.state, status.moved), (MoveState::Completed, 300));
+    assert_eq!(numbers(&to), once(0..300));
+}
+
+/// As if a queue had been made earlier, its epoch, which is where its times count from.
+fn grow_older(root: &TempBus, queue: &str, by: Duration) {
+    let path = root.path().join("ringway-test/objects").join(queue);
+    let file = std::fs::File::options().read(true).write(true).open(path);
+    let (file, mut epoch) = (file.unwrap(), [0; 8]);
+    file.read_exact_at(&mut epoch, 248).unwrap();
+    let earlier = u64::from_le_bytes(epoch) - by.as_millis() as u64;
+    file.write_all_at(&earlier.to_le_bytes(), 248).unwrap();
+}
+
+/// "The redrive task resets the retention period": "Learn how to configure a dead-letter queue redrive in
+/// Amazon SQS", Amazon SQS Developer Guide
+/// (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-configure-dead-letter-queue-redrive.html).
+#[test]
+fn what_a_task_moves_is_as_new_where_it_arrives() {
+    let (root, bus) = bus();
+    let to = bus.queue("to").slots(1024).stride(64).retention(60 * S);
+    to.create().unwrap();
+    send(&queue(&bus, "from"), 0..20);
+    drop(bus);
+    for queue in ["from", "to"] {
+        grow_older(&root, queue, 120 * S);
+    }
+    let bus = Bus::builder("test").root(root.path()).open().unwrap();
+    let (from, to) = (
+        bus.queue("from").open().unwrap(),
+        bus.queue("to").open().unwrap(),
+    );
+    assert!(from.stats().oldest_age.unwrap() >= 120 * S);
+    let options = MoveOptions::new().destination(&to);
+    let status = from.move_messages(&options).unwrap().run(|_| true).unwrap();
+    assert_eq!((status.state, status.moved), (MoveState::Completed, 20));
+    assert!(to.stats().oldest_age.unwrap() < 60 * S);
+    assert_eq!(numbers(&to), once(0..20));
+}
+
+#[test]
+fn what_is_past_its_retention_is_not_brought_back_by_a_move() {
+    let (root, bus) = bus();
+    let from = bus.queue("from").slots(1024).stride(64).retention(60 * S);
+    send(&from.create().unwrap(), 0..20);
+    queue(&bus, "to");
+    drop(bus);
+    grow_older(&root, "from", 120 * S);
+    let bus = Bus::builder("test").root(root.path()).open().unwrap();
+    let (from, to) = (
+        bus.queue("from").open().unwrap(),
+        bus.queue("to").open().unwrap(),
+    );
+    let options = MoveOptions::new().destination(&to);
+    let status = from.move_messages(&options).unwrap().run(|_| true).unwrap();
+    assert_eq!((status.state, status.moved), (MoveState::Completed, 0));
+    assert_eq!((from.stats().visible, to.stats().visible), (0, 0));
 }
 
 #[test]

@@ -3,11 +3,12 @@
 //! (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html).
 
 use ringway::{
-    Attributes, Bus, Message, Outgoing, Queue, QueueReceiver, QueueSendError, Redrive,
+    Attributes, Bus, Message, Outgoing, Queue, QueueKind, QueueReceiver, QueueSendError, Redrive,
     RedriveAllow, SetError, Settings, SettleError,
 };
 use ringway_harness::TempBus;
 use std::collections::HashSet;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 const MS: Duration = Duration::from_millis(1);
@@ -504,5 +505,49 @@ fn the_dead_letter_queue_of_a_fifo_queue_is_a_fifo_queue_and_keeps_the_order() {
         assert_eq!(number / 3, seen[group], "in order within {group}");
         seen[group] += 1;
         receiver.delete(&message.received.receipt).unwrap();
+    }
+}
+
+/// As if a queue had been made earlier, its epoch, which is where its times count from.
+fn grow_older(root: &TempBus, queue: &str, by: Duration) {
+    let path = root.path().join("ringway-test/objects").join(queue);
+    let file = std::fs::File::options().read(true).write(true).open(path);
+    let (file, mut epoch) = (file.unwrap(), [0; 8]);
+    file.read_exact_at(&mut epoch, 248).unwrap();
+    let earlier = u64::from_le_bytes(epoch) - by.as_millis() as u64;
+    file.write_all_at(&earlier.to_le_bytes(), 248).unwrap();
+}
+
+/// "For standard queues, the expiration of a message is always based on its original enqueue timestamp.
+/// … For FIFO queues, the enqueue timestamp resets when the message is moved to a dead-letter queue":
+/// "Setting-up dead-letter queue retention in Amazon SQS", Amazon SQS Developer Guide
+/// (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/setting-up-dead-letter-queue-retention.html).
+#[test]
+fn in_a_dead_letter_queue_a_message_ages_on_and_in_one_of_a_fifo_queue_from_its_arrival() {
+    for (kind, stay) in [(QueueKind::Standard, 0), (QueueKind::Fifo, 1)] {
+        let (root, bus) = bus();
+        let builder = |name: &str| bus.queue(name).kind(kind).slots(1024).stride(256);
+        let source = builder("orders").create().unwrap();
+        builder("dead").retention(60 * S).create().unwrap();
+        let mut sender = source.sender().unwrap();
+        let message = Outgoing::new(b"poison").group("g");
+        sender.send_message(&message).unwrap();
+        drop((sender, source, bus));
+        for queue in ["orders", "dead"] {
+            grow_older(&root, queue, 120 * S);
+        }
+        let bus = Bus::builder("test").root(root.path()).open().unwrap();
+        let (source, dead) = (
+            bus.queue("orders").open().unwrap(),
+            bus.queue("dead").open().unwrap(),
+        );
+        let redrive = Settings::new().redrive(Redrive::to(&dead, 1));
+        source.set(&redrive).unwrap();
+        assert_eq!(drain(&source), 1);
+        assert_eq!(source.stats().moved, 1);
+        assert_eq!(dead.stats().visible, stay, "{kind:?}");
+        let mut receiver = dead.receiver().unwrap();
+        let arrived = receiver.receive(1, Duration::ZERO, None).unwrap();
+        assert_eq!(arrived.len() as u64, stay, "{kind:?}");
     }
 }

@@ -3,8 +3,8 @@
 //! (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html).
 
 use ringway::{
-    Bus, OpenError, Queue, QueueSendError, QueueSettings, ReceiveError, SetError, Settings,
-    SettleError,
+    Bus, OpenError, Outgoing, Queue, QueueSendError, QueueSettings, ReceiveError, SetError,
+    Settings, SettleError,
 };
 use ringway_harness::{TempBus, deadline};
 use std::os::unix::fs::FileExt;
@@ -131,6 +131,48 @@ fn a_new_delay_does_not_change_messages_that_are_in_the_queue() {
     let received = receiver.try_receive(&mut buffer).unwrap().unwrap();
     assert_eq!(&buffer[..received.len], b"at once");
     assert_eq!(receiver.try_receive(&mut buffer).unwrap(), None);
+}
+
+/// "For FIFO queues, the per-queue delay setting is retroactive": "Amazon SQS delay queues", Amazon SQS
+/// Developer Guide
+/// (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-delay-queues.html).
+#[test]
+fn a_new_delay_of_a_fifo_queue_counts_for_messages_that_are_in_the_queue() {
+    let root = TempBus::new().unwrap();
+    let bus = Bus::builder("test").root(root.path()).create().unwrap();
+    let queue = bus.queue("q.fifo").fifo().slots(1024).create().unwrap();
+    let delay = |seconds: u32| queue.set(&Settings::new().delay(seconds * S)).unwrap();
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    let mut buffer = [0; 8];
+    delay(900);
+    for body in [b"1", b"2", b"3", b"4"] {
+        let group = Outgoing::new(body).group("g");
+        sender.send_message(&group).unwrap();
+    }
+    assert_eq!(queue.stats().delayed, 4);
+    delay(0);
+    let first = receiver.receive_into(&mut buffer, 10 * S).unwrap().unwrap();
+    assert_eq!((&buffer[..1], first.receives()), (&b"1"[..], 1));
+    // What was received keeps its visibility; the others wait, whatever they waited for before.
+    delay(600);
+    let stats = queue.stats();
+    assert_eq!((stats.in_flight, stats.delayed), (1, 3));
+    receiver.nack(&first.receipt, Duration::ZERO).unwrap();
+    let first = receiver.receive_into(&mut buffer, 10 * S).unwrap().unwrap();
+    assert_eq!((&buffer[..1], first.receives()), (&b"1"[..], 2));
+    assert!(receiver.delete(&first.receipt).unwrap());
+    assert!(receiver.try_receive(&mut buffer).unwrap().is_none());
+    // Of messages that no delay ran for it makes delayed ones, and back.
+    delay(0);
+    assert_eq!(queue.stats().visible, 3);
+    delay(1);
+    for body in [b"2", b"3", b"4"] {
+        let next = receiver.receive_into(&mut buffer, 10 * S).unwrap().unwrap();
+        assert_eq!((&buffer[..1], next.receives()), (&body[..], 1));
+        assert!(receiver.delete(&next.receipt).unwrap());
+    }
+    assert!(receiver.try_receive(&mut buffer).unwrap().is_none());
+    assert_eq!(queue.stats().delayed + queue.stats().visible, 0);
 }
 
 #[test]
@@ -317,6 +359,36 @@ fn a_queue_takes_as_many_messages_as_it_may_and_says_so() {
             ..
         })
     ));
+}
+
+/// Whoever sends again what was refused keeps the order so.
+#[test]
+fn behind_one_that_a_limit_refused_the_rest_of_a_batch_is_refused() {
+    let two = Two::new();
+    let (here, there) = two.queue();
+    here.set(&Settings::new().max_messages(8)).unwrap();
+    let (mut sender, mut receiver) = (there.sender().unwrap(), here.receiver().unwrap());
+    // Long enough that there is room again before its end.
+    let batch = vec![Outgoing::new(b"x"); 300_000];
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let relaxed = std::sync::atomic::Ordering::Relaxed;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = [0; 8];
+            while !stop.load(relaxed) {
+                receiver.receive_and_delete(&mut buffer).unwrap();
+            }
+        });
+        let outcomes = sender.send_message_batch(&batch);
+        stop.store(true, relaxed);
+        let sent = outcomes
+            .iter()
+            .take_while(|outcome| outcome.is_ok())
+            .count();
+        assert!(sent < batch.len(), "the limit was never met");
+        let later = outcomes[sent..].iter().filter(|outcome| outcome.is_ok());
+        assert_eq!(later.count(), 0, "behind {sent} that were sent");
+    });
 }
 
 #[test]

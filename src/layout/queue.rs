@@ -209,6 +209,9 @@ pub mod control {
     pub const MAX_MESSAGES: usize = RETENTION + 64;
     /// Most messages in flight; 0: no limit.
     pub const MAX_IN_FLIGHT: usize = RETENTION + 72;
+    /// FIFO: the open claim at the link cursor that a receiver left behind which went away, and when
+    /// it was met first: position + 1 mod 2^32 | ms since the epoch mod 2^32; 0: none.
+    pub const OPEN: usize = RETENTION + 80;
     /// Which queues may name this one as their dead-letter queue: one of [`super::ALLOW_ALL`] and
     /// those behind it.
     pub const REDRIVE_ALLOW: usize = PAGE + 16 * LINE_PAIR;
@@ -278,7 +281,7 @@ const _: () = {
     assert!(control::PURGED + 8 <= control::LINK);
     assert!(control::HINTS_GIVEN + LINE_PAIR <= control::DUPLICATES);
     assert!(control::DUPLICATES + LINE_PAIR <= control::RETENTION);
-    assert!(control::MAX_IN_FLIGHT + 8 <= control::RETENTION + LINE_PAIR);
+    assert!(control::OPEN + 8 <= control::RETENTION + LINE_PAIR);
     assert!(control::REDRIVE_SOURCES + 8 * MAX_REDRIVE_SOURCES <= control::ROUTES);
     assert!(control::ROUTES + 8 * super::word::ROUTES <= control::MOVED);
     assert!(control::VIEWS + LINE_PAIR <= ring::control::END);

@@ -3,12 +3,14 @@
 //! The deliveries are the real ones over a real file; only the clock is not. A clock is set at once
 //! for all, and whoever passes an older time was stopped since it read it.
 
-use super::definition::QueueDefinition;
+use super::definition::{QueueDefinition, QueueKind};
 use super::{create_queue, open_queue};
 use crate::layout::ring::Meta;
 use crate::object::Site;
 use crate::ring::claim::{Appender, Blocked};
-use crate::ring::delivery::consume::Consumer;
+use crate::ring::delivery::consume::{Consumer, Finder};
+use crate::ring::delivery::heads::Heads;
+use crate::ring::delivery::link::GroupHash;
 use crate::ring::delivery::settle::Settled;
 use crate::ring::delivery::sweep::Census;
 use crate::ring::delivery::{Clock, Delivery, Standing};
@@ -32,12 +34,14 @@ impl Clock for Set {
     }
 }
 
-/// Everybody lives.
+/// Everybody lives but this one.
+const DEAD: u16 = 9;
+
 struct Alive;
 
 impl Liveness for Alive {
-    fn is_dead(&self, _: u16) -> bool {
-        false
+    fn is_dead(&self, owner: u16) -> bool {
+        owner == DEAD
     }
 }
 
@@ -49,15 +53,22 @@ impl Tenant for Nothing {
 
 struct Stage {
     queue: Delivery,
+    /// The same queue, as the one sees it who is dead.
+    of_the_dead: Delivery,
     clock: Arc<Set>,
     appender: Appender,
     consumer: Consumer,
+    heads: Heads,
     path: PathBuf,
 }
 
 impl Stage {
     /// A queue of 1,024 slots that is `now` old.
     fn new(now: u64, retention: Duration) -> Self {
+        Self::of_kind(QueueKind::Standard, now, retention)
+    }
+
+    fn of_kind(kind: QueueKind, now: u64, retention: Duration) -> Self {
         let unique = crate::sys::host::random_u64();
         let name = format!("ringway-aging-{unique:016x}");
         let site = Site {
@@ -72,25 +83,60 @@ impl Stage {
             pre_touch: false,
         };
         let mut definition = QueueDefinition::named(&name);
-        (definition.slots, definition.stride, definition.retention) = (1024, 64, retention);
+        (definition.slots, definition.stride, definition.retention) = (1024, 128, retention);
+        definition.kind = kind;
         create_queue(&site, &definition).unwrap();
         let file = open_queue(&site, &name).unwrap();
         let clock = Arc::new(Set(now.into()));
-        let ring = SlotRing::new(
-            file.memory,
-            Arc::new(Alive),
-            1,
-            Producers::Shared,
-            Overflow::Refuse,
-            20_000_000,
-        );
-        let queue = Delivery::new(ring, file.words, Arc::clone(&clock) as Arc<dyn Clock>);
+        let seen_by = |me| {
+            let ring = SlotRing::new(
+                file.memory.clone(),
+                Arc::new(Alive),
+                me,
+                Producers::Shared,
+                Overflow::Refuse,
+                20_000_000,
+            );
+            let clock = Arc::clone(&clock) as Arc<dyn Clock>;
+            Delivery::new(ring, file.words.clone(), clock)
+        };
+        let queue = seen_by(1);
         Self {
             appender: Appender::new(queue.ring()),
             consumer: Consumer::new(&queue),
+            heads: Heads::default(),
+            of_the_dead: seen_by(DEAD),
             queue,
             clock,
             path: file.path,
+        }
+    }
+
+    /// A message of the one group of a FIFO queue.
+    fn send_in_turn(&mut self) -> u64 {
+        let claim = self.appender.claim_message(&self.queue, &mut Nothing);
+        let (claim, now) = (claim.unwrap(), self.clock.now_ms());
+        let word = self.queue.first_word(claim.position, now, 0);
+        let meta = Meta::new(8, Meta::INLINE, 0);
+        claim.fill_message_of(GroupHash(1, 2), 0, meta, word, now, &[7; 8]);
+        self.appender.commit(self.queue.ring(), claim).unwrap()
+    }
+
+    /// Position and receive count of what is received of a FIFO queue now.
+    fn receive_in_turn(&mut self, for_ms: u32) -> Option<(u64, u16)> {
+        let now = self.now();
+        let found = self.heads.find(&self.queue, now, &mut Nothing)?;
+        let lease = self.queue.lease(found, now, for_ms)?;
+        let stays = self.heads.confirm(&self.queue, &lease, now);
+        stays.then_some((lease.standing.position, lease.receives()))
+    }
+
+    /// Every slot is looked at.
+    fn sweep_in_turn(&mut self, now: u64) {
+        for _ in 0..2 {
+            let first = self.queue.next_sweep();
+            let heads = &mut self.heads;
+            self.queue.sweep_heads_from(first, heads, now, &mut Nothing);
         }
     }
 
@@ -299,4 +345,91 @@ fn what_nobody_looked_at_for_seven_weeks_is_gone_within_twelve_hours() {
         }
         assert_eq!(stage.census(), Census::default(), "{weeks_later}");
     }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn in_a_fifo_queue_too_a_time_of_half_a_day_ago_keeps_a_leased_message_past_its_retention() {
+    let start = 100 * HOUR;
+    let mut stage = Stage::of_kind(QueueKind::Fifo, start, MINUTE);
+    stage.send_in_turn();
+    assert_eq!(stage.receive_in_turn(TWELVE_HOURS), Some((0, 1)));
+    stage.set(start + 61_000);
+    let old = stage.now();
+    stage.set(start + HOUR);
+    let extended = stage.queue.extend(0, 1, start + HOUR, TWELVE_HOURS);
+    assert_eq!(extended, Settled::Done);
+    stage.sweep_in_turn(old);
+    assert_eq!(stage.census().in_flight, 1);
+    assert_eq!(stage.queue.delete(0, 1, &mut Nothing), Settled::Done);
+}
+
+/// What its group waits for: a message that is received too often and finds no room where it is to go.
+#[test]
+fn a_message_that_waits_to_be_moved_is_gone_all_the_same_when_its_retention_has_passed() {
+    let start = 100 * HOUR;
+    let mut stage = Stage::of_kind(QueueKind::Fifo, start, MINUTE);
+    let words = stage.queue.words();
+    words.max_receives().store(1, Ordering::Relaxed);
+    words.redrive_target().store(77, Ordering::Relaxed);
+    stage.send_in_turn();
+    stage.set(start + 30_000);
+    stage.send_in_turn();
+    assert_eq!(stage.receive_in_turn(1_000), Some((0, 1)));
+    stage.set(start + 31_002);
+    assert_eq!(stage.receive_in_turn(1_000), None);
+    stage.sweep_in_turn(stage.now());
+    assert_eq!((stage.census().parked, stage.census().visible), (1, 1));
+    stage.set(start + 60_001);
+    stage.sweep_in_turn(stage.now());
+    assert_eq!(stage.receive_in_turn(1_000), Some((1, 1)));
+}
+
+/// The first of a batch waits for a later one, which is deleted by somebody who dies before he hints.
+#[test]
+fn who_finds_the_dead_finds_what_waited_for_their_delete() {
+    let start = 100 * HOUR;
+    let mut stage = Stage::of_kind(QueueKind::Fifo, start, DAY);
+    stage.send_in_turn();
+    stage.send_in_turn();
+    stage.heads.begin_batch();
+    assert_eq!(stage.receive_in_turn(100), Some((0, 1)));
+    assert_eq!(stage.receive_in_turn(10_000), Some((1, 1)));
+    stage.heads.end_batch();
+    stage.set(start + 200);
+    assert_eq!(stage.receive_in_turn(100), None, "a later one is in flight");
+    let deleted = stage.of_the_dead.delete(1, 1, &mut Nothing);
+    assert_eq!(deleted, Settled::Done);
+    let hinted = Heads::default()
+        .find(&stage.of_the_dead, stage.now(), &mut Nothing)
+        .map(|standing| standing.position);
+    assert_eq!(hinted, Some(0), "the hint is lost with him");
+    stage.queue.release_dead(DEAD);
+    assert_eq!(stage.receive_in_turn(100), Some((0, 2)));
+}
+
+#[test]
+fn receivers_that_come_and_go_wait_no_longer_for_a_stopped_sender_than_one_that_stays() {
+    let start = 100 * HOUR;
+    let mut stage = Stage::of_kind(QueueKind::Fifo, start, DAY);
+    let other = stage.queue.clone();
+    let mut stopped = Appender::new(other.ring());
+    let claim = stopped.claim_message(&other, &mut Nothing);
+    let claim = claim.ok().expect("an empty ring");
+    stage.send_in_turn();
+    let mut waited = 0;
+    let found = loop {
+        let now = start + waited;
+        let mut heads = Heads::default();
+        let found = heads.find(&stage.queue, now, &mut Nothing);
+        heads.leave(&stage.queue);
+        match found {
+            Some(standing) => break standing.position,
+            None => waited += 1,
+        }
+        assert!(waited <= 100, "they wait for ever");
+    };
+    assert_eq!((found, waited), (1, 20), "the stall time-out");
+    assert!(stopped.commit(other.ring(), claim).is_err());
 }

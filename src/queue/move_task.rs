@@ -116,7 +116,10 @@ pub struct MoveTask {
 
 impl Queue {
     /// Begins to move the messages that are in the queue now, visible and parked ones; those in
-    /// flight or delayed stay, and in a FIFO queue what is behind them in their group. Moves nothing yet: [`MoveTask::run`] and [`MoveTask::step`] do.
+    /// flight or delayed stay, and in a FIFO queue what is behind them in their group. Where it arrives a
+    /// message is a new one: its retention and its receive count begin anew (as "Learn how to configure
+    /// a dead-letter queue redrive" in the SQS developer guide has it). Moves nothing yet:
+    /// [`MoveTask::run`] and [`MoveTask::step`] do.
     ///
     /// # Errors
     /// [`MoveError::Busy`] while another task of this queue runs; [`MoveError::NoSuchDestination`].

@@ -10,7 +10,7 @@ use super::envelope::Envelope;
 use super::payload::{self, Payloads};
 use crate::error::OpenError;
 use crate::layout::queue::OriginRecord;
-use crate::pool::segment::Segments;
+use crate::pool::segment::{GrowFailure, Segments};
 pub(crate) use crate::ring::delivery::moving::Outcome;
 use crate::ring::delivery::{Delivery, Standing};
 use std::sync::Arc;
@@ -45,13 +45,22 @@ impl Side {
         Payloads::new(&self.segments, self.id)
     }
 
-    /// Where a message of this queue came from; `None` when it says nothing, or can't be read now.
-    pub(super) fn origin(&self, standing: &Standing<'_>) -> Option<OriginRecord> {
+    /// Where a message of this queue came from; `None` when it says nothing.
+    ///
+    /// # Errors
+    /// When that can't be read now.
+    pub(super) fn origin(
+        &self,
+        standing: &Standing<'_>,
+    ) -> Result<Option<OriginRecord>, GrowFailure> {
         let layout = self.delivery().envelope();
-        let body = payload::find(&self.segments, layout, standing).ok()??;
+        let Some(body) = payload::find(&self.segments, layout, standing)? else {
+            return Ok(None);
+        };
         let mut block = vec![0; body.block()];
         let is_whole = payload::copy(&self.segments, layout, standing, body, 0, &mut block);
-        Envelope::parse(&block).filter(|_| is_whole)?.origin
+        let envelope = Envelope::parse(&block).filter(|_| is_whole);
+        Ok(envelope.and_then(|envelope| envelope.origin))
     }
 }
 
@@ -79,10 +88,10 @@ pub(crate) fn settle_move(
             return Ok(here.at(between.position).take_back(between));
         };
         let is_copy = |there: &Standing<'_>| {
-            let origin = target.origin(there);
-            origin.is_some_and(|origin| {
+            let origin = target.origin(there).ok()?;
+            Some(origin.is_some_and(|origin| {
                 (origin.queue, origin.position) == (here.id, between.position)
-            })
+            }))
         };
         let tenant = &mut here.payloads();
         let position = between.dlv.target_below(target.tail());
@@ -94,8 +103,10 @@ pub(crate) fn settle_move(
         return Ok(Outcome::Settled);
     }
     let source = match origin {
-        Some(origin) => find(origin.queue)?.map(|source| (source, origin.position)),
-        None => None,
+        // Let in now, it could be received and gone while its source still asks for it here.
+        Err(_) => return Ok(Outcome::Pending),
+        Ok(Some(origin)) => find(origin.queue)?.map(|source| (source, origin.position)),
+        Ok(None) => None,
     };
     let Some((source, position)) = source else {
         // There is no other place that it could be in.

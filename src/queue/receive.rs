@@ -656,6 +656,7 @@ impl Drop for QueueReceiver {
     fn drop(&mut self) {
         if !self.is_of_parent() {
             self.flush();
+            self.heads.leave(&self.delivery);
         }
     }
 }

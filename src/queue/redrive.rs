@@ -28,6 +28,10 @@ const LINKS: usize = 4;
 const WATCHED: usize = 16;
 
 /// When messages go to a dead-letter queue, and to which (`RedrivePolicy`).
+///
+/// In the dead-letter queue of a standard queue a message ages on from its first send, in that of a
+/// FIFO queue from its arrival. Source: "Setting-up dead-letter queue retention in Amazon SQS" (SQS
+/// developer guide).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Redrive {
     /// Object id of the dead-letter queue ([`Queue::id`], `deadLetterTargetArn`).
@@ -111,6 +115,15 @@ pub(super) struct Mover {
     retry_at: u64,
 }
 
+/// From when on a message ages where it arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    /// From its first send.
+    Kept,
+    /// From its arrival.
+    Anew,
+}
+
 /// What one step came to.
 pub(super) enum Step {
     /// The message was moved by it.
@@ -181,14 +194,24 @@ impl Mover {
         if now < self.retry_at {
             return Step::Done; // a later sweep meets it again
         }
-        match self.send_to(inner, parked, target) {
+        let age = match delivery.is_fifo() {
+            true => Age::Anew,
+            false => Age::Kept,
+        };
+        match self.send_to(inner, parked, target, age) {
             Step::Gone => Step::NoRoom,
             step => step,
         }
     }
 
     /// To that queue.
-    fn send_to(&mut self, inner: &Arc<Inner>, standing: &Standing<'_>, target: u64) -> Step {
+    fn send_to(
+        &mut self,
+        inner: &Arc<Inner>,
+        standing: &Standing<'_>,
+        target: u64,
+        age: Age,
+    ) -> Step {
         let link = match self.link(inner, target) {
             Ok(Some(link)) => link,
             Ok(None) => return Step::Gone,
@@ -197,7 +220,7 @@ impl Mover {
         let Some(route) = inner.delivery.route_to(target) else {
             return Step::NoRoom;
         };
-        match link.take_in(inner, standing, route) {
+        match link.take_in(inner, standing, (route, age)) {
             Ok(true) => Step::Moved,
             Ok(false) => Step::Done,
             Err(QueueSendError::Removed) => Step::Gone,
@@ -220,12 +243,14 @@ impl Mover {
             return Step::Done;
         }
         if destination != 0 {
-            return self.send_to(inner, &standing, destination);
+            return self.send_to(inner, &standing, destination, Age::Anew);
         }
-        let Some(origin) = inner.side().origin(&standing) else {
-            return Step::Left;
+        let origin = match inner.side().origin(&standing) {
+            Ok(Some(origin)) => origin,
+            Ok(None) => return Step::Left,
+            Err(_) => return Step::NoRoom, // later
         };
-        match self.send_to(inner, &standing, origin.queue) {
+        match self.send_to(inner, &standing, origin.queue, Age::Anew) {
             Step::Gone => Step::Left,
             step => step,
         }
@@ -311,7 +336,7 @@ impl QueueSender {
         &mut self,
         source: &Inner,
         parked: &Standing<'_>,
-        route: u8,
+        way: (u8, Age),
     ) -> Result<bool, QueueSendError> {
         if self.inner.is_removed() {
             return Err(QueueSendError::Removed);
@@ -340,7 +365,7 @@ impl QueueSender {
                 return Ok(false);
             }
             let meta = Meta::new(whole as u32, Meta::INLINE, 0).with_tenant(tenant);
-            return self.arrive(source, parked, route, group, meta, &bytes[..whole], None);
+            return self.arrive(source, parked, way, group, meta, &bytes[..whole], None);
         }
         let mut loan = self.lend_unchecked(whole)?;
         loan[..block.len()].copy_from_slice(&block);
@@ -356,7 +381,7 @@ impl QueueSender {
         self.note_payloads();
         let bytes = bytemuck::bytes_of(&reference);
         let meta = Meta::new(bytes.len() as u32, Meta::CHUNK, 0).with_tenant(tenant);
-        let arrived = self.arrive(source, parked, route, group, meta, bytes, Some(loan.lent))?;
+        let arrived = self.arrive(source, parked, way, group, meta, bytes, Some(loan.lent))?;
         if arrived {
             self.loans.sent(loan);
         }
@@ -372,7 +397,7 @@ impl QueueSender {
         &mut self,
         source: &Inner,
         parked: &Standing<'_>,
-        route: u8,
+        (route, age): (u8, Age),
         group: Option<GroupHash>,
         meta: Meta,
         bytes: &[u8],
@@ -383,9 +408,6 @@ impl QueueSender {
             return Err(QueueSendError::MissingGroup);
         }
         let from = source.at(parked.position);
-        // When it was sent, by this queue's epoch.
-        let sent = source.epoch_ms.saturating_add(parked.sent());
-        let sent = sent.saturating_sub(inner.epoch_ms);
         let mut to = self.delivery.clone();
         let claim = loop {
             match self.appender.claim_message(&to, &mut inner.payloads()) {
@@ -404,6 +426,13 @@ impl QueueSender {
         let Some(moving) = from.begin_move(parked, route, position) else {
             Appender::abort(ring, claim);
             return Ok(false);
+        };
+        // By this queue's epoch.
+        let sent = match age {
+            Age::Kept => {
+                (source.epoch_ms.saturating_add(parked.sent())).saturating_sub(inner.epoch_ms)
+            }
+            Age::Anew => inner.now_ms(),
         };
         let arriving = Dlv::arriving(ring.me(), position);
         let meta = meta.with_flags(Meta::ATTRIBUTES);

@@ -209,8 +209,9 @@ impl Settings {
     }
 
     /// How long a sent message stays invisible if the send does not say (`DelaySeconds`). 0 to
-    /// 900 s in whole milliseconds. For later sends: the delay of messages that are in the queue
-    /// already does not change.
+    /// 900 s in whole milliseconds. For later sends; of a FIFO queue also for the messages that are in
+    /// it and were never received ("Amazon SQS delay queues" in the SQS developer guide): then every
+    /// slot is looked at.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = Some(delay);
         self
@@ -357,6 +358,11 @@ impl Inner {
             if word.load(Ordering::Relaxed) != value {
                 word.store(value, Ordering::Relaxed);
             }
+        }
+        if let Some(delay) = settings.delay
+            && self.delivery.is_fifo()
+        {
+            self.delivery.delay_anew(delay.as_millis() as u32);
         }
         Ok(())
     }

@@ -296,6 +296,10 @@ impl QueueWords {
     pub fn link(&self) -> &AtomicU64 {
         self.control::<{ control::LINK }>()
     }
+    /// FIFO: the open claim that a receiver left behind.
+    pub fn open(&self) -> &AtomicU64 {
+        self.control::<{ control::OPEN }>()
+    }
     /// FIFO: how many hints were taken.
     #[inline(always)]
     pub fn hints_taken(&self) -> &AtomicU64 {

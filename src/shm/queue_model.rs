@@ -37,6 +37,7 @@ struct Settings {
     route: Plain,
     max_messages: Plain,
     max_in_flight: Plain,
+    open: Plain,
 }
 
 type Plain = core::sync::atomic::AtomicU64;
@@ -80,6 +81,7 @@ impl QueueWords {
                 route: Plain::new(1),
                 max_messages: Plain::new(0),
                 max_in_flight: Plain::new(0),
+                open: Plain::new(0),
             },
             link: AtomicU64::new(0),
             hints_taken: AtomicU64::new(0),
@@ -139,6 +141,10 @@ impl QueueWords {
     }
     pub fn max_in_flight(&self) -> &Plain {
         &self.0.settings.max_in_flight
+    }
+    /// A hint that is not looked at in a model: every receiver of one stays.
+    pub fn open(&self) -> &Plain {
+        &self.0.settings.open
     }
     pub fn route(&self, _route: usize) -> &Plain {
         &self.0.settings.route

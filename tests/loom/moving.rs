@@ -170,7 +170,7 @@ fn go_on_from_source((source, target): &(Delivery, Delivery)) {
         };
         source.look_behind_move();
         let position = moving.dlv.target_below(target.ring().tail_now());
-        let is_copy = |there: &Standing<'_>| body(there) == BODY;
+        let is_copy = |there: &Standing<'_>| Some(body(there) == BODY);
         let settled = source.settle_leaving(&moving, target, position, &mut Nothing, is_copy);
         if settled != Outcome::Pending {
             return;
@@ -282,6 +282,39 @@ fn a_move_of_the_dead_is_ended_once_from_both_sides() {
             },
         );
     }
+}
+
+/// B has died behind its commit. A can't read the copy now, and C can.
+#[test]
+fn a_copy_that_can_not_be_read_now_is_not_taken_for_another() {
+    explore(
+        "moving::a_copy_that_can_not_be_read_now_is_not_taken_for_another",
+        Depth::Exhaustive,
+        [
+            allowed("moved", "by C"),
+            forbidden("two copies", "taken back by A although it had arrived"),
+            forbidden("lost", "given up although it had arrived"),
+            forbidden("something else", "no model of this"),
+        ],
+        || {
+            let pair = Pair::new();
+            advance(&pair.of(B), Step::Commit);
+            pair.source.0.pulse.stop(B);
+            let (a, c) = (pair.of(A), pair.of(C));
+            let c = thread::spawn(move || go_on_from_source(&c));
+            let (source, target) = &a;
+            let moving = source.examine(0);
+            if let Some(moving) = moving.filter(|standing| standing.dlv.is_moving()) {
+                source.look_behind_move();
+                let position = moving.dlv.target_below(target.ring().tail_now());
+                let settled =
+                    source.settle_leaving(&moving, target, position, &mut Nothing, |_| None);
+                assert_eq!(settled, Outcome::Pending);
+            }
+            c.join().unwrap();
+            pair.ending().into()
+        },
+    );
 }
 
 /// B has died behind its commit. C offers the copy, receives and deletes it, and uses its slot again,

@@ -53,6 +53,11 @@ impl Open {
         }
     }
 
+    /// The same as noted in the queue, for who comes later ([`Delivery::met_before`]).
+    fn note(&self) -> u64 {
+        (self.position.wrapping_add(1) << 32) | u64::from(self.since as u32)
+    }
+
     /// Whether the other is the same claim, whenever it was met.
     pub fn is_same(&self, other: &Self) -> bool {
         (self.position, self.word) == (other.position, other.word)
@@ -566,6 +571,27 @@ impl Delivery {
         slot.prefetch_first_line_to_write();
         if this.meta().len() as usize > FIRST_LINE_BODY {
             slot.prefetch_second_line::<false>();
+        }
+    }
+
+    /// An open claim at the link cursor is left by a receiver that goes away.
+    pub(super) fn leave_open(&self, open: &Open) {
+        // Relaxed: a hint.
+        self.words.open().store(open.note(), Ordering::Relaxed);
+    }
+
+    /// A claim that was met now, as of when a receiver met it that has gone away since: whoever comes and
+    /// goes waits for a stopped sender no longer than who stays. A wrong note ends a claim early,
+    /// and its sender sends again.
+    pub(super) fn met_before(&self, met: Open) -> Open {
+        let noted = self.words.open().load(Ordering::Relaxed);
+        let ago = (met.since as u32).wrapping_sub(noted as u32);
+        if noted == 0 || noted >> 32 != met.note() >> 32 || ago > u32::MAX / 2 {
+            return met;
+        }
+        Open {
+            since: met.since.saturating_sub(ago.into()),
+            ..met
         }
     }
 

@@ -183,6 +183,13 @@ impl Heads {
         self.open.is_some()
     }
 
+    /// This receiver goes away, perhaps with an open claim before it.
+    pub fn leave(&self, queue: &Delivery) {
+        if let Some(open) = &self.open {
+            queue.leave_open(open);
+        }
+    }
+
     #[cold]
     fn find_due<'a>(
         &mut self,
@@ -288,7 +295,7 @@ impl Heads {
     fn resolve(&mut self, queue: &Delivery, met: Open, now: u64) -> bool {
         let open = match self.open {
             Some(open) if open.is_same(&met) => open,
-            _ => met,
+            _ => queue.met_before(met),
         };
         let resolved = queue.is_resolved(&open, now);
         self.open = (!resolved).then_some(open);

@@ -33,6 +33,8 @@
 //!   receiver of the target that meets it.
 
 use super::{Delivery, Standing, Total};
+#[cfg(not(loom))]
+use crate::layout::word::Role;
 use crate::layout::word::{Ctl, Dlv};
 use crate::ring::Tenant;
 use crate::sync::{Label, Ordering, fence_at, order};
@@ -77,10 +79,13 @@ impl Standing<'_> {
 }
 
 impl Delivery {
-    /// Whether a message may be moved on: nobody holds it, no delay of it runs, and in a FIFO queue it
-    /// is the first of its group.
+    /// Whether a message may be moved on: nobody holds it, no delay of it runs, it is not past its
+    /// retention, and in a FIFO queue it is the first of its group.
     pub fn is_movable(&self, standing: &Standing<'_>) -> bool {
         let now = self.clock.now_ms();
+        if standing.age(now) > self.retention_ms() {
+            return false;
+        }
         match standing.dlv.state() {
             Dlv::READY => !self.is_fifo || self.is_first(standing),
             Dlv::INFLIGHT => {
@@ -138,26 +143,31 @@ impl Delivery {
 
     /// Goes on with a move from its source, for a mover that is proven dead or has stood still for
     /// the stall time-out. `target` is the ring of the position that the word names, `is_copy` says
-    /// whether what stands there is of this message.
+    /// whether what stands there is of this message; `None` when that can't be read now.
     pub fn settle_leaving(
         &self,
         moving: &Standing<'_>,
         target: &Self,
         position: u64,
         tenant: &mut dyn Tenant,
-        is_copy: impl Fn(&Standing<'_>) -> bool,
+        is_copy: impl Fn(&Standing<'_>) -> Option<bool>,
     ) -> Outcome {
         for _ in 0..LOOKS {
             match target.arrival(position) {
-                Arrival::Arrived(there) if is_copy(&there) => {
-                    self.complete(moving, tenant);
-                    if there.dlv.is_arriving() {
-                        target.let_in(&there);
+                Arrival::Arrived(there) => match is_copy(&there) {
+                    Some(true) => {
+                        self.complete(moving, tenant);
+                        if there.dlv.is_arriving() {
+                            target.let_in(&there);
+                        }
+                        return Outcome::Settled;
                     }
-                    return Outcome::Settled;
-                }
+                    Some(false) => return self.take_back(moving),
+                    // Taken back now, it would be there and here.
+                    None => return Outcome::Pending,
+                },
                 Arrival::Open(claim) => target.stop_arrival(position, claim),
-                Arrival::Arrived(_) | Arrival::Never => return self.take_back(moving),
+                Arrival::Never => return self.take_back(moving),
             }
         }
         Outcome::Pending
@@ -265,6 +275,18 @@ impl Delivery {
             self.ring.void_dead(slot, claim);
         } else {
             self.ring.abandon(slot, claim);
+        }
+    }
+
+    /// The dead `owner` runs no move task any more: its number in the word of the role would be that of
+    /// whoever joins next.
+    #[cfg(not(loom))]
+    pub(super) fn release_move_role(&self, owner: u16) {
+        let role = self.words.counter(crate::layout::queue::control::MOVE_ROLE);
+        let seen = Role(role.load(order(Label::RoleTake, Ordering::Acquire)));
+        if seen.owner() == owner {
+            let release = order(Label::RoleRelease, Ordering::Release);
+            let _ = role.compare_exchange(seen.0, seen.released().0, release, Ordering::Relaxed);
         }
     }
 

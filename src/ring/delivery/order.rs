@@ -23,8 +23,8 @@
 //!
 //! # What each crash point leaves
 //! Behind DONE, before the hint or before the next one is finished: a first message that nobody knows
-//! of, READY or settled. Who reaps the dead looks at every slot for such, and so does the rolling
-//! sweep.
+//! of, READY or settled; behind settled, one whose lease has ended. Who reaps the dead looks at every
+//! slot for such, and so does the rolling sweep.
 
 use super::{Delivery, Standing};
 use crate::layout::queue::{NO_MESSAGE, PARK_AFTER_RECEIVES};
@@ -235,10 +235,13 @@ impl Delivery {
     }
 
     /// Hints at the message in the slot of `at` if it is first and waits for somebody: for whoever
-    /// finds that the one who knew of it is dead.
+    /// finds that the one who knew of it is dead. One whose lease has ended may have waited for a later
+    /// one, which the dead had deleted.
     pub(super) fn surface(&self, at: u64) {
         if let Some(standing) = self.examine(at)
-            && (standing.dlv.state() == Dlv::READY || standing.dlv.is_settled())
+            && (standing.dlv.state() == Dlv::READY
+                || standing.dlv.is_settled()
+                || standing.has_ended(self.clock.now_ms()))
             && self.is_first(&standing)
         {
             self.give_hint(standing.position);

@@ -7,6 +7,7 @@
 //! queue that has grown one behind the other. Every step is one CAS of what was looked at; dying
 //! anywhere leaves the rest to the next sweep.
 
+use super::claim::lease_end;
 use super::consume::Consumer;
 use super::heads::Heads;
 use super::{Delivery, Standing, Total};
@@ -138,10 +139,13 @@ impl Delivery {
     }
 
     /// Ends every lease of the dead `owner`, as the rules say: at once, or at its deadline, which
-    /// then is nobody's. How many. For a reaper, who has the entry in its hands.
+    /// then is nobody's; with it its views, and its hold of the move task. How many leases. For a reaper,
+    /// who has the entry in its hands: the number means nobody else meanwhile.
     pub fn release_dead(&self, owner: u16) -> u64 {
         let released = self.release_each(owner, || true);
         self.release_pins(owner);
+        #[cfg(not(loom))]
+        self.release_move_role(owner);
         self.set_holder(owner, false);
         released
     }
@@ -290,15 +294,16 @@ impl Delivery {
             && let Some(remaining) = standing.dlv.remaining_ms(now as u32)
         {
             self.sweep_lease(standing, remaining, now);
-        } else if self.is_to_move(standing) {
+            return;
+        }
+        // One that waits in vain, for its turn or for room to be moved to, is gone all the same.
+        if !self.is_leased(standing, now) && self.expire(standing, now, tenant) {
+            return;
+        }
+        if self.is_to_move(standing) {
             heads.note_move(standing.position);
-        } else if self.is_takeable(standing, now, tenant) {
-            if self.wants_hints() {
-                self.give_hint(standing.position);
-            }
-        } else {
-            // One that waits for its turn in vain is gone all the same.
-            self.expire(standing, now, tenant);
+        } else if self.is_takeable(standing, now, tenant) && self.wants_hints() {
+            self.give_hint(standing.position);
         }
     }
 
@@ -378,6 +383,39 @@ impl Delivery {
         self.words.receive().fetch_max(tail, Ordering::Relaxed);
         self.count(Total::Purged, purged);
         purged
+    }
+
+    /// The delay of a FIFO queue is another by now, and counts for the messages that are in it: those
+    /// that nobody has received yet become visible so long after they were sent. Who dies in between
+    /// leaves some of them as they were.
+    pub fn delay_anew(&self, delay_ms: u32) {
+        for at in 0..self.ring.memory.geometry().slots() {
+            while let Some(standing) = self.examine(at) {
+                if !self.delay_one(&standing, delay_ms) {
+                    break;
+                }
+            }
+        }
+        self.ring.wake_all(); // some of them are visible now
+    }
+
+    /// Whether somebody else has done something about it: then it is to be looked at again.
+    fn delay_one(&self, standing: &Standing<'_>, delay_ms: u32) -> bool {
+        let until = lease_end(standing.sent(), delay_ms).max(self.clock.now_ms());
+        let word = Dlv::inflight(0, 0, until as u32, self.lap_of(standing.position));
+        let is_delayed = standing.dlv.state() == Dlv::INFLIGHT
+            && (standing.dlv.owner(), standing.dlv.receives()) == (0, 0);
+        let is_new = standing.dlv.state() == Dlv::READY && delay_ms != 0;
+        if !is_delayed && !is_new {
+            return false;
+        }
+        let index = self.index_of(standing.position);
+        self.note_due(index, until);
+        let swapped = self.swap(standing, word, Ordering::Relaxed);
+        if swapped {
+            self.confirm_due(index, until);
+        }
+        !swapped
     }
 
     /// Counts what stands in the queue. Looks at every slot once; each value by itself is current.

@@ -147,6 +147,14 @@ impl OpenError {
             _ => Self::Io { path, source },
         }
     }
+
+    /// Whether the file is as good as any, for a build that knows its format.
+    pub(crate) fn is_of_another_build(&self) -> bool {
+        matches!(
+            self,
+            Self::WrongFormat { .. } | Self::UnknownFeatures { .. }
+        )
+    }
 }
 
 /// Becoming the producer or a reader of a channel.

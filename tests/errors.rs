@@ -243,19 +243,25 @@ fn another_format_is_named_with_what_this_build_reads() {
     let root = root();
     let bus = bus_in(root.path());
     bus.channel("c").create().unwrap();
+    bus.queue("q").slots(1024).create().unwrap();
     let open_bus = || Bus::builder("b").root(root.path()).open();
     for (version, found) in [
         ([2u8, 0, 0, 0], "2.0"),
         ([0, 0, 0, 0], "0.0"),
         ([1, 0, 9, 0], "1.9"),
     ] {
-        for (file, restored) in [("bus", [1u8, 0, 0, 0]), ("objects/c", [1, 0, 0, 0])] {
+        for file in ["bus", "objects/c", "objects/q"] {
+            let restored = [1u8, 0, 0, 0];
             patch(&at(root.path(), file), 8, &version);
             let advice = [found, "this build reads 1.0", "matching version"];
             let error = if file == "bus" {
                 let created = Bus::builder("b").root(root.path()).open_or_create();
                 says(created, &advice); // it must not replace what a newer version may still use
                 says(open_bus(), &advice)
+            } else if file == "objects/q" {
+                let created = bus.queue("q").slots(1024).open_or_create();
+                says(created, &advice); // nor what its messages lie in
+                says(bus.queue("q").open(), &advice)
             } else {
                 says(bus.channel("c").open(), &advice)
             };
@@ -263,10 +269,12 @@ fn another_format_is_named_with_what_this_build_reads() {
             patch(&at(root.path(), file), 8, &restored);
         }
     }
-    for file in ["bus", "objects/c"] {
+    for file in ["bus", "objects/c", "objects/q"] {
         patch(&at(root.path(), file), 16, &[0, 0, 4]);
         let error = if file == "bus" {
             says(open_bus(), &["0x40000", "newer version"])
+        } else if file == "objects/q" {
+            says(bus.queue("q").open(), &["0x40000", "newer version"])
         } else {
             says(bus.channel("c").open(), &["0x40000", "newer version"])
         };
@@ -284,6 +292,50 @@ fn another_format_is_named_with_what_this_build_reads() {
     }
     open_bus().unwrap();
     bus.channel("c").open().unwrap();
+    bus.queue("q").open().unwrap();
+}
+
+/// Two builds may share a bus for a while: the older one can't read what the newer one made, reaps, and
+/// heals.
+#[test]
+fn payloads_of_what_another_build_made_are_left_alone() {
+    let root = root();
+    let bus = bus_in(root.path());
+    let queue = bus.queue("q").slots(1024).stride(64).max_bytes(1 << 20);
+    let queue = queue.create().unwrap();
+    let mut sender = queue.sender().unwrap();
+    let sent = 1200u64;
+    for n in 0..sent {
+        sender.send(&vec![n as u8; 600]).unwrap();
+    }
+    let names = fs::read_dir(at(root.path(), "objects")).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "it has grown: {names:?}");
+    for name in &names {
+        let path = at(root.path(), "objects").join(name);
+        for (offset, there) in [(10, 9u8), (18, 4)] {
+            let mut was = [0];
+            let file = File::open(&path).unwrap();
+            file.read_exact_at(&mut was, offset).unwrap();
+            patch(&path, offset, &[there]);
+            let older = Bus::builder("b").root(root.path()).open().unwrap();
+            let report = older.doctor(true).unwrap();
+            assert_eq!(
+                (report.lost_chunks, report.chunks[2]),
+                (0, sent),
+                "{name:?}"
+            );
+            assert!(!report.broken_objects.is_empty(), "it says which");
+            patch(&path, offset, &was);
+        }
+    }
+    let mut receiver = queue.receiver().unwrap();
+    let mut buffer = [0; 600];
+    for n in 0..sent {
+        let received = receiver.receive_and_delete(&mut buffer).unwrap();
+        assert_eq!(received.expect("everything is there").len, 600);
+        assert!(buffer.iter().all(|byte| *byte == n as u8), "message {n}");
+    }
 }
 
 #[test]

@@ -124,6 +124,9 @@ pub(super) struct Rings<'a> {
     attachment: &'a Attachment,
     by_id: HashMap<u64, AnyRing>,
     gone: HashSet<u64>,
+    /// Whether there are objects that another build made, in a format that this one can't read.
+    /// Whatever is not known here may be theirs.
+    has_others: bool,
     /// The first ring that could not be opened now. Everything counts as named from then on.
     failed: Option<OpenError>,
 }
@@ -135,6 +138,7 @@ impl<'a> Rings<'a> {
             attachment,
             by_id: HashMap::new(),
             gone: HashSet::new(),
+            has_others: false,
             failed: None,
         };
         rings.refresh()?;
@@ -143,8 +147,11 @@ impl<'a> Rings<'a> {
 
     fn refresh(&mut self) -> Result<(), OpenError> {
         for name in self.attachment.ring_files()? {
-            if let Some((id, ring)) = self.attachment.open_for_sweep(&name)? {
-                self.by_id.entry(id).or_insert(ring);
+            match self.attachment.open_for_sweep(&name) {
+                Ok(Some((id, ring))) => drop(self.by_id.entry(id).or_insert(ring)),
+                Ok(None) => {}
+                Err(error) if error.is_of_another_build() => self.has_others = true,
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -175,7 +182,7 @@ impl<'a> Rings<'a> {
     pub fn name_chunk(&mut self, ring: u64, position: u64, chunk: ChunkRef) -> bool {
         let found = match self.ring(ring) {
             Some(any) => names(any, position, chunk),
-            None => false,
+            None => self.has_others,
         };
         found || self.failed.is_some()
     }
@@ -294,7 +301,8 @@ impl Attachment {
         Ok(files)
     }
 
-    /// `None` for a file that is no ring any more, or is damaged for good.
+    /// `None` for a file that is no ring any more, or is damaged for good. One of another build is an
+    /// error: whoever can read it sweeps it.
     fn open_for_sweep(&self, name: &str) -> Result<Option<(u64, AnyRing)>, OpenError> {
         let site = Site {
             pre_touch: false,
@@ -337,6 +345,7 @@ impl Attachment {
         match opened {
             Ok(opened) => Ok(Some(opened)),
             Err(error @ (OpenError::Io { .. } | OpenError::Permission { .. })) => Err(error),
+            Err(error) if error.is_of_another_build() => Err(error),
             Err(_) => Ok(None),
         }
     }
@@ -419,7 +428,11 @@ impl Attachment {
             if !noted_it {
                 continue;
             }
-            if let Some((_, ring)) = self.open_for_sweep(&file)? {
+            let ring = match self.open_for_sweep(&file) {
+                Err(error) if error.is_of_another_build() => continue,
+                opened => opened?,
+            };
+            if let Some((_, ring)) = ring {
                 lost_chunks |= ring.may_have_lost_chunks();
                 left_moves |= ring.has_moves_of(slot);
                 let swept = ring.sweep(slot);
@@ -484,7 +497,11 @@ impl Attachment {
             if !file.starts_with(REMOVED_PREFIX) {
                 continue;
             }
-            let looked_at = match self.open_for_sweep(&file)? {
+            let opened = match self.open_for_sweep(&file) {
+                Err(error) if error.is_of_another_build() => continue,
+                opened => opened?,
+            };
+            let looked_at = match opened {
                 Some((id, any)) => {
                     let looked_at = is_looked_at(&any.ring)
                         || any.queue.as_ref().is_some_and(OpenQueue::is_viewed);

@@ -262,6 +262,7 @@ fn open_each(
                 Err(error @ (OpenError::Io { .. } | OpenError::Permission { .. })) => {
                     return Err(error);
                 }
+                Err(error) if error.is_of_another_build() => return Err(error),
                 // Gone, or damaged for good: the others are as good as ever.
                 Err(_) => continue,
             },

@@ -5,7 +5,7 @@
 //! <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/FIFO-queues-understanding-logic.html>.
 
 use ringway::{
-    Bus, Message, OpenError, Outgoing, Queue, QueueKind, QueueReceiver, QueueSendError,
+    Bus, Idle, Message, OpenError, Outgoing, Queue, QueueKind, QueueReceiver, QueueSendError,
     QueueSender, Received, SettleError,
 };
 use ringway_harness::TempBus;
@@ -526,6 +526,20 @@ fn a_sleeping_receiver_is_woken_when_the_group_opens() {
     assert_eq!(word(&mut receiver).map(|w| w.0), Some(999));
 }
 
+/// A deleter that is stopped before its hint is not waited for: who waits looks at every slot itself.
+#[test]
+fn who_waits_looks_at_every_slot_of_a_queue_within_a_few_sleeps() {
+    let (root, bus) = bus();
+    let queue = bus.queue("q.fifo").fifo().create().unwrap();
+    let slots = queue.definition().slots;
+    let mut receiver = queue.receiver().unwrap();
+    receiver.set_idle(Idle::Park);
+    let before = read_word(&root, SWEEP);
+    assert!(!receiver.wait(400 * MS).unwrap());
+    let swept = read_word(&root, SWEEP) - before;
+    assert!(swept >= 2 * slots, "{swept} of {slots} slots in 400 ms");
+}
+
 #[test]
 fn a_message_without_a_group_or_with_a_delay_of_its_own_is_refused() {
     let (_root, bus) = bus();
@@ -639,6 +653,18 @@ fn a_sender_gets_the_slots_of_messages_past_their_retention() {
         assert_eq!(seen, 5_000 + at);
         receiver.delete(&received.receipt).unwrap();
     }
+}
+
+/// Offset of the slot at which the next sweep begins, counted from the first sweep on.
+const SWEEP: u64 = 4992;
+
+fn read_word(root: &TempBus, offset: u64) -> u64 {
+    use std::os::unix::fs::FileExt;
+    let path = root.path().join("ringway-test/objects/q.fifo");
+    let mut word = [0; 8];
+    let file = std::fs::File::open(path).unwrap();
+    file.read_exact_at(&mut word, offset).unwrap();
+    u64::from_le_bytes(word)
 }
 
 /// As if the queue had been made earlier: its epoch, which is where its times count from.

@@ -98,6 +98,8 @@ pub struct QueueReceiver {
     received: u64,
     deleted: u64,
     probe_at: u64,
+    /// Sweeps to be made before the next sleep.
+    sweeps_owed: u64,
     pub(super) mover: Mover,
     /// Where there is a limit of messages in flight.
     share: Share,
@@ -122,6 +124,7 @@ impl QueueReceiver {
             heads: Heads::default(),
             rings: Rings::new(&inner),
             probe_at: clock.now_ms() + PROBE_MS,
+            sweeps_owed: 0,
             clock,
             visibility_ms: None,
             idle: Idle::default(),
@@ -475,8 +478,10 @@ impl QueueReceiver {
     /// Whether a look at the queue finds a message to receive.
     pub(super) fn has_message(&mut self) -> bool {
         let now = self.clock.now_ms();
+        let behind = self.delivery.sweeps_behind(now);
         if self.delivery.begins_sweep(now) {
             self.sweep(now);
+            self.sweeps_owed = behind.saturating_sub(1);
         }
         self.finds(now)
     }
@@ -489,6 +494,10 @@ impl QueueReceiver {
         }
         if self.consumer.has_moves() {
             self.move_some(now);
+        }
+        // Where everybody sleeps, nobody sweeps: what a stopped process knew is found all the same.
+        for _ in 0..core::mem::take(&mut self.sweeps_owed) {
+            self.sweep(now);
         }
     }
 

@@ -1,10 +1,81 @@
-//! Every function from C: as it is meant, and with arguments that are not.
+//! Every function from C: as it is meant, and with arguments that are not; and both once more under
+//! AddressSanitizer.
 
-use crate::tools::{program, run, scratch, succeed, text};
+use crate::tools::{program_with, run, scratch, succeed, text};
+use std::path::Path;
+
+fn passes(source: &str, name: &str, flags: &[&str]) {
+    let directory = scratch();
+    let built = program_with(source, directory.path(), flags);
+    let printed = text(&succeed(&mut run(&built, directory.path())));
+    assert_eq!(printed.trim(), format!("{name}: ok"));
+    // It has cleaned up: the program alone is there.
+    let left = std::fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!(left, 1, "{name} left something");
+}
 
 #[test]
 fn every_function_does_from_c_what_its_comment_says() {
+    passes("tests/ffi/c/calls.c", "calls", &[]);
+}
+
+#[test]
+fn the_cpp_header_does_the_same_with_exceptions_and_without() {
+    passes("tests/ffi/cpp/calls.cpp", "calls", &[]);
+    passes(
+        "tests/ffi/cpp/calls.cpp",
+        "calls",
+        &["-fno-exceptions", "-fno-rtti"],
+    );
+}
+
+#[test]
+fn wrong_arguments_get_a_status_each_and_break_nothing() {
+    passes("tests/ffi/c/hostile.c", "hostile", &[]);
+}
+
+const SANITIZED: [&str; 3] = [
+    "-fsanitize=address",
+    "-fno-omit-frame-pointer",
+    "-Wno-use-after-free",
+];
+
+/// Whether the compiler has AddressSanitizer; announced if not.
+fn has_address_sanitizer(directory: &Path) -> bool {
+    let source = directory.join("empty.c");
+    std::fs::write(&source, "int main(void) { return 0; }\n").unwrap();
+    let there = std::process::Command::new("gcc")
+        .args(["-fsanitize=address", "-o"])
+        .arg(directory.join("empty"))
+        .arg(&source)
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !there {
+        println!("SKIPPED for want of AddressSanitizer: the C programs under it");
+    }
+    there
+}
+
+#[test]
+fn address_sanitizer_finds_nothing_in_the_same_programs() {
     let directory = scratch();
-    let calls = program("tests/ffi/c/calls.c", directory.path());
-    assert!(text(&succeed(&mut run(&calls, directory.path()))).contains("calls: ok"));
+    if !has_address_sanitizer(directory.path()) {
+        return;
+    }
+    passes("tests/ffi/c/calls.c", "calls", &SANITIZED);
+    passes("tests/ffi/c/hostile.c", "hostile", &SANITIZED);
+    passes("tests/ffi/cpp/calls.cpp", "calls", &SANITIZED);
+    // And it does find something, where there is something.
+    let source = directory.path().join("wrong.c");
+    std::fs::write(
+        &source,
+        "#include <ringway.h>\n#include <stdlib.h>\n#include <string.h>\nint main(void) {\n\
+         char *body = malloc(8); ringway_receipt_t receipt;\n\
+         free(body); strcpy(body, \"no\");\n\
+         return ringway_receipt_parse(body, &receipt) == 0; }\n",
+    )
+    .unwrap();
+    let wrong = program_with(source.to_str().unwrap(), directory.path(), &SANITIZED);
+    let output = run(&wrong, directory.path()).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("heap-use-after-free"));
 }

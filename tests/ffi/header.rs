@@ -21,10 +21,12 @@ fn compile(compiler: &str, language: &str, dialect: &str, header: &str) {
 }
 
 #[test]
-fn the_header_alone_compiles_as_c11_and_as_cpp17_with_gcc_and_clang() {
+fn each_header_alone_compiles_as_c11_and_as_cpp17_with_gcc_and_clang() {
     for (c, cpp) in [("gcc", "g++"), ("clang", "clang++")] {
         compile(c, "c", "-std=c11", "ringway.h");
         compile(cpp, "c++", "-std=c++17", "ringway.h");
+        compile(cpp, "c++", "-std=c++17", "ringway.hpp");
+        compile(cpp, "c++", "-std=c++20", "ringway.hpp");
     }
 }
 

@@ -105,10 +105,6 @@ pub fn library_directory() -> &'static Path {
 }
 
 /// A program of a source of the project, linked to the shared library; in `directory`.
-pub fn program(path: &str, directory: &Path) -> PathBuf {
-    program_with(path, directory, &[])
-}
-
 pub fn program_with(path: &str, directory: &Path, flags: &[&str]) -> PathBuf {
     let source = project().join(path);
     let (compiler, dialect) = language(&source);

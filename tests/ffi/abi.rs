@@ -5,6 +5,8 @@
 
 mod calls;
 mod codes;
+mod examples;
 mod header;
+mod pairs;
 mod symbols;
 mod tools;

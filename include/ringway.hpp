@@ -1,0 +1,751 @@
+// ringway.hpp - ringway from C++17: one header over ringway.h, nothing to link but libringway.
+//
+// What a call does, blocks on and returns is said in ringway.h; here is how C++ says it:
+//
+//   Handles    Move-only; closed when they go out of scope. Threads, forks and lifetimes as in ringway.h.
+//   Result<T>  What every call returns. It converts to true when the call is done. value() is what came of
+//              it; where nothing did, it throws ringway::Error (with exceptions off it ends the program).
+//              "Not now" is a result too: if (auto got = receiver.receive(buffer)) { ... }
+//   Bytes      What is sent and seen: made of strings, vectors, arrays, or a pointer and a length.
+//   Values     Objects of trivially copyable types are sent as their bytes; what is checked is the size.
+//   Waits      Any std::chrono duration, ringway::forever, or nothing: then a call does not wait.
+//
+//   ringway::Bus bus = ringway::Bus::open("demo").value();
+//   ringway::Queue orders = bus.queue("orders").value();
+//   orders.sender().value().send("order 1").value();
+//
+// Licence: MIT or Apache-2.0, at your option.
+#ifndef RINGWAY_HPP
+#define RINGWAY_HPP
+
+#include <ringway.h>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#if defined(__cpp_exceptions)
+#include <stdexcept>
+#endif
+
+namespace ringway {
+
+#if defined(__cpp_exceptions)
+/// A call that brought nothing, asked for its value.
+class Error : public std::runtime_error {
+public:
+    explicit Error(int32_t status)
+        : std::runtime_error(std::string(ringway_status_name(status)) + ": " +
+                             (status < 0 ? ringway_last_error() : ringway_status_text(status))),
+          status_(status) {}
+    [[nodiscard]] int32_t status() const noexcept { return status_; }
+
+private:
+    int32_t status_;
+};
+#endif
+
+namespace detail {
+[[noreturn]] inline void fail(int32_t status) {
+#if defined(__cpp_exceptions)
+    throw Error(status);
+#else
+    (void)status;
+    std::abort();
+#endif
+}
+} // namespace detail
+
+/// What came of a call.
+template <class T> class [[nodiscard]] Result {
+public:
+    Result(int32_t status, T value) : status_(status), value_(std::move(value)) {}
+
+    /// Whether the call is done and there is a value.
+    explicit operator bool() const noexcept { return status_ == RINGWAY_OK; }
+    /// enum ringway_status: > 0 not now, < 0 failure.
+    [[nodiscard]] int32_t status() const noexcept { return status_; }
+    /// Whether it is worth trying again.
+    [[nodiscard]] bool not_now() const noexcept { return status_ > 0; }
+    [[nodiscard]] const char *name() const noexcept { return ringway_status_name(status_); }
+
+    /// The value; throws where there is none.
+    T &value() & { return check(), value_; }
+    T value() && { return check(), std::move(value_); }
+    /// The value, only looked at behind a test of the result.
+    T &operator*() & { return check(), value_; }
+    T *operator->() { return check(), &value_; }
+    /// What was told though the call failed: the length that is needed, the records that were missed.
+    [[nodiscard]] const T &told() const noexcept { return value_; }
+
+private:
+    void check() const {
+        if (status_ != RINGWAY_OK) {
+            detail::fail(status_);
+        }
+    }
+    int32_t status_;
+    T value_;
+};
+
+template <> class [[nodiscard]] Result<void> {
+public:
+    explicit Result(int32_t status) : status_(status) {}
+    explicit operator bool() const noexcept { return status_ == RINGWAY_OK; }
+    [[nodiscard]] int32_t status() const noexcept { return status_; }
+    [[nodiscard]] bool not_now() const noexcept { return status_ > 0; }
+    [[nodiscard]] const char *name() const noexcept { return ringway_status_name(status_); }
+    /// Throws where the call is not done.
+    void value() const {
+        if (status_ != RINGWAY_OK) {
+            detail::fail(status_);
+        }
+    }
+
+private:
+    int32_t status_;
+};
+
+/// How long a call may wait.
+class Wait {
+public:
+    constexpr Wait() = default;
+    constexpr explicit Wait(int64_t ns) : ns_(ns) {}
+    template <class Rep, class Period>
+    constexpr Wait(std::chrono::duration<Rep, Period> time) // NOLINT: a wait is a duration
+        : ns_(std::chrono::duration_cast<std::chrono::nanoseconds>(time).count()) {}
+    [[nodiscard]] constexpr int64_t ns() const noexcept { return ns_; }
+
+private:
+    int64_t ns_ = 0;
+};
+/// Until there is something.
+inline constexpr Wait forever{RINGWAY_FOREVER};
+/// For receives: as long as the queue says.
+inline constexpr Wait as_queue_says{RINGWAY_QUEUE_WAIT};
+
+/// Bytes that belong to somebody else.
+class Bytes {
+public:
+    constexpr Bytes() = default;
+    constexpr Bytes(const void *data, std::size_t size) : data_(data), size_(size) {}
+    Bytes(const char *text) : data_(text), size_(std::strlen(text)) {} // NOLINT: a body is text
+    template <class C, class = decltype(std::declval<const C &>().data()),
+        class = decltype(std::declval<const C &>().size())>
+    Bytes(const C &container) // NOLINT: a body is any bytes
+        : data_(container.data()), size_(container.size() * sizeof(*container.data())) {
+        static_assert(std::is_trivially_copyable_v<std::decay_t<decltype(*container.data())>>,
+            "only the bytes of trivially copyable elements mean something elsewhere");
+    }
+
+    [[nodiscard]] const void *data() const noexcept { return data_; }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
+    [[nodiscard]] const std::uint8_t *begin() const noexcept {
+        return static_cast<const std::uint8_t *>(data_);
+    }
+    [[nodiscard]] const std::uint8_t *end() const noexcept { return begin() + size_; }
+    [[nodiscard]] std::string_view text() const noexcept {
+        return {static_cast<const char *>(data_), size_};
+    }
+    /// The bytes as a value where they lie; nullptr where they are no value of T.
+    template <class T> [[nodiscard]] const T *as() const noexcept {
+        static_assert(std::is_trivially_copyable_v<T>, "only trivially copyable types are bytes");
+        const bool fits = size_ == sizeof(T) &&
+                          reinterpret_cast<std::uintptr_t>(data_) % alignof(T) == 0;
+        return fits ? static_cast<const T *>(data_) : nullptr;
+    }
+
+private:
+    const void *data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+/// Bytes to write to, that belong to somebody else.
+class Buffer {
+public:
+    constexpr Buffer() = default;
+    constexpr Buffer(void *data, std::size_t size) : data_(data), size_(size) {}
+    template <class C, class = decltype(std::declval<C &>().data()),
+        class = std::enable_if_t<!std::is_const_v<C>>>
+    Buffer(C &container) // NOLINT: a buffer is any bytes
+        : data_(container.data()), size_(container.size() * sizeof(*container.data())) {
+        static_assert(std::is_trivially_copyable_v<std::decay_t<decltype(*container.data())>>,
+            "only trivially copyable elements can be made of bytes");
+    }
+    template <class T, std::size_t N> Buffer(T (&array)[N]) // NOLINT: as above
+        : data_(array), size_(sizeof(array)) {
+        static_assert(std::is_trivially_copyable_v<T>, "as above");
+    }
+    [[nodiscard]] void *data() const noexcept { return data_; }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] std::uint8_t *begin() const noexcept { return static_cast<std::uint8_t *>(data_); }
+    [[nodiscard]] std::uint8_t *end() const noexcept { return begin() + size_; }
+
+private:
+    void *data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+/// A handle of ringway.h that is closed in time.
+template <class C> class Handle {
+public:
+    Handle() = default;
+    explicit Handle(C *handle) noexcept : handle_(handle) {}
+    Handle(Handle &&other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    Handle &operator=(Handle &&other) noexcept {
+        if (this != &other) {
+            close();
+            handle_ = std::exchange(other.handle_, nullptr);
+        }
+        return *this;
+    }
+    Handle(const Handle &) = delete;
+    Handle &operator=(const Handle &) = delete;
+    ~Handle() { close(); }
+
+    /// Before its scope ends.
+    void close() noexcept { ringway_close(std::exchange(handle_, nullptr)); }
+    /// For calls of ringway.h.
+    [[nodiscard]] C *get() const noexcept { return handle_; }
+    explicit operator bool() const noexcept { return handle_ != nullptr; }
+
+protected:
+    C *handle_ = nullptr;
+};
+
+struct BusConfig : ringway_bus_config_t {
+    BusConfig() : ringway_bus_config_t() { ringway_bus_config_init(this); }
+};
+struct ChannelConfig : ringway_channel_config_t {
+    ChannelConfig() : ringway_channel_config_t() { ringway_channel_config_init(this); }
+};
+struct ReaderConfig : ringway_reader_config_t {
+    ReaderConfig() : ringway_reader_config_t() { ringway_reader_config_init(this); }
+};
+struct QueueConfig : ringway_queue_config_t {
+    QueueConfig() : ringway_queue_config_t() { ringway_queue_config_init(this); }
+};
+struct ReceiverConfig : ringway_receiver_config_t {
+    ReceiverConfig() : ringway_receiver_config_t() { ringway_receiver_config_init(this); }
+};
+struct Settings : ringway_settings_t {
+    Settings() : ringway_settings_t() { ringway_settings_init(this); }
+};
+
+using Record = ringway_record_t;
+using Received = ringway_received_t;
+using Receipt = ringway_receipt_t;
+using Sent = ringway_sent_t;
+
+/// A receipt as text, to be sent elsewhere, and back.
+[[nodiscard]] inline Result<std::string> to_text(const Receipt &receipt) {
+    std::array<char, RINGWAY_RECEIPT_TEXT> text{};
+    const int32_t status = ringway_receipt_format(&receipt, text.data(), text.size());
+    return {status, std::string(text.data())};
+}
+[[nodiscard]] inline Result<Receipt> to_receipt(const char *text) {
+    Receipt receipt{};
+    const int32_t status = ringway_receipt_parse(text, &receipt);
+    return {status, receipt};
+}
+
+/// A value and the message or record it came in.
+template <class T, class About> struct Typed {
+    About about;
+    T value;
+};
+
+/// Bytes of the payload pool to fill; sent by a Producer or Sender.
+class Loan : public Handle<ringway_loan_t> {
+public:
+    Loan() = default;
+    Loan(ringway_loan_t *loan, void *data, std::size_t size)
+        : Handle(loan), data_(data), size_(size) {}
+    [[nodiscard]] void *data() const noexcept { return data_; }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] std::uint8_t *begin() const noexcept { return static_cast<std::uint8_t *>(data_); }
+    [[nodiscard]] std::uint8_t *end() const noexcept { return begin() + size_; }
+    /// The lent bytes as values; they hold what an earlier payload left.
+    template <class T> [[nodiscard]] T *as() const noexcept {
+        static_assert(std::is_trivially_copyable_v<T>, "only trivially copyable types are bytes");
+        return static_cast<T *>(data_);
+    }
+
+private:
+    friend class Producer;
+    friend class Sender;
+    void sent() noexcept { handle_ = nullptr; }
+    void *data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+// ---- Channels ------------------------------------------------------------------------------------
+
+class Producer : public Handle<ringway_producer_t> {
+public:
+    using Handle::Handle;
+    /// Sends a record; its position.
+    [[nodiscard]] Result<uint64_t> send(Bytes body, Wait wait = {}) {
+        uint64_t position = 0;
+        const int32_t status =
+            ringway_producer_send(handle_, body.data(), body.size(), wait.ns(), &position);
+        return {status, position};
+    }
+    template <class T> [[nodiscard]] Result<uint64_t> send_value(const T &value, Wait wait = {}) {
+        static_assert(std::is_trivially_copyable_v<T>, "only trivially copyable types are bytes");
+        return send(Bytes(&value, sizeof(T)), wait);
+    }
+    [[nodiscard]] Result<std::size_t> send_batch(const ringway_slice_t *bodies, std::size_t count) {
+        std::size_t sent = 0;
+        const int32_t status = ringway_producer_send_batch(handle_, bodies, count, &sent);
+        return {status, sent};
+    }
+    [[nodiscard]] Result<Loan> loan(std::size_t size) {
+        ringway_loan_t *loan = nullptr;
+        void *data = nullptr;
+        const int32_t status = ringway_producer_loan(handle_, size, &loan, &data);
+        return {status, Loan(loan, data, size)};
+    }
+    /// Sends a loan, or the first bytes of it; where that fails the loan is there still.
+    [[nodiscard]] Result<uint64_t> send(Loan &loan, std::size_t size) {
+        uint64_t position = 0;
+        const int32_t status = ringway_producer_send_loan(handle_, loan.get(), size, &position);
+        if (status == RINGWAY_OK) {
+            loan.sent();
+        }
+        return {status, position};
+    }
+    [[nodiscard]] Result<uint64_t> send(Loan &loan) { return send(loan, loan.size()); }
+};
+
+/// A record that stays in place while its reader goes on.
+class PinnedRecord : public Handle<ringway_view_t> {
+public:
+    PinnedRecord() = default;
+    PinnedRecord(ringway_view_t *view, Record record, const void *data)
+        : Handle(view), record_(record), data_(data) {}
+    [[nodiscard]] Bytes bytes() const noexcept { return {data_, record_.len}; }
+    [[nodiscard]] const Record &record() const noexcept { return record_; }
+
+private:
+    Record record_{};
+    const void *data_ = nullptr;
+};
+
+/// A record or a message looked at in place, until the scope of the view ends.
+template <class Owner, int32_t (*release)(Owner *), class About> class View {
+public:
+    View() = default;
+    View(Owner *owner, About about, Bytes bytes) : owner_(owner), about_(about), bytes_(bytes) {}
+    View(View &&other) noexcept
+        : owner_(std::exchange(other.owner_, nullptr)), about_(other.about_), bytes_(other.bytes_) {}
+    View &operator=(View &&other) noexcept {
+        if (this != &other) {
+            end();
+            owner_ = std::exchange(other.owner_, nullptr);
+            about_ = other.about_;
+            bytes_ = other.bytes_;
+        }
+        return *this;
+    }
+    View(const View &) = delete;
+    View &operator=(const View &) = delete;
+    ~View() { end(); }
+    void end() noexcept {
+        if (Owner *owner = std::exchange(owner_, nullptr)) {
+            release(owner);
+        }
+    }
+    [[nodiscard]] Bytes bytes() const noexcept { return bytes_; }
+    [[nodiscard]] const About &about() const noexcept { return about_; }
+
+private:
+    Owner *owner_ = nullptr;
+    About about_{};
+    Bytes bytes_;
+};
+using RecordView = View<ringway_reader_t, ringway_reader_release, Record>;
+using MessageView = View<ringway_receiver_t, ringway_receiver_release, Received>;
+
+class Reader : public Handle<ringway_reader_t> {
+public:
+    using Handle::Handle;
+    /// Copies the next record. Lagged and too small: told() says how much.
+    [[nodiscard]] Result<Record> read(Buffer buffer, Wait wait = {}) {
+        Record record{};
+        const int32_t status =
+            ringway_reader_read(handle_, buffer.data(), buffer.size(), wait.ns(), &record);
+        return {status, record};
+    }
+    /// A record of another size than T is RINGWAY_E_MISMATCH, and read.
+    template <class T> [[nodiscard]] Result<Typed<T, Record>> read_value(Wait wait = {}) {
+        static_assert(std::is_trivially_copyable_v<T>, "only trivially copyable types are bytes");
+        Typed<T, Record> typed{};
+        int32_t status =
+            ringway_reader_read(handle_, &typed.value, sizeof(T), wait.ns(), &typed.about);
+        if (status == RINGWAY_OK && typed.about.len != sizeof(T)) {
+            status = RINGWAY_E_MISMATCH;
+        }
+        return {status, typed};
+    }
+    /// Up to `max` records; valid until the next call.
+    [[nodiscard]] Result<std::vector<ringway_entry_t>> read_batch(std::size_t max, Wait wait = {}) {
+        std::vector<ringway_entry_t> entries(max);
+        std::size_t count = 0;
+        const int32_t status =
+            ringway_reader_read_batch(handle_, max, wait.ns(), entries.data(), &count);
+        entries.resize(status == RINGWAY_OK ? count : 0);
+        return {status, std::move(entries)};
+    }
+    [[nodiscard]] Result<RecordView> view(Wait wait = {}) {
+        Record record{};
+        const void *data = nullptr;
+        const int32_t status = ringway_reader_view(handle_, wait.ns(), &record, &data);
+        return {status, RecordView(status == RINGWAY_OK ? handle_ : nullptr, record, {data, record.len})};
+    }
+    [[nodiscard]] Result<PinnedRecord> pin(Wait wait = {}) {
+        ringway_view_t *view = nullptr;
+        Record record{};
+        const void *data = nullptr;
+        const int32_t status = ringway_reader_pin(handle_, wait.ns(), &view, &record, &data);
+        return {status, PinnedRecord(view, record, data)};
+    }
+    [[nodiscard]] Result<void> seek(uint64_t position) {
+        return Result<void>(ringway_reader_seek(handle_, position));
+    }
+    [[nodiscard]] Result<int32_t> poll_fd() {
+        int32_t fd = -1;
+        const int32_t status = ringway_reader_poll_fd(handle_, &fd);
+        return {status, fd};
+    }
+};
+
+class Channel : public Handle<ringway_channel_t> {
+public:
+    using Handle::Handle;
+    [[nodiscard]] Result<Producer> producer() const {
+        ringway_producer_t *producer = nullptr;
+        const int32_t status = ringway_producer_open(handle_, &producer);
+        return {status, Producer(producer)};
+    }
+    [[nodiscard]] Result<Reader> reader(const ReaderConfig &config = {}) const {
+        ringway_reader_t *reader = nullptr;
+        const int32_t status = ringway_reader_open(handle_, &config, &reader);
+        return {status, Reader(reader)};
+    }
+    [[nodiscard]] Result<ringway_channel_stats_t> stats() const {
+        ringway_channel_stats_t stats{};
+        const int32_t status = ringway_channel_stats(handle_, &stats, sizeof stats);
+        return {status, stats};
+    }
+};
+
+// ---- Queues --------------------------------------------------------------------------------------
+
+/// Attributes to send with messages.
+class Attributes : public Handle<ringway_attributes_t> {
+public:
+    using Handle::Handle;
+    [[nodiscard]] static Result<Attributes> make() {
+        ringway_attributes_t *attributes = nullptr;
+        const int32_t status = ringway_attributes_open(&attributes);
+        return {status, Attributes(attributes)};
+    }
+    [[nodiscard]] Result<void> string(const char *name, std::string_view value) {
+        return add(name, RINGWAY_STRING, value);
+    }
+    /// A number as text: up to 38 digits.
+    [[nodiscard]] Result<void> number(const char *name, std::string_view value) {
+        return add(name, RINGWAY_NUMBER, value);
+    }
+    [[nodiscard]] Result<void> binary(const char *name, Bytes value) {
+        return add(name, RINGWAY_BINARY, value);
+    }
+
+private:
+    Result<void> add(const char *name, int32_t type, Bytes value) {
+        const ringway_attribute_t attribute = {name, nullptr, value.data(), value.size(), type, 0};
+        return Result<void>(ringway_attributes_add(handle_, &attribute));
+    }
+};
+
+/// A message and what is said about it; borrows everything.
+class Outgoing {
+public:
+    explicit Outgoing(Bytes body) {
+        ringway_outgoing_init(&c_);
+        c_.body = body.data();
+        c_.len = body.size();
+    }
+    Outgoing &group(const char *group) { return c_.group = group, *this; }
+    Outgoing &dedup_id(const char *id) { return c_.dedup_id = id, *this; }
+    Outgoing &trace_header(const char *header) { return c_.trace_header = header, *this; }
+    Outgoing &attributes(const Attributes &all) { return c_.attributes = all.get(), *this; }
+    Outgoing &delay(std::chrono::milliseconds delay) {
+        return c_.delay_ms = static_cast<uint64_t>(delay.count()), *this;
+    }
+    [[nodiscard]] const ringway_outgoing_t *c() const noexcept { return &c_; }
+
+private:
+    ringway_outgoing_t c_{};
+};
+
+class Sender : public Handle<ringway_sender_t> {
+public:
+    using Handle::Handle;
+    /// Sends a message; its position.
+    [[nodiscard]] Result<uint64_t> send(Bytes body, Wait wait = {}) {
+        uint64_t position = 0;
+        const int32_t status =
+            ringway_sender_send(handle_, body.data(), body.size(), wait.ns(), &position);
+        return {status, position};
+    }
+    template <class T> [[nodiscard]] Result<uint64_t> send_value(const T &value, Wait wait = {}) {
+        static_assert(std::is_trivially_copyable_v<T>, "only trivially copyable types are bytes");
+        return send(Bytes(&value, sizeof(T)), wait);
+    }
+    [[nodiscard]] Result<Sent> send(const Outgoing &message) {
+        Sent sent{};
+        const int32_t status = ringway_sender_send_message(handle_, message.c(), &sent);
+        return {status, sent};
+    }
+    [[nodiscard]] Result<std::size_t> send_batch(const ringway_slice_t *bodies, std::size_t count) {
+        std::size_t sent = 0;
+        const int32_t status = ringway_sender_send_batch(handle_, bodies, count, &sent);
+        return {status, sent};
+    }
+    [[nodiscard]] Result<Loan> loan(std::size_t size) {
+        ringway_loan_t *loan = nullptr;
+        void *data = nullptr;
+        const int32_t status = ringway_sender_loan(handle_, size, &loan, &data);
+        return {status, Loan(loan, data, size)};
+    }
+    /// Sends a loan, or the first bytes of it; where that fails the loan is there still.
+    [[nodiscard]] Result<uint64_t> send(Loan &loan, std::size_t size) {
+        uint64_t position = 0;
+        const int32_t status = ringway_sender_send_loan(handle_, loan.get(), size, &position);
+        if (status == RINGWAY_OK) {
+            loan.sent();
+        }
+        return {status, position};
+    }
+    [[nodiscard]] Result<uint64_t> send(Loan &loan) { return send(loan, loan.size()); }
+};
+
+/// Memory for messages received whole.
+class Message : public Handle<ringway_message_t> {
+public:
+    using Handle::Handle;
+    [[nodiscard]] static Result<Message> make() {
+        ringway_message_t *message = nullptr;
+        const int32_t status = ringway_message_open(&message);
+        return {status, Message(message)};
+    }
+    /// What lies in it; pointers are into it.
+    [[nodiscard]] Result<ringway_message_parts_t> parts() const {
+        ringway_message_parts_t parts{};
+        const int32_t status = ringway_message_parts(handle_, &parts, sizeof parts);
+        return {status, parts};
+    }
+    [[nodiscard]] Bytes body() const {
+        auto all = parts().value();
+        return {all.body, all.len};
+    }
+    [[nodiscard]] Result<ringway_attribute_t> attribute(std::size_t index) const {
+        ringway_attribute_t attribute{};
+        const int32_t status = ringway_message_attribute(handle_, index, &attribute);
+        return {status, attribute};
+    }
+    [[nodiscard]] Result<ringway_attribute_t> attribute(const char *name) const {
+        ringway_attribute_t attribute{};
+        const int32_t status = ringway_message_find(handle_, name, &attribute);
+        return {status, attribute};
+    }
+};
+
+class Receiver : public Handle<ringway_receiver_t> {
+public:
+    using Handle::Handle;
+    /// Receives a message and copies its body. Too small: told().len bytes are needed.
+    [[nodiscard]] Result<Received> receive(Buffer buffer, Wait wait = {}) {
+        Received received{};
+        const int32_t status =
+            ringway_receiver_receive(handle_, buffer.data(), buffer.size(), wait.ns(), &received);
+        return {status, received};
+    }
+    [[nodiscard]] Result<Received> consume(Buffer buffer, Wait wait = {}) {
+        Received received{};
+        const int32_t status =
+            ringway_receiver_consume(handle_, buffer.data(), buffer.size(), wait.ns(), &received);
+        return {status, received};
+    }
+    /// A message that is shorter than a T is RINGWAY_E_MISMATCH, and leased: told().about has its
+    /// receipt.
+    template <class T> [[nodiscard]] Result<Typed<T, Received>> receive_value(Wait wait = {}) {
+        static_assert(std::is_trivially_copyable_v<T>, "only trivially copyable types are bytes");
+        Typed<T, Received> typed{};
+        int32_t status =
+            ringway_receiver_receive(handle_, &typed.value, sizeof(T), wait.ns(), &typed.about);
+        if (status == RINGWAY_OK && typed.about.len != sizeof(T)) {
+            status = RINGWAY_E_MISMATCH;
+        }
+        return {status, typed};
+    }
+    /// Up to `max` messages; bodies are valid until the next call.
+    [[nodiscard]] Result<std::vector<ringway_delivery_t>> receive_batch(
+        std::size_t max, Wait wait = {}) {
+        std::vector<ringway_delivery_t> deliveries(max);
+        std::size_t count = 0;
+        const int32_t status =
+            ringway_receiver_receive_batch(handle_, max, wait.ns(), deliveries.data(), &count);
+        deliveries.resize(status == RINGWAY_OK ? count : 0);
+        return {status, std::move(deliveries)};
+    }
+    [[nodiscard]] Result<Received> receive(Message &message, Wait wait = {}) {
+        Received received{};
+        const int32_t status =
+            ringway_receiver_receive_message(handle_, message.get(), wait.ns(), &received);
+        return {status, received};
+    }
+    [[nodiscard]] Result<MessageView> view(Wait wait = {}) {
+        ringway_delivery_t delivery{};
+        const int32_t status = ringway_receiver_view(handle_, wait.ns(), &delivery);
+        return {status, MessageView(status == RINGWAY_OK ? handle_ : nullptr, delivery.received,
+                            {delivery.body, delivery.received.len})};
+    }
+    [[nodiscard]] Result<void> remove(const Receipt &receipt) {
+        return Result<void>(ringway_receiver_delete(handle_, &receipt));
+    }
+    [[nodiscard]] Result<void> remove(const std::vector<Receipt> &receipts) {
+        return Result<void>(ringway_receiver_delete_batch(
+            handle_, receipts.data(), receipts.size(), nullptr, nullptr));
+    }
+    [[nodiscard]] Result<int32_t> poll_fd() {
+        int32_t fd = -1;
+        const int32_t status = ringway_receiver_poll_fd(handle_, &fd);
+        return {status, fd};
+    }
+};
+
+class Queue : public Handle<ringway_queue_t> {
+public:
+    using Handle::Handle;
+    [[nodiscard]] Result<Sender> sender() const {
+        ringway_sender_t *sender = nullptr;
+        const int32_t status = ringway_sender_open(handle_, &sender);
+        return {status, Sender(sender)};
+    }
+    [[nodiscard]] Result<Receiver> receiver(const ReceiverConfig &config = {}) const {
+        ringway_receiver_t *receiver = nullptr;
+        const int32_t status = ringway_receiver_open(handle_, &config, &receiver);
+        return {status, Receiver(receiver)};
+    }
+    [[nodiscard]] Result<uint64_t> id() const {
+        uint64_t id = 0;
+        const int32_t status = ringway_queue_id(handle_, &id);
+        return {status, id};
+    }
+    [[nodiscard]] Result<ringway_queue_stats_t> stats() const {
+        ringway_queue_stats_t stats{};
+        const int32_t status = ringway_queue_stats(handle_, &stats, sizeof stats);
+        return {status, stats};
+    }
+    [[nodiscard]] Result<Settings> settings() const {
+        Settings settings;
+        const int32_t status = ringway_queue_settings(handle_, &settings, sizeof settings);
+        return {status, settings};
+    }
+    [[nodiscard]] Result<void> set(const Settings &settings) const {
+        return Result<void>(ringway_queue_set(handle_, &settings));
+    }
+    [[nodiscard]] Result<uint64_t> purge() const {
+        uint64_t purged = 0;
+        const int32_t status = ringway_queue_purge(handle_, &purged);
+        return {status, purged};
+    }
+    [[nodiscard]] Result<void> remove(const Receipt &receipt) const {
+        return Result<void>(ringway_queue_delete(handle_, &receipt));
+    }
+    [[nodiscard]] Result<void> extend(
+        const Receipt &receipt, std::chrono::milliseconds visibility) const {
+        return Result<void>(
+            ringway_queue_extend(handle_, &receipt, static_cast<uint64_t>(visibility.count())));
+    }
+    [[nodiscard]] Result<void> nack(
+        const Receipt &receipt, std::chrono::milliseconds delay = {}) const {
+        return Result<void>(
+            ringway_queue_nack(handle_, &receipt, static_cast<uint64_t>(delay.count())));
+    }
+};
+
+// ---- Buses ---------------------------------------------------------------------------------------
+
+class Bus : public Handle<ringway_bus_t> {
+public:
+    using Handle::Handle;
+    [[nodiscard]] static Result<Bus> open(const char *name, const BusConfig &config = {}) {
+        ringway_bus_t *bus = nullptr;
+        const int32_t status = ringway_bus_open(name, &config, &bus);
+        return {status, Bus(bus)};
+    }
+    [[nodiscard]] static Result<void> destroy(
+        const char *name, const char *root = nullptr, bool force = false) {
+        return Result<void>(ringway_bus_destroy(name, root, force ? 1 : 0));
+    }
+    [[nodiscard]] Result<Channel> channel(const char *name, const ChannelConfig &config = {}) const {
+        ringway_channel_t *channel = nullptr;
+        const int32_t status = ringway_channel_open(handle_, name, &config, &channel);
+        return {status, Channel(channel)};
+    }
+    [[nodiscard]] Result<Queue> queue(const char *name, const QueueConfig &config = {}) const {
+        ringway_queue_t *queue = nullptr;
+        const int32_t status = ringway_queue_open(handle_, name, &config, &queue);
+        return {status, Queue(queue)};
+    }
+    [[nodiscard]] Result<void> remove(const char *object) const {
+        return Result<void>(ringway_bus_remove(handle_, object));
+    }
+    [[nodiscard]] Result<std::vector<ringway_object_info_t>> objects() const {
+        std::vector<ringway_object_info_t> objects;
+        std::size_t count = 16;
+        int32_t status = RINGWAY_OK;
+        do {
+            objects.resize(count);
+            status = ringway_bus_objects(handle_, objects.data(), objects.size(), &count);
+        } while (status == RINGWAY_OK && count > objects.size());
+        objects.resize(status == RINGWAY_OK ? count : 0);
+        return {status, std::move(objects)};
+    }
+};
+
+namespace detail {
+inline ringway_waitable_t waitable(Reader &reader) { return {reader.get(), nullptr}; }
+inline ringway_waitable_t waitable(Receiver &receiver) { return {nullptr, receiver.get()}; }
+} // namespace detail
+
+/// Waits until one of several readers and receivers has something; its number in the list.
+template <class... Waiting>
+[[nodiscard]] Result<std::size_t> wait_any(Wait wait, Waiting &...waiting) {
+    const std::array<ringway_waitable_t, sizeof...(Waiting)> all = {detail::waitable(waiting)...};
+    std::size_t ready = 0;
+    const int32_t status = ringway_wait_any(all.data(), all.size(), wait.ns(), &ready);
+    return {status, ready};
+}
+
+/// Pins the calling thread to a core.
+[[nodiscard]] inline Result<void> pin_thread(uint32_t core) {
+    return Result<void>(ringway_pin_thread(core));
+}
+
+} // namespace ringway
+
+#endif // RINGWAY_HPP

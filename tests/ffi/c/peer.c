@@ -1,0 +1,102 @@
+/* One side of what goes between languages, in C: see peer.rs. */
+
+#include "check.h"
+#include <fcntl.h>
+#include <unistd.h>
+
+static int board;
+
+static size_t body(uint64_t number, unsigned char *out) {
+    memcpy(out, &number, 8);
+    memset(out + 8, (int)(number % 251), number % 200);
+    return 8 + number % 200;
+}
+
+static void note(uint64_t acknowledged, off_t at) {
+    CHECK(pwrite(board, &acknowledged, 8, at) == 8);
+}
+
+static void see(const void *seen, size_t len) {
+    unsigned char expected[512];
+    uint64_t number;
+    CHECK(len >= 8);
+    memcpy(&number, seen, 8);
+    CHECK(len == body(number, expected) && memcmp(seen, expected, len) == 0);
+    CHECK(pwrite(board, "\1", 1, (off_t)(16 + number)) == 1);
+}
+
+static int is_whole(size_t count) {
+    char *seen = malloc(count);
+    CHECK(pread(board, seen, count, 16) == (ssize_t)count);
+    int whole = memchr(seen, 0, count) == NULL;
+    free(seen);
+    return whole;
+}
+
+int main(int argc, char **argv) {
+    CHECK(argc == 5);
+    const char *verb = argv[1], *name = argv[2];
+    uint64_t count = strtoull(argv[4], NULL, 10), number = 0;
+    board = open(argv[3], O_RDWR);
+    CHECK(board >= 0 && pread(board, &number, 8, 0) == 8);
+    unsigned char buffer[512];
+    ringway_bus_t *bus;
+    DONE(ringway_bus_open("peers", NULL, &bus));
+    if (strcmp(verb, "send") == 0 || strcmp(verb, "receive") == 0) {
+        ringway_queue_t *queue;
+        ringway_sender_t *sender;
+        ringway_receiver_t *receiver;
+        DONE(ringway_queue_open(bus, name, NULL, &queue));
+        if (strcmp(verb, "send") == 0) {
+            DONE(ringway_sender_open(queue, &sender));
+            for (; number < count; number++) {
+                size_t len = body(number, buffer);
+                DONE(ringway_sender_send(sender, buffer, len, RINGWAY_FOREVER, NULL));
+                note(number + 1, 0);
+            }
+            return 0;
+        }
+        DONE(ringway_receiver_open(queue, NULL, &receiver));
+        while (!is_whole(count)) {
+            /* Batches, in C. */
+            ringway_delivery_t deliveries[10];
+            size_t taken = 0;
+            while (ringway_receiver_receive_batch(receiver, 10, 50 * RINGWAY_MILLISECOND,
+                       deliveries, &taken) == RINGWAY_OK) {
+                for (size_t i = 0; i < taken; i++) {
+                    see(deliveries[i].body, deliveries[i].received.len);
+                    DONE(ringway_queue_delete(queue, &deliveries[i].received.receipt));
+                }
+            }
+        }
+        return 0;
+    }
+    ringway_channel_t *channel;
+    DONE(ringway_channel_open(bus, name, NULL, &channel));
+    if (strcmp(verb, "publish") == 0) {
+        ringway_producer_t *producer;
+        DONE(ringway_producer_open(channel, &producer));
+        for (; number < count; number++) {
+            size_t len = body(number, buffer);
+            DONE(ringway_producer_send(producer, buffer, len, RINGWAY_FOREVER, NULL));
+            note(number + 1, 0);
+        }
+        return 0;
+    }
+    CHECK(strcmp(verb, "read") == 0);
+    ringway_reader_t *reader;
+    ringway_reader_config_t config;
+    ringway_reader_config_init(&config);
+    config.start = RINGWAY_EARLIEST;
+    DONE(ringway_reader_open(channel, &config, &reader));
+    note(1, 8);
+    while (!is_whole(count)) {
+        ringway_record_t record;
+        const void *seen;
+        while (ringway_reader_view(reader, 50 * RINGWAY_MILLISECOND, &record, &seen) == RINGWAY_OK) {
+            see(seen, record.len);
+            DONE(ringway_reader_release(reader));
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,175 @@
+// The C++ header, with exceptions and without: everything a class offers, once.
+
+#include <ringway.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+#include <numeric>
+#include <string>
+
+using namespace std::chrono_literals;
+
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            std::fprintf(stderr, "%s:%d: %s is false (%s)\n", __FILE__, __LINE__, #condition,      \
+                ringway_last_error());                                                             \
+            std::exit(1);                                                                          \
+        }                                                                                          \
+    } while (0)
+
+namespace {
+
+struct Fix {
+    uint64_t seconds;
+    double latitude;
+    double longitude;
+};
+
+void channels(const ringway::Bus &bus) {
+    ringway::ChannelConfig config;
+    config.producers = RINGWAY_EXCLUSIVE;
+    auto ticks = bus.channel("ticks", config).value();
+    auto producer = ticks.producer().value();
+    auto refused = ticks.producer();
+    CHECK(!refused && refused.status() == RINGWAY_E_BUSY && !refused.not_now());
+    auto reader = ticks.reader().value();
+
+    std::array<char, 64> buffer{};
+    auto none = reader.read(buffer);
+    CHECK(!none && none.not_now() && none.status() == RINGWAY_EMPTY);
+    producer.send("hello").value();
+    auto record = reader.read(buffer, 1s);
+    CHECK(record && record->len == 5 && std::string(buffer.data(), record->len) == "hello");
+    producer.send_value(Fix{7, 47.07, 15.44}).value();
+    auto fix = reader.read_value<Fix>().value();
+    CHECK(fix.value.seconds == 7 && fix.value.longitude == 15.44);
+    producer.send("short").value();
+    CHECK(reader.read_value<Fix>().status() == RINGWAY_E_MISMATCH);
+    char small[2];
+    producer.send(std::string("long")).value();
+    auto too_small = reader.read(small);
+    CHECK(too_small.status() == RINGWAY_E_BUFFER_TOO_SMALL && too_small.told().len == 4);
+    CHECK(reader.read_batch(8).value().size() == 1);
+
+    auto loan = producer.loan(1 << 20).value();
+    std::iota(loan.begin(), loan.end(), uint8_t{0});
+    producer.send(loan).value();
+    CHECK(!loan);
+    {
+        auto view = reader.view(1s).value();
+        CHECK(view.bytes().size() == 1 << 20 && view.bytes().begin()[257] == 1);
+        auto moved = std::move(view);
+        CHECK(reader.read(buffer).status() == RINGWAY_E_BUSY_HANDLE);
+    }
+    producer.send("kept").value();
+    producer.send("next").value();
+    auto pinned = reader.pin().value();
+    CHECK(reader.read(buffer));
+    CHECK(pinned.bytes().text() == "kept");
+    CHECK(ticks.stats().value().readers == 1);
+    CHECK(reader.poll_fd().value() >= 0);
+    reader.seek(0).value();
+}
+
+void queues(const ringway::Bus &bus) {
+    ringway::QueueConfig config;
+    config.slots = 1024;
+    auto orders = bus.queue("orders", config).value();
+    auto sender = orders.sender().value();
+    auto receiver = orders.receiver().value();
+    std::vector<char> buffer(64);
+
+    sender.send("one").value();
+    auto one = receiver.receive(buffer, 1s).value();
+    auto text = ringway::to_text(one.receipt).value();
+    auto receipt = ringway::to_receipt(text.c_str()).value();
+    orders.extend(receipt, 60s).value();
+    orders.nack(receipt).value();
+    CHECK(receiver.receive(buffer).value().receipt.receives == 2);
+    CHECK(orders.remove(receipt).status() == RINGWAY_E_STALE_RECEIPT);
+    CHECK(orders.purge().value() == 1);
+
+    sender.send_value(Fix{1, 2, 3}).value();
+    auto fix = receiver.receive_value<Fix>(1s).value();
+    CHECK(fix.value.latitude == 2);
+    receiver.remove(fix.about.receipt).value();
+
+    auto attributes = ringway::Attributes::make().value();
+    attributes.string("city", "Graz").value();
+    attributes.number("seats", "12").value();
+    attributes.binary("seal", std::vector<uint8_t>{1, 2}).value();
+    CHECK(attributes.number("more", "many").status() == RINGWAY_E_ATTRIBUTE);
+    auto sent = sender.send(ringway::Outgoing("said").group("truck").attributes(attributes));
+    CHECK(sent && sent->duplicate == 0);
+    auto message = ringway::Message::make().value();
+    auto received = receiver.receive(message).value();
+    CHECK(message.body().text() == "said");
+    CHECK(std::string(message.parts().value().group) == "truck");
+    CHECK(message.attribute("seats").value().len == 2);
+    CHECK(message.attribute(2).value().data_type == RINGWAY_BINARY);
+    receiver.remove(received.receipt).value();
+
+    auto loan = sender.loan(sizeof(Fix) * 1000).value();
+    for (int i = 0; i < 1000; i++) {
+        loan.as<Fix>()[i] = {static_cast<uint64_t>(i), 0, 0};
+    }
+    sender.send(loan, sizeof(Fix) * 500).value();
+    {
+        auto view = receiver.view().value();
+        CHECK(view.bytes().size() == sizeof(Fix) * 500 && view.bytes().as<Fix>() == nullptr);
+        CHECK(static_cast<const Fix *>(view.bytes().data())[499].seconds == 499);
+        orders.remove(view.about().receipt).value();
+    }
+
+    const ringway_slice_t bodies[] = {{"a", 1}, {"b", 1}, {"c", 1}};
+    CHECK(sender.send_batch(bodies, 3).value() == 3);
+    auto batch = receiver.receive_batch(10).value();
+    std::vector<ringway::Receipt> receipts;
+    for (const auto &delivery : batch) {
+        receipts.push_back(delivery.received.receipt);
+    }
+    CHECK(receipts.size() == 3);
+    receiver.remove(receipts).value();
+    CHECK(receiver.consume(buffer).status() == RINGWAY_EMPTY);
+    CHECK(receiver.receive(buffer, ringway::as_queue_says).status() == RINGWAY_EMPTY);
+
+    auto ticks = bus.channel("ticks").value();
+    auto reader = ticks.reader().value();
+    CHECK(ringway::wait_any(1ms, reader, receiver).status() == RINGWAY_TIMEOUT);
+    sender.send("wake").value();
+    CHECK(ringway::wait_any(ringway::forever, reader, receiver).value() == 1);
+
+    ringway::Settings settings;
+    settings.visibility_ms = 1000;
+    orders.set(settings).value();
+    CHECK(orders.settings().value().visibility_ms == 1000);
+    CHECK(orders.stats().value().visible == 1 && orders.id().value() != 0);
+    CHECK(receiver.poll_fd().value() >= 0);
+}
+
+} // namespace
+
+int main() {
+    ringway::BusConfig config;
+    config.pool_bytes = 64 << 20;
+    auto bus = ringway::Bus::open("calls-cpp", config).value();
+    channels(bus);
+    queues(bus);
+    CHECK(bus.objects().value().size() == 2);
+    bus.remove("orders").value();
+#if defined(__cpp_exceptions)
+    try {
+        (void)bus.queue("no/name").value();
+        CHECK(false);
+    } catch (const ringway::Error &error) {
+        CHECK(error.status() == RINGWAY_E_NAME);
+        CHECK(std::string(error.what()).find("RINGWAY_E_NAME: \"no/name\"") == 0);
+    }
+#else
+    CHECK(bus.queue("no/name").status() == RINGWAY_E_NAME);
+#endif
+    bus.close();
+    ringway::Bus::destroy("calls-cpp").value();
+    std::puts("calls: ok");
+}

@@ -124,6 +124,42 @@ fn messages_of_a_dead_letter_queue_go_back_to_where_each_came_from() {
     assert_eq!(numbers(&dead), once(900..901));
 }
 
+/// Of a queue's messages sixteen queues get some, during its life. What belongs to a further one stays, and
+/// holds up nothing behind it.
+#[test]
+fn what_came_from_a_seventeenth_queue_stays_and_holds_up_nothing() {
+    let (_root, bus) = bus();
+    let dead = queue(&bus, "dead");
+    let sources: Vec<_> = (0..17).map(|n| queue(&bus, &format!("s{n}"))).collect();
+    for round in 0..2 {
+        for (n, source) in sources.iter().enumerate() {
+            let redrive = Redrive::to(&dead, 1);
+            source.set(&Settings::new().redrive(redrive)).unwrap();
+            let number = 100 * n as u64 + round;
+            send(source, number..number + 1);
+            let mut receiver = source.receiver().unwrap();
+            let received = receiver.receive(1, S, None).unwrap().remove(0).received;
+            receiver.nack(&received.receipt, Duration::ZERO).unwrap();
+            while source.stats().moved <= round {
+                receiver.receive(1, Duration::ZERO, None).unwrap();
+            }
+            source.set(&Settings::new().redrive(None)).unwrap();
+        }
+    }
+    let mut task = dead.move_messages(&MoveOptions::new()).unwrap();
+    for _ in 0..100 {
+        if task.step().unwrap().state != MoveState::Running {
+            break;
+        }
+    }
+    let status = dead.move_status().unwrap();
+    assert_eq!((status.state, status.moved), (MoveState::Completed, 32));
+    assert_eq!((task.left(), dead.stats().visible), (2, 2));
+    for source in &sources[..16] {
+        assert_eq!(source.stats().visible, 2);
+    }
+}
+
 #[test]
 fn messages_in_flight_or_delayed_or_sent_later_stay() {
     let (_root, bus) = bus();

@@ -108,7 +108,8 @@ pub struct MoveTask {
     further: Vec<(u64, u64)>,
     /// Positions from here on were sent after the beginning.
     until: u64,
-    /// Messages that can't be moved: they say nothing of where they came from, or that is gone.
+    /// Messages that can't be moved: they say nothing of where they came from, or that is gone, or has
+    /// no route.
     left: u64,
     second: u64,
     this_second: u32,
@@ -273,8 +274,8 @@ impl MoveTask {
                     words.end(MOVE_RUNNING, MOVE_FAILED);
                     return Err(MoveError::DestinationGone);
                 }
-                // The same message again, later.
-                Step::NoRoom | Step::Watch => break,
+                // The same message again, later. A destination has had its route from the beginning.
+                Step::NoRoom | Step::NoRoute | Step::Watch => break,
             }
             self.next += 1;
         }
@@ -306,7 +307,7 @@ impl MoveTask {
     }
 
     /// Messages that stay where they are, since they do not say where they came from, or that queue is
-    /// gone; so far.
+    /// gone, or messages of this one have gone to sixteen others already; so far.
     pub fn left(&self) -> u64 {
         self.left
     }

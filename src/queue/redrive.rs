@@ -130,10 +130,12 @@ pub(super) enum Step {
     Moved,
     /// Nothing more to do about it now.
     Done,
-    /// It can't be moved: it does not say where to, or that queue is gone.
+    /// It can't be moved: it does not say where to, or that queue is gone or has no route.
     Left,
     /// The one queue that everything is to go to is gone.
     Gone,
+    /// Messages of this queue have gone to as many others as have routes.
+    NoRoute,
     /// Look again soon.
     Watch,
     /// The other queue has no room, or can't be used now.
@@ -149,7 +151,7 @@ impl QueueReceiver {
         let mut again = Vec::new();
         while let Some(position) = self.consumer.next_move() {
             match mover.step(&self.inner, position, now) {
-                Step::Moved | Step::Done | Step::Left | Step::Gone => {}
+                Step::Moved | Step::Done | Step::Left | Step::Gone | Step::NoRoute => {}
                 Step::Watch => again.push(position),
                 Step::NoRoom => mover.retry_at = now + RETRY_MS,
             }
@@ -199,7 +201,7 @@ impl Mover {
             false => Age::Kept,
         };
         match self.send_to(inner, parked, target, age) {
-            Step::Gone => Step::NoRoom,
+            Step::Gone | Step::NoRoute => Step::NoRoom,
             step => step,
         }
     }
@@ -218,7 +220,7 @@ impl Mover {
             Err(_) => return Step::NoRoom,
         };
         let Some(route) = inner.delivery.route_to(target) else {
-            return Step::NoRoom;
+            return Step::NoRoute;
         };
         match link.take_in(inner, standing, (route, age)) {
             Ok(true) => Step::Moved,
@@ -251,7 +253,7 @@ impl Mover {
             Err(_) => return Step::NoRoom, // later
         };
         match self.send_to(inner, &standing, origin.queue, Age::Anew) {
-            Step::Gone => Step::Left,
+            Step::Gone | Step::NoRoute => Step::Left,
             step => step,
         }
     }

@@ -126,6 +126,8 @@ pub struct Recovery<S: Storage> {
     storage: Arc<S>,
     segments: Vec<Segment<S>>,
     definition: Box<[u8; DEFINITION_BYTES]>,
+    /// What the newest segment tells of earlier epochs.
+    limits: Vec<[u64; 2]>,
     unreadable: Vec<Damage>,
 }
 
@@ -134,20 +136,23 @@ struct Segment<S: Storage> {
     file: S::File,
 }
 
+/// A segment, the limits that it tells, and its definition.
+type Looked<S> = (Segment<S>, Vec<[u64; 2]>, Box<[u8; DEFINITION_BYTES]>);
+
 impl<S: Storage> Recovery<S> {
     /// Looks at the segments of a directory, of that object if one is given. Blocks for two reads each.
     /// With `salvage`, segments whose header is damaged are left out, and listed by [`read`](Self::read).
     pub fn open(storage: Arc<S>, object: Option<u64>, salvage: bool) -> Result<Self, JournalError> {
         let mut segments = Vec::new();
-        let mut definition = None;
+        let mut newest = None;
         let mut unreadable = Vec::new();
         let mut expected = object;
         for id in segment::list(&*storage)? {
             match Self::look(&storage, id, expected) {
-                Ok((found, its_definition)) => {
+                Ok((found, limits, definition)) => {
                     expected = Some(found.info.object);
                     segments.push(found);
-                    definition = Some(its_definition);
+                    newest = Some((limits, definition));
                 }
                 Err(JournalError::Damaged {
                     path,
@@ -163,11 +168,12 @@ impl<S: Storage> Recovery<S> {
                 Err(error) => return Err(error),
             }
         }
-        match definition {
-            Some(definition) => Ok(Self {
+        match newest {
+            Some((limits, definition)) => Ok(Self {
                 storage,
                 segments,
                 definition,
+                limits,
                 unreadable,
             }),
             None => Err(match unreadable.into_iter().next() {
@@ -183,7 +189,7 @@ impl<S: Storage> Recovery<S> {
         storage: &Arc<S>,
         id: SegmentId,
         object: Option<u64>,
-    ) -> Result<(Segment<S>, Box<[u8; DEFINITION_BYTES]>), JournalError> {
+    ) -> Result<Looked<S>, JournalError> {
         let name = id.name();
         let opened = storage.open(&name, false);
         let file = opened.map_err(|error| failed(&**storage, &name, "opening", error))?;
@@ -202,7 +208,8 @@ impl<S: Storage> Recovery<S> {
             sealed: footer.map(|footer| (footer.end, footer.next)),
             created_ms: header.created_ms,
         };
-        Ok((Segment { info, file }, definition))
+        let limits = segment::limits_of(&header).to_vec();
+        Ok((Segment { info, file }, limits, definition))
     }
 
     /// The segments, in order.
@@ -232,8 +239,9 @@ impl<S: Storage> Recovery<S> {
         reading: &Reading<'_>,
         mut each: impl FnMut(Entry<'_>) -> Result<(), E>,
     ) -> Result<Recovered, E> {
-        let window =
-            Window::new().map_err(|error| failed(&*self.storage, "", "reserving memory", error))?;
+        let longest = self.segments().map(|segment| segment.file_bytes).max();
+        let window = Window::new(longest.unwrap_or(0))
+            .map_err(|error| failed(&*self.storage, "", "reserving memory", error))?;
         let mut walk = Walk {
             storage: &*self.storage,
             reading,
@@ -253,7 +261,15 @@ impl<S: Storage> Recovery<S> {
             let epoch = first.info.id.epoch;
             let count = rest.iter().take_while(|s| s.info.id.epoch == epoch).count();
             let (own, later) = rest.split_at(count);
-            let limit = later.iter().map(|s| s.info.cut).min();
+            let known = self.limits.iter().find(|limit| limit[0] == epoch);
+            let limit = match known {
+                Some(limit) => Some(limit[1]),
+                None if later.is_empty() => None,
+                // What the newest header would say is lost with it.
+                None if !self.unreadable.is_empty() => later.iter().map(|s| s.info.cut).min(),
+                // It was made after the newest epoch began, by a writer that was displaced.
+                None => Some(0),
+            };
             walk.epoch(own, limit)?;
             rest = later;
         }

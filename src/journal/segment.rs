@@ -15,7 +15,8 @@ use super::failed;
 use super::storage::{SegmentFile, Storage};
 use crate::layout::PAGE;
 use crate::layout::journal::{
-    BLOCKS_OFFSET, DEFINITION_BYTES, FOOTER_MAGIC, Footer, MAGIC, MAJOR, MINOR, SegmentHeader,
+    BLOCKS_OFFSET, DEFINITION_BYTES, FOOTER_MAGIC, Footer, MAGIC, MAJOR, MAX_LIMITS, MINOR,
+    SegmentHeader,
 };
 use crate::sys::disk::Pages;
 use core::fmt;
@@ -65,6 +66,8 @@ pub(super) struct Plan {
     pub object: u64,
     pub epoch: u64,
     pub cut: u64,
+    /// Of earlier epochs, as in the header.
+    pub limits: Vec<[u64; 2]>,
     pub segment_bytes: u64,
     pub definition: Box<[u8; DEFINITION_BYTES]>,
 }
@@ -164,8 +167,11 @@ fn write_head<S: Storage>(
         created_ms,
         boot_id,
         encryption: bytemuck::Zeroable::zeroed(),
-        reserved: [0; PAGE - 240],
+        limits_used: plan.limits.len() as u64,
+        reserved: 0,
+        limits: [[0; 2]; MAX_LIMITS],
     };
+    header.limits[..plan.limits.len()].copy_from_slice(&plan.limits);
     header.crc = head_sum(&header, &plan.definition[..]);
     let mut pages = Pages::new(BLOCKS_OFFSET as usize)
         .map_err(|error| failed(storage, &name, "reserving memory", error))?;
@@ -310,6 +316,44 @@ pub(super) fn read_head<S: Storage>(
     let mut definition = Box::new([0; DEFINITION_BYTES]);
     definition.copy_from_slice(&pages[PAGE..]);
     Ok((header, definition))
+}
+
+/// The limits that a header tells.
+pub(super) fn limits_of(header: &SegmentHeader) -> &[[u64; 2]] {
+    &header.limits[..MAX_LIMITS.min(header.limits_used as usize)]
+}
+
+/// The limits that the headers of a new epoch, which begins at `cut`, have to tell: what the newest segment
+/// tells of epochs that are still there, and that of its own epoch.
+pub(super) fn limits_for<S: Storage>(
+    storage: &S,
+    object: u64,
+    epoch: u64,
+    cut: u64,
+) -> Result<Vec<[u64; 2]>, JournalError> {
+    let ids = list(storage)?;
+    let Some(newest) = ids.iter().rfind(|id| id.epoch < epoch) else {
+        return Ok(Vec::new());
+    };
+    let name = newest.name();
+    let file = storage
+        .open(&name, false)
+        .map_err(|error| failed(storage, &name, "opening", error))?;
+    let (header, _) = read_head(storage, *newest, Some(object), &file)?;
+    let is_there = |limit: &&[u64; 2]| ids.iter().any(|id| id.epoch == limit[0]);
+    let mut limits: Vec<_> = limits_of(&header)
+        .iter()
+        .filter(is_there)
+        .copied()
+        .collect();
+    limits.push([newest.epoch, cut]);
+    if limits.len() > MAX_LIMITS {
+        return Err(JournalError::TooManyEpochs {
+            path: storage.path(""),
+            limit: MAX_LIMITS,
+        });
+    }
+    Ok(limits)
 }
 
 /// Removes what writers before `epoch` left half made.

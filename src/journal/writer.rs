@@ -140,10 +140,12 @@ impl<S: Storage> Writer<S> {
         definition: &[u8; DEFINITION_BYTES],
     ) -> Result<Self, JournalError> {
         options.check()?;
+        let limits = segment::limits_for(&*storage, object, epoch, start)?;
         let plan = Plan {
             object,
             epoch,
             cut: start,
+            limits,
             segment_bytes: options.segment_bytes,
             definition: Box::new(*definition),
         };
@@ -172,6 +174,7 @@ impl<S: Storage> Writer<S> {
             object,
             epoch,
             cut: header.cut,
+            limits: segment::limits_of(&header).to_vec(),
             segment_bytes: options.segment_bytes,
             definition,
         };
@@ -226,6 +229,12 @@ impl<S: Storage> Writer<S> {
             plan,
             lane,
         })
+    }
+
+    /// Whether a write has failed, so that only a new epoch can go on. Without space for the next segment it is
+    /// not, and the same call may be repeated.
+    pub fn is_frozen(&self) -> bool {
+        self.is_frozen
     }
 
     /// Its epoch.

@@ -58,8 +58,16 @@ pub struct SegmentHeader {
     /// Of the kernel that wrote it.
     pub boot_id: [u8; 16],
     pub encryption: Encryption,
-    pub reserved: [u8; PAGE - 240],
+    /// How many of the limits are in use.
+    pub limits_used: u64,
+    pub reserved: u64,
+    /// Earlier epochs, in order, and beyond which position their blocks do not count: the cut of the epoch
+    /// that followed, whose own segments may be gone by now.
+    pub limits: [[u64; 2]; MAX_LIMITS],
 }
+
+/// Earlier epochs that a header can tell the limits of.
+pub const MAX_LIMITS: usize = 240;
 
 /// Encryption at rest. All zero: the blocks are plain, the only kind there is so far.
 #[repr(C)]
@@ -86,7 +94,8 @@ const _: () = {
     assert!(offset_of!(SegmentHeader, boot_id) == 80);
     assert!(offset_of!(SegmentHeader, encryption) == 96);
     assert!(size_of::<Encryption>() == 144);
-    assert!(offset_of!(SegmentHeader, reserved) == 240);
+    assert!(offset_of!(SegmentHeader, limits_used) == 240);
+    assert!(offset_of!(SegmentHeader, limits) == 256);
 };
 
 /// Bytes of a definition, always.

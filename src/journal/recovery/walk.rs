@@ -133,6 +133,12 @@ impl<S: Storage, E: From<JournalError>, F: FnMut(Entry<'_>) -> Result<(), E>> Wa
                     (self.reading.progress)(self.read + offset, self.to_read);
                     continue;
                 }
+                Found::None
+                    if let Some(next) = later.first()
+                        && self.goes_on(next, (info.id.index, offset))? =>
+                {
+                    break;
+                }
                 found => {
                     let missing = self.missing(segment, later, offset, &found, limit, state)?;
                     let Some((to, what)) = missing else {
@@ -249,7 +255,13 @@ impl<S: Storage, E: From<JournalError>, F: FnMut(Entry<'_>) -> Result<(), E>> Wa
         state: &State,
     ) -> Result<Option<(u64, &'static str)>, E> {
         let info = &segment.info;
-        let is_complete = limit.is_some_and(|limit| state.next.is_some_and(|next| next >= limit));
+        // Without what came before, a whole block tells where it ended.
+        let begins = match found {
+            Found::Whole(header) => Some(header.first),
+            _ => None,
+        };
+        let next = state.next.or(begins);
+        let is_complete = limit.is_some_and(|limit| next.is_some_and(|next| next >= limit));
         let is_beyond =
             matches!(found, Found::Whole(header) if limit.is_some_and(|l| header.next > l));
         if is_complete && is_beyond {

@@ -20,10 +20,11 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// An empty one.
-    pub fn new() -> io::Result<Self> {
+    /// An empty one for files of that length.
+    pub fn new(file_bytes: u64) -> io::Result<Self> {
+        let len = file_bytes.clamp(PAGE as u64, 2 * MAX_BLOCK as u64);
         Ok(Self {
-            pages: Pages::new(2 * MAX_BLOCK)?,
+            pages: Pages::new(len as usize)?,
             of: None,
             start: 0,
             len: 0,

@@ -137,20 +137,29 @@ impl<S: Storage> Writer<S> {
 
     /// Removes segments in which nothing is needed any more: those of this epoch become spares, up to
     /// the number that is kept; those of others, whose writer may still be about, are unlinked.
-    /// The current one, and later ones, stay. How many were taken. Blocks for the file system.
+    /// The current one, and later ones, stay; so does the last of another epoch while an earlier one of it
+    /// is there, since it tells that the earlier one is complete. How many were taken. Blocks for the file system.
     pub fn release(&mut self, segments: &[SegmentId]) -> Result<usize, JournalError> {
         self.check()?;
         let listed = self.storage.names();
         let names =
             listed.map_err(|error| failed(&*self.storage, "", "listing the directory", error))?;
         let mut spares = names.iter().filter(|name| name.starts_with(SPARE)).count();
+        let mut present: Vec<_> = names.iter().filter_map(|n| SegmentId::of_name(n)).collect();
+        let mut wanted = segments.to_vec();
+        wanted.sort();
         let mut taken = 0;
-        for id in segments {
+        for id in &wanted {
             let is_own = id.epoch == self.plan.epoch;
             let is_in_use = is_own && id.index >= self.durable.index.min(self.current.index)
                 || id.epoch > self.plan.epoch
                 || self.ending.iter().any(|ending| ending.id == *id);
             if is_in_use || self.is_footer_under_way && is_own {
+                continue;
+            }
+            let mut siblings = present.iter().filter(|other| other.epoch == id.epoch);
+            let is_last = !siblings.clone().any(|other| other.index > id.index);
+            if !is_own && is_last && siblings.any(|other| other.index < id.index) {
                 continue;
             }
             let name = id.name();
@@ -162,7 +171,10 @@ impl<S: Storage> Writer<S> {
                 self.storage.remove(&name)
             };
             match done {
-                Ok(()) => taken += 1,
+                Ok(()) => {
+                    taken += 1;
+                    present.retain(|other| other != id);
+                }
                 Err(error) if is_gone(&error) => {}
                 Err(error) => return Err(failed(&*self.storage, &name, "releasing", error)),
             }

@@ -295,7 +295,8 @@ impl<S: Storage> Recovery<S> {
     fn seal(&self, seals: &[Seal]) -> Result<(), JournalError> {
         let mut page = Pages::new(PAGE)
             .map_err(|error| failed(&*self.storage, "", "reserving memory", error))?;
-        for seal in seals {
+        // The last first: behind a sealed segment, one that is not would be taken to go on.
+        for seal in seals.iter().rev() {
             let name = seal.id.name();
             let at = seal.file_bytes - PAGE as u64;
             segment::fill_footer(

@@ -5,11 +5,14 @@
 
 mod journal;
 mod queue;
+mod stream;
 
 pub use journal::JournalError;
 pub use queue::{
     AttributeError, MoveError, QueueSendError, ReceiptError, ReceiveError, SetError, SettleError,
 };
+
+pub use stream::{CheckpointError, GroupError, PutError, ReshardError, ShardId, StreamReadError};
 
 use std::io;
 use std::path::PathBuf;

@@ -24,6 +24,8 @@ mod object;
 #[cfg(not(loom))]
 mod queue;
 #[cfg(not(loom))]
+mod stream;
+#[cfg(not(loom))]
 mod sys;
 #[cfg(all(feature = "topics", not(loom)))]
 mod topic;
@@ -49,16 +51,16 @@ pub mod bus {
 pub use {
     bus::{
         Builder, Bus, ChannelBuilder, DEFAULT_POOL_BYTES, DEFAULT_ROOT, ObjectInfo, ObjectKind,
-        Origin, ParticipantInfo, QueueBuilder, ROOT_VARIABLE, Report,
+        Origin, ParticipantInfo, QueueBuilder, ROOT_VARIABLE, Report, StreamBuilder,
     },
     channel::{
         Channel, ChannelStats, Definition, PinnedView, Producer, Reader, ReaderBuilder,
         ReaderStats, Record, View,
     },
     error::{
-        AttributeError, JoinError, JournalError, MoveError, OpenError, ParticipantId,
-        QueueSendError, ReadError, ReceiptError, ReceiveError, SendError, SetError, SettleError,
-        WaitError,
+        AttributeError, CheckpointError, GroupError, JoinError, JournalError, MoveError, OpenError,
+        ParticipantId, PutError, QueueSendError, ReadError, ReceiptError, ReceiveError,
+        ReshardError, SendError, SetError, SettleError, ShardId, StreamReadError, WaitError,
     },
     object::loan::Loan,
     object::poll::PollDescriptor,
@@ -73,6 +75,12 @@ pub use {
     ring::seat::Start,
     ring::wait::Idle,
     ring::{Overflow, Producers},
+    stream::{
+        Backpressure, Group, GroupInfo, GroupShard, GroupStart, GroupWorker, LeaseInfo,
+        MAX_RECORD_BYTES, NumberError, OwnedRecord, Put, PutRecord, SequenceNumber, ShardInfo,
+        ShardLimits, ShardState, Stream, StreamDefinition, StreamIterator, StreamProducer,
+        StreamReader, StreamReaderBuilder, StreamRecord, StreamStats, hash_key_of,
+    },
 };
 
 #[cfg(all(feature = "async", not(loom)))]

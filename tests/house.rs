@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["ring", "pool", "journal"],
     &["object"],
     &["channel", "queue"],
-    &["topic"],
+    &["topic", "stream"],
     &["bus"],
 ];
 

@@ -5,6 +5,7 @@ use super::catalog::{ChannelBuilder, ObjectInfo};
 use super::doctor::Report;
 use super::queues::QueueBuilder;
 use super::registry::{Membership, ParticipantInfo, Registry, RegistryLiveness};
+use super::streams::StreamBuilder;
 use super::{OBJECTS, POOL, TEMPORARY};
 use crate::ParticipantId;
 use crate::error::OpenError;
@@ -171,6 +172,11 @@ impl Bus {
     /// Begins to open or create the queue `name`.
     pub fn queue(&self, name: &str) -> QueueBuilder {
         QueueBuilder::new(Arc::clone(&self.inner), name)
+    }
+
+    /// Begins to open or create the stream `name`.
+    pub fn stream(&self, name: &str) -> StreamBuilder {
+        StreamBuilder::new(Arc::clone(&self.inner), name)
     }
 
     /// Every object, by name.

@@ -11,6 +11,7 @@ use crate::queue::{self, grown_of};
 use crate::ring::{Overflow, Producers, SlotRing};
 use crate::shm::ring::RingMemory;
 use crate::shm::words;
+use crate::stream;
 use crate::sync::Ordering;
 use crate::sys::mapping::Mapping;
 use crate::sys::{clock, file, host, lock};
@@ -48,7 +49,7 @@ pub struct ObjectInfo {
     pub name: String,
     /// What it is.
     pub kind: ObjectKind,
-    /// Length of its file; of a queue that has grown, of all its files.
+    /// Length of its file; of a queue that has grown, and of a stream, of all its files.
     pub bytes: u64,
 }
 
@@ -60,6 +61,8 @@ pub enum ObjectKind {
     Channel,
     /// A queue: every message is consumed once.
     Queue,
+    /// A stream: sharded, ordered, read by any number, any number of times.
+    Stream,
     /// None that this build knows; the doctor names it.
     Unknown,
 }
@@ -69,6 +72,7 @@ impl ObjectKind {
         match preamble.magic {
             layout::ring::MAGIC => Self::Channel,
             layout::queue::MAGIC => Self::Queue,
+            layout::stream::MAGIC => Self::Stream,
             _ => Self::Unknown,
         }
     }
@@ -273,10 +277,16 @@ impl Attachment {
         let names = file::names(directory).map_err(|e| OpenError::io(directory, e))?;
         // What queues grew by, by object id.
         let mut grown: HashMap<u64, u64> = HashMap::new();
+        // The shards of streams, by family.
+        let mut shards: HashMap<u64, u64> = HashMap::new();
         for name in &names {
             if let Some((queue, _)) = grown_of(name) {
                 let bytes = file::len(&directory.join(name)).unwrap_or(0);
                 *grown.entry(queue).or_default() += bytes;
+            }
+            if let Some((family, _)) = stream::shard_of(name) {
+                let bytes = file::len(&directory.join(name)).unwrap_or(0);
+                *shards.entry(family).or_default() += bytes;
             }
         }
         for name in names {
@@ -292,6 +302,11 @@ impl Attachment {
                 {
                     kind = ObjectKind::of(&preamble);
                     bytes += grown.get(&preamble.object_id).copied().unwrap_or(0);
+                    if kind == ObjectKind::Stream {
+                        let family = stream::family_of(&self.site, &name);
+                        let family = family.ok().and_then(|family| shards.get(&family));
+                        bytes += family.copied().unwrap_or(0);
+                    }
                 }
                 objects.push(ObjectInfo { name, kind, bytes });
             }
@@ -304,7 +319,16 @@ impl Attachment {
     pub(super) fn remove_object(&self, name: &str) -> Result<(), OpenError> {
         name::check(name)?;
         let path = self.site.directory.join(name);
+        if preamble(&path).is_ok_and(|preamble| ObjectKind::of(&preamble) == ObjectKind::Stream) {
+            return self.remove_stream(name);
+        }
         // A damaged file is removed all the same: that is what its error message advises.
+        self.remove_ring_file(name)
+    }
+
+    /// The same for the file of a ring, whatever it is called.
+    pub(super) fn remove_ring_file(&self, name: &str) -> Result<(), OpenError> {
+        let path = self.site.directory.join(name);
         match open_any(&self.site, name) {
             Ok((mapping, memory)) => {
                 words::word32(&mapping, READY_OFFSET).store(REMOVED, Ordering::Release);

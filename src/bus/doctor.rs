@@ -2,10 +2,11 @@
 
 use super::attachment::Attachment;
 use super::builder::Builder;
-use super::catalog::{open_any, preamble};
+use super::catalog::{ObjectKind, open_any, preamble};
 use super::reap::Rings;
 use super::{BUS_FILE, TEMPORARY, aside, name};
 use crate::error::OpenError;
+use crate::layout::ring::READER_STANDING;
 use crate::layout::word::Ctl;
 use crate::layout::{READY_OFFSET, REMOVED};
 use crate::queue::{check_grown, grown_of};
@@ -81,14 +82,19 @@ impl Attachment {
             })
             .count() as u64;
         report.temporary_files = self.temporary_files(heal)? + self.orphans(heal)?;
+        report.temporary_files += self.orphan_shards(heal)?;
         for object in self.objects()? {
             report.objects += 1;
             let site = crate::object::Site {
                 pre_touch: false,
                 ..self.site.clone()
             };
-            match open_any(&site, &object.name) {
-                Ok(_) | Err(OpenError::NotFound { .. }) => {}
+            let opened = match object.kind {
+                ObjectKind::Stream => self.examine_stream(&object.name),
+                _ => open_any(&site, &object.name).map(|_| ()),
+            };
+            match opened {
+                Ok(()) | Err(OpenError::NotFound { .. }) => {}
                 Err(OpenError::Removed { .. }) if heal => self.finish_removal(&object.name)?,
                 Err(error) => report.broken_objects.push(error.to_string()),
             }
@@ -133,8 +139,9 @@ impl Attachment {
             report.damaged_slots = report.damaged_slots.saturating_add(damaged);
             for index in 0..ring.readers_in_use() {
                 let word = ring.memory().reader(index).word.load(Ordering::Acquire);
-                let owner = crate::layout::word::Role(word).owner();
-                report.dead_readers += u64::from(owner != 0 && ring.is_dead(owner));
+                let word = crate::layout::word::Role(word);
+                let dead = word.owner() != 0 && ring.is_dead(word.owner());
+                report.dead_readers += u64::from(dead && word.state() != READER_STANDING);
             }
             let producer = ring.producer_holder();
             report.dead_roles += u64::from(producer != 0 && ring.is_dead(producer));

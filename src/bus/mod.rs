@@ -20,6 +20,7 @@ mod participant;
 mod queues;
 mod reap;
 mod registry;
+mod streams;
 
 pub use attachment::Bus;
 pub use builder::{Builder, DEFAULT_POOL_BYTES, DEFAULT_ROOT, Origin, ROOT_VARIABLE};
@@ -27,6 +28,7 @@ pub use catalog::{ChannelBuilder, ObjectInfo, ObjectKind};
 pub use doctor::Report;
 pub use queues::QueueBuilder;
 pub use registry::ParticipantInfo;
+pub use streams::StreamBuilder;
 
 /// The bus file inside the directory.
 const BUS_FILE: &str = "bus";

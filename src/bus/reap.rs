@@ -13,7 +13,7 @@ use super::{REMOVED_PREFIX, TEMPORARY, name};
 use crate::channel::{self, RingFile};
 use crate::error::OpenError;
 use crate::layout::bus::ROLES;
-use crate::layout::ring::{ChunkRef, Meta};
+use crate::layout::ring::{ChunkRef, Meta, READER_STANDING};
 use crate::layout::word::{Ctl, Role};
 use crate::layout::{Preamble, REMOVED};
 use crate::object::Site;
@@ -556,6 +556,8 @@ impl Attachment {
 pub(super) fn is_looked_at(ring: &SlotRing) -> bool {
     (0..ring.memory().geometry().readers()).any(|index| {
         let word = Role(ring.memory().reader(index).word.load(Ordering::Acquire));
-        word.owner() != 0 && (word.owner() == ring.me() || !ring.is_dead(word.owner()))
+        word.owner() != 0
+            && word.state() != READER_STANDING
+            && (word.owner() == ring.me() || !ring.is_dead(word.owner()))
     })
 }

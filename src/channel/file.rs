@@ -4,14 +4,18 @@ use super::Definition;
 use crate::error::OpenError;
 use crate::layout::PAGE;
 use crate::layout::ring::{
-    MAGIC, OVERFLOW_DROP_OLDEST, OVERFLOW_REFUSE, PRODUCERS_EXCLUSIVE, PRODUCERS_SHARED,
-    READERS_OFFSET, ReaderEntry, RingHeader,
+    MAGIC, NO_PIN, OVERFLOW_DROP_OLDEST, OVERFLOW_REFUSE, PRODUCERS_EXCLUSIVE, PRODUCERS_SHARED,
+    READER_STANDING, READERS_OFFSET, ReaderEntry, RingHeader, control,
 };
+use crate::layout::word::Role;
 use crate::object::Site;
 use crate::object::file::{self, Shape, framed};
 use crate::ring::{Overflow, Producers};
 use crate::shm::ring::RingMemory;
+use crate::shm::words::word64;
+use crate::sync::Ordering;
 use crate::sys::mapping::Mapping;
+use core::mem::offset_of;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +35,15 @@ pub struct RingFile {
 
 /// Creates the file of `definition`. `AlreadyExists` when somebody was first.
 pub fn create(site: &Site, definition: &Definition) -> Result<(), OpenError> {
+    create_standing(site, definition, 0)
+}
+
+/// The same with the last `standing` reader entries standing, and protecting nothing yet.
+pub fn create_standing(
+    site: &Site,
+    definition: &Definition,
+    standing: u32,
+) -> Result<(), OpenError> {
     definition.check()?;
     let shape = Shape {
         name: &definition.name,
@@ -61,7 +74,20 @@ pub fn create(site: &Site, definition: &Definition) -> Result<(), OpenError> {
         name: frame.name,
         reserved: [0; PAGE - 64 - 4 * 8 - 6 * 4 - 128],
     };
-    file::create(site, &shape, header, |_| {})
+    file::create(site, &shape, header, |mapping| {
+        for number in 0..standing {
+            let index = definition.readers - standing + number;
+            let at = READERS_OFFSET + index as usize * size_of::<ReaderEntry>();
+            let word = Role::new(READER_STANDING, number as u16 + 1, 0);
+            word64(mapping, at + offset_of!(ReaderEntry, word)).store(word.0, Ordering::Relaxed);
+            let cursor = at + offset_of!(ReaderEntry, cursor);
+            word64(mapping, cursor).store(NO_PIN, Ordering::Relaxed);
+        }
+        if standing > 0 {
+            let used = word64(mapping, control::READERS_USED);
+            used.store(definition.readers.into(), Ordering::Relaxed);
+        }
+    })
 }
 
 /// Opens, checks and maps the file of `name`.

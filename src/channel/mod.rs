@@ -13,9 +13,11 @@ mod reader;
 mod view;
 mod wait;
 
+pub(crate) use definition::DEFAULT_STALL_TIMEOUT;
 pub use definition::Definition;
 pub(crate) use file::{
-    RingFile, create as create_ring, open as open_ring, open_removed as open_removed_ring,
+    RingFile, create as create_ring, create_standing as create_standing_ring, open as open_ring,
+    open_removed as open_removed_ring,
 };
 pub use join::ReaderBuilder;
 pub use producer::Producer;
@@ -24,6 +26,7 @@ pub use view::{PinnedView, View};
 
 use crate::error::JoinError;
 use crate::layout::REMOVED;
+use crate::layout::ring::READER_STANDING;
 use crate::object::Host;
 use crate::pool::segment::Segments;
 use crate::ring::{Counter, Producers, SlotRing};
@@ -191,7 +194,8 @@ impl Inner {
         let readers = (0..self.ring.readers_in_use()).filter_map(|index| {
             let entry = memory.reader(index);
             let word = crate::layout::word::Role(entry.word.load(Ordering::Acquire));
-            (word.owner() != 0).then(|| ReaderStats {
+            let taken = word.owner() != 0 && word.state() != READER_STANDING;
+            taken.then(|| ReaderStats {
                 participant: crate::ParticipantId(word.owner()),
                 reliable: word.state() == crate::layout::ring::READER_RELIABLE,
                 cursor: entry.cursor.load(Ordering::Relaxed),

@@ -27,6 +27,9 @@ const FIRST_LINE_BODY: usize = 32;
 const CHECK_LINK_EVERY: u32 = 1024;
 /// Positions between two sends that take payloads back which every reader has passed.
 const RECLAIM_EVERY: u64 = 8;
+/// A producer that retains gives the oldest of so many parts up when the pool is used up, and goes on
+/// until there is room, or nothing left that nobody needs.
+const RECLAIM_PARTS: usize = 8;
 /// Positions that one of them looks at, at most.
 const MOST_RECLAIMED: u64 = 128;
 
@@ -46,6 +49,10 @@ pub struct Producer {
     exclusive: bool,
     inline_bytes: usize,
     refusals: u32,
+    /// Whether the ring takes nothing any more.
+    sealed: bool,
+    /// Whether payloads that were read stay for who reads them again.
+    retains: bool,
     /// The position at which a send of a payload takes the next few back.
     reclaim_at: u64,
     /// Of the process that made it.
@@ -133,6 +140,8 @@ impl Producer {
             exclusive,
             inline_bytes: inner.ring.memory().geometry().body_bytes(),
             refusals: 0,
+            sealed: false,
+            retains: false,
             reclaim_at: 0,
             generation: fork::generation(),
             inner,
@@ -143,6 +152,18 @@ impl Producer {
     /// Largest body that lies in the slot itself; a longer one takes a chunk of the pool.
     pub fn inline_bytes(&self) -> usize {
         self.inline_bytes
+    }
+
+    /// Whether a send met the end of a ring that was sealed. A channel's never is.
+    pub(crate) fn met_seal(&self) -> bool {
+        self.sealed
+    }
+
+    /// Payloads stay as long as their slots do and the pool has room, whoever has read them: a stream is
+    /// read again.
+    pub(crate) fn retaining(mut self) -> Self {
+        self.retains = true;
+        self
     }
 
     /// Sends `body`; its position. Never blocks. For inline bodies: no system call unless
@@ -394,7 +415,10 @@ impl Producer {
                 Ok(()) => {
                     self.wake();
                     self.lender.attach(lent);
-                    if self.appender.next() >= self.reclaim_at && self.lender.is_low(lent) {
+                    if self.appender.next() >= self.reclaim_at
+                        && !self.retains
+                        && self.lender.is_low(lent)
+                    {
                         self.reclaim_some();
                     }
                     self.lender.prefetch_next(lent);
@@ -427,8 +451,10 @@ impl Producer {
     #[cold]
     #[inline(never)]
     fn lend_uncached(&mut self, len: usize) -> Result<Lent, SendError> {
-        self.reclaim_payloads();
-        for attempt in 0..3 {
+        if !self.retains {
+            self.reclaim_payloads();
+        }
+        for attempt in 0..if self.retains { 3 * RECLAIM_PARTS } else { 3 } {
             if let Some(lent) = self.lender.cached(len) {
                 return Ok(lent);
             }
@@ -442,6 +468,9 @@ impl Producer {
                 // The dead may sit on chunks.
                 Err(GrowFailure::Quota { .. } | GrowFailure::NoSpace(_)) if attempt == 0 => {
                     self.inner.host.reap_now();
+                }
+                Err(GrowFailure::Quota { .. }) if self.retains && attempt < RECLAIM_PARTS => {
+                    self.reclaim_payloads();
                 }
                 Err(GrowFailure::Quota { used, quota }) => {
                     return Err(SendError::PoolExhausted {
@@ -487,7 +516,12 @@ impl Producer {
             lender: &mut self.lender,
             ring: self.inner.object_id,
         };
-        self.appender.reclaim_all(&self.inner.ring, &mut vacate);
+        if self.retains {
+            self.appender
+                .reclaim_part(&self.inner.ring, RECLAIM_PARTS, &mut vacate);
+        } else {
+            self.appender.reclaim_all(&self.inner.ring, &mut vacate);
+        }
     }
 
     /// The common append: the next position is clear, and the body of 8 to 64 bytes fits into
@@ -582,9 +616,12 @@ impl Producer {
             Blocked::Full { by } => SendError::Full {
                 by: (by != 0).then_some(ParticipantId(by)),
             },
-            Blocked::Corrupt | Blocked::Sealed => SendError::Corrupt {
-                position: self.appender.next(),
-            },
+            Blocked::Corrupt | Blocked::Sealed => {
+                self.sealed = blocked == Blocked::Sealed;
+                SendError::Corrupt {
+                    position: self.appender.next(),
+                }
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod journal;
 pub mod pool;
 pub mod queue;
 pub mod ring;
+pub mod stream;
 pub mod word;
 
 /// Layout version of every ringway file. Open accepts the same major and any minor that is not

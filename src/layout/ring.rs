@@ -113,16 +113,22 @@ pub const NO_PIN: u64 = u64::MAX;
 /// One reader: its word, its cursor, its pins.
 ///
 /// ```text
-///   0 word u64 (Role; kind 1 = reliable, 2 = lossy)   8 cursor u64   16 lost u64   … 128
+///   0 word u64 (Role; kind 1 = reliable, 2 = lossy, 3 = standing)   8 cursor u64   16 lost u64
+///  24 lease u64   32 checkpoint u64 (standing entries)   … 128
 /// 128 pins[14] u64 …
 /// ```
+/// A standing entry belongs to no participant: its cursor holds the ring back whoever dies. A stream
+/// gives its consumer groups one in each shard ([`super::stream`]); the owner in its word is the number
+/// of the group.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct ReaderEntry {
     pub word: u64,
     pub cursor: u64,
     pub lost: u64,
-    pub reserved: [u64; 13],
+    pub lease: u64,
+    pub checkpoint: u64,
+    pub reserved: [u64; 11],
     pub pins: [u64; PINS],
     pub reserved_2: [u64; 2],
 }
@@ -131,6 +137,8 @@ const _: () = {
     assert!(size_of::<ReaderEntry>() == 256);
     assert!(offset_of!(ReaderEntry, cursor) == 8);
     assert!(offset_of!(ReaderEntry, lost) == 16);
+    assert!(offset_of!(ReaderEntry, lease) == 24);
+    assert!(offset_of!(ReaderEntry, checkpoint) == 32);
     assert!(offset_of!(ReaderEntry, pins) == 128);
 };
 
@@ -138,6 +146,8 @@ const _: () = {
 pub const READER_RELIABLE: u64 = 1;
 /// A reader that is told what it missed.
 pub const READER_LOSSY: u64 = 2;
+/// An entry that no participant takes or loses.
+pub const READER_STANDING: u64 = 3;
 
 /// Offset of the reader table.
 pub const READERS_OFFSET: usize = control::END;

@@ -17,7 +17,9 @@
 
 use super::claim::Appender;
 use super::{Counter, Overflow, SlotRing, Tenant};
-use crate::layout::ring::{MAX_POSITION, Meta, NO_PIN, READER_LOSSY, READER_RELIABLE};
+use crate::layout::ring::{
+    MAX_POSITION, Meta, NO_PIN, READER_LOSSY, READER_RELIABLE, READER_STANDING,
+};
 use crate::layout::word::{Ctl, Role};
 use crate::shm::ring::Slot;
 use crate::sync::{Label, Ordering, fence_at, order};
@@ -173,6 +175,19 @@ impl Appender {
         self.reclaim(ring)
     }
 
+    /// As [`reclaim_all`](Self::reclaim_all), but the oldest of `parts` of what is there at most.
+    pub fn reclaim_part(&mut self, ring: &SlotRing, parts: usize, tenant: &mut dyn Tenant) {
+        let bound = match ring.overflow {
+            Overflow::Refuse => ring.lowest_cursor().0,
+            Overflow::DropOldest => NO_PIN,
+        };
+        let slots = ring.memory.geometry().slots();
+        let trim = ring.memory.trim().load(Ordering::Relaxed).min(self.next);
+        let oldest = trim.max(self.next.saturating_sub(slots));
+        let part = (self.next - oldest).div_ceil(parts as u64);
+        self.trim_to(ring, (oldest + part).min(bound).min(self.next), tenant);
+    }
+
     /// A step of [`reclaim_all`](Self::reclaim_all) that takes nothing from anybody: at most `most`
     /// positions, and none that a reader still has before it, a lossy one neither. None at all of a
     /// ring that drops its oldest records: they stay until they are in the way.
@@ -181,7 +196,7 @@ impl Appender {
             return;
         }
         let from = self.reclaim(ring);
-        let read = ring.lowest_cursor_of(&[READER_RELIABLE, READER_LOSSY]).0;
+        let read = ring.lowest_cursor_of(&[READER_RELIABLE, READER_STANDING, READER_LOSSY]).0;
         if read == NO_PIN {
             return; // nobody reads: what comes first may still want all of it
         }
@@ -220,12 +235,17 @@ impl Appender {
             if word.owner() == 0 {
                 continue;
             }
-            if word.state() == READER_RELIABLE {
+            let standing = word.state() == READER_STANDING;
+            // What drops its oldest records waits for nobody.
+            if word.state() == READER_RELIABLE || standing && ring.overflow == Overflow::Refuse {
                 let cursor = entry.cursor.load(order(Label::ScanLoad, Ordering::Acquire));
                 if cursor < self.protection.cursor {
                     self.protection.cursor = cursor;
-                    self.protection.holder = word.owner();
+                    self.protection.holder = if standing { 0 } else { word.owner() };
                 }
+            }
+            if standing {
+                continue; // nobody looks at anything through it
             }
             for pin in entry.pins {
                 let pinned = pin.load(order(Label::ScanLoad, Ordering::Acquire));
@@ -246,7 +266,7 @@ impl SlotRing {
 
     /// The lowest reliable cursor and its reader; `NO_PIN` when there is none.
     pub fn lowest_cursor(&self) -> (u64, u16) {
-        self.lowest_cursor_of(&[READER_RELIABLE])
+        self.lowest_cursor_of(&[READER_RELIABLE, READER_STANDING])
     }
 
     fn lowest_cursor_of(&self, kinds: &[u64]) -> (u64, u16) {
@@ -257,7 +277,8 @@ impl SlotRing {
             if word.owner() != 0 && kinds.contains(&word.state()) {
                 let cursor = entry.cursor.load(order(Label::ScanLoad, Ordering::Acquire));
                 if cursor < lowest.0 {
-                    lowest = (cursor, word.owner());
+                    let standing = word.state() == READER_STANDING;
+                    lowest = (cursor, if standing { 0 } else { word.owner() });
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! they show what the predecessor left, which can only hold the ring back for a moment.
 
 use super::SlotRing;
-use crate::layout::ring::{MAX_POSITION, NO_PIN, READER_LOSSY, READER_RELIABLE};
+use crate::layout::ring::{MAX_POSITION, NO_PIN, READER_LOSSY, READER_RELIABLE, READER_STANDING};
 use crate::layout::word::Role;
 use crate::sync::{Label, Ordering, fence_at, order};
 
@@ -85,7 +85,9 @@ impl SlotRing {
             let entry = self.memory.reader(index);
             let word = Role(entry.word.load(order(Label::RoleTake, Ordering::Acquire)));
             // Own dead siblings are told by the same probe; an own live seat is simply taken.
-            if word.owner() != 0 && !self.is_dead(word.owner()) {
+            if word.state() == READER_STANDING
+                || word.owner() != 0 && !self.is_dead(word.owner())
+            {
                 continue;
             }
             // Before the CAS: a seat that the scan does not reach could hold nothing back, and one
@@ -170,7 +172,11 @@ impl SlotRing {
         for index in 0..self.memory.geometry().readers() {
             let word = self.memory.reader(index).word;
             let seen = Role(word.load(order(Label::RoleTake, Ordering::Acquire)));
-            if seen.owner() == owner && owner != 0 && is_dead(owner) {
+            if seen.owner() == owner
+                && owner != 0
+                && seen.state() != READER_STANDING
+                && is_dead(owner)
+            {
                 freed |= word
                     .compare_exchange(
                         seen.0,

@@ -73,6 +73,10 @@ pub struct ReaderWords<'a> {
     pub word: &'a AtomicU64,
     pub cursor: &'a AtomicU64,
     pub lost: &'a AtomicU64,
+    /// Standing entries: who reads for the group.
+    pub lease: &'a AtomicU64,
+    /// Standing entries: how far the group has come.
+    pub checkpoint: &'a AtomicU64,
     pub pins: &'a [AtomicU64; PINS],
 }
 
@@ -212,6 +216,8 @@ impl RingMemory {
                 word: &*at.add(offset_of!(ReaderEntry, word)).cast(),
                 cursor: &*at.add(offset_of!(ReaderEntry, cursor)).cast(),
                 lost: &*at.add(offset_of!(ReaderEntry, lost)).cast(),
+                lease: &*at.add(offset_of!(ReaderEntry, lease)).cast(),
+                checkpoint: &*at.add(offset_of!(ReaderEntry, checkpoint)).cast(),
                 pins: &*at.add(offset_of!(ReaderEntry, pins)).cast(),
             }
         }

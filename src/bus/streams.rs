@@ -1,0 +1,270 @@
+//! Opening, creating, examining and removing streams.
+
+use super::attachment::Attachment;
+use super::catalog::compare_given;
+use super::name;
+use crate::error::OpenError;
+use crate::layout::{READY_OFFSET, REMOVED};
+use crate::shm::words;
+use crate::stream::{
+    self, Backpressure, Home, ShardLimits, Stream, StreamDefinition, StreamFile, shard_of,
+};
+use crate::sync::Ordering;
+use crate::sys::file;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Options for opening or creating a stream. An option that is given has to agree with an existing
+/// stream, but for the number of shards, which changes; one that is not given takes the default at
+/// creation and is not compared.
+#[must_use = "call open, create or open_or_create"]
+pub struct StreamBuilder {
+    attachment: Arc<Attachment>,
+    definition: StreamDefinition,
+    given: Given,
+}
+
+#[derive(Default)]
+struct Given {
+    slots: bool,
+    stride: bool,
+    readers: bool,
+    backpressure: bool,
+    limits: bool,
+    lease_timeout: bool,
+    stall_timeout: bool,
+}
+
+impl StreamBuilder {
+    pub(super) fn new(attachment: Arc<Attachment>, name: &str) -> Self {
+        Self {
+            attachment,
+            definition: StreamDefinition::named(name),
+            given: Given::default(),
+        }
+    }
+
+    /// Shards at creation, with ranges of the same length. 1 to 1,000, default 1.
+    pub fn shards(mut self, shards: u32) -> Self {
+        self.definition.shards = shards;
+        self
+    }
+
+    /// Slots of each shard: the most records that it retains. A power of two from 1,024 to 16,777,216,
+    /// default 8,192.
+    pub fn slots(mut self, slots: u64) -> Self {
+        self.definition.slots = slots;
+        self.given.slots = true;
+        self
+    }
+
+    /// Bytes from slot to slot, a multiple of 32 from 64 to 4,096; 48 of them are header, the rest holds
+    /// the keys and data of short records. Default 256.
+    pub fn stride(mut self, stride: u64) -> Self {
+        self.definition.stride = stride;
+        self.given.stride = true;
+        self
+    }
+
+    /// Most readers of each shard at a time, workers of groups included, 1 to 991. Default 64.
+    pub fn readers(mut self, readers: u32) -> Self {
+        self.definition.readers = readers;
+        self.given.readers = true;
+        self
+    }
+
+    /// What a put meets at a full shard. Default: it waits, up to 30 s.
+    pub fn backpressure(mut self, backpressure: Backpressure) -> Self {
+        self.definition.backpressure = backpressure;
+        self.given.backpressure = true;
+        self
+    }
+
+    /// Emulates the limits of provisioned shards. Default: none.
+    pub fn limits(mut self, limits: impl Into<Option<ShardLimits>>) -> Self {
+        self.definition.limits = limits.into();
+        self.given.limits = true;
+        self
+    }
+
+    /// After this long without a sign a worker of a group that is alive loses its leases. 100 ms to 1 h,
+    /// default 10 s. One that is dead loses them at once.
+    pub fn lease_timeout(mut self, timeout: Duration) -> Self {
+        self.definition.lease_timeout = timeout;
+        self.given.lease_timeout = true;
+        self
+    }
+
+    /// After this long a live but stopped producer's claim is stepped over. 1 ms to 60 s, default 20 ms.
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.definition.stall_timeout = timeout;
+        self.given.stall_timeout = true;
+        self
+    }
+
+    /// Asks for transparent huge pages; harmless where there are none.
+    pub fn huge_pages(mut self, huge_pages: bool) -> Self {
+        self.definition.huge_pages = huge_pages;
+        self
+    }
+
+    /// Opens the stream.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(self) -> Result<Stream, OpenError> {
+        self.check()?;
+        self.attach()
+    }
+
+    /// Creates the stream.
+    ///
+    /// # Errors
+    /// [`OpenError`]; `AlreadyExists` when there is an object of that name.
+    pub fn create(self) -> Result<Stream, OpenError> {
+        self.check()?;
+        stream::create_stream(&self.attachment.site, &self.definition)?;
+        self.attach()
+    }
+
+    /// Opens the stream, or creates it.
+    ///
+    /// # Errors
+    /// [`OpenError`]; `Mismatch` when it exists with other values of given options.
+    pub fn open_or_create(self) -> Result<Stream, OpenError> {
+        self.check()?;
+        let create = || stream::create_stream(&self.attachment.site, &self.definition);
+        let name = &self.definition.name;
+        self.attachment
+            .open_or_create(name, || self.attach(), create)
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        self.attachment.check_fork()?;
+        name::check(&self.definition.name)?;
+        self.definition.check()
+    }
+
+    fn attach(&self) -> Result<Stream, OpenError> {
+        let attachment = &self.attachment;
+        let opened = stream::open_stream(&attachment.site, &self.definition.name)?;
+        self.compare(&opened)?;
+        Ok(attachment.stream(opened))
+    }
+
+    fn compare(&self, stream: &StreamFile) -> Result<(), OpenError> {
+        compare_given!(self, stream, slots stride readers backpressure limits);
+        compare_given!(self, stream, lease_timeout stall_timeout);
+        Ok(())
+    }
+}
+
+impl Home for Attachment {
+    fn note_joined(&self, file_name: &str) {
+        self.registry
+            .note_joined(&self.membership, name::hash(file_name));
+    }
+
+    fn remove_ring(&self, file_name: &str) -> Result<(), OpenError> {
+        self.remove_ring_file(file_name)
+    }
+}
+
+impl Attachment {
+    fn stream(self: &Arc<Self>, opened: StreamFile) -> Stream {
+        Stream::new(
+            opened,
+            &self.site,
+            &self.segments,
+            self.membership.slot,
+            Arc::clone(&self.liveness) as _,
+            Arc::clone(self) as _,
+        )
+    }
+
+    /// Marks a stream and its shards removed, wakes who waits on them, and takes their names away.
+    pub(super) fn remove_stream(&self, name: &str) -> Result<(), OpenError> {
+        let path = self.site.directory.join(name);
+        let family = stream::family_of(&self.site, name);
+        match stream::open_stream(&self.site, name) {
+            Ok(stream) => {
+                words::word32(&stream.mapping, READY_OFFSET).store(REMOVED, Ordering::Release);
+                self.finish_removal(name)?;
+            }
+            Err(OpenError::Removed { .. }) => self.finish_removal(name)?,
+            Err(error @ (OpenError::NotFound { .. } | OpenError::Permission { .. })) => {
+                return Err(error);
+            }
+            Err(_) => file::remove(&path).map_err(|e| OpenError::io(&path, e))?,
+        }
+        // Behind the control file: who finds the stream finds its shards.
+        if let Ok(family) = family {
+            self.remove_shards(|found| found == family)?;
+        }
+        Ok(())
+    }
+
+    /// Takes away the shards of certain families; how many.
+    fn remove_shards(&self, is_gone: impl Fn(u64) -> bool) -> Result<u64, OpenError> {
+        let directory = &self.site.directory;
+        let names = file::names(directory).map_err(|e| OpenError::io(directory, e))?;
+        let mut removed = 0;
+        for name in names {
+            if shard_of(&name).is_some_and(|(family, _)| is_gone(family)) {
+                match self.remove_ring_file(&name) {
+                    Ok(()) => removed += 1,
+                    Err(OpenError::NotFound { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Whether a stream can be opened, its table read, and each of its shards opened.
+    pub(super) fn examine_stream(&self, name: &str) -> Result<(), OpenError> {
+        let site = crate::object::Site {
+            pre_touch: false,
+            ..self.site.clone()
+        };
+        let opened = stream::open_stream(&site, name)?;
+        stream::examine(&opened, &site)
+    }
+
+    /// Shards of a stream that is not there: its creator or remover died.
+    pub(super) fn orphan_shards(&self, heal: bool) -> Result<u64, OpenError> {
+        let directory = &self.site.directory;
+        let names = || file::names(directory).map_err(|e| OpenError::io(directory, e));
+        let shards = names()?;
+        let found: HashSet<u64> = shards
+            .iter()
+            .filter_map(|name| shard_of(name))
+            .map(|(family, _)| family)
+            .collect();
+        // Listed behind them. A stream that is being created has no control file yet: its creator lives.
+        let families: HashSet<u64> = names()?
+            .iter()
+            .filter(|name| !name.starts_with('.'))
+            .filter_map(|name| stream::family_of(&self.site, name).ok())
+            .collect();
+        let orphans: HashSet<u64> = found.difference(&families).copied().collect();
+        let is_left = |family: u64| {
+            let mut files = shards
+                .iter()
+                .filter(|name| shard_of(name).is_some_and(|(of, _)| of == family));
+            files.all(|name| file::is_older(&directory.join(name), LEFTOVER_AGE))
+        };
+        let orphans: HashSet<u64> = orphans
+            .into_iter()
+            .filter(|family| is_left(*family))
+            .collect();
+        if heal {
+            return self.remove_shards(|family| orphans.contains(&family));
+        }
+        Ok(orphans.len() as u64)
+    }
+}
+
+/// Far more than a creator takes from the first ring to the control file.
+const LEFTOVER_AGE: Duration = Duration::from_secs(10);

@@ -1,0 +1,231 @@
+//! The bytes of a stream's control file. The records lie in the rings of its shards, files of their
+//! own ([`super::ring`]); here stands which shards there are, which groups read them, and what is being
+//! changed.
+//!
+//! ```text
+//! 0        StreamHeader           one page: what never changes after creation
+//! 4096     operation | count      words of the stream, one line pair each
+//! 8192     GroupEntry[32]         1,280 B each
+//! …        WishEntry[1024]        192 B each: one for each participant
+//! table    ShardEntry[2048]       128 B each, from a page boundary
+//! ```
+//! Words ([`super::word`]): `operation` and `GroupEntry::word` as a `Role`, a shard's as a `Shard`.
+
+use super::{PAGE, Preamble};
+use core::mem::offset_of;
+
+/// File magic of a stream.
+pub const MAGIC: [u8; 8] = *b"RNGWSTRM";
+
+/// Most shards of a stream over its whole life: numbers are never given twice.
+pub const SHARDS: u64 = 2048;
+/// Most consumer groups of a stream over its whole life: their places in the shards are never given
+/// twice.
+pub const GROUPS: u32 = 32;
+/// The standing entries of a shard: one for each group, and behind them the guard.
+pub const STANDING: u32 = GROUPS + 1;
+/// The guard: holds a new shard's producers back until the readers of what it replaced have joined it.
+pub const GUARD: u32 = GROUPS;
+/// Most workers of a group at a time.
+pub const MEMBERS: usize = 64;
+/// Participants have the numbers below this.
+pub const WISHES: usize = 1024;
+/// No shard.
+pub const NO_SHARD: u32 = u32::MAX;
+
+/// A full shard refuses.
+pub const FULL_REFUSES: u32 = 0;
+/// A full shard lets its producers wait.
+pub const FULL_BLOCKS: u32 = 1;
+/// A full shard drops its oldest records.
+pub const FULL_DROPS: u32 = 2;
+
+/// Immutable after creation.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct StreamHeader {
+    pub preamble: Preamble,
+    /// Entries of the shard table.
+    pub slots: u64,
+    /// Bytes from entry to entry.
+    pub stride: u64,
+    /// Offset of the table.
+    pub slots_offset: u64,
+    /// Length of the file.
+    pub file_bytes: u64,
+    /// Slots of each shard's ring.
+    pub ring_slots: u64,
+    /// Bytes from slot to slot there.
+    pub ring_stride: u64,
+    /// Records a second that a shard takes, 0 for any number.
+    pub limit_records: u64,
+    /// Bytes a second that a shard takes, 0 for any number.
+    pub limit_bytes: u64,
+    /// Bytes a second that a shard gives to those who share it, 0 for any number.
+    pub limit_read_bytes: u64,
+    /// What the files of its shards are called by.
+    pub family: u64,
+    /// Reader entries of each shard's ring, those of groups not counted.
+    pub readers: u32,
+    /// What a full shard does.
+    pub full: u32,
+    /// How long a producer waits at a full shard that lets it wait.
+    pub put_timeout_ms: u32,
+    /// After this long without a sign a live worker's leases pass on.
+    pub lease_timeout_ms: u32,
+    pub stall_timeout_us: u32,
+    /// Bytes of `name` in use.
+    pub name_bytes: u32,
+    pub huge_pages: u32,
+    pub reserved: u32,
+    pub name: [u8; 128],
+    pub reserved_2: [u8; PAGE - 64 - 10 * 8 - 8 * 4 - 128],
+}
+
+const _: () = {
+    assert!(size_of::<StreamHeader>() == PAGE);
+    assert!(offset_of!(StreamHeader, readers) == 144);
+    assert!(offset_of!(StreamHeader, name) == 176);
+};
+
+/// Offsets of the words of a stream.
+pub mod control {
+    use super::super::{LINE_PAIR, PAGE};
+
+    /// What is being changed, and how often something was (`Role`: kind 1 while it is, the participant
+    /// whose wish it is, version).
+    pub const OPERATION: usize = PAGE;
+    /// Shards that were ever made.
+    pub const COUNT: usize = PAGE + LINE_PAIR;
+    /// End of the control area.
+    pub const END: usize = 2 * PAGE;
+}
+
+/// One worker of a group.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct MemberEntry {
+    /// Whose it is (`Role`).
+    pub word: u64,
+    /// When it was last seen, ms since boot.
+    pub seen_ms: u64,
+}
+
+/// A group that was made.
+pub const GROUP_LIVE: u64 = 1;
+/// A group that was removed; its place stays empty.
+pub const GROUP_REMOVED: u64 = 2;
+
+/// One consumer group.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct GroupEntry {
+    /// Kind: 0 never used, else as above; version.
+    pub word: u64,
+    /// Raised by a change of leases or members: the others look at once.
+    pub changes: u64,
+    pub name_bytes: u64,
+    pub name: [u8; 128],
+    pub reserved: [u64; 13],
+    pub members: [MemberEntry; MEMBERS],
+}
+
+const _: () = {
+    assert!(size_of::<MemberEntry>() == 16);
+    assert!(size_of::<GroupEntry>() == 256 + 16 * MEMBERS);
+    assert!(offset_of!(GroupEntry, name) == 24);
+    assert!(offset_of!(GroupEntry, members) == 256);
+};
+
+/// Replace a shard by two.
+pub const SPLIT: u64 = 1;
+/// Replace two adjacent shards by one.
+pub const MERGE: u64 = 2;
+/// Make a consumer group.
+pub const ADD_GROUP: u64 = 3;
+/// Remove a consumer group.
+pub const REMOVE_GROUP: u64 = 4;
+/// Give the memory of a closed shard back.
+pub const RETIRE: u64 = 5;
+
+/// What a participant wants changed. Written by it alone, and only while the operation word does not
+/// name it; read by everybody who goes on with the change.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct WishEntry {
+    pub kind: u64,
+    /// Split, merge, retire: the shard. Groups: the number of the entry.
+    pub first: u32,
+    /// Merge: the other shard.
+    pub second: u32,
+    /// Split, merge: the number of the first new shard.
+    pub child: u32,
+    /// Groups: 1 to begin with what comes, 0 with the oldest record.
+    pub latest: u32,
+    /// Split: where the second new shard begins, lower and upper half.
+    pub at: [u64; 2],
+    pub created_ms: u64,
+    pub name_bytes: u64,
+    pub name: [u8; 128],
+}
+
+const _: () = assert!(size_of::<WishEntry>() == 184);
+
+/// Bytes from wish to wish.
+pub const WISH_STRIDE: usize = 192;
+
+/// One shard. All but the word, `closed_at`, `closed_ms` and what limits count is written before the
+/// word says that there is one, by everybody the same.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ShardEntry {
+    /// `Shard`.
+    pub word: u64,
+    /// CLOSED: the position behind its last record.
+    pub closed_at: u64,
+    /// First hash key, lower and upper half.
+    pub start: [u64; 2],
+    /// Last hash key, lower and upper half.
+    pub end: [u64; 2],
+    /// What it was made of; [`NO_SHARD`] for nothing.
+    pub parents: [u32; 2],
+    pub created_ms: u64,
+    pub closed_ms: u64,
+    pub reserved: u64,
+    /// Records taken in this second: second 32 | count 32.
+    pub taken_records: u64,
+    /// Bytes taken in this second: second 32 | count 32.
+    pub taken_bytes: u64,
+    /// Bytes given in this second: second 32 | count 32.
+    pub given_bytes: u64,
+    pub reserved_2: [u64; 3],
+}
+
+const _: () = {
+    assert!(size_of::<ShardEntry>() == 128);
+    assert!(offset_of!(ShardEntry, start) == 16);
+    assert!(offset_of!(ShardEntry, parents) == 48);
+    assert!(offset_of!(ShardEntry, taken_records) == 80);
+};
+
+/// Offset of the groups.
+pub const GROUPS_OFFSET: usize = control::END;
+/// Offset of the wishes.
+pub const WISHES_OFFSET: usize = GROUPS_OFFSET + GROUPS as usize * size_of::<GroupEntry>();
+/// First byte that may belong to the table.
+pub const TABLE_FROM: usize = WISHES_OFFSET + WISHES * WISH_STRIDE;
+
+/// First bytes of a record of a stream; behind them the partition key, then the data.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RecordHead {
+    /// When it was put, Unix time in ms.
+    pub arrival_ms: u64,
+    /// Bytes of the partition key.
+    pub key_bytes: u16,
+    /// None is defined yet.
+    pub flags: u16,
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<RecordHead>() == 16);

@@ -1,0 +1,306 @@
+//! Changes: split, merge, groups, the end of a closed shard. One at a time, and anybody goes on with it.
+//!
+//! ```text
+//! prepare   the wish, in the place of this participant; the rings of new shards, by their numbers
+//! begin     operation: rest, version v → being changed by me, v + 1 (CAS: nothing changed since v)
+//! go on     steps that give the same whoever does them, and how often: seal the parents; let the groups
+//!           protect the children; the children's entries; how many there are; the parents' states
+//! end       operation: being changed, v + 1 → rest, v + 2
+//! ```
+//! # What each crash point leaves
+//! - before `begin`: a wish that nobody reads, and rings of numbers that were not given yet: the next
+//!   who needs the number finds its ring made, and empty, since nobody knows of it.
+//! - behind `begin`: whoever reads the table, or meets the seal, goes on. Between the seal and the end
+//!   producers have nowhere to put, so they do; it takes microseconds, as the rings are there already.
+//! - a helper that wakes up late: every word it changes is changed by a CAS from a state that is never
+//!   entered again (states of a shard, the count, a first checkpoint, the operation), and what else it
+//!   stores it stores as it stands. Only a group's protection may come back for a group that was removed
+//!   meanwhile; who finds a shard full for no reason takes it away ([`Inner::unblock`]).
+//!
+//! A wish is written by its participant alone, and not while the operation word names it; who copies it
+//! looks at the word again.
+
+use super::Inner;
+use super::file::{create_shard, shard_file};
+use super::table::Table;
+use crate::error::{OpenError, ReshardError, ShardId};
+use crate::layout::stream::{
+    ADD_GROUP, GROUP_LIVE, GROUP_REMOVED, GROUPS, MERGE, NO_SHARD, REMOVE_GROUP, RETIRE, SHARDS,
+    SPLIT, WishEntry,
+};
+use crate::layout::word::{Role, Shard};
+use crate::sync::{Label, Ordering, fence_at, order};
+use std::sync::{Mutex, PoisonError};
+
+/// Looks at a stream that others change.
+pub(super) const ATTEMPTS: usize = 1000;
+/// Rounds of a seal that producers outrun.
+const SEALS: usize = 1000;
+/// A participant has one place for its wish, however often it has opened the stream.
+static CHANGING_HERE: Mutex<()> = Mutex::new(());
+/// The kind of the operation word while something is being changed.
+const CHANGING: u64 = 1;
+
+impl Inner {
+    /// Makes one change: `plan` says what is wished, of a table; `Ok(None)` when nothing is.
+    pub(super) fn change(
+        &self,
+        mut plan: impl FnMut(&Table) -> Result<Option<WishEntry>, ReshardError>,
+    ) -> Result<Option<WishEntry>, ReshardError> {
+        self.check()?;
+        let _one_at_a_time = CHANGING_HERE.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..ATTEMPTS {
+            let table = self.table()?;
+            let Some(wish) = plan(&table)? else {
+                return Ok(None);
+            };
+            self.make_rings(&wish)?;
+            let rest = Role(table.version);
+            let operation = self.words.operation();
+            if Role(operation.load(Ordering::Acquire)).owner() == self.me {
+                self.finish_change()?; // a wish of ours stands: not to be written over
+                continue;
+            }
+            self.words.set_wish(self.me, &wish);
+            let begun = rest.taken(CHANGING, self.me);
+            let swapped = operation.compare_exchange(
+                rest.0,
+                begun.0,
+                order(Label::RoleTake, Ordering::AcqRel),
+                Ordering::Relaxed, // looks again
+            );
+            if swapped.is_ok() {
+                self.go_on(begun)?;
+                return Ok(Some(wish));
+            }
+        }
+        Err(ReshardError::Busy { attempts: ATTEMPTS })
+    }
+
+    /// Room first: the rings of new shards.
+    fn make_rings(&self, wish: &WishEntry) -> Result<(), ReshardError> {
+        for child in children(wish) {
+            if u64::from(child) >= SHARDS {
+                return Err(ReshardError::NoNumbers { limit: SHARDS });
+            }
+            match create_shard(&self.site, &self.definition, self.family, child) {
+                // Made by somebody who did not begin; nobody knew of it.
+                Ok(()) | Err(OpenError::AlreadyExists { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with what somebody began, if anybody did.
+    pub(super) fn finish_change(&self) -> Result<(), OpenError> {
+        let operation = self.words.operation();
+        let seen = Role(operation.load(order(Label::RoleTake, Ordering::Acquire)));
+        if seen.state() == 0 {
+            return Ok(());
+        }
+        self.go_on(seen)
+    }
+
+    fn go_on(&self, begun: Role) -> Result<(), OpenError> {
+        let operation = self.words.operation();
+        let wish = self.words.wish(begun.owner());
+        fence_at(Label::ReadFence, Ordering::Acquire);
+        if operation.load(Ordering::Relaxed) != begun.0 {
+            return Ok(()); // done meanwhile
+        }
+        if self.is_possible(&wish) {
+            match wish.kind {
+                SPLIT | MERGE => self.replace(&wish)?,
+                ADD_GROUP => self.add_group(&wish)?,
+                REMOVE_GROUP => self.remove_group(&wish)?,
+                _ => self.give_back(&wish)?,
+            }
+        }
+        let _ = operation.compare_exchange(
+            begun.0,
+            begun.released().0,
+            order(Label::RoleRelease, Ordering::AcqRel),
+            Ordering::Relaxed, // somebody else was faster
+        );
+        Ok(())
+    }
+
+    /// Whether the words of a wish can be what somebody wrote. Scribbled ones change nothing.
+    fn is_possible(&self, wish: &WishEntry) -> bool {
+        let made = |shard: u32| {
+            u64::from(shard) < SHARDS
+                && Shard(self.words.shard(shard).load(Ordering::Acquire)).state() != Shard::NONE
+        };
+        let new = children(wish).all(|child| u64::from(child) < SHARDS && child > wish.first);
+        match wish.kind {
+            SPLIT => {
+                let (start, end) = self.range(wish.first);
+                new && made(wish.first) && start < split_at(wish) && split_at(wish) <= end
+            }
+            MERGE => new && made(wish.first) && made(wish.second) && wish.child > wish.second,
+            ADD_GROUP => wish.first < GROUPS && u64::from(wish.child) <= SHARDS,
+            REMOVE_GROUP => wish.first < GROUPS,
+            RETIRE => made(wish.first),
+            _ => false,
+        }
+    }
+
+    fn range(&self, shard: u32) -> (u128, u128) {
+        let entry = self.words.entry(shard);
+        let key = |halves: [u64; 2]| u128::from(halves[1]) << 64 | u128::from(halves[0]);
+        (key(entry.start), key(entry.end))
+    }
+
+    /// Split and merge.
+    fn replace(&self, wish: &WishEntry) -> Result<(), OpenError> {
+        let first = self.range(wish.first);
+        let mut children_ranges = vec![first];
+        if wish.kind == SPLIT {
+            let at = split_at(wish);
+            children_ranges = vec![(first.0, at - 1), (at, first.1)];
+        } else {
+            let second = self.range(wish.second);
+            children_ranges[0] = (first.0.min(second.0), first.1.max(second.1));
+        }
+        let parents = [wish.first, wish.second];
+        let is_parent = |parent: &&u32| **parent != NO_SHARD;
+        for parent in parents.iter().filter(is_parent) {
+            let closed_at = self.seal(*parent)?;
+            self.words
+                .closed_at(*parent)
+                .store(closed_at, Ordering::Relaxed);
+            self.words
+                .closed_ms(*parent)
+                .store(wish.created_ms, Ordering::Relaxed);
+        }
+        for (child, range) in children(wish).zip(children_ranges) {
+            for group in self.live_groups() {
+                self.protect(child, group, 0)?;
+            }
+            self.guard(child)?;
+            self.words
+                .fill_shard(child, range, parents, wish.created_ms);
+            self.pass(child, Shard::NONE, Shard::OPEN);
+        }
+        let _ = self.words.count().compare_exchange(
+            wish.child.into(),
+            u64::from(wish.child) + children(wish).count() as u64,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        for parent in parents.iter().filter(is_parent) {
+            self.pass(*parent, Shard::OPEN, Shard::CLOSED);
+            self.ring(*parent)?.wake_all();
+        }
+        Ok(())
+    }
+
+    /// Lets a shard take no more; behind which position. The same whoever asks.
+    fn seal(&self, shard: u32) -> Result<u64, OpenError> {
+        let channel = self.ring(shard)?;
+        let ring = &channel.inner.ring;
+        for _ in 0..SEALS {
+            if let Some(at) = ring.sealed() {
+                return Ok(at);
+            }
+            if let Some(at) = ring.seal(ring.find_tail()) {
+                return Ok(at);
+            }
+        }
+        Err(self.scribbled("a shard can't be sealed: its words never rest"))
+    }
+
+    /// From one state of a shard to the next; for ever, since none comes twice.
+    fn pass(&self, shard: u32, from: u64, to: u64) {
+        let from = if from == Shard::NONE {
+            Shard(0)
+        } else {
+            Shard::at(from)
+        };
+        let _ = self.words.shard(shard).compare_exchange(
+            from.0,
+            Shard::at(to).0,
+            order(Label::RoleRelease, Ordering::AcqRel),
+            Ordering::Relaxed, // somebody else was faster
+        );
+    }
+
+    /// The end of a closed shard.
+    pub(super) fn retire(&self, shard: ShardId) -> Result<bool, ReshardError> {
+        let wish = self.change(|table| {
+            let known = table.get(shard).ok_or(ReshardError::NoShard { shard })?;
+            let is_closed = known.state == super::ShardState::Closed;
+            Ok(is_closed.then(|| WishEntry {
+                kind: RETIRE,
+                first: shard.0,
+                ..bytemuck::Zeroable::zeroed()
+            }))
+        })?;
+        Ok(wish.is_some())
+    }
+
+    fn give_back(&self, wish: &WishEntry) -> Result<(), OpenError> {
+        self.pass(wish.first, Shard::CLOSED, Shard::RETIRED);
+        match self.home.remove_ring(&shard_file(self.family, wish.first)) {
+            Ok(()) | Err(OpenError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn add_group(&self, wish: &WishEntry) -> Result<(), OpenError> {
+        for shard in 0..wish.child {
+            let state = Shard(self.words.shard(shard).load(Ordering::Acquire)).state();
+            if state == Shard::RETIRED || state == Shard::NONE {
+                continue;
+            }
+            let channel = self.ring(shard)?;
+            let ring = &channel.inner.ring;
+            let from = match wish.latest {
+                0 => ring.memory().trim().load(Ordering::Relaxed),
+                _ => ring.tail_now(),
+            };
+            self.protect(shard, wish.first, from)?;
+        }
+        self.words
+            .set_group_name(wish.first, wish.name_bytes.min(128), &wish.name);
+        let _ = self.words.group(wish.first).compare_exchange(
+            0,
+            Role::new(GROUP_LIVE, 0, 1).0,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        Ok(())
+    }
+
+    fn remove_group(&self, wish: &WishEntry) -> Result<(), OpenError> {
+        let _ = self.words.group(wish.first).compare_exchange(
+            Role::new(GROUP_LIVE, 0, 1).0,
+            Role::new(GROUP_REMOVED, 0, 2).0,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        let count = self.words.count().load(Ordering::Acquire).min(SHARDS);
+        for shard in 0..count as u32 {
+            let state = Shard(self.words.shard(shard).load(Ordering::Acquire)).state();
+            if matches!(state, Shard::OPEN | Shard::CLOSED) {
+                self.unprotect(shard, wish.first)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn split_at(wish: &WishEntry) -> u128 {
+    u128::from(wish.at[1]) << 64 | u128::from(wish.at[0])
+}
+
+/// The numbers of new shards.
+fn children(wish: &WishEntry) -> core::ops::Range<u32> {
+    let count = match wish.kind {
+        SPLIT => 2,
+        MERGE => 1,
+        _ => 0,
+    };
+    wish.child..wish.child.saturating_add(count)
+}

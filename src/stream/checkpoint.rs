@@ -1,0 +1,83 @@
+//! Checkpoints of a worker: what was handed out is done, and is not handed out again.
+//!
+//! Each is one CAS of the group's word in the shard, fenced by the token of the lease: a worker whose lease
+//! passed on, since it was stopped or its group removed, is refused, and what the next worker has
+//! checkpointed stands.
+
+use super::lease::advance;
+use super::number::SequenceNumber;
+use super::worker::GroupWorker;
+use crate::error::CheckpointError;
+
+impl GroupWorker {
+    /// Says that everything that was handed out is done; how many shards that moved. No system call.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Fenced`] names the shards whose leases passed on; the others are checkpointed.
+    pub fn checkpoint(&mut self) -> Result<usize, CheckpointError> {
+        if self.is_of_parent() {
+            return Err(CheckpointError::Forked);
+        }
+        let group = self.group.number;
+        let mut moved = 0;
+        let mut fenced = core::mem::take(&mut self.lost);
+        self.held.retain_mut(|held| {
+            let to = held.next();
+            if held.checkpointed >= to {
+                return true;
+            }
+            let is_mine = advance(&held.ring.inner.ring, group, held.lease, to);
+            if is_mine {
+                held.checkpointed = to;
+                moved += 1;
+            } else {
+                fenced.push(held.tap.shard);
+            }
+            is_mine
+        });
+        if fenced.is_empty() {
+            Ok(moved)
+        } else {
+            Err(CheckpointError::Fenced { shards: fenced })
+        }
+    }
+
+    /// Says that the record of this number and all before it in its shard are done.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn checkpoint_at(&mut self, number: SequenceNumber) -> Result<(), CheckpointError> {
+        if self.is_of_parent() {
+            return Err(CheckpointError::Forked);
+        }
+        let shard = number.shard();
+        if let Some(index) = self.lost.iter().position(|lost| *lost == shard) {
+            self.lost.remove(index);
+            return Err(CheckpointError::Fenced {
+                shards: vec![shard],
+            });
+        }
+        let group = self.group.number;
+        let Some(index) = self.held.iter().position(|held| held.tap.shard == shard) else {
+            return Err(CheckpointError::NoLease { shard });
+        };
+        let held = &mut self.held[index];
+        let (position, to) = (number.position(), number.position() + 1);
+        if to <= held.checkpointed || to > held.next() {
+            return Err(CheckpointError::OutOfRange {
+                shard,
+                position,
+                from: held.checkpointed,
+                to: held.next(),
+            });
+        }
+        if advance(&held.ring.inner.ring, group, held.lease, to) {
+            held.checkpointed = to;
+            return Ok(());
+        }
+        self.held.remove(index);
+        Err(CheckpointError::Fenced {
+            shards: vec![shard],
+        })
+    }
+}

@@ -1,0 +1,226 @@
+//! Stream files: the control file, and the names of the files of its shards.
+
+use super::definition::{Backpressure, ShardLimits, StreamDefinition};
+use super::hash::{uniform_end, uniform_start};
+use super::words::{self, StreamWords};
+use crate::channel;
+use crate::error::OpenError;
+use crate::layout::PAGE;
+use crate::layout::stream::{
+    FULL_BLOCKS, FULL_DROPS, FULL_REFUSES, MAGIC, NO_SHARD, SHARDS, STANDING, ShardEntry,
+    StreamHeader, TABLE_FROM,
+};
+use crate::layout::word::Shard;
+use crate::object::Site;
+use crate::object::file::{self, Shape, framed};
+use crate::sync::Ordering;
+use crate::sys::file as files;
+use crate::sys::mapping::{MapOptions, Mapping};
+use crate::sys::{clock, host};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+framed!(StreamHeader, MAGIC, "stream", |_| 1);
+
+/// Files of shards: this, the family of the stream in 16 hexadecimal digits, `-`, the number. No
+/// object's name begins with a dot.
+const SHARD_PREFIX: &str = ".shard-";
+
+/// The name of the file of shard `shard` of family `family`.
+pub(crate) fn shard_file(family: u64, shard: u32) -> String {
+    format!("{SHARD_PREFIX}{family:016x}-{shard}")
+}
+
+/// The family and the number of a shard's file.
+pub(crate) fn shard_of(file_name: &str) -> Option<(u64, u32)> {
+    let (family, shard) = file_name.strip_prefix(SHARD_PREFIX)?.split_once('-')?;
+    let parsed = (u64::from_str_radix(family, 16).ok()?, shard.parse().ok()?);
+    (shard_file(parsed.0, parsed.1) == file_name).then_some(parsed)
+}
+
+/// A checked and mapped control file.
+pub(crate) struct StreamFile {
+    pub words: StreamWords,
+    pub mapping: Arc<Mapping>,
+    pub definition: StreamDefinition,
+    pub family: u64,
+    pub created_ms: u64,
+    pub file: File,
+    pub path: PathBuf,
+}
+
+/// Creates the rings of the first shards of `definition`, then its control file. `AlreadyExists` when
+/// somebody was first.
+///
+/// Whoever finds the stream finds its shards. A creator that dies leaves rings of a stream that is not
+/// there, which the doctor takes away; one that was not the first takes them away itself.
+pub(crate) fn create(site: &Site, definition: &StreamDefinition) -> Result<(), OpenError> {
+    definition.check()?;
+    let path = site.directory.join(&definition.name);
+    if files::len(&path).is_ok() {
+        return Err(OpenError::AlreadyExists { path });
+    }
+    let family = host::random_u64();
+    let mut shards = 0..definition.shards;
+    let created = shards
+        .try_for_each(|shard| create_shard(site, definition, family, shard))
+        .and_then(|()| create_control(site, definition, family));
+    if created.is_err() {
+        for shard in 0..definition.shards {
+            let _ = files::remove(&site.directory.join(shard_file(family, shard)));
+        }
+    }
+    created
+}
+
+fn create_control(
+    site: &Site,
+    definition: &StreamDefinition,
+    family: u64,
+) -> Result<(), OpenError> {
+    let shape = Shape {
+        name: &definition.name,
+        slots: SHARDS,
+        stride: size_of::<ShardEntry>() as u64,
+        slots_from: TABLE_FROM as u64,
+        huge_pages: false,
+    };
+    let limits = definition.limits;
+    let (full, put_timeout) = match definition.backpressure {
+        Backpressure::Fail => (FULL_REFUSES, Duration::ZERO),
+        Backpressure::Block(timeout) => (FULL_BLOCKS, timeout),
+        Backpressure::DropOldest => (FULL_DROPS, Duration::ZERO),
+    };
+    let header = |frame: file::Frame| StreamHeader {
+        preamble: frame.preamble,
+        slots: frame.slots,
+        stride: frame.stride,
+        slots_offset: frame.slots_offset,
+        file_bytes: frame.file_bytes,
+        ring_slots: definition.slots,
+        ring_stride: definition.stride,
+        limit_records: limits.map_or(0, |limits| limits.records.into()),
+        limit_bytes: limits.map_or(0, |limits| limits.bytes.into()),
+        limit_read_bytes: limits.map_or(0, |limits| limits.read_bytes.into()),
+        family,
+        readers: definition.readers,
+        full,
+        put_timeout_ms: put_timeout.as_millis() as u32,
+        lease_timeout_ms: definition.lease_timeout.as_millis() as u32,
+        stall_timeout_us: definition.stall_timeout.as_micros() as u32,
+        name_bytes: frame.name_bytes,
+        huge_pages: u32::from(definition.huge_pages),
+        reserved: 0,
+        name: frame.name,
+        reserved_2: [0; PAGE - 64 - 10 * 8 - 8 * 4 - 128],
+    };
+    let now = clock::unix_ms();
+    file::create(site, &shape, header, |mapping| {
+        for shard in 0..definition.shards {
+            let (start, end) = (
+                uniform_start(shard, definition.shards),
+                uniform_end(shard, definition.shards),
+            );
+            words::fill_shard(mapping, shard, (start, end), [NO_SHARD; 2], now);
+            words::shard_word(mapping, shard).store(Shard::at(Shard::OPEN).0, Ordering::Relaxed);
+        }
+        words::count(mapping).store(definition.shards.into(), Ordering::Relaxed);
+    })
+}
+
+/// Creates the ring of one shard.
+pub(crate) fn create_shard(
+    site: &Site,
+    definition: &StreamDefinition,
+    family: u64,
+    shard: u32,
+) -> Result<(), OpenError> {
+    let ring = definition.ring(&shard_file(family, shard));
+    channel::create_standing_ring(site, &ring, STANDING)
+}
+
+/// The family of the shards of a stream, by its control file.
+pub(crate) fn family_of(site: &Site, file_name: &str) -> Result<u64, OpenError> {
+    Ok(file::open::<StreamHeader>(site, file_name, None)?
+        .header
+        .family)
+}
+
+/// Opens, checks and maps the control file of `name`.
+pub(crate) fn open(site: &Site, name: &str) -> Result<StreamFile, OpenError> {
+    let opened = file::open::<StreamHeader>(site, name, Some(name))?;
+    let header = &opened.header;
+    let definition = definition(header, &opened.name);
+    let definition = definition.map_err(|what| opened.scribbled(what))?;
+    if definition.check().is_err() {
+        return Err(opened.scribbled("slots, stride, readers or limits are outside their bounds"));
+    }
+    let shape = (SHARDS, size_of::<ShardEntry>() as u64, words::TABLE as u64);
+    if (header.slots, header.stride, header.slots_offset) != shape {
+        return Err(opened.scribbled("its shard table is not where it should be"));
+    }
+    let mapping = Mapping::new(&opened.file, MapOptions::default())
+        .map_err(|e| OpenError::io(&opened.path, e))?;
+    if mapping.len() < words::END {
+        return Err(opened.scribbled("the shard table does not fit into the file"));
+    }
+    let mapping = Arc::new(mapping);
+    Ok(StreamFile {
+        words: StreamWords::new(Arc::clone(&mapping)),
+        mapping,
+        definition,
+        family: header.family,
+        created_ms: header.preamble.created_ms,
+        file: opened.file,
+        path: opened.path,
+    })
+}
+
+fn definition(header: &StreamHeader, name: &str) -> Result<StreamDefinition, &'static str> {
+    let limit = |value: u64| u32::try_from(value).map_err(|_| "a limit is out of its bounds");
+    let limits = match header.limit_records {
+        0 => None,
+        records => Some(ShardLimits {
+            records: limit(records)?,
+            bytes: limit(header.limit_bytes)?,
+            read_bytes: limit(header.limit_read_bytes)?,
+        }),
+    };
+    Ok(StreamDefinition {
+        slots: header.ring_slots,
+        stride: header.ring_stride,
+        readers: header.readers,
+        backpressure: match header.full {
+            FULL_REFUSES => Backpressure::Fail,
+            FULL_BLOCKS => Backpressure::Block(Duration::from_millis(header.put_timeout_ms.into())),
+            FULL_DROPS => Backpressure::DropOldest,
+            _ => return Err("unknown policy of full shards"),
+        },
+        limits,
+        lease_timeout: Duration::from_millis(header.lease_timeout_ms.into()),
+        stall_timeout: Duration::from_micros(header.stall_timeout_us.into()),
+        huge_pages: header.huge_pages == 1,
+        ..StreamDefinition::named(name)
+    })
+}
+
+/// Whether each shard of a stream that has its memory can be opened.
+pub(crate) fn examine(stream: &StreamFile, site: &Site) -> Result<(), OpenError> {
+    let count = stream.words.count().load(Ordering::Acquire).min(SHARDS);
+    for shard in 0..count as u32 {
+        let state = Shard(stream.words.shard(shard).load(Ordering::Acquire)).state();
+        if matches!(state, Shard::OPEN | Shard::CLOSED) {
+            match channel::open_ring(site, &shard_file(stream.family, shard)) {
+                Ok(_) => {}
+                // Retired meanwhile.
+                Err(OpenError::NotFound { .. } | OpenError::Removed { .. })
+                    if Shard(stream.words.shard(shard).load(Ordering::Acquire)).state()
+                        == Shard::RETIRED => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Partition keys, hash keys, ranges: where a record belongs, exactly as in Kinesis.
+//!
+//! A partition key is hashed by MD5 to a number of 128 bits (the digest, read big-endian); the shard
+//! whose range holds the number takes the record. Pure functions.
+//!
+//! Source: "Amazon Kinesis Data Streams Terminology and Concepts", partition key; "CreateStream": the
+//! ranges of n shards have ⌊2^128 / n⌋ keys each, the last one what is left.
+
+use md5::{Digest, Md5};
+
+/// Fewest and most characters of a partition key.
+pub const KEY_CHARS: core::ops::RangeInclusive<usize> = 1..=256;
+
+/// The hash key of a partition key. Allocates nothing.
+///
+/// ```
+/// assert_eq!(ringway::hash_key_of("a") >> 120, 0x0c); // md5("a") = 0cc175b9…
+/// ```
+pub fn hash_key_of(partition_key: &str) -> u128 {
+    u128::from_be_bytes(Md5::digest(partition_key.as_bytes()).into())
+}
+
+/// Where shard `index` of `shards` with uniform ranges begins.
+pub fn uniform_start(index: u32, shards: u32) -> u128 {
+    // ⌊2^128 / n⌋: 2^128 itself has no room. Only powers of two divide it.
+    let width = u128::MAX / u128::from(shards) + u128::from(shards.is_power_of_two());
+    width.wrapping_mul(u128::from(index)) // one shard: its width is 2^128, its start 0
+}
+
+/// Where it ends, its last key included.
+pub fn uniform_end(index: u32, shards: u32) -> u128 {
+    if index + 1 == shards {
+        return u128::MAX;
+    }
+    uniform_start(index + 1, shards) - 1
+}
+
+/// Whether a partition key has the length that one may have.
+pub fn is_partition_key(key: &str) -> bool {
+    // Bytes first: most keys are short, and need no count.
+    !key.is_empty() && (key.len() <= *KEY_CHARS.end() || key.chars().count() <= *KEY_CHARS.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uniform_ranges_are_those_of_kinesis() {
+        // As DescribeStream shows them for streams of 1, 2, 3 and 5 shards.
+        assert_eq!((uniform_start(0, 1), uniform_end(0, 1)), (0, u128::MAX));
+        let half = 170_141_183_460_469_231_731_687_303_715_884_105_728;
+        assert_eq!((uniform_end(0, 2), uniform_start(1, 2)), (half - 1, half));
+        let third = 113_427_455_640_312_821_154_458_202_477_256_070_485;
+        assert_eq!((uniform_end(0, 3), uniform_start(1, 3)), (third - 1, third));
+        assert_eq!(
+            uniform_start(2, 3),
+            226_854_911_280_625_642_308_916_404_954_512_140_970
+        );
+        let fifth = 68_056_473_384_187_692_692_674_921_486_353_642_291;
+        assert_eq!((uniform_end(0, 5), uniform_start(1, 5)), (fifth - 1, fifth));
+        assert_eq!(uniform_end(4, 5), u128::MAX);
+    }
+
+    #[test]
+    fn hash_keys_are_the_md5_of_partition_keys() {
+        // RFC 1321, appendix A.5.
+        for (key, digest) in [
+            ("a", 0x0cc1_75b9_c0f1_b6a8_31c3_99e2_6977_2661),
+            ("abc", 0x9001_5098_3cd2_4fb0_d696_3f7d_28e1_7f72),
+            ("message digest", 0xf96b_697d_7cb7_938d_525a_2f31_aaf1_61d0),
+        ] {
+            assert_eq!(hash_key_of(key), digest, "{key}");
+        }
+    }
+}

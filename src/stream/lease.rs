@@ -1,0 +1,188 @@
+//! Groups in the shards: each group has a standing reader entry in each shard, and in it who reads
+//! (`lease`), how far the group has come (`checkpoint`), and what holds producers back (`cursor`).
+//!
+//! ```text
+//! lease       FREE(t) → HELD(worker, t+1) → FREE(t+2) …        by CAS; t is the fencing token
+//! checkpoint  (t, position)                                     by CAS, by whoever has token t
+//! ```
+//! Who takes the lease with token t then stamps the checkpoint with t: from there on a CAS by the worker
+//! before fails, whenever it wakes up. A checkpoint between the two still counts, and the new worker
+//! begins behind it. The cursor is derived: it follows the checkpoint and is never above it.
+
+use super::Inner;
+use super::table::{ShardInfo, ShardState};
+use crate::error::OpenError;
+use crate::layout::ring::NO_PIN;
+use crate::layout::stream::{GROUP_LIVE, GROUPS, STANDING};
+use crate::layout::word::{Checkpoint, Lease, Role};
+use crate::ring::SlotRing;
+use crate::shm::ring::ReaderWords;
+use crate::sync::{Label, Ordering, order};
+
+/// The entry of a group in a shard; of the guard, whose number is behind theirs.
+pub(super) fn place(ring: &SlotRing, group: u32) -> ReaderWords<'_> {
+    let memory = ring.memory();
+    memory.reader(memory.geometry().readers() - STANDING + group)
+}
+
+/// Where a group stands; `None` if it does not know the shard.
+pub(super) fn checkpoint(ring: &SlotRing, group: u32) -> Option<u64> {
+    let word = place(ring, group)
+        .checkpoint
+        .load(order(Label::RoleTake, Ordering::Acquire));
+    (word != 0).then(|| Checkpoint(word).position(end(ring)))
+}
+
+/// The end of a shard: its seal, or its tail.
+pub(super) fn end(ring: &SlotRing) -> u64 {
+    ring.sealed().unwrap_or_else(|| ring.tail_now())
+}
+
+/// Stamps the checkpoint with the token of `lease`; where it stands. `None` when the lease passed on.
+pub(super) fn fence(ring: &SlotRing, group: u32, lease: Lease) -> Option<u64> {
+    let words = place(ring, group);
+    loop {
+        let seen = Checkpoint(
+            words
+                .checkpoint
+                .load(order(Label::RoleTake, Ordering::Acquire)),
+        );
+        if words.lease.load(order(Label::RoleTake, Ordering::Acquire)) != lease.0 {
+            return None;
+        }
+        let stamped = seen.fenced(lease.token());
+        let swapped = words.checkpoint.compare_exchange(
+            seen.0,
+            stamped.0,
+            order(Label::RoleTake, Ordering::AcqRel),
+            Ordering::Relaxed, // looks again
+        );
+        if swapped.is_ok() {
+            return Some(stamped.position(end(ring)));
+        }
+    }
+}
+
+/// Moves the checkpoint to `position`, by the token of `lease`. Whether it still is its.
+pub(super) fn advance(ring: &SlotRing, group: u32, lease: Lease, position: u64) -> bool {
+    let words = place(ring, group);
+    loop {
+        let seen = Checkpoint(
+            words
+                .checkpoint
+                .load(order(Label::RoleTake, Ordering::Acquire)),
+        );
+        if !seen.is_of(lease.token()) {
+            return false;
+        }
+        let moved = Checkpoint::new(lease.token(), position);
+        let swapped = words.checkpoint.compare_exchange(
+            seen.0,
+            moved.0,
+            order(Label::RoleRelease, Ordering::AcqRel),
+            Ordering::Relaxed, // looks again
+        );
+        if swapped.is_ok() {
+            // Everything that was read through it comes before. Not above the checkpoint, and nothing
+            // of a group that was removed.
+            words
+                .cursor
+                .fetch_max(position, order(Label::CursorStore, Ordering::Release));
+            return true;
+        }
+    }
+}
+
+impl Inner {
+    /// Groups that are there.
+    pub(super) fn live_groups(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..GROUPS).filter(|group| self.is_live(*group))
+    }
+
+    pub(super) fn is_live(&self, group: u32) -> bool {
+        Role(self.words.group(group).load(Ordering::Acquire)).state() == GROUP_LIVE
+    }
+
+    /// Lets a group hold the producers of a shard back from `from` on, if it does not know it yet.
+    pub(super) fn protect(&self, shard: u32, group: u32, from: u64) -> Result<(), OpenError> {
+        let channel = self.ring(shard)?;
+        let ring = &channel.inner.ring;
+        let words = place(ring, group);
+        let first = Checkpoint::new(1, from);
+        let _ = words.checkpoint.compare_exchange(
+            0,
+            first.0,
+            Ordering::AcqRel,
+            Ordering::Relaxed, // somebody else was faster
+        );
+        if let Some(position) = checkpoint(ring, group) {
+            let _ = words.cursor.compare_exchange(
+                NO_PIN,
+                position,
+                order(Label::CursorStore, Ordering::AcqRel),
+                Ordering::Relaxed,
+            );
+        }
+        Ok(())
+    }
+
+    /// The group holds nobody back any more.
+    pub(super) fn unprotect(&self, shard: u32, group: u32) -> Result<(), OpenError> {
+        let channel = self.ring(shard)?;
+        place(&channel.inner.ring, group)
+            .cursor
+            .store(NO_PIN, Ordering::Release);
+        Ok(())
+    }
+
+    /// A shard is full, and no participant holds it back: mends the cursors of its groups, which are
+    /// derived, and its guard. Whether there may be room now, and else the name of the group that is
+    /// behind.
+    pub(super) fn unblock(&self, shard: u32) -> Result<(bool, Option<String>), OpenError> {
+        let channel = self.ring(shard)?;
+        let ring = &channel.inner.ring;
+        let mut behind: Option<(u64, u32)> = None;
+        let before = ring.lowest_cursor().0;
+        self.drop_guard(shard)?;
+        for group in 0..GROUPS {
+            let cursor = place(ring, group).cursor;
+            let seen = cursor.load(Ordering::Acquire);
+            if seen == NO_PIN {
+                continue;
+            }
+            let should = match checkpoint(ring, group) {
+                Some(position) if self.is_live(group) => position,
+                _ => NO_PIN,
+            };
+            if seen < should {
+                let _ = cursor.compare_exchange(
+                    seen,
+                    should,
+                    order(Label::CursorStore, Ordering::AcqRel),
+                    Ordering::Relaxed, // it has moved: fine
+                );
+            }
+            if should != NO_PIN && behind.is_none_or(|(lowest, _)| should < lowest) {
+                behind = Some((should, group));
+            }
+        }
+        let name = behind.map(|(_, group)| {
+            let name = self.words.group_name(group);
+            String::from_utf8_lossy(&name).into_owned()
+        });
+        Ok((ring.lowest_cursor().0 > before, name))
+    }
+
+    /// Whether a group has read a shard to its end. One that was retired was read by all.
+    pub(super) fn has_finished(&self, group: u32, shard: &ShardInfo) -> Result<bool, OpenError> {
+        match shard.state {
+            ShardState::Open => Ok(false),
+            ShardState::Retired => Ok(true),
+            ShardState::Closed => {
+                let channel = self.ring(shard.id.0)?;
+                let position = checkpoint(&channel.inner.ring, group);
+                Ok(position.is_some_and(|position| Self::is_read_to_its_end(shard, position)))
+            }
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! L5: streams (the Kinesis model): ordered sets of shards, each a ring of its own.
+//!
+//! ```text
+//! put  key → MD5 → hash key → the open shard whose range holds it → its ring       put
+//! read shard by shard, or all of them, parents before children                     read  iterator
+//! group: leases, checkpoints with fencing tokens, workers that come and go         group worker lease
+//! change: split, merge, groups: one at a time, anybody goes on with it             change reshard
+//! ```
+//! What a shard, its states and a change are, and what each crash point leaves, stands in
+//! docs/decisions/0031 and 0032; leases and checkpoints in 0033. Records are kept in memory: as many as
+//! the slots of a shard, and what a group or a reliable reader has not read yet holds its producers
+//! back. There is no level, and no retention by time, that would need a disk.
+
+mod change;
+mod checkpoint;
+mod definition;
+mod file;
+mod group;
+mod guard;
+mod hash;
+mod lease;
+mod limit;
+mod number;
+mod put;
+mod read;
+mod record;
+mod reshard;
+mod table;
+mod words;
+mod worker;
+
+pub use definition::{Backpressure, MAX_RECORD_BYTES, ShardLimits, StreamDefinition};
+pub(crate) use file::{
+    StreamFile, create as create_stream, examine, family_of, open as open_stream, shard_of,
+};
+pub use group::{Group, GroupInfo, GroupShard, GroupStart};
+pub use hash::hash_key_of;
+pub use number::{NumberError, SequenceNumber};
+pub use put::{Put, PutRecord, StreamProducer};
+pub use read::{StreamIterator, StreamReader, StreamReaderBuilder};
+pub use record::{OwnedRecord, StreamRecord};
+pub use table::{ShardInfo, ShardState};
+pub use worker::{GroupWorker, LeaseInfo};
+
+use crate::channel::{self, Channel};
+use crate::error::{OpenError, ReshardError, ShardId};
+use crate::layout::stream::STANDING;
+use crate::layout::{READY_OFFSET, REMOVED};
+use crate::object::{Host, Site};
+use crate::pool::segment::Segments;
+use crate::ring::{Liveness, SlotRing};
+use crate::shm::words::word32;
+use crate::sync::Ordering;
+use crate::sys::file as files;
+use crate::sys::mapping::Mapping;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use table::Table;
+use words::StreamWords;
+
+/// What a stream needs of the attachment it was opened through, besides a [`Host`].
+pub(crate) trait Home: Host {
+    /// Notes that this participant may leave something in the file of that name.
+    fn note_joined(&self, file_name: &str);
+    /// Marks the file of a ring removed and takes its name away.
+    fn remove_ring(&self, file_name: &str) -> Result<(), OpenError>;
+}
+
+/// A stream of a bus, open in this process.
+///
+/// Cheap to clone; thread-safe. After a fork every call in the child returns `Forked`.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let root = std::env::temp_dir().join(format!("ringway-doc-stream-{}", std::process::id()));
+/// # std::fs::create_dir_all(&root)?;
+/// # let bus = ringway::Bus::builder("demo").root(&root).open_or_create()?;
+/// use ringway::StreamIterator;
+/// use std::time::Duration;
+/// let trucks = bus.stream("trucks").shards(5).open_or_create()?;
+/// let put = trucks.producer()?.put("truck-7", b"52.5,13.4")?;
+/// let mut reader = trucks.reader().iterator(StreamIterator::TrimHorizon).open()?;
+/// let record = reader.next(Duration::from_secs(1))?.expect("one record");
+/// assert_eq!(record.sequence_number, put.sequence_number);
+/// assert_eq!((record.key(), &record.data[..]), ("truck-7", &b"52.5,13.4"[..]));
+/// # drop((reader, trucks, bus));
+/// # std::fs::remove_dir_all(&root)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Stream {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub words: StreamWords,
+    pub mapping: Arc<Mapping>,
+    pub definition: StreamDefinition,
+    pub family: u64,
+    pub created_ms: u64,
+    pub site: Site,
+    pub path: PathBuf,
+    pub file: File,
+    pub segments: Arc<Segments>,
+    pub me: u16,
+    /// Rings that are open here.
+    rings: Mutex<HashMap<u32, Channel>>,
+    known: Mutex<Arc<Table>>,
+    pub liveness: Arc<dyn Liveness>,
+    // Last: the attachment outlives everything that was made through it.
+    pub home: Arc<dyn Home>,
+}
+
+/// What anyone may know about a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamStats {
+    /// Shards that take records.
+    pub open_shards: u64,
+    /// Shards that were closed and still have theirs.
+    pub closed_shards: u64,
+    /// Shards that were ever made.
+    pub shards_made: u64,
+    /// Positions that were ever given, in all shards: records, and gaps of puts that were abandoned.
+    pub positions: u64,
+    /// Positions that can still be read.
+    pub retained: u64,
+    /// Positions that were dropped unread by a stream that drops its oldest.
+    pub dropped: u64,
+    /// Slots with an impossible header.
+    pub damaged: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+}
+
+impl Stream {
+    pub(crate) fn new(
+        opened: StreamFile,
+        site: &Site,
+        segments: &Arc<Segments>,
+        me: u16,
+        liveness: Arc<dyn Liveness>,
+        home: Arc<dyn Home>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                words: opened.words,
+                mapping: opened.mapping,
+                definition: opened.definition,
+                family: opened.family,
+                created_ms: opened.created_ms,
+                site: site.clone(),
+                path: opened.path,
+                file: opened.file,
+                segments: Arc::clone(segments),
+                me,
+                rings: Mutex::default(),
+                known: Mutex::new(Arc::new(Table::unknown())),
+                liveness,
+                home,
+            }),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.inner.definition.name
+    }
+
+    /// How it was created.
+    pub fn definition(&self) -> &StreamDefinition {
+        &self.inner.definition
+    }
+
+    /// When it was created, Unix time in ms.
+    pub fn created_ms(&self) -> u64 {
+        self.inner.created_ms
+    }
+
+    /// Every shard that was ever made, by number, with its lineage (`ListShards`). Goes on with a change
+    /// that somebody began and died or stands still in.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the stream is gone or damaged, or a shard can't be opened now.
+    pub fn shards(&self) -> Result<Vec<ShardInfo>, OpenError> {
+        self.inner.check()?;
+        Ok(self.inner.table()?.shards.clone())
+    }
+
+    /// Becomes a producer: any number of them may put at a time. Opens the shards as they are needed.
+    ///
+    /// # Errors
+    /// As [`shards`](Self::shards).
+    pub fn producer(&self) -> Result<StreamProducer, OpenError> {
+        self.inner.check()?;
+        StreamProducer::new(Arc::clone(&self.inner))
+    }
+
+    /// Begins to become a reader.
+    pub fn reader(&self) -> StreamReaderBuilder {
+        StreamReaderBuilder::new(Arc::clone(&self.inner))
+    }
+
+    /// Gives the memory of closed shards back that every group has read to its end; how many. A reader
+    /// that is at one reads on; one that comes later does not find it.
+    ///
+    /// # Errors
+    /// As [`shards`](Self::shards).
+    pub fn retire_closed(&self) -> Result<usize, ReshardError> {
+        self.inner.check()?;
+        let table = self.inner.table()?;
+        let mut retired = 0;
+        for shard in table
+            .shards
+            .iter()
+            .filter(|shard| shard.state == ShardState::Closed)
+        {
+            let mut finished = true;
+            for group in self.inner.live_groups() {
+                finished &= self.inner.has_finished(group, shard)?;
+            }
+            if finished && self.inner.retire(shard.id)? {
+                retired += 1;
+            }
+        }
+        Ok(retired)
+    }
+
+    /// A snapshot of counts; each value by itself is current.
+    ///
+    /// # Errors
+    /// As [`shards`](Self::shards).
+    pub fn stats(&self) -> Result<StreamStats, OpenError> {
+        self.inner.check()?;
+        let table = self.inner.table()?;
+        let mut stats = StreamStats {
+            shards_made: table.shards.len() as u64,
+            bytes: self.inner.mapping.len() as u64,
+            ..StreamStats::default()
+        };
+        for shard in &table.shards {
+            match shard.state {
+                ShardState::Open => stats.open_shards += 1,
+                ShardState::Closed => stats.closed_shards += 1,
+                ShardState::Retired => {
+                    stats.positions += shard.closed_at.unwrap_or(0);
+                    continue;
+                }
+            }
+            let ring = self.inner.ring(shard.id.0)?;
+            let seen = ring.stats();
+            stats.positions += seen.tail;
+            stats.retained += seen.tail
+                - seen
+                    .trim
+                    .max(seen.tail.saturating_sub(self.inner.definition.slots))
+                    .min(seen.tail);
+            stats.dropped += seen.dropped;
+            stats.damaged += seen.damaged;
+            stats.bytes += ring.inner.mapping.len() as u64;
+        }
+        Ok(stats)
+    }
+
+    /// Positions of one shard: the oldest that can be read, and the next that is given.
+    ///
+    /// # Errors
+    /// As [`shards`](Self::shards); a shard that was retired is not found.
+    pub fn positions(&self, shard: ShardId) -> Result<core::ops::Range<u64>, OpenError> {
+        self.inner.check()?;
+        let ring = self.inner.ring(shard.0)?;
+        let seen = ring.stats();
+        let oldest = seen
+            .trim
+            .max(seen.tail.saturating_sub(self.inner.definition.slots));
+        Ok(oldest.min(seen.tail)..seen.tail)
+    }
+}
+
+impl Inner {
+    fn lock_table(&self) -> MutexGuard<'_, Arc<Table>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_table(&self) -> Arc<Table> {
+        Arc::clone(&self.lock_table())
+    }
+
+    fn lock_rings(&self) -> MutexGuard<'_, HashMap<u32, Channel>> {
+        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget_retired(&self, table: &Table) {
+        self.lock_rings().retain(|shard, _| {
+            let shard = table.get(ShardId(*shard));
+            shard.is_none_or(|shard| shard.state != ShardState::Retired)
+        });
+    }
+
+    fn scribbled(&self, what: &'static str) -> OpenError {
+        OpenError::Scribbled {
+            path: self.path.clone(),
+            what,
+        }
+    }
+
+    /// Whether the stream was removed through ringway.
+    fn is_removed(&self) -> bool {
+        word32(&self.mapping, READY_OFFSET).load(Ordering::Relaxed) == REMOVED
+    }
+
+    /// Whether there still is a stream.
+    fn check(&self) -> Result<(), OpenError> {
+        if self.words.is_forked() {
+            return Err(OpenError::Forked);
+        }
+        if self.is_removed() {
+            return Err(OpenError::Removed {
+                path: self.path.clone(),
+            });
+        }
+        if !files::is_at(&self.file, &self.path) {
+            return Err(OpenError::NotFound {
+                path: self.path.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The ring of a shard, opened now if it was not.
+    fn ring(&self, shard: u32) -> Result<Channel, OpenError> {
+        if let Some(ring) = self.lock_rings().get(&shard) {
+            return Ok(ring.clone());
+        }
+        let name = file::shard_file(self.family, shard);
+        // Noted before anything can be left there.
+        self.home.note_joined(&name);
+        let opened = channel::open_ring(&self.site, &name)?;
+        let geometry = opened.memory.geometry();
+        let wanted = (self.definition.slots, self.definition.readers + STANDING);
+        if (geometry.slots(), geometry.readers()) != wanted {
+            return Err(self.scribbled("a shard has another size than the stream says"));
+        }
+        let ring = Channel {
+            inner: Arc::new(channel::Inner {
+                ring: SlotRing::new(
+                    opened.memory,
+                    Arc::clone(&self.liveness),
+                    self.me,
+                    opened.definition.producers,
+                    opened.definition.overflow,
+                    opened.definition.stall_timeout.as_nanos() as u64,
+                ),
+                definition: opened.definition,
+                object_id: opened.object_id,
+                segments: Arc::clone(&self.segments),
+                path: opened.path,
+                file: opened.file,
+                mapping: opened.mapping,
+                host: Arc::clone(&self.home) as _,
+            }),
+        };
+        Ok(self.lock_rings().entry(shard).or_insert(ring).clone())
+    }
+}

@@ -1,0 +1,371 @@
+//! Putting: one record, or many with an outcome each.
+//!
+//! A producer keeps the routes of one version of the table and a producer of each shard that it has put
+//! to. It looks at the operation word before each put, and takes the new table when that has changed; one
+//! that was quicker than the look meets the seal, and takes it then. Either way nothing is put to a shard
+//! behind its seal, and to its children nothing before it.
+
+use super::hash::{hash_key_of, is_partition_key};
+use super::number::SequenceNumber;
+use super::record::{self, HEAD};
+use super::table::Table;
+use super::words::Counted;
+use super::{Backpressure, Inner, MAX_RECORD_BYTES};
+use crate::channel::Producer;
+use crate::error::{JoinError, OpenError, PutError, SendError, ShardId};
+use crate::sync::Ordering;
+use crate::sys::clock::{self, BootClock, Deadline};
+use crate::sys::fork;
+use core::cell::Cell;
+use core::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Seals that one put meets. Each is a change of the stream, and takes somebody making a file.
+const ATTEMPTS: usize = 1000;
+/// How long a waiting producer sleeps between two looks.
+const PAUSE: Duration = Duration::from_micros(200);
+/// Looks before the first sleep.
+const LOOKS: u32 = 64;
+/// Every so often the arrival time is taken from the wall clock again.
+const WALL_CLOCK_MS: u64 = 1000;
+
+/// A record that was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// Where.
+    pub shard: ShardId,
+    /// Its number.
+    pub sequence_number: SequenceNumber,
+}
+
+/// A record to put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PutRecord<'a> {
+    /// What says where it belongs, and is kept with it: 1 to 256 characters.
+    pub partition_key: &'a str,
+    /// Where it belongs, whatever its key says (`ExplicitHashKey`).
+    pub explicit_hash_key: Option<u128>,
+    /// Up to 10 MiB.
+    pub data: &'a [u8],
+}
+
+impl<'a> PutRecord<'a> {
+    /// A record that goes where its key says.
+    pub fn new(partition_key: &'a str, data: &'a [u8]) -> Self {
+        Self {
+            partition_key,
+            explicit_hash_key: None,
+            data,
+        }
+    }
+
+    fn hash_key(&self) -> u128 {
+        self.explicit_hash_key
+            .unwrap_or_else(|| hash_key_of(self.partition_key))
+    }
+}
+
+/// A producer of one stream.
+///
+/// May move to another thread, is not shared between threads. Puts of one producer with one key are read
+/// in their order. When its process dies, what was put stays. In a forked child every call returns
+/// [`PutError::Forked`].
+pub struct StreamProducer {
+    inner: Arc<Inner>,
+    table: Arc<Table>,
+    /// By shard.
+    producers: Vec<Option<Producer>>,
+    clock: BootClock,
+    /// What the arrival time is ahead of the clock, and when that was found.
+    ahead_ms: u64,
+    read_at: u64,
+    /// Of the process that made it.
+    generation: u64,
+    not_sync: PhantomData<Cell<()>>,
+}
+
+impl StreamProducer {
+    pub(super) fn new(inner: Arc<Inner>) -> Result<Self, OpenError> {
+        let table = inner.table()?;
+        let clock = BootClock::since(0);
+        Ok(Self {
+            ahead_ms: clock::unix_ms() - clock.kept_ms(),
+            read_at: clock.kept_ms(),
+            clock,
+            inner,
+            table,
+            producers: Vec::new(),
+            generation: fork::generation(),
+            not_sync: PhantomData,
+        })
+    }
+
+    /// Puts `data` under `partition_key`; where. At a full shard it does what the stream's
+    /// [`Backpressure`] says, and blocks only if that does. A record that fits into a slot takes no
+    /// system call unless somebody sleeps, and allocates nothing.
+    ///
+    /// # Errors
+    /// [`PutError`]; nothing was put then.
+    #[inline]
+    pub fn put(&mut self, partition_key: &str, data: &[u8]) -> Result<Put, PutError> {
+        self.put_record(&PutRecord::new(partition_key, data))
+    }
+
+    /// The same with an explicit hash key, or not.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn put_record(&mut self, record: &PutRecord<'_>) -> Result<Put, PutError> {
+        let wait = match self.inner.definition.backpressure {
+            Backpressure::Block(wait) => wait,
+            Backpressure::Fail | Backpressure::DropOldest => Duration::ZERO,
+        };
+        self.put_within(record, wait)
+    }
+
+    /// The same, waiting for room up to `wait` whatever the stream says.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn put_within(&mut self, record: &PutRecord<'_>, wait: Duration) -> Result<Put, PutError> {
+        match self.try_put(record) {
+            Err(PutError::Full { .. }) if !wait.is_zero() => {
+                self.wait(record, Deadline::after(wait))
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Puts `records` in order; what became of each. One that fails does not keep the others from being
+    /// put, except those behind it that go to the same shard if that is full: so the order of each key is
+    /// kept whatever fails. They wait for room together, as long as one put may.
+    pub fn put_batch(&mut self, records: &[PutRecord<'_>]) -> Vec<Result<Put, PutError>> {
+        let wait = match self.inner.definition.backpressure {
+            Backpressure::Block(wait) => wait,
+            Backpressure::Fail | Backpressure::DropOldest => Duration::ZERO,
+        };
+        let mut until: Option<Deadline> = None;
+        let mut refused: Vec<(ShardId, PutError)> = Vec::new();
+        let mut outcomes = Vec::with_capacity(records.len());
+        for record in records {
+            let shard = ShardId(self.table.route(record.hash_key()));
+            if let Some((_, error)) = refused.iter().find(|(full, _)| *full == shard) {
+                outcomes.push(Err(again(error)));
+                continue;
+            }
+            let mut outcome = self.try_put(record);
+            if matches!(outcome, Err(PutError::Full { .. })) && !wait.is_zero() {
+                let until = *until.get_or_insert_with(|| Deadline::after(wait));
+                outcome = self.wait(record, until);
+            }
+            match &outcome {
+                Err(error @ PutError::Full { shard, .. })
+                | Err(error @ PutError::Throttled { shard, .. }) => {
+                    refused.push((*shard, again(error)));
+                }
+                _ => {}
+            }
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+
+    #[cold]
+    fn wait(&mut self, record: &PutRecord<'_>, until: Deadline) -> Result<Put, PutError> {
+        let mut looks = 0;
+        loop {
+            match self.try_put(record) {
+                Err(full @ PutError::Full { .. }) => {
+                    if until.passed() {
+                        return Err(full);
+                    }
+                }
+                outcome => return outcome,
+            }
+            looks += 1;
+            if looks > LOOKS {
+                clock::pause(PAUSE);
+                self.inner.home.tick();
+            } else {
+                core::hint::spin_loop();
+            }
+        }
+    }
+
+    /// Puts a record if there is room for it now.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn try_put(&mut self, record: &PutRecord<'_>) -> Result<Put, PutError> {
+        if self.generation != fork::generation() {
+            return Err(PutError::Forked);
+        }
+        let (key, data) = (record.partition_key, record.data);
+        if !is_partition_key(key) {
+            let chars = key.chars().count();
+            return Err(PutError::InvalidPartitionKey { chars });
+        }
+        if data.len() > MAX_RECORD_BYTES {
+            return Err(PutError::TooLarge {
+                len: data.len(),
+                max: MAX_RECORD_BYTES,
+            });
+        }
+        let hash_key = record.hash_key();
+        let arrival = self.arrival_ms();
+        for _ in 0..ATTEMPTS {
+            // Relaxed: the table is read with care, and who is too quick meets the seal.
+            if self.inner.words.operation().load(Ordering::Relaxed) != self.table.version {
+                self.renew()?;
+            }
+            let shard = self.table.route(hash_key);
+            self.check_limits(shard, key.len() + data.len(), arrival)?;
+            let producer = self.producer(shard)?;
+            match append(producer, arrival, key.as_bytes(), data) {
+                Ok(position) => {
+                    return Ok(Put {
+                        shard: ShardId(shard),
+                        sequence_number: SequenceNumber::new(shard, position),
+                    });
+                }
+                Err(SendError::Corrupt { .. }) if producer.met_seal() => self.renew()?,
+                Err(SendError::Removed) if self.inner.is_removed() => {
+                    return Err(PutError::Removed);
+                }
+                Err(SendError::Full { by }) => {
+                    let (mended, group) = match by {
+                        None => self.inner.unblock(shard)?,
+                        Some(_) => (false, None),
+                    };
+                    if !mended {
+                        let shard = ShardId(shard);
+                        return Err(PutError::Full { shard, by, group });
+                    }
+                }
+                Err(SendError::Forked) => return Err(PutError::Forked),
+                Err(source) => {
+                    let shard = ShardId(shard);
+                    return Err(PutError::Send { shard, source });
+                }
+            }
+        }
+        Err(PutError::Busy { attempts: ATTEMPTS })
+    }
+
+    /// Takes the table as it is now. Goes on with a change that stands between.
+    #[cold]
+    fn renew(&mut self) -> Result<(), PutError> {
+        if self.inner.is_removed() {
+            return Err(PutError::Removed);
+        }
+        self.inner.finish_change()?;
+        self.table = self.inner.table()?;
+        for (shard, producer) in self.producers.iter_mut().enumerate() {
+            let is_open = self.table.open().any(|open| open.id.0 as usize == shard);
+            if !is_open {
+                *producer = None;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn producer(&mut self, shard: u32) -> Result<&mut Producer, PutError> {
+        if !matches!(self.producers.get(shard as usize), Some(Some(_))) {
+            self.open(shard)?;
+        }
+        let place = self.producers.get_mut(shard as usize);
+        place
+            .and_then(Option::as_mut)
+            .ok_or(PutError::Busy { attempts: 1 })
+    }
+
+    #[cold]
+    fn open(&mut self, shard: u32) -> Result<(), PutError> {
+        let producer = self
+            .inner
+            .ring(shard)?
+            .producer()
+            .map_err(|error| match error {
+                JoinError::Forked => PutError::Forked,
+                _ => PutError::Removed,
+            })?;
+        let shard = shard as usize;
+        if self.producers.len() <= shard {
+            self.producers.resize_with(shard + 1, || None);
+        }
+        self.producers[shard] = Some(producer.retaining());
+        Ok(())
+    }
+
+    /// Unix time, by a clock that is no system call: at most a second behind a wall clock that was set.
+    #[inline(always)]
+    fn arrival_ms(&mut self) -> u64 {
+        let now = self.clock.now_ms();
+        if now.wrapping_sub(self.read_at) >= WALL_CLOCK_MS {
+            self.ahead_ms = clock::unix_ms().wrapping_sub(now);
+            self.read_at = now;
+        }
+        now.wrapping_add(self.ahead_ms)
+    }
+
+    #[inline(always)]
+    fn check_limits(&self, shard: u32, bytes: usize, now: u64) -> Result<(), PutError> {
+        let Some(limits) = self.inner.definition.limits else {
+            return Ok(());
+        };
+        let throttled = |limit, unit| PutError::Throttled {
+            shard: ShardId(shard),
+            limit,
+            unit,
+        };
+        if !self
+            .inner
+            .counts(shard, Counted::Bytes, bytes as u32, limits.bytes, now)
+        {
+            return Err(throttled(limits.bytes, "bytes"));
+        }
+        if !self
+            .inner
+            .counts(shard, Counted::Records, 1, limits.records, now)
+        {
+            return Err(throttled(limits.records, "records"));
+        }
+        Ok(())
+    }
+}
+
+/// Into the slot itself, or into a chunk of the pool.
+#[inline(always)]
+fn append(
+    producer: &mut Producer,
+    arrival_ms: u64,
+    key: &[u8],
+    data: &[u8],
+) -> Result<u64, SendError> {
+    let len = HEAD + key.len() + data.len();
+    if len <= producer.inline_bytes() {
+        return producer.try_send_with(len, |out| record::write(out, arrival_ms, key, data));
+    }
+    let mut loan = producer.loan(len)?;
+    record::write(&mut loan, arrival_ms, key, data);
+    producer.try_send_loan(loan).map_err(|(error, _)| error)
+}
+
+/// The same refusal for another record.
+fn again(error: &PutError) -> PutError {
+    match error {
+        PutError::Throttled { shard, limit, unit } => PutError::Throttled {
+            shard: *shard,
+            limit: *limit,
+            unit,
+        },
+        PutError::Full { shard, by, group } => PutError::Full {
+            shard: *shard,
+            by: *by,
+            group: group.clone(),
+        },
+        _ => PutError::Busy { attempts: 1 },
+    }
+}

@@ -1,0 +1,513 @@
+//! Reading: one shard from a place in it, or all of them, parents before children.
+//!
+//! A reader joins each shard as soon as it knows of it, so that what it will read stays there, and reads
+//! it when all that the shard replaced is read to its end. `Tap` is the part for one shard, which groups
+//! use too. On a stream that drops its oldest records readers are told what they missed; on any other
+//! they hold its producers back, from the moment on that they have joined.
+
+use super::number::SequenceNumber;
+use super::record::StreamRecord;
+use super::table::{ShardInfo, ShardState, Table};
+use super::words::Counted;
+use super::{Inner, OwnedRecord};
+use crate::channel::{Channel, Reader};
+use crate::error::{ReadError, ShardId, StreamReadError};
+use crate::object::wait::wait_any;
+use crate::ring::Overflow;
+use crate::ring::seat::Start;
+use crate::ring::wait::Idle;
+use crate::sync::Ordering;
+use crate::sys::clock::{self, Deadline};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A waiting reader looks for new shards this often. A change wakes who waits at a shard that it closes.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Where to begin (`ShardIteratorType`). It never expires: a place whose records are gone is the oldest
+/// record that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamIterator {
+    /// The oldest record there is (`TRIM_HORIZON`).
+    TrimHorizon,
+    /// The next record that is put (`LATEST`).
+    Latest,
+    /// The record of this number (`AT_SEQUENCE_NUMBER`).
+    AtSequenceNumber(SequenceNumber),
+    /// The record behind it (`AFTER_SEQUENCE_NUMBER`).
+    AfterSequenceNumber(SequenceNumber),
+    /// The first record that arrived at this time or later, Unix time in ms (`AT_TIMESTAMP`). Found by
+    /// reading from the oldest on.
+    AtTimestamp(u64),
+}
+
+/// Chooses what to read, and from where.
+#[must_use = "call open"]
+pub struct StreamReaderBuilder {
+    inner: Arc<Inner>,
+    iterator: StreamIterator,
+    shard: Option<ShardId>,
+    idle: Idle,
+    lossy: bool,
+}
+
+impl StreamReaderBuilder {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        Self {
+            inner,
+            iterator: StreamIterator::Latest,
+            shard: None,
+            idle: Idle::default(),
+            lossy: false,
+        }
+    }
+
+    /// Where to begin. Default: [`StreamIterator::Latest`].
+    pub fn iterator(mut self, iterator: StreamIterator) -> Self {
+        self.iterator = iterator;
+        self
+    }
+
+    /// This shard alone, and not what replaces it. Default: all, and what replaces them.
+    pub fn shard(mut self, shard: ShardId) -> Self {
+        self.shard = Some(shard);
+        self
+    }
+
+    /// Holds no producer back, and is told what it missed.
+    pub fn lossy(mut self) -> Self {
+        self.lossy = true;
+        self
+    }
+
+    /// How to wait. The default is [`Idle::SpinThenPark`].
+    pub fn idle(mut self, idle: Idle) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// Joins the shards.
+    ///
+    /// # Errors
+    /// [`StreamReadError`]: a shard that is not there, or whose reader entries are taken; an iterator that
+    /// needs a shard, or is of another one.
+    pub fn open(self) -> Result<StreamReader, StreamReadError> {
+        self.inner.check().map_err(of_open)?;
+        let number = match self.iterator {
+            StreamIterator::AtSequenceNumber(number)
+            | StreamIterator::AfterSequenceNumber(number) => Some(number),
+            _ => None,
+        };
+        match (number, self.shard) {
+            (Some(_), None) => return Err(StreamReadError::NeedsShard),
+            (Some(number), Some(shard)) if number.shard() != shard => {
+                let found = number.shard();
+                return Err(StreamReadError::OtherShard { shard, found });
+            }
+            _ => {}
+        }
+        let mut reader = StreamReader {
+            table: Arc::new(Table::unknown()),
+            inner: self.inner,
+            iterator: self.iterator,
+            shard: self.shard,
+            idle: self.idle,
+            lossy: self.lossy,
+            taps: Vec::new(),
+            known: 0,
+            turn: 0,
+            failed: None,
+        };
+        reader.renew()?;
+        Ok(reader)
+    }
+}
+
+fn of_open(error: crate::error::OpenError) -> StreamReadError {
+    match error {
+        crate::error::OpenError::Forked => StreamReadError::Forked,
+        crate::error::OpenError::Removed { .. } => StreamReadError::Removed,
+        error => StreamReadError::Open(error),
+    }
+}
+
+/// One shard that is read.
+pub(super) struct Tap {
+    pub shard: ShardId,
+    pub reader: Reader,
+    pub parents: Vec<ShardId>,
+    /// Records that arrived before are passed over, until one did not.
+    from_ms: u64,
+    /// When the last one that was handed out arrived.
+    last_ms: u64,
+    created_ms: u64,
+    /// Everything below was handed out, or is nothing.
+    pub handed_to: u64,
+    /// Bytes that no put wrote, met behind records that were handed out.
+    damaged: Option<u64>,
+    lagged: Option<(u64, u64)>,
+}
+
+impl Tap {
+    pub fn join(
+        ring: &Channel,
+        shard: &ShardInfo,
+        start: Start,
+        lossy: bool,
+        idle: Idle,
+    ) -> Result<Self, StreamReadError> {
+        let mut builder = ring.reader().start(start).idle(idle);
+        if lossy || ring.definition().overflow == Overflow::DropOldest {
+            builder = builder.lossy();
+        }
+        let id = shard.id;
+        let reader = builder
+            .join()
+            .map_err(|source| StreamReadError::Join { shard: id, source })?;
+        // Only of a place that was given does it say something that others hold less.
+        let lagged = match start {
+            Start::At(from) if reader.position() > from => Some((from, reader.position())),
+            _ => None,
+        };
+        Ok(Self {
+            shard: id,
+            parents: shard.lineage().collect(),
+            from_ms: 0,
+            last_ms: 0,
+            created_ms: shard.created_ms,
+            handed_to: reader.position(),
+            damaged: None,
+            lagged,
+            reader,
+        })
+    }
+
+    /// Hands over up to `max` records in place; how many.
+    pub fn take(
+        &mut self,
+        max: usize,
+        each: &mut dyn FnMut(StreamRecord<'_>),
+    ) -> Result<usize, ReadError> {
+        if let Some((from, to)) = self.lagged.take() {
+            return Err(ReadError::Lagged { from, to });
+        }
+        if let Some(position) = self.damaged.take() {
+            return Err(ReadError::Corrupt { position });
+        }
+        let mut given = 0;
+        while given < max && self.damaged.is_none() {
+            let Self {
+                shard,
+                reader,
+                from_ms,
+                last_ms,
+                handed_to,
+                damaged,
+                ..
+            } = self;
+            let read = reader.read_batch(max - given, |at, bytes| {
+                match StreamRecord::parse(shard.0, at.position, bytes) {
+                    Some(record) if record.arrival_ms >= *from_ms => {
+                        *from_ms = 0;
+                        *last_ms = record.arrival_ms;
+                        *handed_to = at.position + 1;
+                        given += 1;
+                        each(record);
+                    }
+                    Some(_) => {}
+                    None => *damaged = Some(damaged.unwrap_or(at.position)),
+                }
+            });
+            match read {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if given == 0 => return Err(error),
+                // Met again where it is not told yet; a gap that was passed is told next time.
+                Err(ReadError::Lagged { from, to }) => {
+                    self.lagged = Some((from, to));
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        match self.damaged {
+            Some(position) if given == 0 => {
+                self.damaged = None;
+                Err(ReadError::Corrupt { position })
+            }
+            _ => Ok(given),
+        }
+    }
+
+    /// How far what was handed out last is behind what is put now; 0 at the end.
+    fn behind_ms(&self, ring: &Channel, now: u64) -> u64 {
+        if self.reader.position() >= super::lease::end(&ring.inner.ring) {
+            return 0;
+        }
+        let since = if self.last_ms == 0 {
+            self.created_ms
+        } else {
+            self.last_ms
+        };
+        now.saturating_sub(since)
+    }
+}
+
+/// A reader of a stream, or of one shard of it.
+///
+/// May move to another thread, is not shared between threads. It belongs to nobody else: readers know
+/// nothing of each other, and each is given every record. For workers that share the records see
+/// [`Group`](super::Group). In a forked child every call returns [`StreamReadError::Forked`].
+pub struct StreamReader {
+    inner: Arc<Inner>,
+    table: Arc<Table>,
+    iterator: StreamIterator,
+    shard: Option<ShardId>,
+    idle: Idle,
+    lossy: bool,
+    /// Those that are not read to their end.
+    taps: Vec<Tap>,
+    /// Shards below this number were met.
+    known: u32,
+    turn: usize,
+    /// What is told next.
+    failed: Option<StreamReadError>,
+}
+
+impl StreamReader {
+    /// Takes the table as it is now, and joins what is new.
+    fn renew(&mut self) -> Result<(), StreamReadError> {
+        if self.inner.is_removed() && self.taps.is_empty() {
+            return Err(StreamReadError::Removed);
+        }
+        let table = self.inner.table().map_err(of_open)?;
+        let first_time = self.known == 0;
+        for shard in &table.shards[(self.known as usize).min(table.shards.len())..] {
+            if let Some(tap) = self.join(shard, first_time)? {
+                self.taps.push(tap);
+            }
+            self.known = shard.id.0 + 1;
+        }
+        if let Some(shard) = self.shard
+            && first_time
+            && table
+                .get(shard)
+                .is_none_or(|shard| shard.state == ShardState::Retired)
+        {
+            return Err(StreamReadError::NoShard { shard });
+        }
+        self.table = table;
+        Ok(())
+    }
+
+    fn join(&self, shard: &ShardInfo, first_time: bool) -> Result<Option<Tap>, StreamReadError> {
+        let wanted = self.shard.is_none_or(|wanted| wanted == shard.id);
+        let left_out = match self.iterator {
+            // What is closed gets nothing any more.
+            StreamIterator::Latest => {
+                first_time && self.shard.is_none() && shard.state != ShardState::Open
+            }
+            _ => false,
+        };
+        if !wanted || left_out || shard.state == ShardState::Retired {
+            return Ok(None);
+        }
+        let start = match self.iterator {
+            // What replaced something begins where that ends.
+            _ if self.is_child(shard) => Start::At(0),
+            _ if !first_time => Start::Earliest,
+            StreamIterator::TrimHorizon | StreamIterator::AtTimestamp(_) => Start::Earliest,
+            StreamIterator::Latest => Start::Latest,
+            StreamIterator::AtSequenceNumber(number) => Start::At(number.position()),
+            StreamIterator::AfterSequenceNumber(number) => Start::At(number.position() + 1),
+        };
+        let ring = self.inner.ring(shard.id.0).map_err(of_open)?;
+        let mut tap = Tap::join(&ring, shard, start, self.lossy, self.idle)?;
+        if let StreamIterator::AtTimestamp(from) = self.iterator {
+            tap.from_ms = from;
+        }
+        // A place that was asked for and is gone is the oldest there is: that is what an iterator says.
+        if !self.is_child(shard) {
+            tap.lagged = None;
+        }
+        Ok(Some(tap))
+    }
+
+    /// Whether something that the shard replaced is read.
+    fn is_child(&self, shard: &ShardInfo) -> bool {
+        shard
+            .lineage()
+            .any(|parent| self.taps.iter().any(|tap| tap.shard == parent))
+    }
+
+    /// Whether everything that `tap` came from is read.
+    fn is_turn_of(&self, tap: &Tap) -> bool {
+        !tap.parents
+            .iter()
+            .any(|parent| self.taps.iter().any(|other| other.shard == *parent))
+    }
+
+    /// Hands up to `max` records to `each`, in place, those of a shard in their order; how many. 0 when
+    /// there is none now. Never blocks.
+    ///
+    /// # Errors
+    /// [`StreamReadError::Lagged`] tells what was missed, and the next call goes on; others of
+    /// [`StreamReadError`]. Records that were handed over before come first; the error is told by the
+    /// next call.
+    pub fn try_read_batch(
+        &mut self,
+        max: usize,
+        mut each: impl FnMut(StreamRecord<'_>),
+    ) -> Result<usize, StreamReadError> {
+        if self.inner.words.is_forked() {
+            return Err(StreamReadError::Forked);
+        }
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if self.inner.words.operation().load(Ordering::Relaxed) != self.table.version {
+            self.renew()?;
+        }
+        let mut given = 0;
+        for _ in 0..self.taps.len() {
+            if given == max || self.taps.is_empty() {
+                break;
+            }
+            let index = self.turn % self.taps.len();
+            self.turn = index + 1;
+            if !self.is_turn_of(&self.taps[index]) {
+                continue;
+            }
+            match self.take(index, max - given, &mut each) {
+                Ok(count) => given += count,
+                Err(error) if given == 0 => return Err(error),
+                Err(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+            }
+            self.leave_if_read(index);
+        }
+        Ok(given)
+    }
+
+    fn take(
+        &mut self,
+        index: usize,
+        max: usize,
+        each: &mut dyn FnMut(StreamRecord<'_>),
+    ) -> Result<usize, StreamReadError> {
+        let tap = &mut self.taps[index];
+        let shard = tap.shard;
+        let Some(limits) = self.inner.definition.limits else {
+            return tap
+                .take(max, each)
+                .map_err(|error| StreamReadError::of(shard, error));
+        };
+        let now = clock::unix_ms();
+        if !self.inner.counts(
+            shard.0,
+            Counted::ReadBytes,
+            0,
+            limits.read_bytes.saturating_sub(1),
+            now,
+        ) {
+            let limit = limits.read_bytes;
+            return Err(StreamReadError::Throttled { shard, limit });
+        }
+        let mut bytes = 0;
+        let taken = tap.take(max, &mut |record| {
+            bytes += record.partition_key.len() + record.data.len();
+            each(record);
+        });
+        // What was handed over counts, and may be more than what was left: so it is in Kinesis.
+        self.inner
+            .counts(shard.0, Counted::ReadBytes, bytes as u32, u32::MAX, now);
+        taken.map_err(|error| StreamReadError::of(shard, error))
+    }
+
+    fn leave_if_read(&mut self, index: usize) {
+        let tap = &self.taps[index];
+        let shard = self.table.get(tap.shard);
+        if shard.is_some_and(|shard| Inner::is_read_to_its_end(shard, tap.reader.position())) {
+            self.taps.remove(index);
+            self.turn = index;
+        }
+    }
+
+    /// The same, waiting up to `timeout` for the first record. Wakes within microseconds of a put.
+    ///
+    /// # Errors
+    /// As [`try_read_batch`](Self::try_read_batch).
+    pub fn read_batch(
+        &mut self,
+        max: usize,
+        timeout: Duration,
+        mut each: impl FnMut(StreamRecord<'_>),
+    ) -> Result<usize, StreamReadError> {
+        let deadline = Deadline::after(timeout);
+        loop {
+            let given = self.try_read_batch(max, &mut each)?;
+            if given > 0 || max == 0 || self.is_at_end() || deadline.passed() {
+                return Ok(given);
+            }
+            self.wait(deadline.remaining().min(LOOK_EVERY))?;
+        }
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<(), StreamReadError> {
+        let turns: Vec<bool> = self.taps.iter().map(|tap| self.is_turn_of(tap)).collect();
+        let mut readers: Vec<&mut Reader> = Vec::with_capacity(turns.len());
+        let mut first = None;
+        for (tap, is_turn) in self.taps.iter_mut().zip(turns) {
+            if is_turn {
+                first.get_or_insert(tap.shard);
+                readers.push(&mut tap.reader);
+            }
+        }
+        match first {
+            Some(shard) => {
+                wait_any(&mut readers, timeout)
+                    .map_err(|error| StreamReadError::of_wait(shard, error))?;
+            }
+            None => clock::pause(timeout),
+        }
+        Ok(())
+    }
+
+    /// A copy of the next record; `None` when there is none within `timeout`. Allocates.
+    ///
+    /// # Errors
+    /// As [`try_read_batch`](Self::try_read_batch).
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<OwnedRecord>, StreamReadError> {
+        let mut copied = None;
+        self.read_batch(1, timeout, |record| copied = Some(record.to_owned()))?;
+        Ok(copied)
+    }
+
+    /// Whether there is nothing left and never will be: the one shard that is read is closed, and read to
+    /// its end.
+    pub fn is_at_end(&self) -> bool {
+        self.shard.is_some() && self.taps.is_empty()
+    }
+
+    /// Shards that are being read, or will be when what they replaced is read.
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> + '_ {
+        self.taps.iter().map(|tap| tap.shard)
+    }
+
+    /// How far the record that was handed out last is behind what is put now, in the shard where it is
+    /// most (`MillisBehindLatest`); 0 when everything was read.
+    ///
+    /// # Errors
+    /// When a shard can't be opened now.
+    pub fn millis_behind_latest(&self) -> Result<u64, StreamReadError> {
+        let now = clock::unix_ms();
+        let mut behind = 0;
+        for tap in &self.taps {
+            let ring = self.inner.ring(tap.shard.0).map_err(of_open)?;
+            behind = behind.max(tap.behind_ms(&ring, now));
+        }
+        Ok(behind)
+    }
+}

@@ -1,0 +1,197 @@
+//! The words of a control file, by name: offsets and nothing else. What they mean, and who may change
+//! which, say `change`, `group` and `worker`.
+
+use crate::layout::PAGE;
+use crate::layout::stream::{
+    GROUPS, GROUPS_OFFSET, GroupEntry, MEMBERS, MemberEntry, SHARDS, ShardEntry, TABLE_FROM,
+    WISH_STRIDE, WISHES, WISHES_OFFSET, WishEntry, control,
+};
+use crate::shm::words::{read_bytes, word64, write_bytes};
+use crate::sync::AtomicU64;
+use crate::sys::mapping::Mapping;
+use core::mem::offset_of;
+use std::sync::Arc;
+
+/// Offset of the shard table.
+pub const TABLE: usize = TABLE_FROM.next_multiple_of(PAGE);
+/// What a control file has at least.
+pub const END: usize = TABLE + SHARDS as usize * size_of::<ShardEntry>();
+
+/// Which of the words that count against a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    Records,
+    Bytes,
+    ReadBytes,
+}
+
+fn shard_at(shard: u32) -> usize {
+    assert!(u64::from(shard) < SHARDS);
+    TABLE + shard as usize * size_of::<ShardEntry>()
+}
+
+/// Shards that were ever made.
+pub fn count(mapping: &Mapping) -> &AtomicU64 {
+    word64(mapping, control::COUNT)
+}
+
+/// The state of a shard.
+pub fn shard_word(mapping: &Mapping, shard: u32) -> &AtomicU64 {
+    word64(mapping, shard_at(shard) + offset_of!(ShardEntry, word))
+}
+
+/// Writes what never changes of a shard.
+pub fn fill_shard(
+    mapping: &Mapping,
+    shard: u32,
+    (start, end): (u128, u128),
+    parents: [u32; 2],
+    created_ms: u64,
+) {
+    let at = shard_at(shard);
+    let halves = |key: u128| [key as u64, (key >> 64) as u64];
+    write_bytes(
+        mapping,
+        at + offset_of!(ShardEntry, start),
+        bytemuck::bytes_of(&halves(start)),
+    );
+    write_bytes(
+        mapping,
+        at + offset_of!(ShardEntry, end),
+        bytemuck::bytes_of(&halves(end)),
+    );
+    write_bytes(
+        mapping,
+        at + offset_of!(ShardEntry, parents),
+        bytemuck::bytes_of(&parents),
+    );
+    let created = offset_of!(ShardEntry, created_ms);
+    write_bytes(mapping, at + created, bytemuck::bytes_of(&created_ms));
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct StreamWords(Arc<Mapping>);
+
+impl StreamWords {
+    /// Of a mapping that is long enough, as `file::open` has checked.
+    pub fn new(mapping: Arc<Mapping>) -> Self {
+        Self(mapping)
+    }
+
+    pub fn is_forked(&self) -> bool {
+        self.0.is_forked()
+    }
+
+    /// What is being changed.
+    pub fn operation(&self) -> &AtomicU64 {
+        word64(&self.0, control::OPERATION)
+    }
+
+    pub fn count(&self) -> &AtomicU64 {
+        count(&self.0)
+    }
+
+    pub fn shard(&self, shard: u32) -> &AtomicU64 {
+        shard_word(&self.0, shard)
+    }
+
+    pub fn closed_at(&self, shard: u32) -> &AtomicU64 {
+        word64(&self.0, shard_at(shard) + offset_of!(ShardEntry, closed_at))
+    }
+
+    pub fn closed_ms(&self, shard: u32) -> &AtomicU64 {
+        word64(&self.0, shard_at(shard) + offset_of!(ShardEntry, closed_ms))
+    }
+
+    pub fn counted(&self, shard: u32, what: Counted) -> &AtomicU64 {
+        let offset = match what {
+            Counted::Records => offset_of!(ShardEntry, taken_records),
+            Counted::Bytes => offset_of!(ShardEntry, taken_bytes),
+            Counted::ReadBytes => offset_of!(ShardEntry, given_bytes),
+        };
+        word64(&self.0, shard_at(shard) + offset)
+    }
+
+    pub fn fill_shard(&self, shard: u32, range: (u128, u128), parents: [u32; 2], created_ms: u64) {
+        fill_shard(&self.0, shard, range, parents, created_ms);
+    }
+
+    /// A copy of a shard's entry.
+    pub fn entry(&self, shard: u32) -> ShardEntry {
+        let mut entry: ShardEntry = bytemuck::Zeroable::zeroed();
+        read_bytes(&self.0, shard_at(shard), bytemuck::bytes_of_mut(&mut entry));
+        entry
+    }
+
+    /// A copy of what participant `owner` wishes.
+    pub fn wish(&self, owner: u16) -> WishEntry {
+        let mut wish: WishEntry = bytemuck::Zeroable::zeroed();
+        read_bytes(&self.0, wish_at(owner), bytemuck::bytes_of_mut(&mut wish));
+        wish
+    }
+
+    /// Of the participant itself, and while the operation word does not name it.
+    pub fn set_wish(&self, owner: u16, wish: &WishEntry) {
+        write_bytes(&self.0, wish_at(owner), bytemuck::bytes_of(wish));
+    }
+
+    pub fn group(&self, group: u32) -> &AtomicU64 {
+        word64(&self.0, group_at(group) + offset_of!(GroupEntry, word))
+    }
+
+    /// Raised by a change of leases or members.
+    pub fn changes(&self, group: u32) -> &AtomicU64 {
+        word64(&self.0, group_at(group) + offset_of!(GroupEntry, changes))
+    }
+
+    pub fn group_name(&self, group: u32) -> Vec<u8> {
+        let at = group_at(group);
+        let mut bytes = [0u8; 8];
+        read_bytes(&self.0, at + offset_of!(GroupEntry, name_bytes), &mut bytes);
+        let mut name = [0u8; 128];
+        read_bytes(&self.0, at + offset_of!(GroupEntry, name), &mut name);
+        let len = u64::from_ne_bytes(bytes).min(name.len() as u64);
+        name[..len as usize].to_vec()
+    }
+
+    pub fn set_group_name(&self, group: u32, len: u64, name: &[u8; 128]) {
+        let at = group_at(group);
+        write_bytes(&self.0, at + offset_of!(GroupEntry, name), name);
+        write_bytes(
+            &self.0,
+            at + offset_of!(GroupEntry, name_bytes),
+            &len.to_ne_bytes(),
+        );
+    }
+
+    /// Whose entry of the group it is.
+    pub fn member(&self, group: u32, member: usize) -> &AtomicU64 {
+        word64(
+            &self.0,
+            member_at(group, member) + offset_of!(MemberEntry, word),
+        )
+    }
+
+    pub fn seen_ms(&self, group: u32, member: usize) -> &AtomicU64 {
+        word64(
+            &self.0,
+            member_at(group, member) + offset_of!(MemberEntry, seen_ms),
+        )
+    }
+}
+
+fn wish_at(owner: u16) -> usize {
+    assert!((owner as usize) < WISHES);
+    WISHES_OFFSET + owner as usize * WISH_STRIDE
+}
+
+fn group_at(group: u32) -> usize {
+    assert!(group < GROUPS);
+    GROUPS_OFFSET + group as usize * size_of::<GroupEntry>()
+}
+
+fn member_at(group: u32, member: usize) -> usize {
+    assert!(member < MEMBERS);
+    group_at(group) + offset_of!(GroupEntry, members) + member * size_of::<MemberEntry>()
+}

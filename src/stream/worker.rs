@@ -1,0 +1,526 @@
+//! A worker of a group: takes leases, gives them up, reads what it holds.
+//!
+//! ```text
+//! pass, every 10 ms and at each change of the group:
+//!   say that I live; drop leases that passed on; free those of dead workers
+//!   fair share = shards that can be read / workers that live, rounded up
+//!   fewer than that: take what is free, or held by a worker that has shown no sign for the lease time-out
+//!   more than that: stop reading a shard; give it back when all of it that was handed out is checkpointed
+//! ```
+//! # What each crash point leaves
+//! - a worker that dies: its leases, which the kernel's lock tells the others to free, and its entry,
+//!   freed behind them; what it had read since its last checkpoint is read again.
+//! - between taking a lease and stamping the checkpoint: a lease of a dead worker. The worker before it
+//!   may still checkpoint until the next one stamps.
+//! - a worker that is stopped, or does not come back to its group for the lease time-out: its leases pass
+//!   on, and when it wakes its checkpoint is refused by the stamp.
+//!
+//! A member's entry is freed only when no lease names it: so a lease names the worker it was taken by.
+
+use super::group::Group;
+use super::lease::{advance, end, fence, place};
+use super::number::SequenceNumber;
+use super::read::Tap;
+use super::record::StreamRecord;
+use super::table::{ShardInfo, ShardState, Table};
+use super::{Inner, OwnedRecord};
+use crate::ParticipantId;
+use crate::channel::{Channel, Reader};
+use crate::error::{GroupError, OpenError, ShardId, StreamReadError};
+use crate::layout::stream::MEMBERS;
+use crate::layout::word::{Lease, Role};
+use crate::object::wait::wait_any;
+use crate::ring::seat::Start;
+use crate::ring::wait::Idle;
+use crate::sync::{Label, Ordering, order};
+use crate::sys::clock::{self, Deadline};
+use crate::sys::fork;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a worker looks after its group: a dead one's shards are taken within this and the few
+/// milliseconds that the kernel takes to say so.
+const PASS_EVERY: Duration = Duration::from_millis(10);
+/// The kind of a member's word.
+const MEMBER: u64 = 1;
+
+/// A shard that this worker reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseInfo {
+    /// The shard.
+    pub shard: ShardId,
+    /// What its checkpoints are fenced by: higher than that of any worker before.
+    pub token: u64,
+    /// The first record that is not checkpointed.
+    pub checkpoint: SequenceNumber,
+    /// The first record that was not handed out yet.
+    pub next: SequenceNumber,
+}
+
+pub(super) struct Held {
+    pub lease: Lease,
+    pub ring: Channel,
+    pub tap: Tap,
+    /// Everything below is checkpointed.
+    pub checkpointed: u64,
+    pub closed_at: Option<u64>,
+    /// Another worker is to have it.
+    leaving: bool,
+}
+
+impl Held {
+    fn is_mine(&self, group: u32) -> bool {
+        let lease = place(&self.ring.inner.ring, group).lease;
+        lease.load(order(Label::RoleTake, Ordering::Acquire)) == self.lease.0
+    }
+
+    /// Everything below was handed out.
+    pub fn next(&self) -> u64 {
+        self.tap.handed_to
+    }
+
+    fn give_back(&self, group: u32) {
+        let lease = place(&self.ring.inner.ring, group).lease;
+        let _ = lease.compare_exchange(
+            self.lease.0,
+            self.lease.given_back().0,
+            order(Label::RoleRelease, Ordering::AcqRel),
+            Ordering::Relaxed, // it passed on
+        );
+    }
+}
+
+/// A worker of a consumer group.
+///
+/// May move to another thread, is not shared between threads. Records are handed out at least once, those
+/// of a key in their order; [`checkpoint`](Self::checkpoint) says that what was handed out is done.
+/// Dropping it gives its shards to the others. In a forked child every call returns `Forked`.
+pub struct GroupWorker {
+    pub(super) group: Group,
+    member: usize,
+    word: Role,
+    pub(super) held: Vec<Held>,
+    /// Leases that were found to have passed on, until the next checkpoint tells.
+    pub(super) lost: Vec<ShardId>,
+    turn: usize,
+    passed_at: u64,
+    changes: u64,
+    version: u64,
+    idle: Idle,
+    failed: Option<StreamReadError>,
+    generation: u64,
+}
+
+impl GroupWorker {
+    pub(super) fn join(group: Group) -> Result<Self, GroupError> {
+        let inner = &group.inner;
+        let mut taken = None;
+        for member in 0..MEMBERS {
+            free_if_dead(inner, group.number, member)?;
+            let word = inner.words.member(group.number, member);
+            let seen = Role(word.load(order(Label::RoleTake, Ordering::Acquire)));
+            if seen.owner() != 0 {
+                continue;
+            }
+            inner
+                .words
+                .seen_ms(group.number, member)
+                .store(clock::boot_ms(), Ordering::Relaxed);
+            let mine = seen.taken(MEMBER, inner.me);
+            let swapped = word.compare_exchange(
+                seen.0,
+                mine.0,
+                order(Label::RoleTake, Ordering::AcqRel),
+                Ordering::Relaxed,
+            );
+            if swapped.is_ok() {
+                taken = Some((member, mine));
+                break;
+            }
+        }
+        let Some((member, word)) = taken else {
+            return Err(GroupError::TooManyWorkers { limit: MEMBERS });
+        };
+        inner
+            .words
+            .changes(group.number)
+            .fetch_add(1, Ordering::Relaxed);
+        Ok(Self {
+            group,
+            member,
+            word,
+            held: Vec::new(),
+            lost: Vec::new(),
+            turn: 0,
+            passed_at: 0,
+            changes: 0,
+            version: 0,
+            idle: Idle::default(),
+            failed: None,
+            generation: fork::generation(),
+        })
+    }
+
+    /// How to wait. The default is [`Idle::SpinThenPark`].
+    pub fn idle(mut self, idle: Idle) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// The participant this worker belongs to.
+    pub fn participant(&self) -> ParticipantId {
+        ParticipantId(self.group.inner.me)
+    }
+
+    /// The shards that it reads.
+    pub fn leases(&self) -> impl Iterator<Item = LeaseInfo> + '_ {
+        self.held.iter().map(|held| LeaseInfo {
+            shard: held.tap.shard,
+            token: held.lease.token(),
+            checkpoint: SequenceNumber::new(held.tap.shard.0, held.checkpointed),
+            next: SequenceNumber::new(held.tap.shard.0, held.next()),
+        })
+    }
+
+    pub(super) fn is_of_parent(&self) -> bool {
+        self.generation != fork::generation()
+    }
+
+    /// Looks after the group if it is time. Reading does; a worker that is busy for longer than the lease
+    /// time-out calls it meanwhile, so that nobody takes it for gone.
+    ///
+    /// # Errors
+    /// [`StreamReadError::NotMember`] when the group was removed; a shard can't be opened now.
+    pub fn keep_alive(&mut self) -> Result<(), StreamReadError> {
+        if self.is_of_parent() {
+            return Err(StreamReadError::Forked);
+        }
+        let now = clock::now();
+        let words = &self.group.inner.words;
+        let changes = words.changes(self.group.number).load(Ordering::Relaxed);
+        let version = words.operation().load(Ordering::Relaxed);
+        let is_time = now.saturating_sub(self.passed_at) >= PASS_EVERY.as_nanos() as u64;
+        if is_time || changes != self.changes || version != self.version {
+            self.passed_at = now;
+            self.changes = changes;
+            self.version = version;
+            self.pass()?;
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self) -> Result<(), StreamReadError> {
+        let inner = Arc::clone(&self.group.inner);
+        let group = self.group.number;
+        let word = inner.words.member(group, self.member);
+        if !inner.is_live(group) || word.load(Ordering::Acquire) != self.word.0 {
+            self.held.clear();
+            return Err(match inner.is_removed() {
+                true => StreamReadError::Removed,
+                false => StreamReadError::NotMember,
+            });
+        }
+        let now = clock::boot_ms();
+        inner
+            .words
+            .seen_ms(group, self.member)
+            .store(now, Ordering::Relaxed);
+        let table = inner.table()?;
+        self.drop_lost();
+        self.finish_shards(&table);
+        let stopped = self.look_at_members(now)?;
+        let workers = stopped
+            .iter()
+            .filter(|stopped| **stopped == Some(false))
+            .count();
+        let mut readable = Vec::new();
+        for shard in &table.shards {
+            if shard.state != ShardState::Retired
+                && !inner.has_finished(group, shard)?
+                && inner.is_ready(group, shard, &table.shards)?
+            {
+                readable.push(shard);
+            }
+        }
+        let fair = readable.len().div_ceil(workers.max(1));
+        for shard in readable {
+            if self.held.len() >= fair {
+                break;
+            }
+            self.take_if_free(shard, &stopped)?;
+        }
+        for (index, held) in self.held.iter_mut().enumerate() {
+            held.leaving = index >= fair;
+        }
+        self.give_up();
+        Ok(())
+    }
+
+    fn drop_lost(&mut self) {
+        let group = self.group.number;
+        let lost = &mut self.lost;
+        self.held.retain(|held| {
+            let is_mine = held.is_mine(group);
+            if !is_mine && held.checkpointed < held.next() {
+                lost.push(held.tap.shard);
+            }
+            is_mine
+        });
+    }
+
+    /// Of each member: none, or whether it lives without a sign. Dead ones are freed.
+    fn look_at_members(&self, now: u64) -> Result<[Option<bool>; MEMBERS], OpenError> {
+        let (inner, group) = (&self.group.inner, self.group.number);
+        let timeout = inner.definition.lease_timeout.as_millis() as u64;
+        let mut stopped = [None; MEMBERS];
+        for (member, stopped) in stopped.iter_mut().enumerate() {
+            free_if_dead(inner, group, member)?;
+            let word = Role(inner.words.member(group, member).load(Ordering::Acquire));
+            if word.owner() != 0 {
+                let seen = inner.words.seen_ms(group, member).load(Ordering::Relaxed);
+                let is_late = member != self.member && now.saturating_sub(seen) > timeout;
+                *stopped = Some(is_late);
+            }
+        }
+        Ok(stopped)
+    }
+
+    fn take_if_free(
+        &mut self,
+        shard: &ShardInfo,
+        stopped: &[Option<bool>; MEMBERS],
+    ) -> Result<(), StreamReadError> {
+        let (inner, group) = (&self.group.inner, self.group.number);
+        let channel = inner.ring(shard.id.0)?;
+        let ring = &channel.inner.ring;
+        let word = place(ring, group).lease;
+        let seen = Lease(word.load(order(Label::RoleTake, Ordering::Acquire)));
+        let is_free = match seen.state() {
+            Lease::FREE => true,
+            _ => {
+                let member = usize::from(seen.owner().wrapping_sub(1));
+                // A number that no member has is a scribble.
+                stopped
+                    .get(member)
+                    .is_none_or(|stopped| *stopped == Some(true))
+            }
+        };
+        if !is_free {
+            return Ok(());
+        }
+        let mine = seen.taken(self.member as u16);
+        let swapped = word.compare_exchange(
+            seen.0,
+            mine.0,
+            order(Label::RoleTake, Ordering::AcqRel),
+            Ordering::Relaxed, // another worker was faster
+        );
+        if swapped.is_err() {
+            return Ok(());
+        }
+        let Some(position) = fence(ring, group, mine) else {
+            return Ok(());
+        };
+        // Lossy: the group's entry holds what it needs, and a stopped worker must hold nobody back.
+        let tap = Tap::join(&channel, shard, Start::At(position), true, self.idle)?;
+        self.held.push(Held {
+            lease: mine,
+            tap,
+            checkpointed: position,
+            closed_at: shard.closed_at,
+            ring: channel,
+            leaving: false,
+        });
+        Ok(())
+    }
+
+    /// Gives back what another worker is to have and nothing of is open.
+    fn give_up(&mut self) {
+        let group = self.group.number;
+        let words = &self.group.inner.words;
+        self.held.retain(|held| {
+            let goes = held.leaving && held.checkpointed >= held.next();
+            if goes {
+                held.give_back(group);
+                words.changes(group).fetch_add(1, Ordering::Relaxed);
+            }
+            !goes
+        });
+    }
+
+    /// What is read to its end, and checkpointed as far as anything was handed out, is finished.
+    pub(super) fn finish_shards(&mut self, table: &Table) {
+        let group = self.group.number;
+        let words = &self.group.inner.words;
+        self.held.retain_mut(|held| {
+            held.closed_at = table.get(held.tap.shard).and_then(|shard| shard.closed_at);
+            let Some(end) = held.closed_at else {
+                return true;
+            };
+            if held.tap.reader.position() < end || held.checkpointed < held.next() {
+                return true;
+            }
+            if held.checkpointed < end {
+                advance(&held.ring.inner.ring, group, held.lease, end);
+            }
+            held.give_back(group);
+            words.changes(group).fetch_add(1, Ordering::Relaxed);
+            false
+        });
+    }
+
+    /// Hands up to `max` records to `each`, in place, those of a shard in their order; how many. 0 when
+    /// there is none now, in the shards that this worker has. Never blocks, but for opening a shard.
+    ///
+    /// # Errors
+    /// As [`StreamReader::try_read_batch`](super::StreamReader::try_read_batch);
+    /// [`StreamReadError::NotMember`].
+    pub fn try_read_batch(
+        &mut self,
+        max: usize,
+        mut each: impl FnMut(StreamRecord<'_>),
+    ) -> Result<usize, StreamReadError> {
+        self.keep_alive()?;
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let group = self.group.number;
+        let mut given = 0;
+        for _ in 0..self.held.len() {
+            if given == max {
+                break;
+            }
+            self.turn = (self.turn + 1) % self.held.len();
+            let held = &mut self.held[self.turn];
+            if held.leaving || !held.is_mine(group) {
+                continue; // the next pass drops it
+            }
+            let shard = held.tap.shard;
+            match held.tap.take(max - given, &mut each) {
+                Ok(count) => given += count,
+                Err(error) if given == 0 => return Err(StreamReadError::of(shard, error)),
+                Err(error) => {
+                    self.failed = Some(StreamReadError::of(shard, error));
+                    break;
+                }
+            }
+        }
+        Ok(given)
+    }
+
+    /// The same, waiting up to `timeout` for the first record.
+    ///
+    /// # Errors
+    /// As [`try_read_batch`](Self::try_read_batch).
+    pub fn read_batch(
+        &mut self,
+        max: usize,
+        timeout: Duration,
+        mut each: impl FnMut(StreamRecord<'_>),
+    ) -> Result<usize, StreamReadError> {
+        let deadline = Deadline::after(timeout);
+        loop {
+            let given = self.try_read_batch(max, &mut each)?;
+            if given > 0 || max == 0 || deadline.passed() {
+                return Ok(given);
+            }
+            self.wait(deadline.remaining().min(PASS_EVERY))?;
+        }
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<(), StreamReadError> {
+        let readable = self.held.iter_mut().filter(|held| !held.leaving);
+        // At its end a shard has nothing to wait for.
+        let readable = readable.filter(|held| {
+            let next = held.tap.reader.position();
+            held.closed_at.is_none_or(|end| next < end)
+        });
+        let mut first = None;
+        let mut readers: Vec<&mut Reader> = Vec::new();
+        for held in readable {
+            first.get_or_insert(held.tap.shard);
+            readers.push(&mut held.tap.reader);
+        }
+        match first {
+            Some(shard) => {
+                wait_any(&mut readers, timeout)
+                    .map_err(|error| StreamReadError::of_wait(shard, error))?;
+            }
+            None => clock::pause(timeout.min(Duration::from_millis(2))),
+        }
+        Ok(())
+    }
+
+    /// A copy of the next record; `None` when there is none within `timeout`. Allocates.
+    ///
+    /// # Errors
+    /// As [`try_read_batch`](Self::try_read_batch).
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<OwnedRecord>, StreamReadError> {
+        let mut copied = None;
+        self.read_batch(1, timeout, |record| copied = Some(record.to_owned()))?;
+        Ok(copied)
+    }
+
+    /// Positions that its shards have and that were not handed out.
+    pub fn behind(&self) -> u64 {
+        let behind = |held: &Held| end(&held.ring.inner.ring).saturating_sub(held.next());
+        self.held.iter().map(behind).sum()
+    }
+}
+
+/// Frees the leases of a dead worker, and behind them its entry. Anyone may.
+fn free_if_dead(inner: &Inner, group: u32, member: usize) -> Result<(), OpenError> {
+    let word = inner.words.member(group, member);
+    let seen = Role(word.load(order(Label::RoleTake, Ordering::Acquire)));
+    if seen.owner() == 0 || !inner.is_dead(seen.owner()) {
+        return Ok(());
+    }
+    free(inner, group, member, seen)
+}
+
+/// Frees the leases of the member whose word is `seen`, and behind them its entry.
+fn free(inner: &Inner, group: u32, member: usize, seen: Role) -> Result<(), OpenError> {
+    let word = inner.words.member(group, member);
+    let table = inner.table()?;
+    for shard in table
+        .shards
+        .iter()
+        .filter(|shard| shard.state != ShardState::Retired)
+    {
+        let channel = inner.ring(shard.id.0)?;
+        let lease = place(&channel.inner.ring, group).lease;
+        let held = Lease(lease.load(order(Label::RoleTake, Ordering::Acquire)));
+        if held.state() != Lease::HELD || usize::from(held.owner()) != member + 1 {
+            continue;
+        }
+        // Only while the entry is the dead one's is the lease.
+        if word.load(order(Label::RoleTake, Ordering::Acquire)) != seen.0 {
+            return Ok(());
+        }
+        let _ = lease.compare_exchange(
+            held.0,
+            held.given_back().0,
+            order(Label::RoleRelease, Ordering::AcqRel),
+            Ordering::Relaxed, // somebody else was faster
+        );
+    }
+    let _ = word.compare_exchange(
+        seen.0,
+        seen.released().0,
+        order(Label::RoleRelease, Ordering::AcqRel),
+        Ordering::Relaxed,
+    );
+    inner.words.changes(group).fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+impl Drop for GroupWorker {
+    fn drop(&mut self) {
+        if self.is_of_parent() || self.group.inner.words.is_forked() {
+            return;
+        }
+        self.held.clear();
+        // Where that fails now, its death frees them.
+        let _ = free(&self.group.inner, self.group.number, self.member, self.word);
+    }
+}

@@ -1,4 +1,4 @@
-//! The `ringway` command: look after buses, channels and queues, send and receive from a shell, measure.
+//! The `ringway` command: look after buses, channels, queues and journals, send and receive from a shell, measure.
 //!
 //! One module a noun, and one for each verb of a queue's messages. Output is for people; with `--json` it is one JSON object or array, or one
 //! object a line where records stream. Exit status: 0 done, 1 it failed or (doctor) found
@@ -11,6 +11,7 @@ mod demo;
 mod doctor;
 mod find;
 mod interrupt;
+mod journal;
 mod output;
 mod queue;
 mod receive;
@@ -72,6 +73,8 @@ enum Command {
     Receive(receive::Args),
     Work(work::Args),
     Doctor(doctor::Args),
+    #[command(subcommand)]
+    Journal(journal::Command),
     Demo(demo::Args),
     /// A process of the demonstration
     #[command(hide = true)]
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         Command::Send(args) => send::run(&args, &place),
         Command::Receive(args) => receive::run(&args, &place),
         Command::Work(args) => work::run(&args, &place),
+        Command::Journal(command) => journal::run(command, &place),
         Command::Doctor(args) => doctor::run(&args, &place),
         Command::Demo(args) => demo::run(&args, &place),
         Command::DemoPart { part } => demo::run_part(&part),

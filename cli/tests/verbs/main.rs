@@ -3,6 +3,7 @@
 //! One module a verb. Nothing here sleeps for an event: a test waits until it sees it.
 
 mod demo;
+mod journal;
 mod moves;
 mod place;
 mod queue;

@@ -6,6 +6,8 @@
 mod journal;
 mod queue;
 mod stream;
+#[cfg(feature = "topics")]
+mod topic;
 
 pub use journal::JournalError;
 pub use queue::{
@@ -13,6 +15,8 @@ pub use queue::{
 };
 
 pub use stream::{CheckpointError, GroupError, PutError, ReshardError, ShardId, StreamReadError};
+#[cfg(feature = "topics")]
+pub use topic::{PublishError, SubscribeError};
 
 use std::io;
 use std::path::PathBuf;

@@ -94,7 +94,14 @@ pub use queue::Md5Digest;
 pub const FORMAT: (u16, u16) = (layout::FORMAT_MAJOR, layout::FORMAT_MINOR);
 
 #[cfg(all(feature = "topics", not(loom)))]
-pub use topic::filter;
+pub use {
+    bus::TopicBuilder,
+    error::{PublishError, SubscribeError},
+    topic::{
+        Dispatcher, Listener, MessageId, Notification, Publication, Published, Publisher,
+        SubscribeOptions, Subscription, Topic, TopicDefinition, TopicKind, TopicStats, filter,
+    },
+};
 
 /// Plain old data: what `send_pod` and `receive_pod` take.
 pub use bytemuck;

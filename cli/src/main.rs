@@ -1,4 +1,5 @@
-//! The `ringway` command: look after buses, channels, queues and journals, send and receive from a shell, measure.
+//! The `ringway` command: look after buses, channels, queues, topics and journals, send, receive, publish and
+//! listen from a shell, measure.
 //!
 //! One module a noun, and one for each verb of a queue's messages. Output is for people; with `--json` it is one JSON object or array, or one
 //! object a line where records stream. Exit status: 0 done, 1 it failed or (doctor) found
@@ -27,7 +28,8 @@ use std::process::ExitCode;
 ///
 /// A bus is a directory (by default /dev/shm/ringway-NAME) that any number of processes open. A
 /// channel on it carries records to every reader, in one order; a queue hands each of its messages to
-/// one receiver at a time, until it is deleted. Processes may be killed or stopped
+/// one receiver at a time, until it is deleted; a topic delivers what is published to every queue that
+/// subscribed. Processes may be killed or stopped
 /// at any instruction; nobody else waits for them.
 #[derive(Parser)]
 #[command(version, propagate_version = true, after_help = EXAMPLES)]
@@ -50,6 +52,9 @@ const EXAMPLES: &str = "Examples:
   ringway queue create demo orders
   ringway send demo orders 'one of these'
   ringway receive demo orders --delete
+  ringway topic create demo news
+  ringway subscribe demo news orders --raw
+  ringway publish demo news 'it rains'
   ringway demo
   ringway doctor demo
   ringway bus rm demo --force
@@ -66,9 +71,13 @@ enum Command {
     /// Create, list, inspect, empty and remove queues; settle receipts
     #[command(subcommand)]
     Queue(queue::Command),
-    /// Try filter policies
+    /// Create, list, inspect and remove topics; try filter policies
     #[command(subcommand)]
     Topic(topic::Command),
+    Publish(topic::publish::Args),
+    Subscribe(topic::subscribe::Args),
+    Unsubscribe(topic::subscribe::UnsubscribeArgs),
+    Listen(topic::listen::Args),
     Send(send::Args),
     Receive(receive::Args),
     Work(work::Args),
@@ -101,6 +110,10 @@ fn main() -> ExitCode {
         Command::Channel(command) => channel::run(command, &place),
         Command::Queue(command) => queue::run(command, &place),
         Command::Topic(command) => topic::run(command, &place),
+        Command::Publish(args) => topic::publish::run(&args, &place),
+        Command::Subscribe(args) => topic::subscribe::run(&args, &place),
+        Command::Unsubscribe(args) => topic::subscribe::unsubscribe(&args, &place),
+        Command::Listen(args) => topic::listen::run(&args, &place),
         Command::Send(args) => send::run(&args, &place),
         Command::Receive(args) => receive::run(&args, &place),
         Command::Work(args) => work::run(&args, &place),

@@ -40,6 +40,11 @@ pub(crate) struct Attachment {
     pub name: String,
     pub directory: PathBuf,
     pub site: Site,
+    #[cfg(feature = "topics")]
+    topics_site: Site,
+    /// Itself, for what is made through it while it is only borrowed.
+    #[cfg(feature = "topics")]
+    own: std::sync::Weak<Attachment>,
     pub origin: Origin,
     pub segments: Arc<Segments>,
     pub registry: Arc<Registry>,
@@ -112,8 +117,12 @@ impl Bus {
         };
         let liveness = Arc::new(RegistryLiveness(Arc::clone(&registry)));
         Self {
-            inner: Arc::new(Attachment {
+            inner: Arc::new_cyclic(|_own| Attachment {
                 name,
+                #[cfg(feature = "topics")]
+                own: _own.clone(),
+                #[cfg(feature = "topics")]
+                topics_site: Attachment::topics_site_of(&site, &directory),
                 directory,
                 site,
                 origin,
@@ -244,7 +253,9 @@ impl Bus {
     /// When an object can't be opened now: what was not swept stays for the next call.
     pub fn reap(&self) -> Result<usize, OpenError> {
         self.inner.check_fork()?;
-        Ok(self.inner.reap_dead()?.len())
+        let reaped = self.inner.reap_dead()?;
+        self.inner.hand_on_for(&reaped);
+        Ok(reaped.len())
     }
 
     /// Looks at everything and, with `heal`, mends what dead processes left.
@@ -275,6 +286,25 @@ impl Attachment {
     }
 }
 
+#[cfg(feature = "topics")]
+impl Attachment {
+    pub(super) fn topics_site(&self) -> &Site {
+        &self.topics_site
+    }
+
+    /// Goes on with what the dead were handing on.
+    fn hand_on_for(&self, reaped: &[super::reap::Reaped]) {
+        if let Some(own) = self.own.upgrade() {
+            reaped.iter().for_each(|dead| own.hand_on(&dead.topics));
+        }
+    }
+}
+
+#[cfg(not(feature = "topics"))]
+impl Attachment {
+    fn hand_on_for(&self, _: &[super::reap::Reaped]) {}
+}
+
 impl Liveness for Attachment {
     fn is_dead(&self, owner: u16) -> bool {
         self.liveness.is_dead(owner)
@@ -296,7 +326,8 @@ impl Host for Attachment {
                 .is_ok()
         {
             // Whoever sweeps already does it for us; an error leaves the rest for the next scan.
-            let _ = self.try_reap_dead();
+            let reaped = self.try_reap_dead().unwrap_or_default();
+            self.hand_on_for(&reaped);
         }
     }
 

@@ -90,6 +90,8 @@ pub struct ChannelBuilder {
     attachment: Arc<Attachment>,
     definition: Definition,
     given: Given,
+    /// Whether it is a part of another object: its name begins with a period.
+    is_hidden: bool,
 }
 
 #[derive(Default)]
@@ -108,7 +110,14 @@ impl ChannelBuilder {
             attachment,
             definition: Definition::named(name),
             given: Given::default(),
+            is_hidden: false,
         }
+    }
+
+    #[cfg(feature = "topics")]
+    pub(super) fn hidden(mut self) -> Self {
+        self.is_hidden = true;
+        self
     }
 
     /// Slots, a power of two from 1,024 to 16,777,216. Default 32,768.
@@ -195,7 +204,9 @@ impl ChannelBuilder {
 
     fn check(&self) -> Result<(), OpenError> {
         self.attachment.check_fork()?;
-        name::check(&self.definition.name)?;
+        if !self.is_hidden {
+            name::check(&self.definition.name)?;
+        }
         self.definition.check()
     }
 
@@ -318,6 +329,11 @@ impl Attachment {
     /// Marks an object removed, wakes who waits on it, and takes its name away.
     pub(super) fn remove_object(&self, name: &str) -> Result<(), OpenError> {
         name::check(name)?;
+        self.remove_any(name)
+    }
+
+    /// The same for an object that may be a part of another.
+    pub(super) fn remove_any(&self, name: &str) -> Result<(), OpenError> {
         let path = self.site.directory.join(name);
         if preamble(&path).is_ok_and(|preamble| ObjectKind::of(&preamble) == ObjectKind::Stream) {
             return self.remove_stream(name);

@@ -100,6 +100,8 @@ impl Attachment {
             }
         }
         self.examine_grown(&mut report)?;
+        #[cfg(feature = "topics")]
+        self.examine_topics(heal, &mut report)?;
         if heal {
             for reaped in self.reap_dead()? {
                 report.lost_chunks += reaped.chunks.freed;
@@ -204,8 +206,14 @@ impl Attachment {
         for directory in [
             self.site.directory.clone(),
             self.directory.join(super::POOL),
+            self.directory.join(super::TOPICS),
         ] {
-            for name in file::names(&directory).map_err(|e| OpenError::io(&directory, e))? {
+            let names = match file::names(&directory) {
+                // No topic yet.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+                other => other.map_err(|e| OpenError::io(&directory, e))?,
+            };
+            for name in names {
                 let Some(creator) = name.strip_prefix(TEMPORARY) else {
                     continue;
                 };
@@ -255,6 +263,10 @@ pub(super) fn remove_bus(name: &str, root: Option<&Path>, force: bool) -> Result
             for object in bus.objects()? {
                 // Its users are told. What is no object goes with the directory.
                 let _ = bus.remove(&object.name);
+            }
+            #[cfg(feature = "topics")]
+            for topic in bus.topics()? {
+                let _ = bus.remove_topic(&topic);
             }
         }
         // What can't be opened for good is removed all the same: its error message advises that.

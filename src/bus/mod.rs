@@ -4,6 +4,7 @@
 //! ROOT/ringway-NAME/        ROOT: $RINGWAY_ROOT, Builder::root, or /dev/shm
 //!   bus                     header, roles, registry; one lock byte per participant
 //!   objects/OBJECT          one file per object: the catalog is the directory
+//!   topics/TOPIC            one file per topic, made with the first
 //!   pool/00000 …            payload-pool segments
 //! ```
 //! The catalog needs no words of its own: an object appears by `renameat2(RENAME_NOREPLACE)` of a
@@ -21,6 +22,8 @@ mod queues;
 mod reap;
 mod registry;
 mod streams;
+#[cfg(feature = "topics")]
+mod topics;
 
 pub use attachment::Bus;
 pub use builder::{Builder, DEFAULT_POOL_BYTES, DEFAULT_ROOT, Origin, ROOT_VARIABLE};
@@ -29,6 +32,8 @@ pub use doctor::Report;
 pub use queues::QueueBuilder;
 pub use registry::ParticipantInfo;
 pub use streams::StreamBuilder;
+#[cfg(feature = "topics")]
+pub use topics::TopicBuilder;
 
 /// The bus file inside the directory.
 const BUS_FILE: &str = "bus";
@@ -36,6 +41,8 @@ const BUS_FILE: &str = "bus";
 const OBJECTS: &str = "objects";
 /// The pool inside the directory.
 const POOL: &str = "pool";
+/// The topics inside the directory, from the first of them on.
+const TOPICS: &str = "topics";
 /// Removed objects whose records somebody still may look at: `.removed-` and the object's id.
 const REMOVED_PREFIX: &str = ".removed-";
 /// Temporary names begin so; then participant slot and generation.

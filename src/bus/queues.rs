@@ -25,6 +25,8 @@ pub struct QueueBuilder {
     attachment: Arc<Attachment>,
     definition: QueueDefinition,
     given: Given,
+    /// Whether it is a part of another object: its name begins with a period.
+    is_hidden: bool,
 }
 
 #[derive(Default)]
@@ -49,7 +51,14 @@ impl QueueBuilder {
             attachment,
             definition: QueueDefinition::named(name),
             given: Given::default(),
+            is_hidden: false,
         }
+    }
+
+    #[cfg(feature = "topics")]
+    pub(super) fn hidden(mut self) -> Self {
+        self.is_hidden = true;
+        self
     }
 
     /// A FIFO queue: strict order within each message group, one receiver at a time for each group
@@ -200,7 +209,9 @@ impl QueueBuilder {
 
     fn check(&mut self) -> Result<(), OpenError> {
         self.attachment.check_fork()?;
-        name::check(&self.definition.name)?;
+        if !self.is_hidden {
+            name::check(&self.definition.name)?;
+        }
         if self.definition.kind == QueueKind::Fifo && !self.given.dedup {
             self.definition.dedup = Some(Deduplication::default());
         }

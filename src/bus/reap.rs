@@ -41,6 +41,9 @@ pub struct Reaped {
     pub chunks: SweptChunks,
     pub roles: u64,
     pub temporary_files: u64,
+    /// Topics that it may have left something to be handed on in.
+    #[cfg(feature = "topics")]
+    pub topics: Vec<String>,
 }
 
 /// An object opened for a sweep: its ring; with its deliveries, and those of the rings that it grew
@@ -428,6 +431,10 @@ impl Attachment {
             if !noted_it {
                 continue;
             }
+            #[cfg(feature = "topics")]
+            found
+                .topics
+                .extend(Self::topic_of(&file).map(str::to_owned));
             let ring = match self.open_for_sweep(&file) {
                 Err(error) if error.is_of_another_build() => continue,
                 opened => opened?,
@@ -541,6 +548,7 @@ impl Attachment {
         for directory in [
             self.site.directory.clone(),
             self.directory.join(super::POOL),
+            self.directory.join(super::TOPICS),
         ] {
             for name in file::names(&directory).unwrap_or_default() {
                 if name.starts_with(&prefix) && file::remove(&directory.join(name)).is_ok() {

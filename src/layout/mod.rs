@@ -10,6 +10,8 @@ pub mod pool;
 pub mod queue;
 pub mod ring;
 pub mod stream;
+#[cfg(feature = "topics")]
+pub mod topic;
 pub mod word;
 
 /// Layout version of every ringway file. Open accepts the same major and any minor that is not

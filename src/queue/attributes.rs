@@ -267,7 +267,7 @@ impl<'a> AttributesRef<'a> {
         Self { encoded, count }
     }
 
-    pub(super) fn encoded(&self) -> &'a [u8] {
+    pub(crate) fn encoded(&self) -> &'a [u8] {
         self.encoded
     }
 

@@ -178,7 +178,7 @@ pub(super) fn split_attribute(bytes: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
 
 impl<'a> AttributesRef<'a> {
     /// `count` attributes in a row, and what lies behind them.
-    fn parse(bytes: &'a [u8], count: usize) -> Option<(Self, &'a [u8])> {
+    pub(crate) fn parse(bytes: &'a [u8], count: usize) -> Option<(Self, &'a [u8])> {
         if count > MAX_ATTRIBUTES {
             return None;
         }

@@ -116,6 +116,13 @@ impl<'a> Outgoing<'a> {
         self
     }
 
+    /// Attributes as they were received, of a message that is handed on.
+    #[cfg(feature = "topics")]
+    pub(crate) fn attributes_ref(mut self, attributes: AttributesRef<'a>) -> Self {
+        self.envelope.attributes = attributes;
+        self
+    }
+
     /// Its body.
     pub fn body(&self) -> &'a [u8] {
         self.body

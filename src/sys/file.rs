@@ -98,6 +98,11 @@ pub fn create_temporary(path: &Path, len: u64, access: Access) -> Result<File, C
     }
 }
 
+/// Makes a file at least `len` bytes long, with zero bytes that really exist. Never shorter.
+pub fn extend(file: &File, len: u64) -> Result<(), CreateFailure> {
+    allocate(file, len)
+}
+
 fn allocate(file: &File, len: u64) -> Result<(), CreateFailure> {
     let no_space = || {
         let available = rfs::fstatvfs(file)

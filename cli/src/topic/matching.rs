@@ -43,9 +43,18 @@ const EXAMPLES: &str = r#"Examples:
   ringway topic match --policy policy.json --message - --scope body < message.json"#;
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum ScopeArg {
+pub enum ScopeArg {
     Attributes,
     Body,
+}
+
+impl From<ScopeArg> for Scope {
+    fn from(scope: ScopeArg) -> Self {
+        match scope {
+            ScopeArg::Attributes => Self::Attributes,
+            ScopeArg::Body => Self::Body,
+        }
+    }
 }
 
 pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
@@ -61,8 +70,7 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     });
     let message = message.transpose().map_err(usage)?.unwrap_or_default();
     let scope = match args.scope {
-        Some(ScopeArg::Attributes) => Scope::Attributes,
-        Some(ScopeArg::Body) => Scope::Body,
+        Some(scope) => scope.into(),
         None if attributes.is_empty() && args.message.is_some() => Scope::Body,
         None => Scope::Attributes,
     };
@@ -86,7 +94,7 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
 }
 
 /// JSON as it is typed, or the contents of the file of that name.
-fn given(text: &str, flag: &str) -> anyhow::Result<Vec<u8>> {
+pub fn given(text: &str, flag: &str) -> anyhow::Result<Vec<u8>> {
     match text.trim_start().starts_with('{') {
         true => Ok(text.as_bytes().to_vec()),
         false => std::fs::read(text)

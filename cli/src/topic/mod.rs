@@ -1,17 +1,188 @@
-//! `ringway topic`: filter policies.
+//! `ringway topic`: create, list, inspect, remove topics, hand on what waits in them, and try filter
+//! policies. Publishing, subscribing and listening are verbs of their own beside it.
 
+pub mod listen;
 mod matching;
+pub mod publish;
+pub mod subscribe;
 
-use crate::output::Place;
+use crate::find::near;
+use crate::output::{Place, parse_duration};
+use anyhow::anyhow;
+use ringway::{Bus, OpenError, Topic, TopicKind};
+use serde_json::{Value, json};
+use std::fmt::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
+    /// Create a topic
+    Create {
+        /// The bus
+        bus: String,
+        /// 1 to 80 characters of A-Z a-z 0-9 _ -
+        name: String,
+        /// Keep the order within message groups, and publish repeats of a deduplication id once
+        #[arg(long)]
+        fifo: bool,
+        /// So many messages a listener may be behind, a power of two [default: 16384]
+        #[arg(long, value_name = "N")]
+        listen_slots: Option<u64>,
+        /// Open it when it exists already
+        #[arg(long)]
+        if_missing: bool,
+    },
+    /// List the topics of a bus
+    Ls {
+        /// The bus
+        bus: String,
+    },
+    /// Show subscriptions and counters of a topic
+    Stat {
+        /// The bus
+        bus: String,
+        /// The topic
+        #[arg(value_name = "TOPIC")]
+        name: String,
+    },
+    /// Remove a topic with its subscriptions; who has it open is told
+    Rm {
+        /// The bus
+        bus: String,
+        /// The topic
+        #[arg(value_name = "TOPIC")]
+        name: String,
+    },
+    /// Hand on what waits in a topic, as every publisher does by itself
+    Dispatch {
+        /// The bus
+        bus: String,
+        /// The topic
+        #[arg(value_name = "TOPIC")]
+        name: String,
+        /// Go on for so long
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        r#for: Option<Duration>,
+    },
     Match(matching::Args),
 }
 
 pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Match(args) => matching::run(&args, place),
+        Command::Create {
+            bus,
+            name,
+            fifo,
+            listen_slots,
+            if_missing,
+        } => {
+            let bus = place.open(&bus)?;
+            let mut builder = bus.topic(&name);
+            if fifo {
+                builder = builder.fifo();
+            }
+            if let Some(slots) = listen_slots {
+                builder = builder.listen_slots(slots);
+            }
+            match if_missing {
+                true => builder.open_or_create()?,
+                false => builder.create()?,
+            };
+            place.say(json!({"created": name, "fifo": fifo}), || {
+                format!("created {name}")
+            });
+        }
+        Command::Ls { bus } => {
+            let names = place.open(&bus)?.topics()?;
+            place.say(json!(names), || match names.is_empty() {
+                true => format!("no topic on {bus}"),
+                false => names.join("\n"),
+            });
+        }
+        Command::Stat { bus, name } => {
+            let (_bus, topic) = open(place, &bus, &name)?;
+            stat(&topic, place)?;
+        }
+        Command::Rm { bus, name } => {
+            let bus = place.open(&bus)?;
+            let removed = bus.remove_topic(&name);
+            removed.map_err(|error| explain(&bus, &name, error))?;
+            place.say(json!({"removed": name}), || format!("removed {name}"));
+        }
+        Command::Dispatch { bus, name, r#for } => {
+            let (_bus, topic) = open(place, &bus, &name)?;
+            let mut dispatcher = topic.dispatcher()?;
+            let handed_on = match r#for {
+                Some(time) => dispatcher.dispatch_within(time)?,
+                None => dispatcher.dispatch(usize::MAX)?,
+            };
+            place.say(json!({"handed_on": handed_on}), || {
+                format!("handed on {handed_on}")
+            });
+        }
+        Command::Match(args) => return matching::run(&args, place),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The open bus and topic, or an error that says which there are.
+pub fn open(place: &Place, bus: &str, name: &str) -> anyhow::Result<(Bus, Topic)> {
+    let open = place.open(bus)?;
+    match open.topic(name).open() {
+        Ok(topic) => Ok((open, topic)),
+        Err(error) => Err(explain(&open, name, error)),
+    }
+}
+
+fn explain(bus: &Bus, name: &str, error: OpenError) -> anyhow::Error {
+    match error {
+        OpenError::NotFound { .. } => {
+            let mut text = format!("there is no topic {name:?} on bus {:?}", bus.name());
+            text += &near(name, &bus.topics().unwrap_or_default());
+            anyhow!(
+                "{text}; `ringway topic create {} {name}` makes it",
+                bus.name()
+            )
+        }
+        other => other.into(),
+    }
+}
+
+fn stat(topic: &Topic, place: &Place) -> anyhow::Result<()> {
+    let (stats, subscriptions) = (topic.stats()?, topic.subscriptions()?);
+    let kind = match topic.definition().kind {
+        TopicKind::Standard => "standard",
+        TopicKind::Fifo => "fifo",
+    };
+    let counters = [
+        ("subscriptions", stats.subscriptions),
+        ("listeners", stats.listeners),
+        ("published", stats.published),
+        ("delivered", stats.delivered),
+        ("waiting", stats.waiting),
+        ("retried", stats.retried),
+        ("dead_lettered", stats.dead_lettered),
+        ("failed", stats.failed),
+        ("damaged", stats.damaged),
+    ];
+    let mut object = json!({"name": topic.name(), "kind": kind});
+    for (name, value) in counters {
+        object[name] = value.into();
+    }
+    object["subscriptions"] = subscriptions
+        .iter()
+        .map(subscribe::as_json)
+        .collect::<Value>();
+    place.say(object, || {
+        let mut text = format!("{} ({kind})", topic.name());
+        for (name, value) in counters {
+            let _ = write!(text, "\n  {:<14} {value}", name.replace('_', " "));
+        }
+        for subscription in &subscriptions {
+            let _ = write!(text, "\n  {}", subscribe::as_text(subscription));
+        }
+        text
+    });
+    Ok(())
 }

@@ -99,3 +99,74 @@ fn what_is_no_policy_is_refused_with_the_reason_of_sns() {
         .refused(2);
     assert!(empty.contains("Empty arrays are not allowed"), "{empty}");
 }
+
+#[test]
+fn three_commands_make_a_topic_subscribe_a_queue_and_publish() {
+    let place = Place::new();
+    place.queue();
+    place.run(&["topic", "create", "b", "news"]).ok();
+    let filter = r#"{"kind": ["sport"]}"#;
+    let arguments = ["subscribe", "b", "news", "q", "--raw", "--filter", filter];
+    let id = place.run(&arguments).ok().trim().to_owned();
+    let publish = |body: &str, kind: &str| {
+        let attribute = format!("kind={kind}");
+        place
+            .run(&["publish", "b", "news", body, "--attribute", &attribute])
+            .ok()
+    };
+    publish("1:0", "sport");
+    publish("rain", "weather");
+    let received = place.run(&["receive", "b", "q", "--all", "--delete"]).ok();
+    assert_eq!(received, "1:0\n");
+    let stat = place.run(&["topic", "stat", "b", "news", "--json"]).json();
+    assert_eq!(
+        (&stat["published"], &stat["delivered"]),
+        (&2.into(), &1.into())
+    );
+    assert_eq!(stat["subscriptions"][0]["id"], id);
+    assert_eq!(stat["subscriptions"][0]["filter"]["kind"][0], "sport");
+    assert_eq!(place.run(&["topic", "ls", "b"]).ok(), "news\n");
+    place.run(&["unsubscribe", "b", "news", &id]).ok();
+    assert!(
+        place
+            .run(&["unsubscribe", "b", "news", &id])
+            .refused(1)
+            .contains("no subscription")
+    );
+    let wrong = place
+        .run(&["subscribe", "b", "news", "q", "--filter", "{\"a\": 1}"])
+        .refused(2);
+    assert!(wrong.contains("must be an object or an array"), "{wrong}");
+    let missing = place.run(&["publish", "b", "new", "x"]).refused(1);
+    assert!(missing.contains("did you mean news?"), "{missing}");
+    place.run(&["topic", "rm", "b", "news"]).ok();
+    assert_eq!(place.run(&["topic", "ls", "b"]).ok(), "no topic on b\n");
+}
+
+#[test]
+fn a_listener_prints_what_is_published_line_by_line() {
+    let place = Place::new();
+    place.run(&["topic", "create", "b", "news"]).ok();
+    let mut listener = place.start(&["listen", "b", "news", "--count", "3", "--json", "--ready"]);
+    let mut line = String::new();
+    let mut said = std::io::BufReader::new(listener.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+    assert_eq!(line, "listening\n");
+    let published = place.run_with(
+        &["publish", "b", "news", "--lines", "-", "--subject", "s"],
+        b"one\ntwo\nthree",
+    );
+    assert_eq!(published.ok(), "published 3\n");
+    let output = listener.wait_with_output().unwrap();
+    let heard = String::from_utf8(output.stdout).unwrap();
+    let bodies: Vec<serde_json::Value> = heard
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let said: Vec<_> = bodies
+        .iter()
+        .map(|one| one["body"].as_str().unwrap())
+        .collect();
+    assert_eq!(said, ["one", "two", "three"]);
+    assert_eq!(bodies[0]["subject"], "s");
+}

@@ -1,0 +1,322 @@
+//! The log of a topic's subscriptions: a file that is only ever appended to, by anybody.
+//!
+//! States of a record (docs/decisions/0027): 0 (none yet) → CLAIMED(owner, length) → COMMITTED; CLAIMED of
+//! a dead owner → VOID. One CAS names owner and length, so whoever comes next finds the place behind
+//! it. A reader steps over what is CLAIMED and looks at it again each time. Bytes are used once.
+//!
+//! A log has at least eight zero bytes behind its last record: the file is made longer before a claim that
+//! would leave none. Then who reads needs no system call to see that nothing is new. Bytes of the file are
+//! input: what is no record is counted and skipped, and a length of nothing ends the walk.
+
+use crate::error::{OpenError, SubscribeError};
+use crate::layout::topic::{
+    LOG_BYTES, LOG_MAGIC, LogHeader, MAX_LOG_BYTES, MAX_RECORD, RECORD_HEAD, RecordHead, RecordWord,
+};
+use crate::layout::{
+    FEATURES_REQUIRED, FORMAT_MAJOR, FORMAT_MINOR, PAGE, Preamble, READY, READY_OFFSET,
+};
+use crate::object::Site;
+use crate::object::file::{check_preamble, read_header};
+use crate::ring::Liveness;
+use crate::shm::words;
+use crate::sync::Ordering;
+use crate::sys::file::{self, CreateFailure};
+use crate::sys::mapping::{MapOptions, Mapping};
+use crate::sys::{clock, host};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// One committed record.
+pub(super) struct Entry<'a> {
+    pub id: u64,
+    pub kind: u32,
+    pub json: &'a [u8],
+}
+
+/// An open log, and how far it was read.
+pub(super) struct Log {
+    file: File,
+    path: PathBuf,
+    mapping: Mapping,
+    next: usize,
+    /// Records behind which it was read on, that were claimed and not committed.
+    pending: Vec<usize>,
+    /// Bytes of one record.
+    record: Vec<u8>,
+}
+
+/// What a walk found.
+#[derive(Default)]
+pub(super) struct Found {
+    /// What was no record.
+    pub damaged: u64,
+}
+
+pub(super) fn path(site: &Site, topic: &str) -> PathBuf {
+    site.directory.join(format!(".subs-{topic}"))
+}
+
+/// Makes the log of a topic, if there is none.
+pub(super) fn create(site: &Site, path: &Path, topic: u64) -> Result<(), OpenError> {
+    let temporary = format!("{}{:016x}", site.temporary_prefix, host::random_u64());
+    let temporary = site.directory.join(temporary);
+    let file = file::create_temporary(&temporary, LOG_BYTES, site.access);
+    let file = file.map_err(|failure| open_error(path, failure))?;
+    let made = Mapping::new(&file, MapOptions::default()).and_then(|mapping| {
+        let header = LogHeader {
+            preamble: Preamble {
+                magic: LOG_MAGIC,
+                major: FORMAT_MAJOR,
+                minor: FORMAT_MINOR,
+                ready: 0,
+                features: FEATURES_REQUIRED,
+                bus_id: site.bus_id,
+                boot_id: site.boot_id,
+                object_id: host::random_u64() | 1,
+                created_ms: clock::unix_ms(),
+            },
+            topic,
+            reserved: [0; PAGE - 64 - 8],
+        };
+        words::write_header(&mapping, &header);
+        words::word32(&mapping, READY_OFFSET).store(READY, Ordering::Release);
+        file::publish(&temporary, path)
+    });
+    if made.is_err() {
+        let _ = file::remove(&temporary);
+    }
+    match made {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map_err(|error| OpenError::io(path, error)),
+    }
+}
+
+pub(super) fn open_error(path: &Path, failure: CreateFailure) -> OpenError {
+    match failure {
+        CreateFailure::NoSpace(room) => OpenError::NoSpace {
+            path: path.to_owned(),
+            needed: room.needed,
+            available: room.available,
+        },
+        CreateFailure::Io(error) => OpenError::io(path, error),
+    }
+}
+
+impl Log {
+    pub fn open(path: PathBuf, topic: u64) -> Result<Self, OpenError> {
+        let at = |error| OpenError::io(&path, error);
+        let file = file::open(&path).map_err(at)?;
+        let header: LogHeader = read_header(&file).map_err(at)?;
+        check_preamble(&header.preamble, LOG_MAGIC, "topic log", &path)?;
+        if header.topic != topic {
+            let what = "it is of another topic";
+            return Err(OpenError::Scribbled { path, what });
+        }
+        let mapping = Mapping::new(&file, MapOptions::default()).map_err(at)?;
+        Ok(Self {
+            file,
+            path,
+            mapping,
+            next: PAGE,
+            pending: Vec::new(),
+            record: Vec::new(),
+        })
+    }
+
+    /// The word at which a record begins or would begin; `None` behind what is mapped.
+    fn word(&self, at: usize) -> Option<RecordWord> {
+        let is_mapped = at + 8 <= self.mapping.len();
+        // Acquire: pairs with the CAS of a commit; what is behind a COMMITTED word is there.
+        is_mapped.then(|| RecordWord(words::word64(&self.mapping, at).load(Ordering::Acquire)))
+    }
+
+    /// Whether something was appended behind what was read, or is still to be committed.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        !self.pending.is_empty() || self.word(self.next).is_none_or(|word| word.0 != 0)
+    }
+
+    /// Hands every record that was committed since to `each`, in the order of the log but for those that
+    /// took longer.
+    pub fn read(
+        &mut self,
+        liveness: &dyn Liveness,
+        mut each: impl FnMut(Entry<'_>),
+    ) -> Result<Found, OpenError> {
+        let mut found = Found::default();
+        let mut pending = core::mem::take(&mut self.pending);
+        pending.retain(|at| {
+            let word = self.word(*at).unwrap_or(RecordWord(0));
+            self.settle(*at, word, liveness, &mut each, &mut found)
+        });
+        loop {
+            let Some(word) = self.word(self.next) else {
+                if !self.follow()? {
+                    break;
+                }
+                continue;
+            };
+            if word.0 == 0 {
+                break;
+            }
+            let end = self.next + word.bytes();
+            if word.bytes() < RECORD_HEAD || word.bytes() > MAX_RECORD {
+                found.damaged += 1;
+                break;
+            }
+            if end > self.mapping.len() {
+                if !self.follow()? {
+                    found.damaged += 1;
+                    break;
+                }
+                continue;
+            }
+            let at = self.next;
+            if self.settle(at, word, liveness, &mut each, &mut found) {
+                pending.push(at);
+            }
+            self.next = end;
+        }
+        self.pending = pending;
+        Ok(found)
+    }
+
+    /// Reads one record. Whether it has to be looked at again.
+    fn settle(
+        &mut self,
+        at: usize,
+        word: RecordWord,
+        liveness: &dyn Liveness,
+        each: &mut impl FnMut(Entry<'_>),
+        found: &mut Found,
+    ) -> bool {
+        match word.state() {
+            RecordWord::COMMITTED => {
+                if !self.read_record(at, word, each) {
+                    found.damaged += 1;
+                }
+                false
+            }
+            RecordWord::CLAIMED if !liveness.is_dead(word.owner()) => true,
+            RecordWord::CLAIMED => {
+                let void = word.with_state(RecordWord::VOID);
+                let slot = words::word64(&self.mapping, at);
+                // Lost: it was committed before its owner died, or is VOID by now.
+                slot.compare_exchange(word.0, void.0, Ordering::AcqRel, Ordering::Acquire)
+                    .is_err()
+            }
+            RecordWord::VOID => false,
+            _ => {
+                found.damaged += 1;
+                false
+            }
+        }
+    }
+
+    fn read_record(
+        &mut self,
+        at: usize,
+        word: RecordWord,
+        each: &mut impl FnMut(Entry<'_>),
+    ) -> bool {
+        let bytes = word.bytes();
+        if !(RECORD_HEAD..=MAX_RECORD).contains(&bytes) || at + bytes > self.mapping.len() {
+            return false;
+        }
+        self.record.resize(bytes - 8, 0);
+        words::read_bytes(&self.mapping, at + 8, &mut self.record);
+        let (head, json) = self.record.split_at(size_of::<RecordHead>());
+        let head: RecordHead = bytemuck::pod_read_unaligned(head);
+        let Some(json) = json.get(..head.bytes as usize) else {
+            return false;
+        };
+        let (id, kind) = (head.id, head.kind);
+        each(Entry { id, kind, json });
+        true
+    }
+
+    /// Maps what the file has become longer by. Whether it has.
+    fn follow(&mut self) -> Result<bool, OpenError> {
+        let at = |error| OpenError::io(&self.path, error);
+        let mapping = Mapping::new(&self.file, MapOptions::default()).map_err(at)?;
+        let is_longer = mapping.len() > self.mapping.len();
+        if is_longer {
+            self.mapping = mapping;
+        }
+        Ok(is_longer)
+    }
+
+    /// Appends a record as participant `me`. Never waits for anybody.
+    pub fn append(
+        &mut self,
+        me: u16,
+        id: u64,
+        kind: u32,
+        json: &[u8],
+    ) -> Result<(), SubscribeError> {
+        let bytes = (RECORD_HEAD + json.len()).next_multiple_of(8);
+        if bytes > MAX_RECORD {
+            let max = MAX_RECORD;
+            return Err(SubscribeError::TooLarge { bytes, max });
+        }
+        let claimed = RecordWord::new(RecordWord::CLAIMED, me, (bytes / 8) as u32);
+        let mut record = vec![0; bytes - 8];
+        let head = RecordHead {
+            id,
+            kind,
+            bytes: json.len() as u32,
+        };
+        record[..size_of::<RecordHead>()].copy_from_slice(bytemuck::bytes_of(&head));
+        record[size_of::<RecordHead>()..][..json.len()].copy_from_slice(json);
+        let mut at = self.next;
+        loop {
+            // With the word of the record behind it.
+            if at + bytes + 8 > self.mapping.len() {
+                self.extend(at + bytes + 8)?;
+                continue;
+            }
+            let slot = words::word64(&self.mapping, at);
+            let seen = slot.load(Ordering::Acquire);
+            if seen != 0 {
+                let length = RecordWord(seen).bytes();
+                if !(RECORD_HEAD..=MAX_RECORD).contains(&length) {
+                    return Err(SubscribeError::Corrupt { at });
+                }
+                at += length;
+                continue;
+            }
+            if slot
+                .compare_exchange(0, claimed.0, Ordering::AcqRel, Ordering::Acquire)
+                .is_err()
+            {
+                continue;
+            }
+            words::write_bytes(&self.mapping, at + 8, &record);
+            let committed = claimed.with_state(RecordWord::COMMITTED);
+            // Release: pairs with `word`. It fails where somebody took us for dead: append anew.
+            if slot
+                .compare_exchange(claimed.0, committed.0, Ordering::Release, Ordering::Relaxed)
+                .is_ok()
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    fn extend(&mut self, least: usize) -> Result<(), OpenError> {
+        if self.follow()? {
+            return Ok(());
+        }
+        let wanted = (self.mapping.len() as u64 * 2).max(least.next_multiple_of(PAGE) as u64);
+        let wanted = wanted.min(MAX_LOG_BYTES);
+        let extended = file::extend(&self.file, wanted);
+        extended.map_err(|failure| open_error(&self.path, failure))?;
+        match self.follow()? {
+            true => Ok(()),
+            false => Err(OpenError::Unsupported {
+                path: self.path.clone(),
+                what: "the log of subscriptions can't grow",
+            }),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! A message on its way: what its publisher said, as one run of bytes.
+//!
+//! It travels so in the topic's transit queue and in the ring of its listeners. Bytes are input: what
+//! does not parse is no message.
+
+use crate::error::PublishError;
+use crate::layout::topic::{MESSAGE_MAGIC, MessageHead};
+use crate::queue::{Attributes, AttributesRef};
+use core::fmt;
+
+/// Longest subject, in characters.
+const MAX_SUBJECT: usize = 100;
+/// Longest group or deduplication id.
+const MAX_ID: usize = 128;
+/// Longest trace header.
+const MAX_TRACE_HEADER: usize = 1024;
+/// Bytes of the head.
+const HEAD: usize = size_of::<MessageHead>();
+
+/// The id of a published message (`MessageId`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MessageId(pub(super) [u64; 2]);
+
+impl fmt::Display for MessageId {
+    /// As a UUID is written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [high, low] = self.0;
+        write!(
+            f,
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            high >> 32,
+            high >> 16 & 0xFFFF,
+            high & 0xFFFF,
+            low >> 48,
+            low & 0xFFFF_FFFF_FFFF
+        )
+    }
+}
+
+/// A message to be published, with what SNS lets a publisher say about it. Borrows everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Publication<'a> {
+    pub(super) body: &'a [u8],
+    pub(super) subject: Option<&'a str>,
+    pub(super) attributes: AttributesRef<'a>,
+    pub(super) group: Option<&'a str>,
+    pub(super) dedup_id: Option<&'a str>,
+    pub(super) trace_header: Option<&'a str>,
+}
+
+impl<'a> Publication<'a> {
+    /// A message of `body` (`Message`), and nothing said about it yet.
+    pub fn new(body: &'a [u8]) -> Self {
+        Self {
+            body,
+            subject: None,
+            attributes: AttributesRef::default(),
+            group: None,
+            dedup_id: None,
+            trace_header: None,
+        }
+    }
+
+    /// Its subject (`Subject`): 1 to 100 characters, no control characters.
+    #[must_use]
+    pub fn subject(mut self, subject: &'a str) -> Self {
+        self.subject = Some(subject);
+        self
+    }
+
+    /// Its attributes (`MessageAttributes`), by which subscriptions may filter.
+    #[must_use]
+    pub fn attributes(mut self, attributes: &'a Attributes) -> Self {
+        self.attributes = attributes.as_ref();
+        self
+    }
+
+    /// Its message group (`MessageGroupId`). A FIFO topic wants one with every message.
+    #[must_use]
+    pub fn group(mut self, group: &'a str) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    /// Its deduplication id (`MessageDeduplicationId`): a repeat to a FIFO topic within five minutes is
+    /// accepted and not published.
+    #[must_use]
+    pub fn dedup_id(mut self, id: &'a str) -> Self {
+        self.dedup_id = Some(id);
+        self
+    }
+
+    /// Its trace header, handed on as such.
+    #[must_use]
+    pub fn trace_header(mut self, header: &'a str) -> Self {
+        self.trace_header = Some(header);
+        self
+    }
+
+    /// Its body.
+    pub fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    pub(super) fn check(&self) -> Result<(), PublishError> {
+        if let Some(subject) = self.subject
+            && (subject.is_empty()
+                || subject.chars().count() > MAX_SUBJECT
+                || subject.contains(|c: char| c.is_control()))
+        {
+            let len = subject.len();
+            return Err(PublishError::InvalidSubject { len });
+        }
+        let is_id = |id: &str| {
+            (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        let is_header = |header: &str| (1..=MAX_TRACE_HEADER).contains(&header.len());
+        let refuse = |what, text: &str| {
+            let len = text.len();
+            Err(PublishError::InvalidId { what, len })
+        };
+        match (self.group, self.dedup_id, self.trace_header) {
+            (Some(group), ..) if !is_id(group) => refuse("a message group", group),
+            (_, Some(id), _) if !is_id(id) => refuse("a deduplication id", id),
+            (.., Some(header)) if !is_header(header) => refuse("a trace header", header),
+            _ => Ok(()),
+        }
+    }
+
+    /// The message as bytes, in place of what was in `out`. It was checked.
+    pub(super) fn encode(&self, id: MessageId, published_ms: u64, out: &mut Vec<u8>) {
+        let bytes = |text: Option<&str>| text.map_or(0, str::len);
+        let attributes = self.attributes.encoded();
+        let head = MessageHead {
+            magic: MESSAGE_MAGIC,
+            attempts: 0,
+            id: id.0,
+            target: 0,
+            published_ms,
+            attribute_bytes: attributes.len() as u32,
+            subject_bytes: bytes(self.subject) as u16,
+            trace_bytes: bytes(self.trace_header) as u16,
+            attributes: self.attributes.len() as u16,
+            group_bytes: bytes(self.group) as u8,
+            dedup_bytes: bytes(self.dedup_id) as u8,
+            reserved: 0,
+        };
+        out.clear();
+        out.extend_from_slice(bytemuck::bytes_of(&head));
+        for text in [self.subject, self.group, self.dedup_id, self.trace_header] {
+            out.extend_from_slice(text.unwrap_or_default().as_bytes());
+        }
+        out.extend_from_slice(attributes);
+        out.extend_from_slice(self.body);
+    }
+}
+
+/// A message that was parsed; borrows the bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parsed<'a> {
+    pub id: MessageId,
+    pub attempts: u32,
+    pub target: Option<u64>,
+    pub published_ms: u64,
+    pub said: Publication<'a>,
+}
+
+impl<'a> Parsed<'a> {
+    pub fn of(bytes: &'a [u8]) -> Option<Self> {
+        let (head, rest) = bytes.split_at_checked(HEAD)?;
+        let head: MessageHead = bytemuck::pod_read_unaligned(head);
+        if head.magic != MESSAGE_MAGIC {
+            return None;
+        }
+        let mut rest = rest;
+        let mut text = |bytes: usize| {
+            let (text, behind) = rest.split_at_checked(bytes)?;
+            rest = behind;
+            let text = core::str::from_utf8(text).ok()?;
+            Some((bytes > 0).then_some(text))
+        };
+        let subject = text(head.subject_bytes.into())?;
+        let group = text(head.group_bytes.into())?;
+        let dedup_id = text(head.dedup_bytes.into())?;
+        let trace_header = text(head.trace_bytes.into())?;
+        let (attributes, body) = rest.split_at_checked(head.attribute_bytes as usize)?;
+        let (attributes, behind) = AttributesRef::parse(attributes, head.attributes.into())?;
+        if !behind.is_empty() {
+            return None;
+        }
+        Some(Self {
+            id: MessageId(head.id),
+            attempts: head.attempts,
+            target: (head.target != 0).then_some(head.target),
+            published_ms: head.published_ms,
+            said: Publication {
+                body,
+                subject,
+                attributes,
+                group,
+                dedup_id,
+                trace_header,
+            },
+        })
+    }
+}
+
+/// The same message for one subscription alone, at a later attempt.
+pub(super) fn readdress(bytes: &[u8], target: u64, attempts: u32, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(bytes);
+    let head = &mut out[..HEAD];
+    let mut changed: MessageHead = bytemuck::pod_read_unaligned(head);
+    (changed.target, changed.attempts) = (target, attempts);
+    head.copy_from_slice(bytemuck::bytes_of(&changed));
+}

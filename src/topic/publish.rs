@@ -1,0 +1,187 @@
+//! Publishing: one send into the topic's transit, and then what is there to be handed on.
+//!
+//! A topic without subscriptions has no transit, one without listeners no ring: then a publish is a few
+//! loads. What was published is acknowledged when it stands in the transit; who dies behind that leaves
+//! the rest to the next (docs/decisions/0027).
+
+use super::TopicInner;
+use super::dispatch::Dispatcher;
+use super::message::{MessageId, Publication};
+use crate::channel::Producer;
+use crate::error::PublishError;
+use crate::layout::topic::words;
+use crate::queue::{Outgoing, QueueKind};
+use crate::sync::Ordering;
+use crate::sys::{clock, host};
+use std::sync::Arc;
+
+/// Messages that a publish hands on at most: its own, and some that others left.
+const HANDED_ON: usize = 4;
+/// Messages between two additions to the shared count.
+const COUNT_EVERY: u64 = 64;
+
+/// A publisher of one topic.
+///
+/// May move to another thread, is not shared between threads. It keeps the topic's subscriptions and their
+/// index in its memory, and hands on what it publishes, and what others left.
+pub struct Publisher {
+    topic: Arc<TopicInner>,
+    dispatcher: Dispatcher,
+    producer: Option<Producer>,
+    /// Of the next message.
+    id: [u64; 2],
+    bytes: Vec<u8>,
+    uncounted: u64,
+}
+
+/// What became of a message that was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its id (`MessageId`).
+    pub id: MessageId,
+    /// Whether it repeats a message that was published to a FIFO topic within five minutes, and was
+    /// therefore not published again.
+    pub duplicate: bool,
+}
+
+impl Publisher {
+    pub(super) fn new(topic: Arc<TopicInner>) -> Result<Self, PublishError> {
+        topic.check()?;
+        Ok(Self {
+            dispatcher: Dispatcher::new(Arc::clone(&topic))?,
+            topic,
+            producer: None,
+            id: [host::random_u64(), host::random_u64() & !0xFFFF_FFFF_FFFF],
+            bytes: Vec::new(),
+            uncounted: 0,
+        })
+    }
+
+    /// Publishes a message (`Publish`): it is delivered to every subscription that wants it, and heard by every
+    /// listener. Never blocks. When it returns, the message survives this process; mostly it is delivered by
+    /// then. No system call unless somebody sleeps, or a queue is opened for the first time.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing was published then.
+    pub fn publish(&mut self, message: &Publication<'_>) -> Result<Published, PublishError> {
+        self.topic.check()?;
+        let published = self.commit(message, clock::unix_ms())?;
+        self.hand_on(1)?;
+        Ok(published)
+    }
+
+    /// Publishes messages in order (`PublishBatch`); what became of each. Allocates the outcomes.
+    pub fn publish_batch(
+        &mut self,
+        messages: &[Publication<'_>],
+    ) -> Vec<Result<Published, PublishError>> {
+        let now = clock::unix_ms();
+        let mut outcomes = Vec::with_capacity(messages.len());
+        for message in messages {
+            let checked = self.topic.check();
+            outcomes.push(checked.and_then(|()| self.commit(message, now)));
+        }
+        // What went wrong with handing on comes again with the next publish.
+        let _ = self.hand_on(messages.len());
+        outcomes
+    }
+
+    /// The dispatcher that this publisher hands on with.
+    pub fn dispatcher(&mut self) -> &mut Dispatcher {
+        &mut self.dispatcher
+    }
+
+    fn hand_on(&mut self, published: usize) -> Result<(), PublishError> {
+        if self.dispatcher.subscriptions.is_empty() && !self.is_fifo() {
+            return Ok(());
+        }
+        match self
+            .dispatcher
+            .dispatch(published.saturating_mul(HANDED_ON))
+        {
+            // It stands in the transit, and whoever comes next goes on.
+            Err(PublishError::Forked) => Err(PublishError::Forked),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_fifo(&self) -> bool {
+        self.topic.definition.kind == QueueKind::Fifo
+    }
+
+    fn commit(&mut self, message: &Publication<'_>, now: u64) -> Result<Published, PublishError> {
+        message.check()?;
+        let is_fifo = self.is_fifo();
+        if is_fifo && message.group.is_none() {
+            return Err(PublishError::MissingGroup);
+        }
+        let id = MessageId(self.id);
+        self.dispatcher.subscriptions.follow(&self.topic)?;
+        let is_listened = self.topic.word(words::LISTENED).load(Ordering::Acquire) != 0;
+        let is_subscribed = is_fifo || !self.dispatcher.subscriptions.is_empty();
+        let mut duplicate = false;
+        if is_listened || is_subscribed {
+            let mut bytes = core::mem::take(&mut self.bytes);
+            message.encode(id, now, &mut bytes);
+            let committed = self.commit_bytes(message, &bytes, is_subscribed, is_listened);
+            self.bytes = bytes;
+            duplicate = committed?;
+        }
+        self.id[1] = self.id[1].wrapping_add(1);
+        self.uncounted += u64::from(!duplicate);
+        if self.uncounted == COUNT_EVERY {
+            self.count();
+        }
+        Ok(Published { id, duplicate })
+    }
+
+    /// Whether it was a duplicate.
+    fn commit_bytes(
+        &mut self,
+        message: &Publication<'_>,
+        bytes: &[u8],
+        is_subscribed: bool,
+        is_listened: bool,
+    ) -> Result<bool, PublishError> {
+        if is_subscribed {
+            let is_fifo = self.is_fifo();
+            let sender = self.dispatcher.sender()?;
+            if is_fifo {
+                let mut outgoing = Outgoing::new(bytes).group(message.group.unwrap_or_default());
+                if let Some(id) = message.dedup_id {
+                    outgoing = outgoing.dedup_id(id);
+                }
+                if sender.send_message(&outgoing)?.duplicate {
+                    return Ok(true);
+                }
+            } else {
+                sender.send(bytes)?;
+            }
+        }
+        if is_listened {
+            if self.producer.is_none() {
+                let ring = Arc::clone(&self.topic.host).listeners(&self.topic)?;
+                self.producer = Some(ring.producer()?);
+            }
+            let producer = self.producer.as_mut().expect("set above");
+            // Nobody holds this ring up. What else may be wrong with it concerns listeners only, and they
+            // are told what they missed.
+            let _ = producer.try_send(bytes);
+        }
+        Ok(false)
+    }
+
+    fn count(&mut self) {
+        let published = core::mem::take(&mut self.uncounted);
+        let word = self.topic.word(words::PUBLISHED);
+        word.fetch_add(published, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        if !self.topic.mapping.is_forked() {
+            self.count();
+        }
+    }
+}

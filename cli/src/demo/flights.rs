@@ -46,7 +46,7 @@ impl Flights {
         }
     }
 
-    fn parse(whole: &str) -> anyhow::Result<Self> {
+    pub fn parse(whole: &str) -> anyhow::Result<Self> {
         let mut lines = whole.split_inclusive('\n');
         let header = lines.next().context("it is empty")?.to_owned();
         let column = header
@@ -82,9 +82,10 @@ impl Flights {
         })
     }
 
-    /// The group of a plane; some rows name none.
-    pub fn group(&self, plane: u32) -> String {
-        format!("plane-{}", self.planes[plane as usize])
+    /// The group or key of each plane; some rows name none.
+    pub fn groups(&self) -> Vec<String> {
+        let named = |plane: &String| format!("plane-{plane}");
+        self.planes.iter().map(named).collect()
     }
 }
 

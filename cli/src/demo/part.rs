@@ -2,9 +2,11 @@
 //! stop.
 
 use super::flights::Flights;
-use super::queue;
 use super::record::now_ns;
+use super::{queue, stream};
+use crate::output::Place;
 use anyhow::Context;
+use ringway::Bus;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -12,13 +14,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// The mark to stop: consumers have to find no more when it is there.
+pub const STOP: &str = "stop";
+/// Outputs of consumers lie in this directory.
+pub const OUTPUTS: &str = "outputs";
+
 /// Which part, and everything it has to know.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Part {
     pub role: Role,
     pub root: Option<PathBuf>,
     pub bus: String,
-    /// Of the demonstration: outputs, and the mark to stop.
+    /// Of this part of the story: outputs, and the mark to stop.
     pub directory: PathBuf,
     pub data: Option<PathBuf>,
     pub index: usize,
@@ -34,28 +41,33 @@ pub struct Part {
 pub enum Role {
     QueueProducer,
     QueueConsumer,
+    StreamProducer,
+    StreamWorker,
 }
 
 impl Part {
-    pub fn output(&self, leg: &str) -> PathBuf {
-        self.directory.join(leg)
-    }
-
     /// An output of its own.
-    pub fn create_output(&self, leg: &str) -> anyhow::Result<File> {
-        let path = self
-            .output(leg)
-            .join(format!("{}-{}", self.index, self.life));
+    pub fn create_output(&self) -> anyhow::Result<File> {
+        let name = format!("{}-{}", self.index, self.life);
+        let path = self.directory.join(OUTPUTS).join(name);
         File::create(&path).with_context(|| format!("can't make {}", path.display()))
     }
 
     /// Whether everything is done.
     pub fn is_over(&self) -> bool {
-        self.directory.join("stop").exists()
+        self.directory.join(STOP).exists()
     }
 
-    pub fn flights(&self) -> anyhow::Result<Flights> {
+    fn flights(&self) -> anyhow::Result<Flights> {
         Flights::read(self.data.as_deref())
+    }
+
+    fn bus(&self) -> anyhow::Result<Bus> {
+        let place = Place {
+            root: self.root.clone(),
+            json: false,
+        };
+        place.open(&self.bus)
     }
 
     /// Its share: whole planes.
@@ -78,9 +90,12 @@ pub fn run(part: &str) -> anyhow::Result<ExitCode> {
     // Whoever started it may be killed too.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let part: Part = serde_json::from_str(part).context("`ringway demo` starts this by itself")?;
+    let bus = part.bus()?;
     match part.role {
-        Role::QueueProducer => queue::produce(&part)?,
-        Role::QueueConsumer => queue::consume(&part)?,
+        Role::QueueProducer => queue::produce(&part, &part.flights()?, &bus)?,
+        Role::QueueConsumer => queue::consume(&part, &bus)?,
+        Role::StreamProducer => stream::produce(&part, &part.flights()?, &bus)?,
+        Role::StreamWorker => stream::work(&part, &bus)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,52 +4,95 @@
 //! and some rows twice. A consumer takes up to ten rows, writes them down, and deletes them; one is
 //! killed again and again.
 
-use super::part::Part;
+use super::flights::Flights;
+use super::leg::{Leg, Promise, Stand};
+use super::part::{Part, Role};
 use super::record;
-use crate::output::Place;
 use anyhow::Context;
 use ringway::{Bus, Deduplication, Outgoing, Queue, QueueSendError};
 use std::io::Write;
 use std::time::Duration;
 
-/// Its directory and name.
-pub const NAME: &str = "flights";
+const NAME: &str = "flights";
 /// What a receive takes at most, as in SQS.
 const BATCH: usize = 10;
 /// One row in so many is sent twice, as by a producer that never heard that it was accepted.
-pub const REPEAT_EVERY: usize = 50;
+const REPEAT_EVERY: usize = 50;
 /// Longest wait for a message, and so for the end.
 const WAIT: Duration = Duration::from_millis(20);
 
-pub fn open(bus: &Bus, rows: usize) -> anyhow::Result<Queue> {
+fn open(bus: &Bus, rows: usize) -> anyhow::Result<Queue> {
     let ids = (rows as u64 * 2).clamp(1_024, 1 << 26);
     let builder = bus.queue(NAME).fifo().stride(384);
     let queue = builder.deduplicate(Deduplication::of_ids(ids));
     Ok(queue.open_or_create()?)
 }
 
-fn bus(part: &Part) -> anyhow::Result<Bus> {
-    let place = Place {
-        root: part.root.clone(),
-        json: false,
-    };
-    place.open(&part.bus)
+pub struct QueueLeg(Queue);
+
+impl QueueLeg {
+    pub fn new(bus: &Bus, rows: usize) -> anyhow::Result<Self> {
+        open(bus, rows).map(Self)
+    }
 }
 
-pub fn produce(part: &Part) -> anyhow::Result<()> {
-    let flights = part.flights()?;
+impl Leg for QueueLeg {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn road(&self) -> String {
+        "a FIFO queue, a message group for each plane".to_owned()
+    }
+
+    fn producer(&self) -> Role {
+        Role::QueueProducer
+    }
+
+    fn consumer(&self) -> Role {
+        Role::QueueConsumer
+    }
+
+    /// What is there is counted by the messages themselves; the total of deletes may lack one of a
+    /// consumer that was killed before it could count it.
+    fn stand(&self) -> anyhow::Result<Stand> {
+        let stats = self.0.stats();
+        Ok(Stand {
+            sent: stats.sent,
+            left: stats.visible + stats.in_flight,
+        })
+    }
+
+    fn half_way(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn hands_out_one_by_one(&self) -> bool {
+        true
+    }
+
+    fn promises(&self, rows: u64) -> anyhow::Result<Vec<Promise>> {
+        let stats = self.0.stats();
+        let (sent, dropped) = (rows.div_ceil(REPEAT_EVERY as u64), stats.duplicates);
+        let is_held = (dropped, stats.sent) == (sent, rows);
+        let told = format!("{dropped} of {sent} repeats dropped");
+        let promise = Promise::new("each send counts once", is_held, told);
+        let promise = promise.figure("repeats_sent", sent);
+        Ok(vec![promise.figure("repeats_dropped", dropped)])
+    }
+}
+
+pub fn produce(part: &Part, flights: &Flights, bus: &Bus) -> anyhow::Result<()> {
     let rows = flights.rows.len();
-    let groups: Vec<_> = (0..flights.planes.len() as u32)
-        .map(|plane| flights.group(plane))
-        .collect();
-    let mut sender = open(&bus(part)?, rows)?.sender()?;
+    let groups = flights.groups();
+    let mut sender = open(bus, rows)?.sender()?;
     let mut body = Vec::new();
     for (number, row) in flights.rows.iter().enumerate() {
         if !part.is_mine(row.plane) {
             continue;
         }
         part.keep_pace(number, rows);
-        record::body(&flights, number, &mut body);
+        record::body(flights, number, &mut body);
         let id = number.to_string();
         let message = Outgoing::new(&body).group(&groups[row.plane as usize]);
         let message = message.dedup_id(&id);
@@ -73,10 +116,9 @@ pub fn produce(part: &Part) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn consume(part: &Part) -> anyhow::Result<()> {
-    let mut out = part.create_output(NAME)?;
-    let queue = bus(part)?.queue(NAME).open()?;
-    let mut receiver = queue.receiver()?;
+pub fn consume(part: &Part, bus: &Bus) -> anyhow::Result<()> {
+    let mut out = part.create_output()?;
+    let mut receiver = bus.queue(NAME).open()?.receiver()?;
     let mut records = Vec::new();
     loop {
         let messages = receiver.receive(BATCH, WAIT, None)?;

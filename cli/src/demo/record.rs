@@ -74,7 +74,7 @@ fn split(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
 pub struct Findings {
     /// Rows that are in no file.
     pub lost: u64,
-    /// Rows that came before the one in front of them in their plane was done.
+    /// Rows that came before the one in front of them in their plane.
     pub inversions: u64,
     /// Rows that were processed again, behind a kill.
     pub repeats: u64,
@@ -98,12 +98,9 @@ struct Came<'a> {
     row: &'a [u8],
 }
 
-/// Reads every file of `directory`; the rows are those of `flights` with a `wanted` number.
-pub fn check(
-    directory: &Path,
-    flights: &Flights,
-    wanted: impl Fn(usize) -> bool,
-) -> anyhow::Result<Findings> {
+/// Reads every file of `directory`. The first time a row came has to lie behind the first time of the row
+/// in front of it in its plane; where rows are handed out `one_by_one`, behind the last time.
+pub fn check(directory: &Path, flights: &Flights, one_by_one: bool) -> anyhow::Result<Findings> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         files.push(std::fs::read(entry?.path())?);
@@ -116,7 +113,7 @@ pub fn check(
         while let Some((record, behind)) = split(rest) {
             rest = behind;
             let number = record.number as usize;
-            let Some(known) = came.get_mut(number).filter(|_| wanted(number)) else {
+            let Some(known) = came.get_mut(number) else {
                 bail!("row {number} came, and was never sent");
             };
             latency.saturating_record(record.received.saturating_sub(record.sent));
@@ -142,20 +139,17 @@ pub fn check(
     let mut input = Sha256::new_with_prefix(&flights.header);
     let mut output = input.clone();
     let (mut lost, mut inversions) = (0, 0);
-    let mut last_of_plane = vec![0; flights.planes.len()];
+    let mut before_of_plane = vec![0; flights.planes.len()];
     for (number, row) in flights.rows.iter().enumerate() {
-        if !wanted(number) {
-            continue;
-        }
         input.update(&row.text);
         let Some(came) = &came[number] else {
             lost += 1;
             continue;
         };
         output.update(came.row);
-        let last = &mut last_of_plane[row.plane as usize];
-        inversions += u64::from(came.first < *last);
-        *last = came.last;
+        let before = &mut before_of_plane[row.plane as usize];
+        inversions += u64::from(came.first < *before);
+        *before = if one_by_one { came.last } else { came.first };
     }
     Ok(Findings {
         lost,
@@ -169,4 +163,53 @@ pub fn check(
 
 fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Findings about rows of one plane that came in this order, by one consumer.
+    fn found(order: &[usize], one_by_one: bool) -> Findings {
+        let flights = Flights::parse("tailnum\nX\nX\nX\n").unwrap();
+        let name = format!(
+            "ringway-record-{}-{order:?}{one_by_one}",
+            std::process::id()
+        );
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        let (mut sent, mut records) = (Vec::new(), Vec::new());
+        for number in order {
+            body(&flights, *number, &mut sent);
+            record(&sent, &mut records).unwrap();
+        }
+        // The last one was cut short.
+        body(&flights, 0, &mut sent);
+        let whole = records.len();
+        record(&sent, &mut records).unwrap();
+        records.truncate(whole + RECORD_HEAD + 1);
+        std::fs::write(directory.join("0-0"), &records).unwrap();
+        let findings = check(&directory, &flights, one_by_one);
+        std::fs::remove_dir_all(&directory).unwrap();
+        findings.unwrap()
+    }
+
+    #[test]
+    fn what_is_missing_or_out_of_order_is_found() {
+        let told = |order: &[usize], one_by_one| {
+            let found = found(order, one_by_one);
+            (
+                found.lost,
+                found.inversions,
+                found.repeats,
+                found.is_whole(),
+            )
+        };
+        assert_eq!(told(&[0, 1, 2], true), (0, 0, 0, true));
+        assert_eq!(told(&[0, 2], true), (1, 0, 0, false));
+        assert_eq!(told(&[1, 0, 2], false), (0, 1, 0, false));
+        // Read again from a checkpoint on.
+        assert_eq!(told(&[0, 1, 0, 1, 2], false), (0, 0, 2, true));
+        assert_eq!(told(&[0, 1, 0, 1, 2], true), (0, 1, 2, false));
+    }
 }

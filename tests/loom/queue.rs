@@ -76,6 +76,11 @@ impl Stage {
         stage
     }
 
+    /// Participant `me` is dead from here on.
+    pub fn bury(&self, me: u16) {
+        self.world.pulse.stop(me);
+    }
+
     pub fn due_words(&self) -> [&AtomicU64; 3] {
         let words = &self.words;
         [words.block_of(0), words.group_of(0), words.due()]

@@ -160,6 +160,32 @@ fn a_producer_comes_to_a_message_that_was_deleted_under_a_view() {
     );
 }
 
+/// A message was deleted under the view of B, who is dead by now, and nobody has reaped it. A comes to its
+/// slot.
+#[test]
+fn a_view_of_the_dead_costs_no_slot() {
+    explore(
+        "view::a_view_of_the_dead_costs_no_slot",
+        Depth::Exhaustive,
+        [
+            allowed("sent", "a pin of the dead is none"),
+            forbidden("stepped over", "it would be until somebody reaps"),
+        ],
+        || {
+            let stage = Stage::quiet(1, 7);
+            let (a, b, c) = (stage.queue(A), stage.queue(B), stage.queue(C));
+            view(&b, NOW).expect("nobody else receives");
+            delete(&c, lease(&c, LATER).expect("it is over").receives());
+            stage.bury(B);
+            match send(&a, 8) {
+                Sent::At(_) => "sent",
+                Sent::Full => "stepped over",
+            }
+            .into()
+        },
+    );
+}
+
 /// A payload: its chunk's word, and its bytes, which whoever frees it writes at once.
 struct Payload {
     word: AtomicU64,
@@ -246,6 +272,34 @@ fn a_payload_is_freed_by_who_deletes_it_or_who_looked_last() {
             b.end_view(pin, Some(REFERENCE), &mut Owner(Arc::clone(&payload)));
             c.join().unwrap();
             payload.ending()
+        },
+    );
+}
+
+/// B closes its view of a payload whose message C receives again, and keeps.
+#[test]
+fn a_payload_of_a_message_that_stays_is_kept_when_a_view_is_closed() {
+    explore(
+        "view::a_payload_of_a_message_that_stays_is_kept_when_a_view_is_closed",
+        Depth::Exhaustive,
+        [
+            allowed("kept", "its message still names it"),
+            forbidden("freed once", "under its message"),
+            forbidden("freed 2 times", "the same"),
+        ],
+        || {
+            let stage = with_payload();
+            let payload = Payload::new();
+            let (b, c) = (stage.queue(B), stage.queue(C));
+            let (pin, _) = view(&b, NOW).expect("nobody else receives");
+            let c = thread::spawn(move || lease(&c, LATER).map(|lease| lease.receives()));
+            payload.look();
+            b.end_view(pin, Some(REFERENCE), &mut Owner(Arc::clone(&payload)));
+            assert_eq!(c.join().unwrap(), Some(2), "nobody else wants it");
+            match &*payload.ending() {
+                "lost" => "kept".into(),
+                freed => freed.into(),
+            }
         },
     );
 }

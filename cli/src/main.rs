@@ -20,8 +20,9 @@ mod send;
 mod topic;
 mod work;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// A message bus in shared memory for the processes of one Linux host, without a daemon.
@@ -97,6 +98,12 @@ enum Command {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Manual {
+        /// Where they go, such as /usr/local/share/man/man1
+        directory: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -128,6 +135,7 @@ fn main() -> ExitCode {
             output::write_line(script.trim_ascii_end());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Manual { directory } => manual(&directory),
     };
     done.unwrap_or_else(|error| {
         if let Some(interrupted) = error.downcast_ref::<interrupt::Interrupted>() {
@@ -139,6 +147,13 @@ fn main() -> ExitCode {
         }
         ExitCode::FAILURE
     })
+}
+
+/// A page for the command and one for each of its subcommands.
+fn manual(directory: &Path) -> anyhow::Result<ExitCode> {
+    clap_mangen::generate_to(Cli::command(), directory)
+        .with_context(|| format!("can't write manual pages into {}", directory.display()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

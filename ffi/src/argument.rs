@@ -20,11 +20,8 @@ fn check<T>(pointer: *const T, count: usize, what: &str) -> Result<(), Failure> 
     if !pointer.is_aligned() {
         return Err(refused(what, "is misaligned"));
     }
-    let bytes = count.checked_mul(size_of::<T>());
-    let fits = bytes.is_some_and(|bytes| {
-        bytes <= isize::MAX as usize && pointer.addr().checked_add(bytes).is_some()
-    });
-    if !fits {
+    // So long that no address space has it, wherever it begins.
+    if count > isize::MAX as usize / size_of::<T>() {
         return Err(refused(what, "is longer than any object can be"));
     }
     Ok(())
@@ -199,8 +196,8 @@ pub fn timeout(ns: i64) -> Result<Duration, Failure> {
 
 /// What a wait that brought nothing is called.
 #[inline(always)]
-pub fn nothing(wait: Duration) -> Code {
-    if wait.is_zero() {
+pub fn nothing(timeout_ns: i64) -> Code {
+    if timeout_ns == 0 {
         Code::Empty
     } else {
         Code::Timeout

@@ -118,6 +118,23 @@ fn unread(error: ReadError, tell: impl FnOnce(Record)) -> Failure {
     }
 }
 
+/// Calls that may wait are out of the way of those that don't.
+#[cold]
+#[inline(never)]
+fn send_within(producer: &mut Producer, body: &[u8], timeout_ns: i64) -> Result<u64, Failure> {
+    Ok(producer.send(body, timeout(timeout_ns)?)?)
+}
+
+#[cold]
+#[inline(never)]
+fn read_within(
+    reader: &mut Reader,
+    buffer: &mut [u8],
+    wait: Duration,
+) -> Result<Option<ringway::Record>, ReadError> {
+    reader.read(buffer, wait)
+}
+
 fn open(bus: &Bus, name: &str, config: Option<ChannelConfig>) -> Result<Channel, Failure> {
     let mut builder = bus.channel(name);
     let mut how = How::OpenOrCreate;
@@ -241,7 +258,7 @@ abi! {
             let sent = if timeout_ns == 0 {
                 producer.try_send(body)?
             } else {
-                producer.send(body, timeout(timeout_ns)?)?
+                send_within(producer, body, timeout_ns)?
             };
             if let Some(position) = position {
                 position.write(sent);
@@ -329,18 +346,17 @@ abi! {
         let out = argument::out(record, "record")?;
         with::<ReaderHandle>(reader, |handle| {
             let reader = handle.reader()?;
-            let wait = timeout(timeout_ns)?;
-            let read = if wait.is_zero() {
+            let read = if timeout_ns == 0 {
                 reader.try_read(buffer)
             } else {
-                reader.read(buffer, wait)
+                read_within(reader, buffer, timeout(timeout_ns)?)
             };
             match read {
                 Ok(Some(record)) => {
                     out.write(record_of(record));
                     Ok(Code::Ok)
                 }
-                Ok(None) => Ok(nothing(wait)),
+                Ok(None) => Ok(nothing(timeout_ns)),
                 Err(error) => Err(unread(error, |record| {
                     out.write(record);
                 })),
@@ -384,7 +400,7 @@ abi! {
                     count.write(read);
                     Ok(Code::Ok)
                 }
-                Ok(None) => Ok(nothing(wait)),
+                Ok(None) => Ok(nothing(timeout_ns)),
                 Err(error) => Err(unread(error, |record| {
                     if let Some(place) = room.first_mut() {
                         place.write(Entry { record, body: core::ptr::null() });
@@ -432,7 +448,7 @@ abi! {
                 let left = end.saturating_duration_since(std::time::Instant::now());
                 // SAFETY: as above.
                 if left.is_zero() || !unsafe { (*reader).wait(left)? } {
-                    return Ok(nothing(wait));
+                    return Ok(nothing(timeout_ns));
                 }
             }
         })
@@ -466,7 +482,7 @@ abi! {
                     view.write(keep(ViewHandle { _pinned: pinned })?);
                     Ok(Code::Ok)
                 }
-                Ok(None) => Ok(nothing(wait)),
+                Ok(None) => Ok(nothing(timeout_ns)),
                 Err(error) => Err(unread(error, |record| {
                     out.write(record);
                 })),

@@ -1,11 +1,12 @@
 //! Handles: numbers that name objects in one table, checked at every use.
 //!
 //! ```text
-//! token:  index 20 | kind 6 | generation 38        never 0: kinds begin at 1
+//! token:  index 16 | kind 6 | generation 42        never 0: kinds begin at 1
 //! slot:   word = the token while the object is there, else 0      object, busy, generation, next
 //! ```
-//! A slot is never freed, so any token at all may be looked up; a token that was closed, made up or of
-//! another kind is not what its slot says. A generation comes again after 2³⁸ uses of one slot.
+//! The table is static, so any token at all may be looked up; a token that was closed, made up or of
+//! another kind is not what its slot says. A generation comes again after 2⁴² uses of one slot. Of the
+//! table's 4 MiB only what was ever used takes memory.
 //!
 //! States: free (in the list of free slots) → word = token → word = 0, dropped, free again. Objects that
 //! one thread uses at a time are marked busy meanwhile: by plain stores, since an honest program never
@@ -16,11 +17,10 @@ use crate::code::{Code, Failure};
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-const INDEX_BITS: u32 = 20;
+const INDEX_BITS: u32 = 16;
 const KIND_BITS: u32 = 6;
-const CHUNK_BITS: u32 = 10;
-const CHUNK: usize = 1 << CHUNK_BITS;
-const CHUNKS: usize = 1 << (INDEX_BITS - CHUNK_BITS);
+/// Handles of a process at a time.
+const SLOTS: usize = 1 << INDEX_BITS;
 
 /// What a handle can stand for.
 pub trait Kept: Sized {
@@ -76,48 +76,35 @@ struct Slot {
     generation: AtomicU64,
 }
 
-static TABLE: [AtomicPtr<Slot>; CHUNKS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; CHUNKS];
+static TABLE: [Slot; SLOTS] = [const {
+    Slot {
+        word: AtomicU64::new(0),
+        object: AtomicPtr::new(core::ptr::null_mut()),
+        busy: AtomicU32::new(0),
+        next: AtomicU32::new(0),
+        generation: AtomicU64::new(0),
+    }
+}; SLOTS];
 /// A count that changes with every change, and the first free slot's index + 1.
 static FREE: AtomicU64 = AtomicU64::new(0);
 /// Slots that were ever used.
 static USED: AtomicU64 = AtomicU64::new(0);
 
 #[inline(always)]
-fn slot(index: usize) -> Option<&'static Slot> {
-    let chunk = TABLE[index >> CHUNK_BITS].load(Ordering::Acquire);
-    if chunk.is_null() {
-        return None;
-    }
-    // SAFETY: a chunk has CHUNK slots, all made before it was published, and is never freed.
-    Some(unsafe { &*chunk.add(index & (CHUNK - 1)) })
+fn slot(word: u64) -> &'static Slot {
+    &TABLE[word as usize & (SLOTS - 1)]
+}
+
+#[inline(always)]
+fn kind_of(word: u64) -> u64 {
+    (word >> INDEX_BITS) & ((1 << KIND_BITS) - 1)
 }
 
 fn fresh() -> Option<u32> {
     let index = USED.fetch_add(1, Ordering::Relaxed);
-    if index >> INDEX_BITS != 0 {
+    if index as usize >= SLOTS {
         USED.fetch_sub(1, Ordering::Relaxed);
         return None;
-    }
-    let chunk = &TABLE[index as usize >> CHUNK_BITS];
-    if chunk.load(Ordering::Acquire).is_null() {
-        let made: Box<[Slot]> = (0..CHUNK)
-            .map(|_| Slot {
-                word: AtomicU64::new(0),
-                object: AtomicPtr::new(core::ptr::null_mut()),
-                busy: AtomicU32::new(0),
-                next: AtomicU32::new(0),
-                generation: AtomicU64::new(1),
-            })
-            .collect();
-        let made = Box::into_raw(made).cast::<Slot>();
-        let null = core::ptr::null_mut();
-        if chunk
-            .compare_exchange(null, made, Ordering::AcqRel, Ordering::Acquire)
-            .is_err()
-        {
-            // SAFETY: made above, and nobody has seen it.
-            drop(unsafe { Box::from_raw(core::ptr::slice_from_raw_parts_mut(made, CHUNK)) });
-        }
     }
     Some(index as u32)
 }
@@ -129,7 +116,7 @@ fn take_free() -> Option<u32> {
         if first == 0 {
             return fresh();
         }
-        let next = slot(first as usize - 1)?.next.load(Ordering::Relaxed);
+        let next = slot(u64::from(first) - 1).next.load(Ordering::Relaxed);
         let wanted = ((head >> 32) + 1) << 32 | u64::from(next);
         match FREE.compare_exchange_weak(head, wanted, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => return Some(first - 1),
@@ -152,14 +139,9 @@ fn give_free(index: u32, slot: &Slot) {
 
 /// Puts an object into the table; its token.
 pub fn keep<T: Kept>(object: T) -> Result<*mut c_void, Failure> {
-    let full = || {
-        Failure::new(
-            Code::TooMany,
-            "all 1,048,576 handles are in use; close some",
-        )
-    };
+    let full = || Failure::new(Code::TooMany, "all 65,536 handles are in use; close some");
     let index = take_free().ok_or_else(full)?;
-    let slot = slot(index as usize).ok_or_else(full)?;
+    let slot = slot(index.into());
     let generation = slot.generation.load(Ordering::Relaxed);
     let token = generation << (INDEX_BITS + KIND_BITS) | T::KIND << INDEX_BITS | u64::from(index);
     slot.object
@@ -195,12 +177,8 @@ fn busy<T: Kept>() -> Failure {
 #[inline(always)]
 fn find<T: Kept>(token: *const c_void) -> Result<(&'static Slot, *mut T), Failure> {
     let word = token.addr() as u64;
-    let kind = (word >> INDEX_BITS) & ((1 << KIND_BITS) - 1);
-    let index = word as usize & ((1 << INDEX_BITS) - 1);
-    if kind == T::KIND
-        && let Some(slot) = slot(index)
-        && slot.word.load(Ordering::Acquire) == word
-    {
+    let slot = slot(word);
+    if kind_of(word) == T::KIND && slot.word.load(Ordering::Acquire) == word {
         return Ok((slot, slot.object.load(Ordering::Relaxed).cast()));
     }
     Err(no_handle::<T>(token))
@@ -234,10 +212,7 @@ pub unsafe fn enter<T: Kept>(token: *const c_void) -> Result<&'static mut T, Fai
 /// Takes the mark away.
 #[inline(always)]
 pub fn leave(token: *const c_void) {
-    let index = token.addr() & ((1 << INDEX_BITS) - 1);
-    if let Some(slot) = slot(index) {
-        slot.busy.store(0, Ordering::Release);
-    }
+    slot(token.addr() as u64).busy.store(0, Ordering::Release);
 }
 
 /// Runs `body` with the object of a handle that one thread uses at a time. A panic in it leaves the
@@ -264,10 +239,8 @@ pub fn close(token: *const c_void) -> Result<Code, Failure> {
         return Ok(Code::Ok);
     }
     let word = token.addr() as u64;
-    let kind = (word >> INDEX_BITS) & ((1 << KIND_BITS) - 1);
-    let index = word as usize & ((1 << INDEX_BITS) - 1);
     let none = || Failure::new(Code::Handle, "the handle was closed already, or is none");
-    let slot = slot(index).ok_or_else(none)?;
+    let slot = slot(word);
     if slot.word.load(Ordering::Acquire) != word {
         return Err(none());
     }
@@ -280,18 +253,12 @@ pub fn close(token: *const c_void) -> Result<Code, Failure> {
         .map_err(|_| none())?;
     let object = slot.object.swap(core::ptr::null_mut(), Ordering::Relaxed);
     // SAFETY: the swap of the word made this call the only one that has it; its kind is in the token.
-    unsafe { drop_kept(kind, object) };
+    unsafe { drop_kept(kind_of(word), object) };
     let generation = slot.generation.load(Ordering::Relaxed);
     let most = (1 << (64 - INDEX_BITS - KIND_BITS)) - 1;
-    slot.generation.store(
-        if generation == most {
-            1
-        } else {
-            generation + 1
-        },
-        Ordering::Relaxed,
-    );
-    give_free(index as u32, slot);
+    slot.generation
+        .store((generation + 1) & most, Ordering::Relaxed);
+    give_free(word as u32 & (SLOTS as u32 - 1), slot);
     Ok(Code::Ok)
 }
 

@@ -21,17 +21,20 @@ const NO_DEDUP: i32 = 4;
 /// Longest text of a receipt, its final 0 included.
 const RECEIPT_TEXT: usize = 48;
 
+#[inline(always)]
 pub fn receipt_in(receipt: *const Receipt) -> Result<ringway::Receipt, Failure> {
     receipt_from(&argument::read(receipt, "receipt")?)
 }
 
 #[inline(always)]
 pub fn receipt_from(receipt: &Receipt) -> Result<ringway::Receipt, Failure> {
-    let mut bytes = [0; 18];
-    bytes[..8].copy_from_slice(&receipt.queue.to_le_bytes());
-    bytes[8..16].copy_from_slice(&receipt.position.to_le_bytes());
-    bytes[16..].copy_from_slice(&receipt.receives.to_le_bytes());
-    Ok(ringway::Receipt::from_bytes(bytes)?)
+    let Receipt {
+        queue,
+        position,
+        receives,
+        ..
+    } = *receipt;
+    Ok(ringway::Receipt::from_parts(queue, position, receives)?)
 }
 
 #[inline(always)]

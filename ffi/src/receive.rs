@@ -1,6 +1,6 @@
 //! Receiving from queues: copies, batches, whole messages, messages in place.
 
-use crate::argument::{self, choice, given_ms, nothing, timeout};
+use crate::argument::{self, choice, given_ms, timeout};
 use crate::code::{Code, Failure};
 use crate::fence::abi;
 use crate::handle::{keep, shared, with};
@@ -104,6 +104,26 @@ fn wait_of(receiver: &QueueReceiver, timeout_ns: i64) -> Result<Duration, Failur
     timeout(timeout_ns)
 }
 
+/// What a wait that brought nothing is called.
+fn nothing(wait: Duration) -> Code {
+    if wait.is_zero() {
+        Code::Empty
+    } else {
+        Code::Timeout
+    }
+}
+
+/// Calls that may wait are out of the way of those that don't.
+#[cold]
+#[inline(never)]
+fn receive_within(
+    receiver: &mut QueueReceiver,
+    buffer: &mut [u8],
+    wait: Duration,
+) -> Result<Option<ringway::Received>, ReceiveError> {
+    receiver.receive_into(buffer, wait)
+}
+
 /// Looks, and waits where that is wanted and nothing is there.
 #[inline(always)]
 fn within<T>(
@@ -200,18 +220,17 @@ abi! {
         let out = argument::out(received, "received")?;
         with::<ReceiverHandle>(receiver, |handle| {
             let receiver = handle.receiver()?;
-            let wait = wait_of(receiver, timeout_ns)?;
-            let received = if wait.is_zero() {
+            let received = if timeout_ns == 0 {
                 receiver.try_receive(buffer)
             } else {
-                receiver.receive_into(buffer, wait)
+                receive_within(receiver, buffer, wait_of(receiver, timeout_ns)?)
             };
             match received {
                 Ok(Some(received)) => {
                     out.write(received_out(received));
                     Ok(Code::Ok)
                 }
-                Ok(None) => Ok(nothing(wait)),
+                Ok(None) => Ok(nothing(wait_of(receiver, timeout_ns)?)),
                 Err(error) => Err(refused(error, |received| {
                     out.write(received);
                 })),

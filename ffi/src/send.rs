@@ -76,6 +76,13 @@ pub fn bodies(slices: *const Slice, count: usize) -> Result<&'static [Body], Fai
     Ok(unsafe { core::slice::from_raw_parts(slices.as_ptr().cast(), slices.len()) })
 }
 
+/// Calls that may wait are out of the way of those that don't.
+#[cold]
+#[inline(never)]
+fn send_within(sender: &mut QueueSender, body: &[u8], timeout_ns: i64) -> Result<u64, Failure> {
+    Ok(sender.send_timeout(body, timeout(timeout_ns)?)?)
+}
+
 fn outgoing(said: &OutgoingStruct) -> Result<Outgoing<'static>, Failure> {
     let mut outgoing = Outgoing::new(argument::bytes(said.body, said.len)?);
     if let Some(delay_ms) = given(said.delay_ms) {
@@ -144,7 +151,7 @@ abi! {
             let sent = if timeout_ns == 0 {
                 sender.send(body)?
             } else {
-                sender.send_timeout(body, timeout(timeout_ns)?)?
+                send_within(sender, body, timeout_ns)?
             };
             if let Some(position) = position {
                 position.write(sent);

@@ -87,7 +87,7 @@ abi! {
         let ready = argument::out(ready, "ready")?;
         let time = timeout(timeout_ns)?;
         let Some(index) = wait(waitables, time)? else {
-            return Ok(nothing(time));
+            return Ok(nothing(timeout_ns));
         };
         ready.write(index);
         Ok(Code::Ok)

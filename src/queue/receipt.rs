@@ -39,17 +39,30 @@ impl Receipt {
         }
     }
 
+    /// The receipt of these parts.
+    ///
+    /// # Errors
+    /// [`ReceiptError`] when no receive can have handed it out.
+    #[inline]
+    pub fn from_parts(queue: u64, position: u64, receives: u16) -> Result<Self, ReceiptError> {
+        let receipt = Self::new(queue, position, receives);
+        receipt.checked().ok_or_else(|| receipt.no_receipt())
+    }
+
     /// The object id of the queue.
+    #[inline]
     pub fn queue(&self) -> u64 {
         self.queue
     }
 
     /// The position of the message.
+    #[inline]
     pub fn position(&self) -> u64 {
         self.position
     }
 
     /// How often the message had been received, this time included: 1 to 1,023.
+    #[inline]
     pub fn receives(&self) -> u16 {
         self.receives
     }
@@ -69,16 +82,17 @@ impl Receipt {
     /// [`ReceiptError`] when no receive can have handed it out.
     pub fn from_bytes(bytes: [u8; BYTES]) -> Result<Self, ReceiptError> {
         let word = |at: usize| u64::from_le_bytes(core::array::from_fn(|i| bytes[at + i]));
-        let receipt = Self {
-            queue: word(0),
-            position: word(8),
-            receives: u16::from_le_bytes([bytes[16], bytes[17]]),
-        };
-        receipt.checked().ok_or_else(|| ReceiptError {
-            text: receipt.to_string(),
-        })
+        Self::from_parts(word(0), word(8), u16::from_le_bytes([bytes[16], bytes[17]]))
     }
 
+    #[cold]
+    fn no_receipt(self) -> ReceiptError {
+        ReceiptError {
+            text: self.to_string(),
+        }
+    }
+
+    #[inline(always)]
     fn checked(self) -> Option<Self> {
         let possible = (1..=RECEIVES_MAX).contains(&self.receives) && self.position < MAX_POSITION;
         possible.then_some(self)

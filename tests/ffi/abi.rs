@@ -7,6 +7,7 @@ mod calls;
 mod codes;
 mod examples;
 mod header;
+mod install;
 mod pairs;
 mod symbols;
 mod tools;

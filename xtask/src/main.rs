@@ -1,6 +1,8 @@
-//! `cargo xtask`: the project's own chores. `targets` measures what README claims.
+//! `cargo xtask`: the project's own chores. `targets` measures what README claims, `install` puts libraries,
+//! headers and the command where other programs find them.
 
 mod bench;
+mod install;
 mod outcome;
 mod proof;
 mod targets;
@@ -16,11 +18,16 @@ enum Chore {
     /// Prints one line a figure: what was measured, the goal, whether it was met, and the command
     /// that measures it. Exit status 1 when one is missed or could not be measured.
     Targets(targets::Args),
+    /// Install headers, libraries, pkg-config and CMake files, the command and its manual
+    Install(install::Args),
 }
 
 fn main() -> ExitCode {
-    let Chore::Targets(args) = Chore::parse();
-    targets::run(&args).unwrap_or_else(|error| {
+    let done = match Chore::parse() {
+        Chore::Targets(args) => targets::run(&args),
+        Chore::Install(args) => install::run(&args),
+    };
+    done.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
         ExitCode::FAILURE
     })

@@ -198,9 +198,7 @@ impl QueueSender {
             None if rules.optional => return Ok(None),
             None => return Err(QueueSendError::MissingDedupId),
         };
-        let key = dedup.key(low, high);
-        dedup.prefetch(&key);
-        Ok(Some(key))
+        Ok(Some(dedup.key(low, high)))
     }
 }
 

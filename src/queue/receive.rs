@@ -175,10 +175,16 @@ impl QueueReceiver {
     pub fn try_receive(&mut self, buffer: &mut [u8]) -> Result<Option<Received>, ReceiveError> {
         let now = self.begin()?;
         let visibility_ms = self.visibility_ms();
-        if self.is_in_plain_turn(now)
-            && let Some(received) = self.take_plain(buffer, visibility_ms)
-        {
-            return Ok(Some(received));
+        if self.is_in_plain_turn(now) {
+            if let Some(received) = self.take_plain(buffer, visibility_ms) {
+                return Ok(Some(received));
+            }
+            if self.consumer.sees_nothing_new(&self.delivery, now)
+                && self.poll.is_none()
+                && !self.inner.is_removed()
+            {
+                return Ok(None);
+            }
         }
         let taken = self.take::<false>(buffer, Take::Lease(visibility_ms))?;
         Ok(taken.map(|taken| taken.received))
@@ -283,15 +289,18 @@ impl QueueReceiver {
             if count == max {
                 break None;
             }
-            let now = match self.begin() {
-                Ok(now) => now,
-                Err(error) => break Some(error),
-            };
-            if self.is_in_plain_turn(now) {
-                let taken = self.take_run(max - count, visibility_ms, &mut scratch, &mut each);
-                count += taken;
-                if taken > 0 {
-                    continue;
+            // A FIFO queue goes by groups, and looks at the time with each message.
+            if !self.delivery.is_fifo() {
+                let now = match self.begin() {
+                    Ok(now) => now,
+                    Err(error) => break Some(error),
+                };
+                if self.is_in_plain_turn(now) {
+                    let taken = self.take_run(max - count, visibility_ms, &mut scratch, &mut each);
+                    count += taken;
+                    if taken > 0 {
+                        continue;
+                    }
                 }
             }
             match scratch.fill(self, Take::Lease(visibility_ms)) {
@@ -433,6 +442,11 @@ impl QueueReceiver {
         let (inner, ring, clock) = (&self.inner, &self.delivery, &mut self.clock);
         let taken = take_from::<WHOLE, _>(inner, ring, &mut self.heads, clock, buffer, take)?;
         self.heads.hand_over_moves(&mut self.consumer);
+        if let Some(taken) = &taken
+            && !self.heads.is_in_batch()
+        {
+            self.delivery.prepare_delete(taken.received.position());
+        }
         Ok(taken)
     }
 

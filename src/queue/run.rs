@@ -36,6 +36,7 @@ impl QueueReceiver {
     pub(super) fn take_plain(&mut self, buffer: &mut [u8], for_ms: u32) -> Option<Received> {
         let now = self.clock.kept_ms();
         let standing = self.consumer.peek(&self.delivery, now)?;
+        self.consumer.note_length(&standing);
         let slot = standing.slot();
         let len = plain_up_to(standing.meta(), slot.message_room(Envelope::Standard))?;
         let out = buffer.get_mut(..len)?;

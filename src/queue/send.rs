@@ -128,6 +128,9 @@ impl QueueSender {
     /// sent then.
     #[inline]
     pub fn send(&mut self, body: &[u8]) -> Result<u64, QueueSendError> {
+        // Both lines of the slot travel side by side: by itself a message is waited for.
+        let next = self.appender.next();
+        self.delivery.ask_for_second_line(next, body.len());
         let sent = self.append(None, body, self.delay_ms())?;
         self.inner.delivery.ring().wake_behind_commit();
         Ok(sent.position)

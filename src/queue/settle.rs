@@ -91,6 +91,12 @@ impl QueueReceiver {
     /// Allocates nothing where all can.
     pub fn delete_batch(&mut self, receipts: &[Receipt]) -> Vec<(usize, SettleError)> {
         let mut failed = Vec::new();
+        if self.delivery.dedup().is_some() && !self.is_of_parent() {
+            // Side by side, and before the first swap, which would wait for those under way.
+            for receipt in receipts {
+                self.delivery.prepare_delete(receipt.position());
+            }
+        }
         for (index, receipt) in receipts.iter().enumerate() {
             if let Err(error) = self.delete(receipt) {
                 failed.push((index, error));

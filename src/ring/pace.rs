@@ -73,6 +73,12 @@ impl Distance {
         }
     }
 
+    /// Whether the end was at `next` already when the reader came there last.
+    #[inline(always)]
+    pub fn is_still_at(&self, next: u64) -> bool {
+        self.end == next
+    }
+
     /// Whether a reader at `next` is well behind the last end: what follows is likely written, and
     /// asking for it takes no line away from who writes it.
     #[inline(always)]

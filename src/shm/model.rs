@@ -199,6 +199,7 @@ impl<'a> Slot<'a> {
     }
     pub fn prefetch_first_line_to_write(self) {}
     pub fn prefetch_second_line<const WRITE: bool>(self) {}
+    pub fn prefetch_up_to<const WRITE: bool>(self, _end: usize) {}
     pub fn write_body(self, bytes: &[u8]) {
         let mut word = [0; 8];
         word[..bytes.len()].copy_from_slice(bytes);

@@ -303,6 +303,20 @@ impl<'a> Slot<'a> {
         self.prefetch::<64, WRITE>();
     }
 
+    /// Asks for the slot's lines behind the first, up to byte `end` of it or the fourth.
+    #[inline(always)]
+    pub fn prefetch_up_to<const WRITE: bool>(self, end: usize) {
+        if end > 64 {
+            self.prefetch::<64, WRITE>();
+        }
+        if end > 128 {
+            self.prefetch::<128, WRITE>();
+        }
+        if end > 192 {
+            self.prefetch::<192, WRITE>();
+        }
+    }
+
     #[inline(always)]
     fn prefetch<const OFFSET: usize, const WRITE: bool>(self) {
         let line = self.at.wrapping_add(OFFSET);

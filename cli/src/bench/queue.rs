@@ -4,7 +4,7 @@
 //! bytes hold. `ringway-queue-empty` takes part in the depth scenario only: the same queue as
 //! `ringway-queue` there, with nothing in it. Receipts are kept as an application would: a batch is
 //! deleted when all of it has been looked at. `ringway-fifo` is a FIFO queue of the same size, sent
-//! to one by one and received from in batches.
+//! to and received from in batches.
 
 use ::ringway::{
     Bus, Deduplication, Outgoing, Queue, QueueReceiver, QueueSendError, QueueSender, Receipt,
@@ -269,7 +269,8 @@ impl Produce for Sender {
 /// Sends to one group after the other, with the number as deduplication id.
 struct GroupSender {
     sender: QueueSender,
-    body: Vec<u8>,
+    bodies: Vec<Vec<u8>>,
+    ids: Vec<[u8; 16]>,
     groups: Vec<String>,
 }
 
@@ -277,7 +278,8 @@ impl GroupSender {
     fn open(site: &Site<'_>) -> Result<GroupSender> {
         Ok(GroupSender {
             sender: site.queue("q")?.sender()?,
-            body: vec![1; site.plan.size],
+            bodies: vec![vec![1; site.plan.size]; batch(site.plan)],
+            ids: vec![[0; 16]; batch(site.plan)],
             groups: (0..GROUPS).map(|group| format!("group-{group}")).collect(),
         })
     }
@@ -285,32 +287,48 @@ impl GroupSender {
 
 impl Produce for GroupSender {
     fn produce(&mut self, first: u64, count: u64) -> Result<()> {
-        let mut id = [0; 16];
-        for number in first..first + count {
-            self.body[..8].copy_from_slice(&number.to_le_bytes());
-            let group = &self.groups[(number % GROUPS) as usize];
-            let message = Outgoing::new(&self.body).group(group);
-            let message = message.dedup_id(hexadecimal(number, &mut id)?);
-            loop {
-                match self.sender.send_message(&message) {
-                    Ok(sent) if sent.duplicate => {
-                        return Err("a fresh id was taken for a repeat".into());
-                    }
-                    Ok(_) => break,
-                    Err(error) => wait_for_room(error)?,
-                }
+        let mut next = first;
+        while next < first + count {
+            let size = self.bodies.len().min((first + count - next) as usize);
+            for (number, (body, id)) in (next..).zip(self.bodies.iter_mut().zip(&mut self.ids)) {
+                body[..8].copy_from_slice(&number.to_le_bytes());
+                write_hexadecimal(number, id);
             }
+            let mut messages = Vec::with_capacity(size);
+            for (at, (body, id)) in self.bodies[..size].iter().zip(&self.ids).enumerate() {
+                let group = &self.groups[((next + at as u64) % GROUPS) as usize];
+                let message = Outgoing::new(body).group(group);
+                messages.push(message.dedup_id(std::str::from_utf8(id)?));
+            }
+            let mut rest = &messages[..];
+            while !rest.is_empty() {
+                let mut sent = 0;
+                let outcomes = match rest {
+                    [one] => vec![self.sender.send_message(one)],
+                    several => self.sender.send_message_batch(several),
+                };
+                for outcome in outcomes {
+                    match outcome {
+                        Ok(sent) if sent.duplicate => {
+                            return Err("a fresh id was taken for a repeat".into());
+                        }
+                        Ok(_) => sent += 1,
+                        Err(error) => wait_for_room(error)?,
+                    }
+                }
+                rest = &rest[sent..];
+            }
+            next += size as u64;
         }
         Ok(())
     }
 }
 
-/// A number as text without an allocation.
-fn hexadecimal(number: u64, text: &mut [u8; 16]) -> Result<&str> {
+/// A number as text, without an allocation.
+fn write_hexadecimal(number: u64, text: &mut [u8; 16]) {
     for (at, digit) in text.iter_mut().enumerate() {
         *digit = b"0123456789abcdef"[(number >> (60 - 4 * at) & 15) as usize];
     }
-    Ok(std::str::from_utf8(text)?)
 }
 
 struct Receiver {

@@ -7,7 +7,7 @@
 use super::link::GroupHash;
 use super::{Delivery, Standing};
 use crate::layout::queue::{Envelope, FIRST_LINE_BODY};
-use crate::layout::ring::Meta;
+use crate::layout::ring::{Meta, SLOT_HEADER};
 use crate::layout::word::{Ctl, Dlv};
 use crate::ring::commit::HINT_EVERY;
 use crate::ring::claim::{Appender, Blocked, Claim, is_takable, take};
@@ -157,8 +157,21 @@ impl Delivery {
     pub fn ask_for_room(&self, position: u64, len: usize) {
         let slot = self.ring.memory.slot(position);
         slot.prefetch_first_line_to_write();
+        slot.prefetch_up_to::<true>(self.end_of(len));
+    }
+
+    /// Where a body of `len` bytes ends in its slot.
+    #[inline(always)]
+    pub(super) fn end_of(&self, len: usize) -> usize {
+        SLOT_HEADER + self.envelope.bytes() + len
+    }
+
+    /// Asks for the second line of the slot of `position`, if a message of `len` bytes reaches there:
+    /// before the claim looks at the first, so that the two travel side by side.
+    #[inline(always)]
+    pub fn ask_for_second_line(&self, position: u64, len: usize) {
         if len > FIRST_LINE_BODY {
-            slot.prefetch_second_line::<true>();
+            self.ring.memory.slot(position).prefetch_second_line::<true>();
         }
     }
 

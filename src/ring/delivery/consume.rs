@@ -32,6 +32,8 @@ const PUBLISH_EVERY: u64 = 64;
 const CHASE: u32 = 8;
 /// Looks at the due words of one find: each of them makes progress, for this receiver or another.
 const ROUNDS: usize = 4;
+/// Glances at an open claim before it is looked at with care: a microsecond's worth.
+const MOST_GLANCES: u32 = 64;
 /// What waits has waited at least since the millisecond before.
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -126,6 +128,10 @@ pub struct Consumer {
     next: u64,
     publish_at: u64,
     distance: Distance,
+    /// Whether the last message reached into the second line of its slot.
+    is_long: bool,
+    /// At the claim at the cursor.
+    glances: u32,
     fairness: Fairness,
     chase: u32,
     found: [u64; FOUND],
@@ -159,6 +165,8 @@ impl Consumer {
             next,
             publish_at: next_boundary(next),
             distance: Distance::default(),
+            is_long: false,
+            glances: 0,
             fairness: Fairness::default(),
             chase: 0,
             found: [0; FOUND],
@@ -246,6 +254,45 @@ impl Consumer {
         if self.distance.is_in_a_run(self.next) {
             queue.ask_for(self.next + AHEAD, standing);
         }
+    }
+
+    /// Learns from a message that came by itself how long they are.
+    #[inline(always)]
+    pub fn note_length(&mut self, standing: &Standing<'_>) {
+        self.is_long = is_long(standing);
+    }
+
+    /// Whether there still is nothing where the last look found nothing, by a glance: for who polls.
+    /// Everything that needs more than a glance is `false`, and so is a claim that has stood for a few
+    /// of them. A claim that was just made will be committed by the next glance, most likely: one look
+    /// too many takes its line from who commits, and a long message's second line is asked for now, when
+    /// its bytes are there or about to be.
+    #[inline(always)]
+    pub fn sees_nothing_new(&mut self, queue: &Delivery, now: u64) -> bool {
+        let is_idle = self.found_count == 0
+            && self.skipped_count == 0
+            && self.last.is_none()
+            && !self.is_still
+            && self.distance.is_still_at(self.next)
+            && !queue.is_due(now);
+        if !is_idle {
+            return false;
+        }
+        let slot = queue.ring.memory.slot(self.next);
+        let word = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
+        let lap = queue.lap_of(self.next);
+        if word.lap() < lap {
+            self.glances = 0;
+            return true;
+        }
+        if word.state() != Ctl::CLAIMED || word.lap() != lap || self.glances >= MOST_GLANCES {
+            return false;
+        }
+        self.glances += 1;
+        if self.is_long {
+            slot.prefetch_second_line::<false>();
+        }
+        true
     }
 
     /// A message that was found and not taken is offered by the next find.
@@ -514,6 +561,12 @@ impl Consumer {
     }
 }
 
+/// Whether the message reaches into the second line of its slot.
+#[inline(always)]
+fn is_long(standing: &Standing<'_>) -> bool {
+    standing.meta().len() as usize > FIRST_LINE_BODY
+}
+
 fn next_boundary(position: u64) -> u64 {
     (position | (PUBLISH_EVERY - 1)) + 1
 }
@@ -569,9 +622,7 @@ impl Delivery {
     pub(super) fn ask_for(&self, position: u64, this: &Standing<'_>) {
         let slot = self.ring.memory.slot(position);
         slot.prefetch_first_line_to_write();
-        if this.meta().len() as usize > FIRST_LINE_BODY {
-            slot.prefetch_second_line::<false>();
-        }
+        slot.prefetch_up_to::<false>(self.end_of(this.meta().len() as usize));
     }
 
     /// An open claim at the link cursor is left by a receiver that goes away.

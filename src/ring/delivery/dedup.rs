@@ -194,14 +194,7 @@ impl Dedup {
     /// An entry to take: in the first bucket while half of it has expired, then in the emptier one.
     #[inline(always)]
     fn room(&self, ring: &SlotRing, key: &Key, now: u64) -> Option<Room> {
-        let (first, second) = key.buckets;
-        let (mut index, mut expired) = (first, self.expired_in(first, now));
-        if expired.count_ones() < ENOUGH {
-            let other = self.expired_in(second, now);
-            if other.count_ones() > expired.count_ones() {
-                (index, expired) = (second, other);
-            }
-        }
+        let (index, mut expired) = self.emptier(key, now);
         let bucket = self.table.bucket(index);
         while expired != 0 {
             let place = expired.trailing_zeros() as usize;
@@ -217,6 +210,29 @@ impl Dedup {
             expired &= expired - 1;
         }
         self.look_for_room(ring, key, now)
+    }
+
+    /// The first bucket while half of it has expired, else the emptier one; its expired entries.
+    #[inline(always)]
+    fn emptier(&self, key: &Key, now: u64) -> (usize, u32) {
+        let (first, second) = key.buckets;
+        let expired = self.expired_in(first, now);
+        if expired.count_ones() < ENOUGH {
+            let other = self.expired_in(second, now);
+            if other.count_ones() > expired.count_ones() {
+                return (second, other);
+            }
+        }
+        (first, expired)
+    }
+
+    /// Asks for the line of the entry that a send of this id will likely take, once the lines of
+    /// [`prefetch`](Self::prefetch) are there.
+    #[inline(always)]
+    pub fn prefetch_room(&self, key: &Key, now: u64) {
+        let (index, expired) = self.emptier(key, now);
+        let place = expired.trailing_zeros() as usize;
+        self.table.bucket(index).prefetch_hash(place);
     }
 
     /// The entries of a bucket whose time is over, by bit; of those never used it always is. What it

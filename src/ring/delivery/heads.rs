@@ -125,6 +125,12 @@ impl Heads {
         self.group = None;
     }
 
+    /// Whether a batch is under way.
+    #[inline(always)]
+    pub fn is_in_batch(&self) -> bool {
+        self.in_batch
+    }
+
     /// Its end.
     pub fn end_batch(&mut self) {
         self.in_batch = false;

@@ -200,6 +200,17 @@ impl Delivery {
         self.swap_to_lease(standing, run.until())
     }
 
+    /// Asks for what the delete of the message at `position` will look at, long before it: a message
+    /// that was received.
+    #[inline(always)]
+    pub fn prepare_delete(&self, position: u64) {
+        if let Some(dedup) = &self.dedup {
+            // Relaxed: a hint; whatever stands there.
+            let slot = self.ring.memory.slot(position);
+            dedup.prefetch_message(slot.dedup().load(Ordering::Relaxed));
+        }
+    }
+
     #[inline(always)]
     fn swap_to_lease<'a>(&self, standing: Standing<'a>, until: u64) -> Option<Lease<'a>> {
         let receives = standing.next_receives();
@@ -208,10 +219,6 @@ impl Delivery {
         // Relaxed: it publishes nothing, and what it takes was acquired by the looks before.
         if !self.swap(&standing, word, Ordering::Relaxed) {
             return None;
-        }
-        if let Some(dedup) = &self.dedup {
-            // For the delete, which will look at it.
-            dedup.prefetch_message(standing.slot.dedup().load(Ordering::Relaxed));
         }
         Some(Lease {
             standing: Standing {

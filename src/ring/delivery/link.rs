@@ -144,7 +144,7 @@ impl Delivery {
                 return Step::Passed;
             }
             let (prev, entry, word) = match found {
-                Found::Linked => return self.linked(position),
+                Found::Linked => return self.linked(standing),
                 Found::NoRoom => return Step::NoRoom,
                 Found::First(entry, word) => (NO_MESSAGE, entry, word),
                 Found::Behind(last, entry, word) => {
@@ -159,7 +159,7 @@ impl Delivery {
                 .compare_exchange(word.0, last.0, release, Ordering::Relaxed)
                 .is_ok()
             {
-                return self.linked(position);
+                return self.linked(standing);
             }
         }
         Step::Passed
@@ -168,9 +168,13 @@ impl Delivery {
     /// The last step. Behind the fence the message is looked at again: it may have been consumed out
     /// of turn, and the one before it may be DONE.
     #[inline(always)]
-    fn linked(&self, position: u64) -> Step<'_> {
+    fn linked<'a>(&'a self, standing: Standing<'a>) -> Step<'a> {
+        let position = standing.position;
         self.move_cursor(position);
         fence_behind_rmw(Label::LinkFence);
+        if standing.is_unchanged() {
+            return Step::Message(standing);
+        }
         match self.examine_exactly(position) {
             Some(standing) => Step::Message(standing),
             None => Step::Passed,
@@ -236,9 +240,14 @@ impl Delivery {
 
     /// The message at `position` with its group, if it is not DONE: it stood from the first look to
     /// the second, and so it was its group that was loaded in between.
+    #[inline(always)]
     fn living(&self, position: u64) -> Option<(Standing<'_>, GroupHash)> {
-        let group = self.examine_exactly(position)?.group();
+        let standing = self.examine_exactly(position)?;
+        let group = standing.group();
         fence_at(Label::ReadFence, Ordering::Acquire);
+        if standing.is_unchanged() {
+            return Some((standing, group));
+        }
         Some((self.examine_exactly(position)?, group))
     }
 }

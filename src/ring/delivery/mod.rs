@@ -109,6 +109,14 @@ impl<'a> Standing<'a> {
         self.slot
     }
 
+    /// Whether its word is the one that was looked at, and so the message stands as it did. What was
+    /// loaded in between is kept there by a fence of the caller's.
+    #[inline(always)]
+    fn is_unchanged(&self) -> bool {
+        // Relaxed: no word comes twice.
+        self.slot.dlv().load(Ordering::Relaxed) == self.dlv.0
+    }
+
     /// Whether a lease or a delay of it has ended at `now`.
     fn has_ended(&self, now: u64) -> bool {
         self.dlv.state() == Dlv::INFLIGHT && self.dlv.remaining_ms(now as u32).is_none()
@@ -240,6 +248,31 @@ impl Delivery {
         }
         self.give_up_damaged(at, ctl, dlv);
         None
+    }
+
+    /// The message at exactly this position.
+    #[inline(always)]
+    fn examine_exactly(&self, position: u64) -> Option<Standing<'_>> {
+        let slot = self.ring.memory.slot(position);
+        let lap = self.lap_of(position);
+        // As in `examine`: never renewed, and not consumed, is the common case.
+        let dlv = Dlv(slot.dlv().load(Ordering::Relaxed));
+        let ctl = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
+        if ctl.is_committed_at(lap) && slot.position().load(Ordering::Relaxed) == position {
+            if dlv.state() == Dlv::DONE {
+                return None;
+            }
+            let is_common = matches!(dlv.state(), Dlv::READY | Dlv::INFLIGHT);
+            if is_common && dlv.agrees(position, lap) {
+                return Some(Standing {
+                    position,
+                    dlv,
+                    slot,
+                });
+            }
+        }
+        self.examine(position)
+            .filter(|standing| standing.position == position)
     }
 
     #[cold]

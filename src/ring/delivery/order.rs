@@ -227,13 +227,6 @@ impl Delivery {
         Some((next != standing.position).then_some(next))
     }
 
-    /// The message at exactly this position.
-    #[inline(always)]
-    pub(super) fn examine_exactly(&self, position: u64) -> Option<Standing<'_>> {
-        self.examine(position)
-            .filter(|standing| standing.position == position)
-    }
-
     /// Hints at the message in the slot of `at` if it is first and waits for somebody: for whoever
     /// finds that the one who knew of it is dead. One whose lease has ended may have waited for a later
     /// one, which the dead had deleted.

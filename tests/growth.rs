@@ -5,6 +5,7 @@ use ringway::{
     Bus, Queue, QueueReceiver, QueueSendError, Received, Redrive, Settings, SettleError,
 };
 use ringway_harness::TempBus;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -82,6 +83,66 @@ fn a_full_queue_goes_on_in_further_rings_and_everything_comes_in_order_and_once(
     }
     assert!(word(&mut receiver).is_none());
     assert_eq!(queue.stats().visible + queue.stats().in_flight, 0);
+}
+
+#[test]
+fn the_next_ring_is_made_bit_by_bit_while_the_last_one_fills() {
+    let (_root, bus) = bus();
+    let queue = growing(&bus);
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    let mut send = |count: u64| {
+        for number in 0..count {
+            sender.send(&number.to_le_bytes()).unwrap();
+        }
+    };
+    send(FIRST / 2);
+    assert!(temporary_files(&bus).is_empty());
+    send(FIRST / 4);
+    let begun = temporary_files(&bus);
+    assert_eq!(begun.len(), 1);
+    // Received from, it is not about to be full any more: what was begun is given up.
+    for _ in 0..FIRST * 3 / 4 {
+        let (_, received) = word(&mut receiver).expect("a message");
+        receiver.delete(&received.receipt).unwrap();
+    }
+    send(FIRST / 8);
+    assert!(temporary_files(&bus).is_empty());
+
+    send(FIRST * 5 / 8);
+    let part = temporary_files(&bus);
+    assert_eq!(part.len(), 1);
+    send(FIRST / 4 - 1);
+    let whole = temporary_files(&bus);
+    assert_eq!((whole.len(), whole[0].0), (1, part[0].0));
+    assert!(
+        0 < part[0].1 && part[0].1 < whole[0].1,
+        "{part:?} {whole:?}"
+    );
+    assert!(whole[0].1 >= 2 * FIRST * 64);
+    assert!(grown_files(&bus).is_empty());
+    send(2);
+    let grown = std::fs::metadata(&grown_files(&bus)[0]).unwrap();
+    assert_eq!(
+        (grown.ino(), grown.len()),
+        whole[0],
+        "it is the file that was made ahead"
+    );
+    assert!(temporary_files(&bus).is_empty());
+}
+
+/// Inode and length of each file that is no object yet.
+fn temporary_files(bus: &Bus) -> Vec<(u64, u64)> {
+    let entries = std::fs::read_dir(bus.directory().join("objects")).unwrap();
+    let entries = entries.map(|entry| entry.unwrap());
+    let is_temporary = |entry: &std::fs::DirEntry| {
+        let name = entry.file_name();
+        name.to_string_lossy().starts_with(".tmp-")
+    };
+    let temporary = entries.filter(is_temporary);
+    temporary
+        .map(|entry| entry.metadata().unwrap())
+        .map(|metadata| (metadata.ino(), metadata.len()))
+        .collect()
 }
 
 #[test]

@@ -292,6 +292,8 @@ pub const GROWN_MAGIC: [u8; 8] = *b"RNGQGROW";
 
 /// Lock byte of a queue's first file: held by whoever makes the next ring.
 pub const GROW_LOCK: i64 = (1 << 40) - 2;
+/// Lock byte of a queue's first file: held by whoever prepares the next ring, for as long as that takes.
+pub const PREPARE_LOCK: i64 = (1 << 40) - 3;
 /// Most rings of a queue at a time.
 pub const MAX_RINGS: usize = 256;
 

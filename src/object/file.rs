@@ -15,7 +15,7 @@ use crate::shm::words;
 use crate::sync::Ordering;
 use crate::sys::file::{self, CreateFailure};
 use crate::sys::mapping::{MapOptions, Mapping};
-use crate::sys::{clock, host};
+use crate::sys::{clock, fork, host};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -107,13 +107,58 @@ impl Shape<'_> {
     }
 }
 
+/// A file under a temporary name, which grows to its full length bit by bit and goes again unless it
+/// becomes an object. In a forked child it stays: it is the parent's.
+pub struct Spare {
+    temporary: PathBuf,
+    file: File,
+    bytes: u64,
+    /// Of the process that made it.
+    generation: u64,
+}
+
+impl Spare {
+    /// Without a byte.
+    pub fn new(site: &Site) -> Result<Self, CreateFailure> {
+        let random = host::random_u64();
+        let name = format!("{}{random:016x}", site.temporary_prefix);
+        let temporary = site.directory.join(name);
+        Ok(Self {
+            file: file::create_temporary(&temporary, 0, site.access)?,
+            temporary,
+            bytes: 0,
+            generation: fork::generation(),
+        })
+    }
+
+    /// Its length: zero bytes that really exist.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Lets it have so many bytes, unless it has more. One system call.
+    pub fn extend(&mut self, bytes: u64) -> Result<(), CreateFailure> {
+        file::allocate(&self.file, self.bytes, bytes)?;
+        self.bytes = self.bytes.max(bytes);
+        Ok(())
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        if self.generation == fork::generation() {
+            // Published, it has another name.
+            let _ = file::remove(&self.temporary);
+        }
+    }
+}
+
 /// A file of full length under a temporary name, which goes again unless it is published.
 pub struct Reserved<'a> {
     site: &'a Site,
     shape: &'a Shape<'a>,
-    temporary: PathBuf,
     path: PathBuf,
-    file: File,
+    spare: Spare,
 }
 
 /// Creates the file of an object: `header` makes its header of the frame, `fill` stores what is not
@@ -129,29 +174,34 @@ pub fn create<H: Header>(
 
 /// Takes the room for the file of an object, under a name that nobody opens.
 pub fn reserve<'a>(site: &'a Site, shape: &'a Shape<'a>) -> Result<Reserved<'a>, OpenError> {
+    reserve_from(site, shape, None)
+}
+
+/// The same, of which a part may be there already.
+pub fn reserve_from<'a>(
+    site: &'a Site,
+    shape: &'a Shape<'a>,
+    spare: Option<Spare>,
+) -> Result<Reserved<'a>, OpenError> {
     let path = site.directory.join(shape.name);
-    let temporary = site.directory.join(format!(
-        "{}{:016x}",
-        site.temporary_prefix,
-        host::random_u64()
-    ));
-    let file =
-        file::create_temporary(&temporary, shape.file_bytes(), site.access).map_err(|failure| {
-            match failure {
-                CreateFailure::NoSpace(room) => OpenError::NoSpace {
-                    path: path.clone(),
-                    needed: room.needed,
-                    available: room.available,
-                },
-                CreateFailure::Io(error) => OpenError::io(&path, error),
-            }
-        })?;
+    let filled = spare.map_or_else(|| Spare::new(site), Ok);
+    let filled = filled.and_then(|mut spare| {
+        spare.extend(shape.file_bytes())?;
+        Ok(spare)
+    });
+    let spare = filled.map_err(|failure| match failure {
+        CreateFailure::NoSpace(room) => OpenError::NoSpace {
+            path: path.clone(),
+            needed: room.needed,
+            available: room.available,
+        },
+        CreateFailure::Io(error) => OpenError::io(&path, error),
+    })?;
     Ok(Reserved {
         site,
         shape,
-        temporary,
         path,
-        file,
+        spare,
     })
 }
 
@@ -178,7 +228,7 @@ impl Reserved<'_> {
     ) -> io::Result<()> {
         let (site, shape) = (self.site, self.shape);
         let (slots_offset, file_bytes) = shape.extent();
-        let mapping = Mapping::new(&self.file, MapOptions::default())?;
+        let mapping = Mapping::new(&self.spare.file, MapOptions::default())?;
         let mut name = [0u8; 128];
         name[..shape.name.len()].copy_from_slice(shape.name.as_bytes());
         // Slots and control words are zero: VOID of lap 0, position 0 first, nobody anywhere.
@@ -205,14 +255,7 @@ impl Reserved<'_> {
         words::write_header(&mapping, &header(frame));
         fill(&mapping);
         words::word32(&mapping, READY_OFFSET).store(READY, Ordering::Release);
-        file::publish(&self.temporary, &self.path)
-    }
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        // Published, it has another name.
-        let _ = file::remove(&self.temporary);
+        file::publish(&self.spare.temporary, &self.path)
     }
 }
 

@@ -12,6 +12,14 @@
 //!   it; the first to publish wins, the others go there and drop theirs.
 //! - behind publication: a ring that the others find in the directory.
 //!
+//! # Ahead of time
+//! A page of a new file costs microseconds, a whole ring of them many milliseconds. So while the messages
+//! that wait fill the second half of the last ring, its senders make the file of the next one bit by bit,
+//! under its temporary name: each 64 sends a piece, in step with the ring, so that it is whole before it
+//! is needed. One process at a time does so, by another lock that dies with it. Where that one is not the
+//! one that grows the queue, or was too slow, the rest is made at once, as if nobody had begun; and when
+//! the messages that wait become few, it is given up.
+//!
 //! Of several that want to grow at the same time one does it, by a lock of the kernel that dies with
 //! its holder; the others wait for it, but no longer than the stall time-out: then they do it
 //! themselves, so a stopped one delays nobody for longer. The lock saves work and keeps nobody out.
@@ -20,9 +28,9 @@ use super::Inner;
 use super::chain::Link;
 use super::file::{grown_name, publish_grown};
 use crate::error::OpenError;
-use crate::layout::queue::{GROW_LOCK, MAX_RINGS};
+use crate::layout::queue::{GROW_LOCK, MAX_RINGS, PREPARE_LOCK};
 use crate::layout::ring::{MAX_POSITION, MAX_SLOTS, MIN_SLOTS};
-use crate::object::file as object_file;
+use crate::object::file::{self as object_file, Spare};
 use crate::ring::claim::Appender;
 use crate::ring::delivery::Delivery;
 use crate::sync::Ordering;
@@ -34,6 +42,9 @@ use std::time::Duration;
 
 /// For so long a refusal counts for every sender of this open: asking again costs system calls.
 const REFUSED_MS: u64 = 10;
+/// Slots' worth of bytes of the next ring that one step makes: twice of what 64 sends need when the next
+/// ring has twice the slots and is made while half of this one is filled.
+const STEP_SLOTS: u64 = 512;
 /// Looks whether somebody else has grown the queue.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -61,7 +72,32 @@ impl From<OpenError> for NoGrowth {
 
 /// What the senders of one open know of attempts to grow: one tries at a time.
 #[derive(Default)]
-pub(crate) struct Growing(Mutex<Option<(u64, NoGrowth)>>);
+pub(crate) struct Growing(Mutex<Attempts>);
+
+#[derive(Default)]
+struct Attempts {
+    /// Until when a refusal counts, and why.
+    refused: Option<(u64, NoGrowth)>,
+    next: Next,
+}
+
+/// The ring behind the last one, ahead of time.
+#[derive(Default)]
+enum Next {
+    #[default]
+    None,
+    /// Nothing is made of the ring of this number here: another process does, or there is no room.
+    Elsewhere(u32),
+    Begun(Begun),
+}
+
+struct Begun {
+    number: u32,
+    slots: u64,
+    spare: Spare,
+    /// With [`PREPARE_LOCK`].
+    _mine: File,
+}
 
 /// The ring that a sender is in.
 pub(super) struct Full<'a> {
@@ -88,19 +124,20 @@ impl Inner {
         if !full.is_sealed && !self.may_grow() {
             return Err(NoGrowth::Quota);
         }
-        let mut refused = self
+        let mut attempts = self
             .growing
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some((until, why)) = &*refused
+        if let Some((until, why)) = &attempts.refused
             && now < *until
             && now + REFUSED_MS >= *until
         {
             return Err(why.clone());
         }
-        let grown = self.grow(full, now);
-        *refused = match &grown {
+        let next = core::mem::take(&mut attempts.next);
+        let grown = self.grow(full, now, next);
+        attempts.refused = match &grown {
             Err(why) => Some((now + REFUSED_MS, why.clone())),
             Ok(_) => None,
         };
@@ -118,18 +155,23 @@ impl Inner {
         Ok(last.cloned())
     }
 
-    fn grow(&self, full: &Full<'_>, now: u64) -> Result<Arc<Link>, NoGrowth> {
+    fn grow(&self, full: &Full<'_>, now: u64, next: Next) -> Result<Arc<Link>, NoGrowth> {
         let _mine = self.wait_for_my_turn(full);
         if let Some(link) = self.later_ring(full)? {
             return Ok(link);
         }
         let used = self.retire_drained(now);
-        let mut slots = self.next_slots(full, used).ok_or(NoGrowth::Quota)?;
         let number = full.number + 1;
+        let (mut slots, mut spare) = match next {
+            Next::Begun(begun) if begun.number == number && self.fits(used, begun.slots) => {
+                (begun.slots, Some(begun.spare))
+            }
+            _ => (self.next_slots(full, used).ok_or(NoGrowth::Quota)?, None),
+        };
         let name = grown_name(self.object_id, number);
         loop {
             let shape = self.definition.shape(&name, slots);
-            let reserved = match object_file::reserve(&self.site, &shape) {
+            let reserved = match object_file::reserve_from(&self.site, &shape, spare.take()) {
                 Ok(reserved) => reserved,
                 // There is no way back behind a seal.
                 Err(OpenError::NoSpace { .. }) if full.is_sealed && slots > MIN_SLOTS => {
@@ -195,6 +237,70 @@ impl Inner {
         used
     }
 
+    /// Whether a ring of `slots` fits into the quota beside `used` bytes.
+    fn fits(&self, used: u64, slots: u64) -> bool {
+        let needed = used.saturating_add(self.definition.ring_bytes(slots));
+        needed <= self.definition.max_bytes
+    }
+
+    /// Makes a piece of the next ring, if the messages that wait are about to fill the one of `full`;
+    /// gives up what is made if they are few. A few system calls at most, and none while there is
+    /// nothing to do. Of a queue that may grow.
+    #[cold]
+    pub(super) fn prepare(&self, full: &Full<'_>) {
+        let slots = full.delivery.ring().memory().geometry().slots();
+        let waiting = full.appender.next() - full.delivery.receive_hint().min(full.appender.next());
+        // Who finds it locked leaves it to the other.
+        let Ok(mut attempts) = self.growing.0.try_lock() else {
+            return;
+        };
+        let number = full.number + 1;
+        let is_other = match &attempts.next {
+            Next::None => false,
+            Next::Elsewhere(other) => *other != number,
+            Next::Begun(begun) => begun.number != number,
+        };
+        if is_other || waiting < slots / 4 {
+            attempts.next = Next::None;
+        }
+        if waiting <= slots / 2 {
+            return;
+        }
+        if let Next::None = attempts.next {
+            attempts.next = self
+                .begin(full)
+                .map_or(Next::Elsewhere(number), Next::Begun);
+        }
+        let Next::Begun(begun) = &mut attempts.next else {
+            return;
+        };
+        // All of it when an eighth of this half is left.
+        let whole = self.definition.ring_bytes(begun.slots);
+        let part = u128::from(waiting - slots / 2) * u128::from(whole) / u128::from(slots / 16 * 7);
+        let wanted = part.min(whole.into()) as u64;
+        let step = STEP_SLOTS * self.definition.stride;
+        let upto = wanted.min(begun.spare.bytes() + step);
+        if begun.spare.extend(upto).is_err() {
+            attempts.next = Next::Elsewhere(number);
+        }
+    }
+
+    /// The next ring without a byte, unless another process is at it or there is no room for it.
+    fn begin(&self, full: &Full<'_>) -> Option<Begun> {
+        let used = self.chain.links().iter().map(|link| link.bytes).sum();
+        let slots = self.next_slots(full, used)?;
+        let mine = files::open(&self.path).ok()?;
+        if !lock::try_lock(&mine, PREPARE_LOCK).ok()? {
+            return None;
+        }
+        Some(Begun {
+            number: full.number + 1,
+            slots,
+            spare: Spare::new(&self.site).ok()?,
+            _mine: mine,
+        })
+    }
+
     /// Slots of the next ring: twice as many as the last one has, or the most that fit into the
     /// quota; not fewer than the first ring.
     fn next_slots(&self, full: &Full<'_>, used: u64) -> Option<u64> {
@@ -205,8 +311,7 @@ impl Inner {
         let least = self.definition.slots;
         let mut slots = (2 * last).min(MAX_SLOTS);
         while slots >= least {
-            let needed = used.saturating_add(self.definition.ring_bytes(slots));
-            if needed <= self.definition.max_bytes {
+            if self.fits(used, slots) {
                 return Some(slots);
             }
             slots /= 2;

@@ -179,7 +179,8 @@ impl QueueReceiver {
             if let Some(received) = self.take_plain(buffer, visibility_ms) {
                 return Ok(Some(received));
             }
-            if self.consumer.sees_nothing_new(&self.delivery, now)
+            if self.rings.is_alone()
+                && self.consumer.sees_nothing_new(&self.delivery, now)
                 && self.poll.is_none()
                 && !self.inner.is_removed()
             {

@@ -81,6 +81,12 @@ impl Rings {
         now >= self.look_at
     }
 
+    /// Whether there is no ring beside the cursor's.
+    #[inline(always)]
+    pub fn is_alone(&self) -> bool {
+        self.beside.is_empty()
+    }
+
     /// Whether `position` is one of the ring where the cursor is.
     #[inline(always)]
     pub fn is_here(&self, position: u64) -> bool {

@@ -454,6 +454,7 @@ impl QueueSender {
         self.sent += 1;
         if self.sent >= FLUSH_EVERY {
             self.flush();
+            self.prepare_next_ring();
         }
         Sent {
             position,
@@ -465,6 +466,23 @@ impl QueueSender {
     fn flush(&mut self) {
         self.delivery
             .count(Total::Sent, core::mem::take(&mut self.sent));
+    }
+
+    #[cold]
+    fn prepare_next_ring(&self) {
+        if self.inner.may_grow() {
+            self.inner.prepare(&self.full(false));
+        }
+    }
+
+    /// The ring it sends to.
+    fn full(&self, is_sealed: bool) -> Full<'_> {
+        Full {
+            number: self.number,
+            delivery: &self.delivery,
+            appender: &self.appender,
+            is_sealed,
+        }
     }
 
     /// The ring takes nothing now: on to the next one, which somebody has made or this sender makes,
@@ -484,12 +502,7 @@ impl QueueSender {
                 });
             }
         };
-        let full = Full {
-            number: self.number,
-            delivery: &self.delivery,
-            appender: &self.appender,
-            is_sealed: blocked == Blocked::Sealed,
-        };
+        let full = self.full(blocked == Blocked::Sealed);
         let refused = match self.inner.next_ring(&full) {
             Ok(link) => {
                 self.appender = appender(&self.inner, &link);

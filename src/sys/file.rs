@@ -75,7 +75,8 @@ pub fn create_directory(path: &Path, access: Access) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a temporary file of `len` zero bytes that really exist. It is removed again on failure.
+/// Makes a temporary file of `len` zero bytes that really exist; more may follow by [`allocate`]. It is
+/// removed again on failure.
 pub fn create_temporary(path: &Path, len: u64, access: Access) -> Result<File, CreateFailure> {
     let file = OpenOptions::new()
         .read(true)
@@ -84,7 +85,7 @@ pub fn create_temporary(path: &Path, len: u64, access: Access) -> Result<File, C
         .mode(0o600)
         .open(path)?;
     let filled = (|| {
-        allocate(&file, len)?;
+        allocate(&file, 0, len)?;
         give_to_group(&file, access)?;
         rfs::fchmod(&file, Mode::from_raw_mode(access.mode))?;
         Ok(())
@@ -100,10 +101,14 @@ pub fn create_temporary(path: &Path, len: u64, access: Access) -> Result<File, C
 
 /// Makes a file at least `len` bytes long, with zero bytes that really exist. Never shorter.
 pub fn extend(file: &File, len: u64) -> Result<(), CreateFailure> {
-    allocate(file, len)
+    allocate(file, 0, len)
 }
 
-fn allocate(file: &File, len: u64) -> Result<(), CreateFailure> {
+/// The same for a file of which the first `have` bytes exist already.
+pub fn allocate(file: &File, have: u64, len: u64) -> Result<(), CreateFailure> {
+    if len <= have {
+        return Ok(());
+    }
     let no_space = || {
         let available = rfs::fstatvfs(file)
             .map(|s| s.f_bavail * s.f_frsize)
@@ -114,7 +119,7 @@ fn allocate(file: &File, len: u64) -> Result<(), CreateFailure> {
         })
     };
     loop {
-        return match rfs::fallocate(file, FallocateFlags::empty(), 0, len) {
+        return match rfs::fallocate(file, FallocateFlags::empty(), have, len - have) {
             Ok(()) => Ok(()),
             Err(rustix::io::Errno::INTR) => continue,
             Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::FBIG) => {

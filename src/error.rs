@@ -50,6 +50,9 @@ pub enum OpenError {
     /// There is none of that name.
     #[error("{path} does not exist; create it first, or use open_or_create")]
     NotFound { path: PathBuf },
+    /// The journal of a durable queue can't be read or written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// There is one of that name.
     #[error("{path} exists already; open it, or remove it first")]
     AlreadyExists { path: PathBuf },

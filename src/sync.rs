@@ -164,6 +164,23 @@ pub enum Label {
     /// Fence between DONE of a message that is viewed and the second look at the pins. Orders *dlv*
     /// and *pin*; pairs with `ViewClose`.
     ViewKept,
+    /// The journal's writer says how far it reaches: his loads of the slots come before. Pairs with
+    /// `DurableLoad`.
+    DurableStore,
+    /// A producer asks how far the journal reaches, before it overwrites what must be in it. Pairs with
+    /// `DurableStore`.
+    DurableLoad,
+    /// Who consumed sets the bit of the block: DONE comes before. Pairs with `ChangedTake`.
+    ChangedNote,
+    /// The journal's writer takes the bits of changed blocks, and looks at those. Pairs with
+    /// `ChangedNote`.
+    ChangedTake,
+    /// Fence between setting the bit and the look which flush has begun. Orders *changed* and *begun*;
+    /// pairs with `FlushFence`.
+    NoteFence,
+    /// Fence between beginning a flush and the look at the bits. Orders *begun* and *changed*; pairs
+    /// with `NoteFence`.
+    FlushFence,
 }
 
 /// The ordering `wanted`, unless a model check weakens this label.
@@ -203,7 +220,7 @@ mod weakened {
 
     impl Label {
         /// Every label.
-        pub const ALL: [Label; 52] = [
+        pub const ALL: [Label; 58] = [
             Label::ClaimLoad,
             Label::ClaimCas,
             Label::ClaimFence,
@@ -256,6 +273,12 @@ mod weakened {
             Label::ViewLook,
             Label::ViewClose,
             Label::ViewKept,
+            Label::DurableStore,
+            Label::DurableLoad,
+            Label::ChangedNote,
+            Label::ChangedTake,
+            Label::NoteFence,
+            Label::FlushFence,
         ];
     }
 

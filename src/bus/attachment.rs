@@ -57,6 +57,14 @@ pub(crate) struct Attachment {
     pub(super) sweeping: Mutex<()>,
 }
 
+/// What this process says of itself, not the bus.
+pub(super) struct Local {
+    /// Whether it touches every page that it maps.
+    pub pre_touch: bool,
+    /// Where journals lie.
+    pub journals: Option<PathBuf>,
+}
+
 impl Bus {
     /// Begins to open or create the bus `name`.
     ///
@@ -88,7 +96,10 @@ impl Bus {
         registry: Arc<Registry>,
         membership: Membership,
         origin: Origin,
-        pre_touch: bool,
+        Local {
+            pre_touch,
+            journals,
+        }: Local,
     ) -> Self {
         let access = Access {
             mode: header.mode,
@@ -114,6 +125,7 @@ impl Bus {
             boot_id: header.preamble.boot_id,
             temporary_prefix: prefix,
             pre_touch,
+            journals,
         };
         let liveness = Arc::new(RegistryLiveness(Arc::clone(&registry)));
         Self {

@@ -5,7 +5,7 @@
 //! from before the last boot is put aside under the lock byte `RESET_LOCK` of its own file, so of
 //! several processes that find it exactly one moves exactly that directory.
 
-use super::attachment::Bus;
+use super::attachment::{Bus, Local};
 use super::registry::Registry;
 use super::{BUS_FILE, OBJECTS, POOL, aside, name};
 use crate::error::OpenError;
@@ -25,6 +25,8 @@ use std::time::Duration;
 pub const DEFAULT_ROOT: &str = "/dev/shm";
 /// The environment variable that says otherwise.
 pub const ROOT_VARIABLE: &str = "RINGWAY_ROOT";
+/// The environment variable that says where journals lie.
+pub const JOURNAL_ROOT_VARIABLE: &str = "RINGWAY_JOURNAL_ROOT";
 /// Quota of the payload pool when the creator does not say.
 pub const DEFAULT_POOL_BYTES: u64 = 1 << 30;
 const DEFAULT_MODE: u32 = 0o600;
@@ -55,6 +57,7 @@ pub struct Builder {
     pool_bytes: u64,
     participant_name: String,
     pre_touch: bool,
+    journal_root: Option<PathBuf>,
 }
 
 impl Builder {
@@ -75,7 +78,19 @@ impl Builder {
             pool_bytes: DEFAULT_POOL_BYTES,
             participant_name,
             pre_touch: true,
+            journal_root: None,
         }
+    }
+
+    /// The directory under which the journals of durable queues lie, each in
+    /// `ringway-BUS/QUEUE` below it: on a disk, for it has to outlive the machine's memory. A queue
+    /// keeps the directory it was created with as long as it is open anywhere; after a restart of the
+    /// machine it is looked for here. The default is `$RINGWAY_JOURNAL_ROOT`, or the root of the bus
+    /// where that is on a disk, or `$XDG_STATE_HOME/ringway`, `/var/lib/ringway` for the
+    /// superuser, `$HOME/.local/state/ringway`.
+    pub fn journal_root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.journal_root = Some(root.into());
+        self
     }
 
     /// The directory under which the bus lies: any tmpfs, a bind mount, a disk. The default is
@@ -180,6 +195,28 @@ impl Builder {
     /// The directory of the bus.
     pub fn directory(&self) -> PathBuf {
         self.root_directory().join(format!("ringway-{}", self.name))
+    }
+
+    /// Where the journals of this bus lie.
+    fn journals(&self) -> Option<PathBuf> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let root = self
+            .journal_root
+            .clone()
+            .or_else(|| variable(JOURNAL_ROOT_VARIABLE).map(PathBuf::from))
+            .or_else(|| {
+                let root = self.root_directory();
+                (!file::is_in_memory(&root)).then_some(root)
+            })
+            .or_else(|| variable("XDG_STATE_HOME").map(|home| PathBuf::from(home).join("ringway")))
+            .or_else(|| host::is_superuser().then(|| PathBuf::from("/var/lib/ringway")))
+            .or_else(|| {
+                let home = variable("HOME").map(PathBuf::from)?;
+                Some(home.join(".local/state/ringway"))
+            })?;
+        // Every process has to find the same, wherever it stands.
+        let root = std::path::absolute(&root).unwrap_or(root);
+        Some(root.join(format!("ringway-{}", self.name)))
     }
 
     fn check_mode(&self) -> Result<(), OpenError> {
@@ -337,7 +374,10 @@ impl Builder {
                 Arc::clone(&registry),
                 membership,
                 origin,
-                self.pre_touch,
+                Local {
+                    pre_touch: self.pre_touch,
+                    journals: self.journals(),
+                },
             )
         };
         if let Some(membership) = join(1..LAST_RESORT)? {

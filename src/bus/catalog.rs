@@ -353,6 +353,10 @@ impl Attachment {
                 self.finish_removal(name)
             }
             Err(OpenError::Removed { .. }) => self.finish_removal(name),
+            // Of a durable queue that nobody has opened since the machine was started.
+            Err(OpenError::NotFound { .. }) if queue::remove_journal_of(&self.site, name)? => {
+                Ok(())
+            }
             Err(error @ (OpenError::NotFound { .. } | OpenError::Permission { .. })) => Err(error),
             Err(_) => file::remove(&path).map_err(|e| OpenError::io(&path, e)),
         }
@@ -380,6 +384,8 @@ impl Attachment {
             .ready
             == REMOVED;
         if removed && file::is_at(&file, &path) {
+            // Before the name goes: from a journal the queue would be made again.
+            queue::remove_journal_named_in(&file)?;
             let aside = format!("{REMOVED_PREFIX}{:016x}", host::random_u64());
             file::publish(&path, &self.site.directory.join(aside)).map_err(at)?;
             self.delete_removed_rings()?;

@@ -8,8 +8,8 @@ use crate::layout::Preamble;
 use crate::layout::queue::MAGIC;
 use crate::object::file::read_header;
 use crate::queue::{
-    self, Chain, Deduplication, Growing, Inner, Link, Neighbours, Queue, QueueDefinition,
-    QueueFile, QueueKind, QueueSettings, Since,
+    self, Chain, Deduplication, Durability, Growing, Inner, Journal, Link, Neighbours, Queue,
+    QueueDefinition, QueueFile, QueueKind, QueueSettings, Since,
 };
 use crate::ring::delivery::Delivery;
 use crate::ring::{Liveness, Overflow, Producers, SlotRing};
@@ -43,6 +43,7 @@ struct Given {
     receive_wait: bool,
     stall_timeout: bool,
     max_bytes: bool,
+    durability: bool,
 }
 
 impl QueueBuilder {
@@ -170,6 +171,20 @@ impl QueueBuilder {
         self
     }
 
+    /// What the queue survives. Default: [`Durability::Memory`].
+    ///
+    /// A durable queue keeps a journal under the [`journal_root`](crate::Builder::journal_root) of the
+    /// bus. Its messages lie in their slots: the largest body is what a slot of its
+    /// [`stride`](Self::stride) has room for. It does not grow, has no dead-letter queue and is none.
+    /// Behind a restart of the machine [`open`](Self::open) and
+    /// [`open_or_create`](Self::open_or_create) find it with everything that was acknowledged;
+    /// whoever opens it first reads the journal, and the others wait.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.definition.durability = durability;
+        self.given.durability = true;
+        self
+    }
+
     /// Asks for transparent huge pages; harmless where there are none.
     pub fn huge_pages(mut self, huge_pages: bool) -> Self {
         self.definition.huge_pages = huge_pages;
@@ -182,16 +197,28 @@ impl QueueBuilder {
     /// [`OpenError`].
     pub fn open(mut self) -> Result<Queue, OpenError> {
         self.check()?;
-        self.attach()
+        match self.attach() {
+            Err(OpenError::NotFound { .. }) => {
+                queue::recover_queue(&self.attachment.site, &self.definition.name)?;
+                self.attach()
+            }
+            attached => attached,
+        }
     }
 
     /// Creates the queue.
     ///
     /// # Errors
-    /// [`OpenError`]; `AlreadyExists` when there is an object of that name.
+    /// [`OpenError`]; `AlreadyExists` when there is an object of that name, or the journal of one that
+    /// is to be opened.
     pub fn create(mut self) -> Result<Queue, OpenError> {
         self.check()?;
-        queue::create_queue(&self.attachment.site, &self.definition)?;
+        let (site, name) = (&self.attachment.site, &self.definition.name);
+        if queue::has_journal(site, name) {
+            let path = site.directory.join(name);
+            return Err(OpenError::AlreadyExists { path });
+        }
+        queue::create_queue(site, &self.definition)?;
         self.attach()
     }
 
@@ -201,8 +228,11 @@ impl QueueBuilder {
     /// [`OpenError`]; `Mismatch` when it exists with other values of given options.
     pub fn open_or_create(mut self) -> Result<Queue, OpenError> {
         self.check()?;
-        let create = || queue::create_queue(&self.attachment.site, &self.definition);
-        let name = &self.definition.name;
+        let (site, name) = (&self.attachment.site, &self.definition.name);
+        let create = || match queue::recover_queue(site, name) {
+            Err(OpenError::NotFound { .. }) => queue::create_queue(site, &self.definition),
+            recovered => recovered,
+        };
         self.attachment
             .open_or_create(name, || self.attach(), create)
     }
@@ -215,11 +245,14 @@ impl QueueBuilder {
         if self.definition.kind == QueueKind::Fifo && !self.given.dedup {
             self.definition.dedup = Some(Deduplication::default());
         }
+        if self.definition.is_on_disk() && !self.given.max_message_bytes {
+            self.definition.max_message_bytes = self.definition.inline_bytes();
+        }
         self.definition.check()?;
         let first = self.definition.ring_bytes(self.definition.slots);
+        let has_one_ring = self.definition.kind == QueueKind::Fifo || self.definition.is_on_disk();
         let max_bytes = &mut self.definition.max_bytes;
-        let is_fifo = self.definition.kind == QueueKind::Fifo;
-        if is_fifo || (self.given.slots && !self.given.max_bytes) {
+        if has_one_ring || (self.given.slots && !self.given.max_bytes) {
             *max_bytes = first;
         }
         *max_bytes = (*max_bytes).max(first);
@@ -237,8 +270,13 @@ impl QueueBuilder {
         file.definition.set(&QueueSettings::of(&delivery));
         self.compare(&file)?;
         let first = Link::first(delivery.clone(), file.bytes);
-        Ok(Queue {
+        let ring_bytes = file.definition.slots * file.definition.stride;
+        let journal = file
+            .durable
+            .map(|(_, directory)| Journal::new(directory, &file.header, ring_bytes));
+        let queue = Queue {
             inner: Arc::new(Inner {
+                journal,
                 delivery,
                 bytes: file.bytes,
                 chain: Chain::new(file.object_id, first),
@@ -258,13 +296,15 @@ impl QueueBuilder {
                 opens: Arc::clone(&attachment.opens),
                 host: Arc::clone(attachment) as _,
             }),
-        })
+        };
+        queue.inner.begin_journal()?;
+        Ok(queue)
     }
 
     fn compare(&self, queue: &QueueFile) -> Result<(), OpenError> {
         compare_given!(self, queue, kind dedup slots stride visibility delay retention);
         compare_given!(self, queue, max_message_bytes redeliver_on_death receive_wait stall_timeout);
-        compare_given!(self, queue, max_bytes);
+        compare_given!(self, queue, max_bytes durability);
         Ok(())
     }
 }
@@ -337,8 +377,12 @@ impl Attachment {
         );
         let clock = Arc::new(Since(file.epoch_ms));
         let delivery = Delivery::new(ring, file.words.clone(), clock);
-        match &file.dedup {
+        let delivery = match &file.dedup {
             Some(dedup) => delivery.with_dedup(dedup.clone()),
+            None => delivery,
+        };
+        match &file.durable {
+            Some((words, _)) => delivery.with_durable(words.clone()),
             None => delivery,
         }
     }

@@ -3,7 +3,8 @@
 use super::ParticipantId;
 use std::time::Duration;
 
-/// Sending to a queue. Nothing was sent.
+/// Sending to a queue. Nothing was sent, but for what [`DurabilityUnknown`](Self::DurabilityUnknown)
+/// says.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueSendError {
@@ -111,6 +112,24 @@ pub enum QueueSendError {
     /// The pool's files failed a check or the system refused.
     #[error("the payload pool can't be used: {0}")]
     Pool(String),
+    /// A durable queue can't write its journal, and takes nothing until it can: every send tries again.
+    #[error("nothing was sent, the journal of the queue can't be written: {why}")]
+    NotOnDisk {
+        /// What the disk or the system said.
+        why: String,
+    },
+    /// The message is in the durable queue, and may be on disk or not: the disk failed while it was
+    /// written. It is delivered as soon as the journal can be written again; if the machine fails before
+    /// that, it may be gone.
+    #[error(
+        "the message at position {position} was sent, and may be on disk or not: {why}; send it again under the same deduplication id, or look for it once the disk is well"
+    )]
+    DurabilityUnknown {
+        /// Of the message.
+        position: u64,
+        /// What the disk or the system said.
+        why: String,
+    },
 }
 
 fn holding(by: &Option<ParticipantId>) -> String {
@@ -277,6 +296,17 @@ pub enum SettleError {
     /// A delay outside of what there is.
     #[error("a delay of {given:?} is not possible: 0 to 900 s in whole milliseconds")]
     InvalidDelay { given: Duration },
+    /// What was deleted is gone, and may come back if the machine fails: the disk failed while the
+    /// deletion was written.
+    #[error(
+        "the message at position {position} was deleted, and that may be on disk or not: {why}; if the machine fails now it may be received again"
+    )]
+    DurabilityUnknown {
+        /// Of the message.
+        position: u64,
+        /// What the disk or the system said.
+        why: String,
+    },
     /// The handle belongs to the parent of this forked process.
     #[error("this handle was made before a fork; open the bus again in the child")]
     Forked,
@@ -306,6 +336,11 @@ pub enum SetError {
         "queue {target:?} is of the other kind: the dead-letter queue of a FIFO queue is a FIFO queue, that of a standard queue a standard one"
     )]
     OtherKind { target: String },
+    /// One of the two is durable.
+    #[error(
+        "a durable queue has no dead-letter queue and is none: {target:?} and this queue would have to be written together; its messages are parked after 1,000 receives"
+    )]
+    OnDisk { target: String },
     /// The dead-letter queue does not allow it.
     #[error(
         "queue {target:?} does not allow this queue to have it as a dead-letter queue; change its redrive_allow first"
@@ -345,6 +380,9 @@ pub enum MoveError {
         "messages of a FIFO queue go to FIFO queues only, those of a standard one to standard ones"
     )]
     OtherKind,
+    /// One of the two is durable.
+    #[error("messages of a durable queue are not moved, and none are moved to one")]
+    OnDisk,
     /// Messages of this queue were moved to as many others before.
     #[error(
         "messages of this queue have gone to {limit} other queues before, and there is room for no more; name one of those"

@@ -89,7 +89,8 @@ pub struct QueueHeader {
     pub receive_wait_ms: u32,
     /// [`STANDARD`] or [`FIFO`].
     pub kind: u32,
-    pub reserved_word: u32,
+    /// Since 1.1: one of [`super::durable::MEMORY`] and those behind it.
+    pub durability: u32,
     /// FIFO: offset of the hints, behind which lies the group table; 0 in a standard queue.
     pub groups_offset: u64,
     /// FIFO: key of the hash of group ids, random.
@@ -108,9 +109,23 @@ pub struct QueueHeader {
     pub dedup_scope: u32,
     /// [`DEDUP_REQUIRED`], [`DEDUP_BY_CONTENT`] or [`DEDUP_OPTIONAL`].
     pub dedup_without_id: u32,
-    pub reserved_word_2: u32,
-    pub reserved: [u8; PAGE - 64 - 4 * 8 - 4 * 4 - 128 - 3 * 8 - 4 * 4 - 5 * 8 - 6 * 8],
+    /// Since 1.1. On disk: bytes of `journal` in use.
+    pub journal_bytes: u32,
+    /// On disk: offset of the bits of changed blocks; 0 in memory.
+    pub changed_offset: u64,
+    /// What the clock of the queue said at its epoch, in ms: more than any message is kept for where
+    /// the queue is on disk, so that it can have messages from before the machine was started.
+    pub clock_base_ms: u64,
+    /// On disk: the directory of its journal.
+    pub journal: [u8; JOURNAL_PATH_BYTES],
+    pub reserved: [u8; PAGE - 384 - JOURNAL_PATH_BYTES],
 }
+
+/// Longest path of a journal's directory.
+pub const JOURNAL_PATH_BYTES: usize = 1024;
+/// [`QueueHeader::clock_base_ms`] of a queue that is on disk: 15 days, one more than the longest
+/// retention.
+pub const CLOCK_BASE_MS: u64 = 1_296_000_000;
 
 /// An id counts in the whole queue.
 pub const DEDUP_QUEUE: u32 = 0;
@@ -145,6 +160,12 @@ const _: () = {
     assert!(offset_of!(QueueHeader, dedup_offset) == 320);
     assert!(offset_of!(QueueHeader, dedup_key) == 336);
     assert!(offset_of!(QueueHeader, dedup_window_ms) == 352);
+    assert!(offset_of!(QueueHeader, durability) == 284);
+    assert!(offset_of!(QueueHeader, journal_bytes) == 364);
+    assert!(offset_of!(QueueHeader, changed_offset) == 368);
+    assert!(offset_of!(QueueHeader, journal) == 384);
+    assert!(offset_of!(QueueHeader, reserved) == 384 + JOURNAL_PATH_BYTES);
+    assert!(CLOCK_BASE_MS > MAX_RETENTION_MS as u64);
 };
 
 /// Offsets of the shared words of a queue, behind those of its ring. Only the holder bits are

@@ -167,7 +167,7 @@ pub fn create<H: Header>(
     site: &Site,
     shape: &Shape<'_>,
     header: impl FnOnce(Frame) -> H,
-    fill: impl FnOnce(&Mapping),
+    fill: impl FnOnce(&Arc<Mapping>),
 ) -> Result<(), OpenError> {
     reserve(site, shape)?.publish(header, fill)
 }
@@ -215,7 +215,7 @@ impl Reserved<'_> {
     pub fn publish<H: Header>(
         self,
         header: impl FnOnce(Frame) -> H,
-        fill: impl FnOnce(&Mapping),
+        fill: impl FnOnce(&Arc<Mapping>),
     ) -> Result<(), OpenError> {
         let published = self.finish(header, fill);
         published.map_err(|error| OpenError::io(&self.path, error))
@@ -224,11 +224,11 @@ impl Reserved<'_> {
     fn finish<H: Header>(
         &self,
         header: impl FnOnce(Frame) -> H,
-        fill: impl FnOnce(&Mapping),
+        fill: impl FnOnce(&Arc<Mapping>),
     ) -> io::Result<()> {
         let (site, shape) = (self.site, self.shape);
         let (slots_offset, file_bytes) = shape.extent();
-        let mapping = Mapping::new(&self.spare.file, MapOptions::default())?;
+        let mapping = Arc::new(Mapping::new(&self.spare.file, MapOptions::default())?);
         let mut name = [0u8; 128];
         name[..shape.name.len()].copy_from_slice(shape.name.as_bytes());
         // Slots and control words are zero: VOID of lap 0, position 0 first, nobody anywhere.

@@ -81,6 +81,7 @@ impl Stage {
             boot_id: [1; 16],
             temporary_prefix: ".tmp-".into(),
             pre_touch: false,
+            journals: None,
         };
         let mut definition = QueueDefinition::named(&name);
         (definition.slots, definition.stride, definition.retention) = (1024, 128, retention);

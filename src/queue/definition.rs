@@ -4,8 +4,8 @@ use super::RedriveAllow;
 use super::dedup::Deduplication;
 use super::settings::QueueSettings;
 use crate::error::OpenError;
-use crate::layout::queue::MIN_FIFO_STRIDE;
-use crate::layout::ring::{MAX_SLOTS, MAX_STRIDE, MIN_SLOTS, MIN_STRIDE};
+use crate::layout::queue::{Envelope, MIN_FIFO_STRIDE};
+use crate::layout::ring::{MAX_SLOTS, MAX_STRIDE, MIN_SLOTS, MIN_STRIDE, SLOT_HEADER};
 use std::time::Duration;
 
 /// Slots of a queue whose creator does not say: with the default stride a file of 4 MiB, between L2
@@ -28,6 +28,22 @@ pub enum QueueKind {
     Standard,
     /// Strict order within each message group, also when messages come again.
     Fifo,
+}
+
+/// What a queue survives, and what a send that returned means.
+///
+/// | level | processes die | the kernel crashes | power is lost |
+/// |---|---|---|---|
+/// | `Memory` | everything is there | everything is gone | everything is gone |
+/// | `Durable` | everything is there | everything that was acknowledged is there | the same |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// It lives in memory.
+    #[default]
+    Memory,
+    /// A send and a delete return when they are on disk.
+    Durable,
 }
 
 /// The definition of a queue. What [`Queue::set`](crate::Queue::set) can change is here as it was
@@ -64,6 +80,8 @@ pub struct QueueDefinition {
     /// Bytes that the files of its rings may take together: the queue grows up to that. Those of its
     /// first ring: it holds so many messages as that has slots, and does not grow.
     pub max_bytes: u64,
+    /// What it survives.
+    pub durability: Durability,
 }
 
 impl QueueKind {
@@ -92,6 +110,7 @@ impl QueueDefinition {
             stall_timeout: Duration::from_millis(20),
             huge_pages: false,
             max_bytes: DEFAULT_MAX_BYTES,
+            durability: Durability::Memory,
         }
     }
 
@@ -124,6 +143,17 @@ impl QueueDefinition {
                 return refuse("deduplicate", given, rule);
             }
         }
+        if self.is_on_disk() && self.max_message_bytes > self.inline_bytes() {
+            let rule = format!(
+                "1 to {} in a durable queue of this stride: its messages lie in their slots",
+                self.inline_bytes()
+            );
+            return refuse(
+                "max_message_bytes",
+                self.max_message_bytes.to_string(),
+                rule,
+            );
+        }
         let stall = whole_ms(self.stall_timeout, MAX_STALL_MS);
         if stall.is_none_or(|ms| ms == 0) {
             let rule = "1ms to 60s in whole milliseconds".to_owned();
@@ -131,6 +161,21 @@ impl QueueDefinition {
         }
         let checked = self.settings().check();
         checked.or_else(|refused| refuse(refused.setting, refused.given, refused.rule))
+    }
+
+    /// Whether it has a journal.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        self.durability != Durability::Memory
+    }
+
+    /// The largest body that lies in a slot.
+    pub(crate) fn inline_bytes(&self) -> u64 {
+        let envelope = match self.kind {
+            QueueKind::Standard => Envelope::Standard,
+            QueueKind::Fifo => Envelope::Fifo,
+        };
+        self.stride
+            .saturating_sub((SLOT_HEADER + envelope.bytes()) as u64)
     }
 
     pub(crate) fn settings(&self) -> QueueSettings {

@@ -1,25 +1,31 @@
 //! Queue files: what a queue adds to an object file, and the files of the rings that it grew by.
 
-use super::{DedupScope, Deduplication, QueueDefinition, QueueKind};
+use super::{DedupScope, Deduplication, Durability, QueueDefinition, QueueKind};
 use crate::error::OpenError;
+use crate::layout::Preamble;
 use crate::layout::dedup::{Bucket, buckets_for};
+use crate::layout::durable::{self, changed_words};
+use crate::layout::geometry::Geometry;
 use crate::layout::queue::{
-    DEDUP_BY_CONTENT, DEDUP_GROUP, DEDUP_OPTIONAL, DEDUP_QUEUE, DEDUP_REQUIRED, DUE_OFFSET, FIFO,
-    GROWN_MAGIC, GrownHeader, MAGIC, NEVER, QueueHeader, STANDARD, control, due_words, group_words,
-    groups_offset,
+    CLOCK_BASE_MS, DEDUP_BY_CONTENT, DEDUP_GROUP, DEDUP_OPTIONAL, DEDUP_QUEUE, DEDUP_REQUIRED,
+    DUE_OFFSET, FIFO, GROWN_MAGIC, GrownHeader, JOURNAL_PATH_BYTES, MAGIC, NEVER, QueueHeader,
+    STANDARD, control, due_words, group_words, groups_offset,
 };
 use crate::object::Site;
 use crate::object::file::{self, Reserved, Shape, framed};
 use crate::ring::delivery::dedup::Dedup;
 use crate::shm::dedup::DedupTable;
+use crate::shm::durable::DurableWords;
 use crate::shm::queue::QueueWords;
 use crate::shm::ring::RingMemory;
 use crate::shm::words::word64;
 use crate::sync::Ordering;
 use crate::sys::mapping::Mapping;
-use crate::sys::{clock, host};
+use crate::sys::{clock, file as files, host};
+use std::ffi::OsStr;
 use std::fs::File;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,16 +48,45 @@ pub struct QueueFile {
     pub dedup_key: [u8; 16],
     pub object_id: u64,
     pub bytes: u64,
+    /// When its clock said 0, in ms of CLOCK_BOOTTIME; of a queue that is on disk that was before the
+    /// machine was started, and the number wraps.
     pub epoch_ms: u64,
     /// Unix time of the epoch.
     pub created_ms: u64,
+    /// On disk: its words, and the directory of its journal.
+    pub durable: Option<(DurableWords, PathBuf)>,
+    /// The first page as it is.
+    pub header: QueueHeader,
     pub file: File,
     pub path: PathBuf,
 }
 
+/// What a queue that is made again from its journal keeps.
+pub(super) struct Identity {
+    pub object_id: u64,
+    pub group_key: [u8; 16],
+    pub dedup_key: [u8; 16],
+}
+
 /// Creates the file of `definition`. `AlreadyExists` when somebody was first.
 pub fn create(site: &Site, definition: &QueueDefinition) -> Result<(), OpenError> {
+    create_as(site, definition, None, |_, _| ())
+}
+
+/// The same as `identity`, if one is given; `fill` stores what is in it from the beginning.
+pub(super) fn create_as(
+    site: &Site,
+    definition: &QueueDefinition,
+    identity: Option<Identity>,
+    fill: impl FnOnce(&Arc<Mapping>, &QueueHeader),
+) -> Result<(), OpenError> {
     definition.check()?;
+    let journal = match definition.is_on_disk() {
+        true => journal_bytes(site, definition)?,
+        false => Vec::new(),
+    };
+    let mut journal_path = [0; JOURNAL_PATH_BYTES];
+    journal_path[..journal.len()].copy_from_slice(&journal);
     let shape = definition.shape(&definition.name, definition.slots);
     let dedup_from = definition.dedup_from(definition.slots);
     let dedup_offset = match definition.dedup {
@@ -63,49 +98,108 @@ pub fn create(site: &Site, definition: &QueueDefinition) -> Result<(), OpenError
         QueueKind::Fifo => (FIFO, groups_offset(definition.slots)),
     };
     let ms = |time: Duration| time.as_millis() as u32; // checked above
-    let header = |frame: file::Frame| QueueHeader {
-        preamble: frame.preamble,
-        slots: frame.slots,
-        stride: frame.stride,
-        slots_offset: frame.slots_offset,
-        file_bytes: frame.file_bytes,
-        stall_timeout_us: definition.stall_timeout.as_micros() as u32,
-        name_bytes: frame.name_bytes,
-        huge_pages: frame.huge_pages,
-        redeliver_on_death: u32::from(definition.redeliver_on_death),
-        name: frame.name,
-        due_offset: DUE_OFFSET,
-        epoch_ms: clock::boot_ms(),
-        max_message_bytes: definition.max_message_bytes,
-        visibility_ms: ms(definition.visibility),
-        delay_ms: ms(definition.delay),
-        retention_ms: ms(definition.retention),
-        receive_wait_ms: ms(definition.receive_wait),
-        kind,
-        groups_offset,
+    let kept = identity.unwrap_or_else(|| Identity {
+        object_id: host::random_u64() | 1,
         group_key: bytemuck::cast([host::random_u64(), host::random_u64()]),
-        max_bytes: definition.max_bytes,
-        dedup_offset,
-        dedup_ids: definition.dedup.map_or(0, |dedup| dedup.ids),
         dedup_key: bytemuck::cast([host::random_u64(), host::random_u64()]),
-        dedup_window_ms: definition.dedup.map_or(0, |dedup| ms(dedup.window)),
-        dedup_scope: match definition.dedup.map(|dedup| dedup.scope) {
-            Some(DedupScope::MessageGroup) => DEDUP_GROUP,
-            Some(DedupScope::Queue) | None => DEDUP_QUEUE,
-        },
-        dedup_without_id: match definition.dedup {
-            Some(dedup) if dedup.by_content => DEDUP_BY_CONTENT,
-            Some(dedup) if dedup.optional => DEDUP_OPTIONAL,
-            _ => DEDUP_REQUIRED,
-        },
-        ..bytemuck::Zeroable::zeroed()
+    });
+    let made = core::cell::Cell::new(None);
+    let header = |frame: file::Frame| {
+        let header = QueueHeader {
+            preamble: Preamble {
+                object_id: kept.object_id,
+                ..frame.preamble
+            },
+            slots: frame.slots,
+            stride: frame.stride,
+            slots_offset: frame.slots_offset,
+            file_bytes: frame.file_bytes,
+            stall_timeout_us: definition.stall_timeout.as_micros() as u32,
+            name_bytes: frame.name_bytes,
+            huge_pages: frame.huge_pages,
+            redeliver_on_death: u32::from(definition.redeliver_on_death),
+            name: frame.name,
+            due_offset: DUE_OFFSET,
+            epoch_ms: clock::boot_ms(),
+            max_message_bytes: definition.max_message_bytes,
+            visibility_ms: ms(definition.visibility),
+            delay_ms: ms(definition.delay),
+            retention_ms: ms(definition.retention),
+            receive_wait_ms: ms(definition.receive_wait),
+            kind,
+            durability: match definition.durability {
+                Durability::Memory => durable::MEMORY,
+                Durability::Durable => durable::DURABLE,
+            },
+            journal_bytes: journal.len() as u32,
+            journal: journal_path,
+            changed_offset: match definition.is_on_disk() {
+                true => definition.changed_from(definition.slots),
+                false => 0,
+            },
+            clock_base_ms: if definition.is_on_disk() {
+                CLOCK_BASE_MS
+            } else {
+                0
+            },
+            groups_offset,
+            group_key: kept.group_key,
+            max_bytes: definition.max_bytes,
+            dedup_offset,
+            dedup_ids: definition.dedup.map_or(0, |dedup| dedup.ids),
+            dedup_key: kept.dedup_key,
+            dedup_window_ms: definition.dedup.map_or(0, |dedup| ms(dedup.window)),
+            dedup_scope: match definition.dedup.map(|dedup| dedup.scope) {
+                Some(DedupScope::MessageGroup) => DEDUP_GROUP,
+                Some(DedupScope::Queue) | None => DEDUP_QUEUE,
+            },
+            dedup_without_id: match definition.dedup {
+                Some(dedup) if dedup.by_content => DEDUP_BY_CONTENT,
+                Some(dedup) if dedup.optional => DEDUP_OPTIONAL,
+                _ => DEDUP_REQUIRED,
+            },
+            ..bytemuck::Zeroable::zeroed()
+        };
+        made.set(Some(header));
+        header
     };
     file::create(site, &shape, header, |mapping| {
         nothing_is_due(mapping, definition.slots);
         for (word, value) in definition.settings().words() {
             word64(mapping, word).store(value, Ordering::Relaxed);
         }
+        if let Some(header) = made.get() {
+            fill(mapping, &header);
+        }
     })
+}
+
+/// The directory of the journal of the queue `name`.
+pub(super) fn journal_directory(site: &Site, name: &str) -> Option<PathBuf> {
+    site.journals.as_ref().map(|journals| journals.join(name))
+}
+
+fn journal_bytes(site: &Site, definition: &QueueDefinition) -> Result<Vec<u8>, OpenError> {
+    let refuse = |given: String, rule: &str| OpenError::InvalidOption {
+        option: "journal_root",
+        given,
+        rule: rule.to_owned(),
+    };
+    let Some(path) = journal_directory(site, &definition.name) else {
+        return Err(refuse("none".to_owned(), "a directory on a disk"));
+    };
+    if files::is_in_memory(&path) {
+        let rule = "a directory on a disk; this one lies in memory";
+        return Err(refuse(path.display().to_string(), rule));
+    }
+    let bytes = path.as_os_str().as_bytes().to_vec();
+    if bytes.len() > JOURNAL_PATH_BYTES {
+        return Err(refuse(
+            path.display().to_string(),
+            "at most 1,024 bytes with the names of bus and queue",
+        ));
+    }
+    Ok(bytes)
 }
 
 fn nothing_is_due(mapping: &Mapping, slots: u64) {
@@ -120,13 +214,10 @@ fn nothing_is_due(mapping: &Mapping, slots: u64) {
 impl QueueDefinition {
     /// A file with `slots` slots as this queue has them.
     pub(super) fn shape<'a>(&self, name: &'a str, slots: u64) -> Shape<'a> {
-        let from = self.dedup_from(slots);
-        let slots_from = match &self.dedup {
-            Some(dedup) => {
-                let table = buckets_for(dedup.ids) * size_of::<Bucket>() as u64;
-                from.next_multiple_of(size_of::<Bucket>() as u64) + table
-            }
-            None => from,
+        let from = self.changed_from(slots);
+        let slots_from = match self.is_on_disk() {
+            true => from + 8 * changed_words(slots),
+            false => from,
         };
         Shape {
             name,
@@ -137,7 +228,19 @@ impl QueueDefinition {
         }
     }
 
-    /// The first byte that may belong to the deduplication table, or else to the slots.
+    /// The first byte that may belong to the bits of changed blocks, or else to the slots.
+    fn changed_from(&self, slots: u64) -> u64 {
+        let from = self.dedup_from(slots);
+        match &self.dedup {
+            Some(dedup) => {
+                let table = buckets_for(dedup.ids) * size_of::<Bucket>() as u64;
+                from.next_multiple_of(size_of::<Bucket>() as u64) + table
+            }
+            None => from,
+        }
+    }
+
+    /// The first byte that may belong to the deduplication table, or else to what follows it.
     fn dedup_from(&self, slots: u64) -> u64 {
         let (groups, blocks) = due_words(slots);
         match self.kind {
@@ -255,44 +358,33 @@ fn open_file(site: &Site, file_name: &str, name: Option<&str>) -> Result<QueueFi
     let definition = definition(&header, &opened.name);
     let definition = definition.map_err(|what| opened.scribbled(what))?;
     let (mapping, memory) = opened.map(site)?;
-    let words = QueueWords::new(
-        Arc::clone(&mapping),
-        memory.geometry(),
-        header.due_offset,
-        header.slots_offset,
-    );
-    let mut words =
-        words.ok_or_else(|| opened.scribbled("the due words do not fit in front of the slots"))?;
-    if definition.kind == QueueKind::Fifo {
-        let (groups, slots) = (header.groups_offset, header.slots_offset);
-        words = words
-            .with_groups(memory.geometry(), groups, slots)
-            .ok_or_else(|| opened.scribbled("the groups do not fit in front of the slots"))?;
-    }
-    let dedup = match definition.dedup {
-        Some(rules) => {
-            let (from, until) = (header.due_offset, header.slots_offset);
-            let (offset, buckets) = (header.dedup_offset, buckets_for(rules.ids));
-            let table = DedupTable::new(Arc::clone(&mapping), offset, buckets, from, until)
-                .ok_or_else(|| {
-                    opened.scribbled("the deduplication table does not fit in front of the slots")
-                })?;
-            Some(Dedup::new(table, rules.window.as_millis() as u64))
+    let parts = Parts::around(&mapping, memory, &header, &definition);
+    let parts = parts.map_err(|what| opened.scribbled(what))?;
+    let durable = match parts.durable {
+        Some(words) => {
+            let path = journal_named_in(&header);
+            let path = path.ok_or_else(|| opened.scribbled("its journal has no absolute path"))?;
+            Some((words, path))
         }
         None => None,
     };
     Ok(QueueFile {
-        memory,
-        words,
+        memory: parts.memory,
+        words: parts.words,
         mapping,
+        durable,
+        header,
         definition,
         group_key: header.group_key,
-        dedup,
+        dedup: parts.dedup,
         dedup_key: header.dedup_key,
         object_id: header.preamble.object_id,
         bytes: header.file_bytes,
-        epoch_ms: header.epoch_ms,
-        created_ms: header.preamble.created_ms,
+        epoch_ms: header.epoch_ms.wrapping_sub(header.clock_base_ms),
+        created_ms: header
+            .preamble
+            .created_ms
+            .wrapping_sub(header.clock_base_ms),
         file: opened.file,
         path: opened.path,
     })
@@ -301,6 +393,91 @@ fn open_file(site: &Site, file_name: &str, name: Option<&str>) -> Result<QueueFi
 fn definition(header: &QueueHeader, name: &str) -> Result<QueueDefinition, &'static str> {
     if header.epoch_ms > clock::boot_ms() {
         return Err("its epoch lies in the future");
+    }
+    definition_of(header, name)
+}
+
+/// The directory of the journal that a header names; `None` where it names none.
+pub(super) fn journal_named_in(header: &QueueHeader) -> Option<PathBuf> {
+    let path = header.journal.get(..header.journal_bytes as usize)?;
+    let path = Path::new(OsStr::from_bytes(path));
+    (header.durability != durable::MEMORY && path.is_absolute()).then(|| path.to_owned())
+}
+
+/// What a queue file consists of, each of it inside the mapping.
+pub(super) struct Parts {
+    pub memory: RingMemory,
+    pub words: QueueWords,
+    pub dedup: Option<Dedup>,
+    pub durable: Option<DurableWords>,
+}
+
+impl Parts {
+    /// Of a file that was just laid out; `None` when its header contradicts itself.
+    pub fn of(
+        mapping: &Arc<Mapping>,
+        header: &QueueHeader,
+        definition: &QueueDefinition,
+    ) -> Option<Self> {
+        let geometry = Geometry::new(header.slots, header.stride, 1)?;
+        let memory = RingMemory::new(Arc::clone(mapping), geometry, header.slots_offset)?;
+        Self::around(mapping, memory, header, definition).ok()
+    }
+
+    /// Around a ring; or what in the header can't be.
+    fn around(
+        mapping: &Arc<Mapping>,
+        memory: RingMemory,
+        header: &QueueHeader,
+        definition: &QueueDefinition,
+    ) -> Result<Self, &'static str> {
+        let geometry = memory.geometry();
+        let (from, until) = (header.due_offset, header.slots_offset);
+        let words = QueueWords::new(Arc::clone(mapping), geometry, from, until);
+        let mut words = words.ok_or("the due words do not fit in front of the slots")?;
+        if definition.kind == QueueKind::Fifo {
+            words = words
+                .with_groups(geometry, header.groups_offset, until)
+                .ok_or("the groups do not fit in front of the slots")?;
+        }
+        let dedup = match definition.dedup {
+            Some(rules) => {
+                let (offset, buckets) = (header.dedup_offset, buckets_for(rules.ids));
+                let table = DedupTable::new(Arc::clone(mapping), offset, buckets, from, until)
+                    .ok_or("the deduplication table does not fit in front of the slots")?;
+                Some(Dedup::new(table, rules.window.as_millis() as u64))
+            }
+            None => None,
+        };
+        let durable = match definition.is_on_disk() {
+            true => {
+                let offset = header.changed_offset;
+                let words = DurableWords::new(Arc::clone(mapping), geometry, offset, from, until);
+                Some(words.ok_or("the changed bits do not fit in front of the slots")?)
+            }
+            false => None,
+        };
+        Ok(Self {
+            memory,
+            words,
+            dedup,
+            durable,
+        })
+    }
+}
+
+/// What a header says that the queue is, wherever that header stands.
+pub(super) fn definition_of(
+    header: &QueueHeader,
+    name: &str,
+) -> Result<QueueDefinition, &'static str> {
+    let base_ms = match header.durability {
+        durable::MEMORY => 0,
+        durable::DURABLE => CLOCK_BASE_MS,
+        _ => return Err("it has a level of durability that there is not"),
+    };
+    if header.clock_base_ms != base_ms {
+        return Err("its clock began at no time that there is");
     }
     let ms = |ms: u32| Duration::from_millis(ms.into());
     let definition = QueueDefinition {
@@ -322,6 +499,10 @@ fn definition(header: &QueueHeader, name: &str) -> Result<QueueDefinition, &'sta
         stall_timeout: Duration::from_micros(header.stall_timeout_us.into()),
         huge_pages: header.huge_pages == 1,
         max_bytes: header.max_bytes,
+        durability: match header.durability {
+            durable::DURABLE => Durability::Durable,
+            _ => Durability::Memory,
+        },
     };
     if header.stride < definition.kind.min_stride() {
         return Err("its slots are too short for a FIFO queue");

@@ -7,8 +7,9 @@
 //! clock, talks to the pool, waits, and turns outcomes into errors.
 //!
 //! A queue is standard: at least once, best-effort order; or FIFO: strict order in each message
-//! group. It lives in memory and survives the death
-//! of every process, not that of the machine.
+//! group. It lives in memory and survives the death of every process; one that is durable
+//! [writes](persist) a journal beside it, from which it is [made again](recover) behind the death of the
+//! machine.
 
 #[cfg(all(test, not(loom)))]
 mod aging;
@@ -34,11 +35,14 @@ mod once;
 mod opens;
 mod outgoing;
 mod payload;
+mod persist;
 mod pod;
 mod quota;
 mod receipt;
 mod receive;
+mod recover;
 mod redrive;
+mod release;
 mod rings;
 mod run;
 mod send;
@@ -52,7 +56,7 @@ pub use asynchronous::AsyncReceiver;
 pub use attributes::{Attribute, AttributeIter, AttributeValue, Attributes, AttributesRef};
 pub(crate) use chain::{Chain, Link, further_links, ring_at};
 pub use dedup::{DedupScope, Deduplication};
-pub use definition::{QueueDefinition, QueueKind};
+pub use definition::{Durability, QueueDefinition, QueueKind};
 pub(crate) use file::{GROWN_PREFIX, check_grown, grown_of};
 pub(crate) use file::{
     QueueFile, create as create_queue, open as open_queue, open_removed as open_removed_queue,
@@ -66,9 +70,13 @@ pub use move_task::{MoveOptions, MoveState, MoveStatus, MoveTask};
 pub(crate) use moves::{Outcome, Side, settle_move};
 pub(crate) use opens::{Holding, Opens};
 pub use outgoing::{Outgoing, Sent};
+pub(crate) use persist::Journal;
 pub use pod::PodError;
 pub use receipt::Receipt;
 pub use receive::{QueueReceiver, Received};
+pub(crate) use recover::{
+    has_journal, recover as recover_queue, remove_journal_named_in, remove_journal_of,
+};
 pub use redrive::{Redrive, RedriveAllow};
 pub use send::QueueSender;
 pub use settings::{QueueSettings, Settings};
@@ -128,7 +136,7 @@ pub(crate) struct Since(pub u64);
 
 impl Clock for Since {
     fn now_ms(&self) -> u64 {
-        clock::boot_ms().saturating_sub(self.0)
+        clock::since(self.0)
     }
 }
 
@@ -151,6 +159,8 @@ pub(crate) struct Inner {
     pub growing: Growing,
     pub site: Site,
     pub segments: Arc<Segments>,
+    /// Of a queue that is on disk.
+    pub journal: Option<Journal>,
     pub path: PathBuf,
     pub file: File,
     pub mapping: Arc<crate::sys::mapping::Mapping>,
@@ -296,6 +306,8 @@ impl Queue {
         let mut payloads = self.inner.payloads();
         self.inner
             .each_ring(|ring| purged += ring.purge(&mut payloads));
+        // What can't be written now is written with the next that can.
+        let _ = self.inner.reach_consumed();
         purged
     }
 
@@ -335,11 +347,13 @@ impl Queue {
         }
         self.inner.has_grown();
         let ring = self.inner.at(position);
-        ring.examine(position).is_some_and(|standing| {
+        let deleted = ring.examine(position).is_some_and(|standing| {
             standing.position == position
                 && standing.parked_after().is_some()
                 && ring.consume(&standing, &mut self.inner.payloads())
-        })
+        });
+        let _ = self.inner.reach_consumed(); // as behind a purge
+        deleted
     }
 }
 
@@ -443,9 +457,13 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if !self.is_forked() {
-            let leave = || self.each_ring(Delivery::leave);
-            self.opens.close(self.object_id, leave);
+        if self.is_forked() {
+            if let Some(journal) = &self.journal {
+                journal.forget();
+            }
+            return;
         }
+        let leave = || self.each_ring(Delivery::leave);
+        self.opens.close(self.object_id, leave);
     }
 }

@@ -126,6 +126,9 @@ impl Queue {
     /// [`MoveError::Busy`] while another task of this queue runs; [`MoveError::NoSuchDestination`].
     pub fn move_messages(&self, options: &MoveOptions) -> Result<MoveTask, MoveError> {
         self.inner.check_move()?;
+        if self.inner.journal.is_some() {
+            return Err(MoveError::OnDisk);
+        }
         let destination = options.destination;
         if destination == self.inner.object_id {
             return Err(MoveError::OwnDestination);
@@ -135,6 +138,9 @@ impl Queue {
             let found = found.ok_or(MoveError::NoSuchDestination { destination })?;
             if found.delivery.is_fifo() != self.inner.delivery.is_fifo() {
                 return Err(MoveError::OtherKind);
+            }
+            if found.journal.is_some() {
+                return Err(MoveError::OnDisk);
             }
             if self.inner.delivery.route_to(destination).is_none() {
                 return Err(MoveError::TooManyDestinations { limit: ROUTES });

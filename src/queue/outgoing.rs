@@ -196,7 +196,7 @@ impl QueueSender {
     /// [`QueueSendError::NoDedup`], [`QueueSendError::DedupFull`]. A duplicate is none.
     pub fn send_message(&mut self, message: &Outgoing<'_>) -> Result<Sent, QueueSendError> {
         let sent = self.append_message(message, None)?;
-        self.delivery.ring().wake_behind_commit();
+        self.acknowledge(sent.position)?;
         Ok(sent)
     }
 
@@ -220,8 +220,16 @@ impl QueueSender {
                 outcomes.push(outcome);
             }
         }
-        if outcomes.iter().any(Result::is_ok) {
-            self.delivery.ring().wake_behind_commit();
+        let sent = outcomes.iter().flatten();
+        if let Some(last) = sent.map(|sent| sent.position).max()
+            && let Err(QueueSendError::DurabilityUnknown { why, .. }) = self.acknowledge(last)
+        {
+            for outcome in &mut outcomes {
+                if let Ok(Sent { position, .. }) = *outcome {
+                    let why = why.clone();
+                    *outcome = Err(QueueSendError::DurabilityUnknown { position, why });
+                }
+            }
         }
         outcomes
     }

@@ -5,6 +5,7 @@ use super::definition::whole_ms;
 use super::envelope::Envelope;
 use super::incoming::{Incoming, Message};
 use super::payload::{Body, Payloads, plain_up_to};
+use super::persist::Goal;
 use super::quota::Share;
 use super::redrive::Mover;
 use super::rings::Rings;
@@ -30,6 +31,8 @@ const PROBE_MS: u64 = 5;
 /// Leases in a row that may be over as soon as they are given out before a receive gives up: each is
 /// a receive of the message.
 pub(super) const MOST_LATE: u32 = 4;
+/// A message that is not on disk after so long was left by its sender.
+const LEFT_AFTER_MS: u64 = 20;
 /// Receives between two additions to the shared totals.
 const FLUSH_EVERY: u64 = 64;
 
@@ -107,6 +110,8 @@ pub struct QueueReceiver {
     pub(super) scratch: Incoming,
     /// Receives that can be made again.
     pub(super) attempts: Vec<Attempt>,
+    /// Of a queue that is on disk: the first message that is not, and since when it was seen.
+    leftover: Option<(u64, u64)>,
     /// Who is told when there is something again.
     poll: Option<Arc<Shared>>,
     /// Of the process that made it.
@@ -134,6 +139,7 @@ impl QueueReceiver {
             share: Share::default(),
             attempts: Vec::new(),
             scratch: Incoming::new(),
+            leftover: None,
             poll: None,
             generation: fork::generation(),
             delivery: inner.delivery.clone(),
@@ -192,7 +198,9 @@ impl QueueReceiver {
     }
 
     /// Receives a message and deletes it in one step: it is copied, then consumed. At most once:
-    /// what is lost behind this call is lost. `None` when there is none to be received now.
+    /// what is lost behind this call is lost. `None` when there is none to be received now. In a durable
+    /// queue it blocks until the disk knows of it; where the journal can't be written, the message
+    /// is handed over all the same, and comes again if the machine fails.
     ///
     /// # Errors
     /// As [`try_receive`](Self::try_receive).
@@ -203,6 +211,10 @@ impl QueueReceiver {
     ) -> Result<Option<Received>, ReceiveError> {
         let taken = self.take::<false>(buffer, Take::Consume)?;
         self.note_deleted(u64::from(taken.is_some()));
+        if taken.is_some() && self.inner.journal.is_some() {
+            // The message is in the buffer: it must not be lost with an error about the disk.
+            let _ = self.inner.reach_consumed();
+        }
         Ok(taken.map(|taken| taken.received))
     }
 
@@ -455,6 +467,9 @@ impl QueueReceiver {
         if self.inner.is_removed() {
             return Err(ReceiveError::Removed);
         }
+        if self.inner.journal.is_some() {
+            self.write_leftovers(now);
+        }
         if self.consumer.has_moves() {
             self.move_some(now);
         }
@@ -501,9 +516,33 @@ impl QueueReceiver {
         self.finds(now)
     }
 
+    /// A message of a queue that is on disk whose sender died before it was written: who finds nothing
+    /// else for as long as a sender may stand still writes it, and everything behind it.
+    #[cold]
+    fn write_leftovers(&mut self, now: u64) {
+        let first = self.delivery.delivered_below();
+        if !self.delivery.is_written(first) {
+            self.leftover = None;
+            return;
+        }
+        match self.leftover {
+            Some((seen, since)) if seen == first => {
+                if now.saturating_sub(since) >= LEFT_AFTER_MS {
+                    self.leftover = None;
+                    // Where the disk refuses, the next look tries again.
+                    let _ = self.inner.reach(Goal::Position(first));
+                }
+            }
+            _ => self.leftover = Some((first, now)),
+        }
+    }
+
     /// Duties before a sleep.
     pub(super) fn see_to_duties(&mut self) {
         let now = self.clock.exact_ms();
+        if self.inner.journal.is_some() {
+            self.write_leftovers(now);
+        }
         if now >= self.probe_at {
             self.look_for_the_dead(now);
         }

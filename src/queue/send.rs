@@ -6,10 +6,12 @@ use super::definition::whole_ms;
 use super::grow::{Full, NoGrowth};
 use super::once::Once;
 use super::payload::Payloads;
+use super::persist::{Goal, NotOnDisk};
 use super::quota::Share;
 use super::{Inner, Sent};
 use crate::ParticipantId;
 use crate::error::QueueSendError;
+use crate::layout::durable::POSITIONS;
 use crate::layout::queue::MAX_DELAY_MS;
 use crate::layout::ring::{ChunkRef, Meta};
 use crate::object::loan::{Loan, Loans};
@@ -123,16 +125,19 @@ impl QueueSender {
     /// no allocation. When it returns, the message survives the death
     /// of this and every other process.
     ///
+    /// In a durable queue it blocks until the disk has the message, together with what others send at
+    /// that time; when it returns, the message survives a crash of the kernel and the loss of power.
+    ///
     /// # Errors
     /// [`QueueSendError::Full`] when there is no room; the others of [`QueueSendError`]. Nothing was
-    /// sent then.
+    /// sent then, but for [`QueueSendError::DurabilityUnknown`].
     #[inline]
     pub fn send(&mut self, body: &[u8]) -> Result<u64, QueueSendError> {
         // Both lines of the slot travel side by side: by itself a message is waited for.
         let next = self.appender.next();
         self.delivery.ask_for_second_line(next, body.len());
         let sent = self.append(None, body, self.delay_ms())?;
-        self.inner.delivery.ring().wake_behind_commit();
+        self.acknowledge(sent.position)?;
         Ok(sent.position)
     }
 
@@ -150,22 +155,23 @@ impl QueueSender {
             return Err(QueueSendError::DelayInFifo);
         }
         let sent = self.append(None, body, delay_ms)?;
-        self.inner.delivery.ring().wake_behind_commit();
+        self.acknowledge(sent.position)?;
         Ok(sent.position)
     }
 
     /// Sends as many of `bodies` as there is room for, in order, with the queue's delay; how many.
-    /// One wake for all.
+    /// One wake for all, and in a durable queue one wait for the disk.
     ///
     /// # Errors
-    /// As [`send`](Self::send), when not even the first could be sent. An error behind the first is
+    /// As [`send`](Self::send), when not even the first could be sent, or when it is unknown whether
+    /// they are on disk. An error behind the first is
     /// met again by the next call.
     pub fn send_batch<B: AsRef<[u8]>>(&mut self, bodies: &[B]) -> Result<usize, QueueSendError> {
-        let mut sent = 0;
+        let (mut sent, mut last) = (0, 0);
         let mut failed = None;
         for body in bodies {
             match self.append(None, body.as_ref(), self.delay_ms()) {
-                Ok(_) => sent += 1,
+                Ok(message) => (sent, last) = (sent + 1, message.position),
                 Err(error) => {
                     failed = Some(error);
                     break;
@@ -173,7 +179,7 @@ impl QueueSender {
             }
         }
         if sent > 0 {
-            self.inner.delivery.ring().wake_behind_commit();
+            self.acknowledge(last)?;
         }
         match failed {
             Some(error) if sent == 0 => Err(error),
@@ -210,6 +216,11 @@ impl QueueSender {
     }
 
     pub(super) fn lend_unchecked(&mut self, len: usize) -> Result<Loan, QueueSendError> {
+        if self.inner.journal.is_some() {
+            // What is in the payload pool is not in the journal.
+            let max = self.inline_bytes as u64;
+            return Err(QueueSendError::MessageTooLarge { len, max });
+        }
         let lent = self.lend(len)?;
         let data = self
             .lender
@@ -234,7 +245,7 @@ impl QueueSender {
             Ok(sent) => {
                 self.loans.sent(loan);
                 self.inner.delivery.ring().wake_behind_commit();
-                Ok(sent.position)
+                Ok(sent.position) // a durable queue lends nothing
             }
             Err(error) => Err((error, loan)),
         }
@@ -248,6 +259,26 @@ impl QueueSender {
             return 0;
         }
         self.delivery.delay_ms()
+    }
+
+    /// Behind the commit of the message at `position` and all before it: who sleeps is woken, and in a
+    /// durable queue the disk is waited for.
+    #[inline(always)]
+    pub(super) fn acknowledge(&self, position: u64) -> Result<(), QueueSendError> {
+        self.inner.delivery.ring().wake_behind_commit();
+        if self.inner.journal.is_some() {
+            return self.reach_disk(position);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn reach_disk(&self, position: u64) -> Result<(), QueueSendError> {
+        let reached = self.inner.reach(Goal::Position(position));
+        reached.map_err(|why| QueueSendError::DurabilityUnknown {
+            position,
+            why: why.to_string(),
+        })
     }
 
     /// Before anything is touched: the process, the length.
@@ -492,6 +523,9 @@ impl QueueSender {
         if !self.inner.host.is_current() {
             return Err(QueueSendError::Stale);
         }
+        if self.delivery.durable().is_some() && self.make_room_on_disk()? {
+            return Ok(());
+        }
         let by = match blocked {
             Blocked::Full { by } => by,
             Blocked::Sealed if self.inner.may_grow() => 0,
@@ -535,6 +569,31 @@ impl QueueSender {
             }
             NoGrowth::Failed(why) => QueueSendError::Growth(why),
         })
+    }
+
+    /// A claim waits for the disk where what stood in its slot a lap ago is not there yet, or where there
+    /// is no segment. Whether it did, and may be tried again.
+    fn make_room_on_disk(&self) -> Result<bool, QueueSendError> {
+        if self.delivery.is_frozen() {
+            let thawed = self.inner.reach(Goal::Thawed);
+            thawed.map_err(|why| QueueSendError::NotOnDisk {
+                why: match why {
+                    NotOnDisk::Journal(error) => error.to_string(),
+                    other => other.to_string(),
+                },
+            })?;
+            return Ok(true);
+        }
+        let next = self.appender.next();
+        if next < self.delivery.claimable_below() || next + 1 >= POSITIONS {
+            return Ok(false);
+        }
+        // Everything that was committed, so that the wait is one for many.
+        let reached = self.inner.reach(Goal::Position(next - 1));
+        reached.map_err(|why| QueueSendError::NotOnDisk {
+            why: why.to_string(),
+        })?;
+        Ok(true)
     }
 
     /// A chunk: from the cache, from the shared words, from a new segment.
@@ -587,6 +646,9 @@ fn appender(inner: &Inner, link: &Link) -> Appender {
     let mut appender = Appender::new(ring);
     if inner.may_grow() {
         appender.set_patience(ring.memory().geometry().slots() / 2);
+    }
+    if link.delivery.durable().is_some() {
+        appender.ask_each_time();
     }
     if link.number > 0 && inner.site.pre_touch {
         appender.touch_ahead(ring);

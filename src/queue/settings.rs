@@ -3,6 +3,7 @@
 use super::definition::whole_ms;
 use super::{Inner, Queue, QueueReceiver, Redrive, RedriveAllow};
 use crate::error::SetError;
+use crate::layout::durable::SETTINGS;
 use crate::layout::queue::{
     ALLOW_ALL, ALLOW_LISTED, ALLOW_NONE, MAX_DELAY_MS, MAX_MESSAGE_BYTES, MAX_RECEIVE_WAIT_MS,
     MAX_REDRIVE_SOURCES, MAX_RETENTION_MS, MAX_VISIBILITY_MS, MIN_RETENTION_MS,
@@ -170,6 +171,30 @@ impl QueueSettings {
         words.push((control::REDRIVE_ALLOW, allow));
         words
     }
+}
+
+/// Of words of settings that were kept, in the order of their offsets, those that say something that
+/// there is, by their place. The dead-letter queue is none: one that is on disk has none.
+pub(super) fn restored_words(kept: &[Option<u64>; SETTINGS]) -> impl Iterator<Item = (usize, u64)> {
+    let place_of = |offset: usize| (offset - control::RETENTION) / 8;
+    let bounds = [
+        (
+            control::RETENTION,
+            MIN_RETENTION_MS.into()..=MAX_RETENTION_MS.into(),
+        ),
+        (control::VISIBILITY, 0..=MAX_VISIBILITY_MS.into()),
+        (control::DELAY, 0..=MAX_DELAY_MS.into()),
+        (control::MAX_MESSAGE, 1..=MAX_MESSAGE_BYTES),
+        (control::REDELIVER, 0..=1),
+        (control::RECEIVE_WAIT, 0..=MAX_RECEIVE_WAIT_MS.into()),
+        (control::MAX_MESSAGES, 0..=u64::MAX),
+        (control::MAX_IN_FLIGHT, 0..=u64::MAX),
+    ];
+    bounds.into_iter().filter_map(move |(offset, bounds)| {
+        let place = place_of(offset);
+        let value = kept[place].filter(|value| bounds.contains(value))?;
+        Some((place, value))
+    })
 }
 
 /// Settings to change, for [`Queue::set`]. What is not named stays as it is.
@@ -377,6 +402,11 @@ impl Inner {
         let found = found.ok_or(SetError::NoSuchTarget { target })?;
         if found.delivery.is_fifo() != self.delivery.is_fifo() {
             return Err(SetError::OtherKind {
+                target: found.definition.name.clone(),
+            });
+        }
+        if self.journal.is_some() || found.journal.is_some() {
+            return Err(SetError::OnDisk {
                 target: found.definition.name.clone(),
             });
         }

@@ -9,7 +9,8 @@ use crate::ring::delivery::settle::Settled;
 use std::time::Duration;
 
 impl Queue {
-    /// Deletes the message of a receipt. Never blocks, no system call.
+    /// Deletes the message of a receipt. Never blocks, no system call; but in a durable queue it blocks
+    /// until the disk has it, and then the message does not come back, whatever fails.
     ///
     /// `true` when this call deleted it, `false` when it was gone already: deleting twice is no
     /// error. A lease that is over does not matter as long as nobody has received the message
@@ -19,7 +20,9 @@ impl Queue {
     /// [`SettleError::StaleReceipt`] when it was received again: the message stays where it is.
     pub fn delete(&self, receipt: &Receipt) -> Result<bool, SettleError> {
         let ring = self.inner.at(receipt.position());
-        self.inner.delete(&ring, receipt)
+        let deleted = self.inner.delete(&ring, receipt)?;
+        self.inner.acknowledge_delete(receipt.position())?;
+        Ok(deleted)
     }
 
     /// Lets the message stay invisible for `visibility` from now, 0 to 43,200 s in whole
@@ -69,6 +72,12 @@ impl QueueReceiver {
 
     #[inline(never)]
     fn delete_with_care(&mut self, receipt: &Receipt) -> Result<bool, SettleError> {
+        let deleted = self.delete_in_memory(receipt)?;
+        self.inner.acknowledge_delete(receipt.position())?;
+        Ok(deleted)
+    }
+
+    fn delete_in_memory(&mut self, receipt: &Receipt) -> Result<bool, SettleError> {
         let deleted = if self.rings.is_here(receipt.position()) {
             self.inner.delete(&self.delivery, receipt)?
         } else {
@@ -88,9 +97,12 @@ impl QueueReceiver {
     }
 
     /// Deletes the messages of all `receipts`; for each that could not be, its index and why.
-    /// Allocates nothing where all can.
+    /// Allocates nothing where all can. In a durable queue one wait for the disk.
     pub fn delete_batch(&mut self, receipts: &[Receipt]) -> Vec<(usize, SettleError)> {
         let mut failed = Vec::new();
+        if self.inner.journal.is_some() {
+            return self.delete_batch_on_disk(receipts);
+        }
         if self.delivery.dedup().is_some() && !self.is_of_parent() {
             // Side by side, and before the first swap, which would wait for those under way.
             for receipt in receipts {
@@ -103,6 +115,24 @@ impl QueueReceiver {
             }
         }
         failed
+    }
+
+    #[cold]
+    fn delete_batch_on_disk(&mut self, receipts: &[Receipt]) -> Vec<(usize, SettleError)> {
+        let mut outcomes: Vec<_> = receipts
+            .iter()
+            .map(|receipt| self.delete_in_memory(receipt).err())
+            .collect();
+        if let Err(why) = self.inner.reach_consumed() {
+            for (outcome, receipt) in outcomes.iter_mut().zip(receipts) {
+                let (position, why) = (receipt.position(), why.to_string());
+                outcome.get_or_insert(SettleError::DurabilityUnknown { position, why });
+            }
+        }
+        let failed = outcomes.into_iter().enumerate();
+        failed
+            .filter_map(|(index, error)| Some((index, error?)))
+            .collect()
     }
 
     /// As [`Queue::change_visibility`].
@@ -141,6 +171,24 @@ impl Inner {
             });
         }
         Ok(())
+    }
+
+    /// Behind a delete: in a durable queue the disk is waited for.
+    #[inline(always)]
+    pub(super) fn acknowledge_delete(&self, position: u64) -> Result<(), SettleError> {
+        if self.journal.is_some() {
+            return self.reach_disk_behind(position);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn reach_disk_behind(&self, position: u64) -> Result<(), SettleError> {
+        let reached = self.reach_consumed();
+        reached.map_err(|why| SettleError::DurabilityUnknown {
+            position,
+            why: why.to_string(),
+        })
     }
 
     /// Settles in the ring that the position belongs to, also if that appeared just now.

@@ -113,6 +113,12 @@ impl Appender {
         self.touch = Touch::all(&ring.memory, self.next);
     }
 
+    /// Each claim asks whether the slot may be used again: a queue's whose journal has to have come
+    /// there first.
+    pub fn ask_each_time(&mut self) {
+        self.hint_at = 0;
+    }
+
     /// How many messages in flight a claim steps over before it says Full; at first, as many as
     /// there can be.
     pub fn set_patience(&mut self, most: u64) {

@@ -11,6 +11,8 @@ pub mod copy;
 #[cfg(not(loom))]
 pub mod dedup;
 #[cfg(not(loom))]
+pub mod durable;
+#[cfg(not(loom))]
 mod prefetch;
 #[cfg(not(loom))]
 pub mod queue;
@@ -24,11 +26,15 @@ pub mod words;
 #[cfg(loom)]
 pub mod dedup_model;
 #[cfg(loom)]
+pub mod durable_model;
+#[cfg(loom)]
 pub mod model;
 #[cfg(loom)]
 pub mod queue_model;
 #[cfg(loom)]
 pub use dedup_model as dedup;
+#[cfg(loom)]
+pub use durable_model as durable;
 #[cfg(loom)]
 pub use model as ring;
 #[cfg(loom)]

@@ -80,6 +80,12 @@ macro_rules! word {
                 before
             }
 
+            pub fn fetch_or(&self, value: $value, ordering: Ordering) -> $value {
+                let before = self.word.fetch_or(value, ordering);
+                self.touch();
+                before
+            }
+
             fn touch(&self) {
                 let me = thread();
                 loom::stop_exploring();

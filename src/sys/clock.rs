@@ -34,6 +34,13 @@ pub fn boot_ms() -> u64 {
     nanos(clock_gettime(ClockId::Boottime)).wrapping_sub(ahead as u64) / 1_000_000
 }
 
+/// Milliseconds of [`boot_ms`] since `epoch_ms`, which may lie before the machine was started: then
+/// the number wraps, and is more than half of what there is. One in the future is now.
+pub fn since(epoch_ms: u64) -> u64 {
+    let ms = boot_ms().wrapping_sub(epoch_ms);
+    if ms > u64::MAX / 2 { 0 } else { ms }
+}
+
 /// The inode of the machine's own time namespace (`PROC_TIME_INIT_INO`).
 const MACHINE: u64 = 0xEFFF_FFFA;
 
@@ -128,7 +135,7 @@ impl BootClock {
 
     #[cold]
     fn read(&mut self, ticks: u64) {
-        self.ms = boot_ms().saturating_sub(self.epoch_ms);
+        self.ms = since(self.epoch_ms);
         self.read_at = ticks;
     }
 }

@@ -151,6 +151,21 @@ pub fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Opens `path` to be locked, made if there is none.
+pub fn open_or_create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    options.mode(0o600).open(path)
+}
+
+/// Whether `path`, or the nearest of its parents that there is, lies in memory (tmpfs, ramfs).
+pub fn is_in_memory(path: &Path) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    let there = path.ancestors().find_map(|path| rfs::statfs(path).ok());
+    there.is_some_and(|found| matches!(found.f_type as u64, TMPFS | RAMFS))
+}
+
 /// Whether `path` still leads to the file behind the descriptor.
 pub fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::symlink_metadata(path)) {

@@ -46,6 +46,11 @@ pub fn start_time() -> u64 {
         .unwrap_or(0)
 }
 
+/// Whether this process is the superuser's.
+pub fn is_superuser() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Sixty-four bits nobody else has.
 pub fn random_u64() -> u64 {
     let mut bytes = [0u8; 8];

@@ -22,6 +22,7 @@
 mod append;
 mod batch;
 mod dedup;
+mod durable;
 mod explore;
 mod fifo;
 mod moving;

@@ -107,6 +107,12 @@ fn effect(label: Label) -> Effect {
         Label::ViewClose | Label::ViewKept => {
             CaughtBy(&["view::a_payload_is_freed_by_who_deletes_it_or_who_looked_last"])
         }
+        Label::DurableStore | Label::DurableLoad => {
+            CaughtBy(&["durable::a_slot_is_used_again_only_behind_the_copy_for_the_journal"])
+        }
+        Label::ChangedNote | Label::ChangedTake | Label::NoteFence | Label::FlushFence => {
+            CaughtBy(&["durable::what_was_deleted_before_a_flush_began_is_in_it"])
+        }
         Label::RoleRelease | Label::RoleTake => {
             CaughtBy(&["role::a_role_that_is_given_back_passes_on_with_the_work"])
         }

@@ -73,9 +73,16 @@ impl Appender {
             self.hint_followed();
             self.touch.reach(&ring.memory, self.next, HINT_EVERY);
         }
+        let below = queue.claimable_below();
+        if queue.durable.is_some() {
+            self.ask_each_time();
+        }
         let slots = ring.memory.geometry().slots();
         let (mut holder, mut kept) = (0, 0);
         for _ in 0..=2 * slots {
+            if self.next >= below {
+                return Err(Blocked::Full { by: 0 });
+            }
             let claim = self.at_next(ring);
             let lap = claim.claimed.lap();
             let word = Ctl(claim

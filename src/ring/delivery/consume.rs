@@ -163,7 +163,7 @@ impl Consumer {
         let next = queue.receive_hint();
         Self {
             next,
-            publish_at: next_boundary(next),
+            publish_at: queue.next_stop(next),
             distance: Distance::default(),
             is_long: false,
             glances: 0,
@@ -328,7 +328,7 @@ impl Consumer {
         self.publish_at = if is_still {
             0 // no short way
         } else {
-            next_boundary(self.next)
+            next_boundary(self.next) // of a queue of several rings, none of which is on disk
         };
     }
 
@@ -469,6 +469,9 @@ impl Consumer {
             let position = self.next;
             if position >= self.publish_at {
                 self.publish(queue);
+                if position >= self.publish_at {
+                    return None; // not on disk yet
+                }
             }
             let slot = queue.ring.memory.slot(position);
             let word = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
@@ -548,7 +551,7 @@ impl Consumer {
 
     /// Lets the shared hint follow.
     fn publish(&mut self, queue: &Delivery) {
-        self.publish_at = next_boundary(self.next);
+        self.publish_at = queue.next_stop(self.next);
         self.touch.reach(&queue.ring.memory, self.next, PUBLISH_EVERY);
         let hint = queue.words.receive();
         let seen = hint.load(Ordering::Relaxed); // derived: checked before use
@@ -572,6 +575,11 @@ fn next_boundary(position: u64) -> u64 {
 }
 
 impl Delivery {
+    /// Up to where a cursor at `position` goes without letting the shared hint follow.
+    fn next_stop(&self, position: u64) -> u64 {
+        next_boundary(position).min(self.delivered_below())
+    }
+
     /// The receive hint h, if the word of h−1 has lap ≥ lap(h−1): then every position below h was
     /// taken. The first position otherwise.
     pub fn receive_hint(&self) -> u64 {
@@ -584,7 +592,7 @@ impl Delivery {
 
     /// Whether the position is taken or stepped over; where a seal stands, whether there is something
     /// behind an open claim.
-    pub(super) fn is_written(&self, position: u64) -> bool {
+    pub fn is_written(&self, position: u64) -> bool {
         let slot = self.ring.memory.slot(position);
         let word = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
         word.lap() >= self.lap_of(position)

@@ -394,6 +394,56 @@ impl Dedup {
         }
     }
 
+    /// The hash of the id of the message at `position`, whose envelope names entry `number`; `None`
+    /// when the entry has passed on.
+    pub fn id_of(&self, number: u64, position: u64) -> Option<[u64; 2]> {
+        let index = number.checked_sub(1)?;
+        let (bucket, place) = (index / ENTRIES as u64, index as usize % ENTRIES);
+        if bucket >= self.table.buckets() {
+            return None;
+        }
+        let words = self.table.bucket(bucket as usize);
+        let word = load(words, place);
+        let names_it = matches!(word.state(), Entry::LIVE | Entry::SEALED)
+            && word.position() == position & (POSITIONS - 1);
+        let id = [
+            words.low(place).load(Ordering::Relaxed),
+            words.high(place).load(Ordering::Relaxed),
+        ];
+        fence_at(Label::DedupRead, Ordering::Acquire);
+        let again = Entry(words.word(place).load(Ordering::Relaxed));
+        let same_id = (again.0 | Entry::SEALED << 62) == (word.0 | Entry::SEALED << 62);
+        (names_it && same_id).then_some(id)
+    }
+
+    /// Remembers that an id was sent, in a table that nobody else knows yet: the message at `position`
+    /// had it, and until `expiry` it is not sent again. Whether there was room.
+    pub fn restore(&self, id: [u64; 2], position: u64, expiry: u64) -> bool {
+        let key = self.key(id[0], id[1]);
+        for index in [key.buckets.0, key.buckets.1] {
+            let bucket = self.table.bucket(index);
+            for place in 0..ENTRIES {
+                let word = bucket.word(place);
+                // Relaxed, all of it: the name of the file publishes it.
+                if word.load(Ordering::Relaxed) != 0 {
+                    continue;
+                }
+                bucket.low(place).store(id[0], Ordering::Relaxed);
+                bucket.high(place).store(id[1], Ordering::Relaxed);
+                bucket.expiry(place).store(expiry, Ordering::Relaxed);
+                let sealed = Entry::live(key.tag, position).sealed();
+                word.store(sealed.0, Ordering::Relaxed);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// How long an id counts, in ms.
+    pub fn window_ms(&self) -> u64 {
+        self.window_ms
+    }
+
     /// Asks for the line that [`seal_message`](Self::seal_message) will look at.
     #[inline(always)]
     pub fn prefetch_message(&self, number: u64) {

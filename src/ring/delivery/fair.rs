@@ -131,6 +131,9 @@ impl Fairness {
         now: u64,
         tenant: &mut dyn Tenant,
     ) -> Option<Standing<'a>> {
+        if position >= queue.delivered_below() {
+            return None;
+        }
         let standing = queue.ready_at(position)?;
         (2 * self.share(standing.meta().tenant()) < share
             && queue.is_offered(&standing, now, tenant))

@@ -129,9 +129,19 @@ impl Delivery {
         now: u64,
         tenant: &mut dyn Tenant,
     ) -> bool {
-        self.is_over(standing, now)
+        if standing.position >= self.delivered_below() {
+            // Its delay is over, and it is not on disk yet: looked at again in a millisecond.
+            self.confirm_due(self.index_of(standing.position), now + 1);
+            return false;
+        }
+        let is_offered = self.is_over(standing, now)
             && !self.expire(standing, now, tenant)
-            && !self.park(standing)
+            && !self.park(standing);
+        if is_offered {
+            // Its receive count goes into the journal some time.
+            self.note_changed(self.index_of(standing.position));
+        }
+        is_offered
     }
 
     /// Consumes a message that is past its retention, unless somebody is moving it. Whether it was.
@@ -273,7 +283,11 @@ impl Delivery {
         }
         let done = self.done_word(standing.position, standing.dlv);
         let release = order(Label::DoneStore, Ordering::Release);
-        self.swap(standing, done, release).then_some(done)
+        if !self.swap(standing, done, release) {
+            return None;
+        }
+        self.note_changed(self.index_of(standing.position));
+        Some(done)
     }
 
     #[inline(always)]

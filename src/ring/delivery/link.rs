@@ -104,6 +104,9 @@ impl Delivery {
         if word.state() == Ctl::CLAIMED && word.lap() == lap {
             return Step::Open(position, word);
         }
+        if position >= self.delivered_below() {
+            return Step::End;
+        }
         match self.examine_exactly(position) {
             Some(standing) => self.link(standing),
             None => {
@@ -262,7 +265,7 @@ fn set_once(word: &AtomicU64, from: u64, to: u64) {
 impl Standing<'_> {
     /// The hash of its group.
     #[inline(always)]
-    fn group(&self) -> GroupHash {
+    pub fn group(&self) -> GroupHash {
         // Relaxed: the producer's alone, ordered by its commit.
         GroupHash(
             self.slot.group().load(Ordering::Relaxed),

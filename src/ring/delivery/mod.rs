@@ -48,6 +48,7 @@ pub mod consume;
 pub mod dedup;
 pub mod drain;
 pub mod due;
+pub mod durable;
 pub mod fair;
 pub mod heads;
 pub mod hints;
@@ -55,6 +56,7 @@ pub mod lease;
 pub mod link;
 pub mod moving;
 pub mod order;
+pub mod restore;
 pub mod settings;
 pub mod settle;
 pub mod sweep;
@@ -64,6 +66,7 @@ use self::dedup::Dedup;
 use super::{Counter, SlotRing};
 use crate::layout::queue::Envelope;
 use crate::layout::word::{Ctl, Dlv};
+use crate::shm::durable::DurableWords;
 use crate::shm::queue::QueueWords;
 #[cfg(not(loom))]
 use crate::shm::ring::RingMemory;
@@ -90,8 +93,11 @@ pub struct Delivery {
     words: QueueWords,
     clock: Arc<dyn Clock>,
     is_fifo: bool,
+    /// Neither a FIFO queue nor on disk: a delete is done when its swap is.
+    is_plain: bool,
     envelope: Envelope,
     dedup: Option<Dedup>,
+    durable: Option<DurableWords>,
 }
 
 /// A message as it stood when it was looked at. What is done about it is a CAS of exactly `dlv`.
@@ -137,8 +143,10 @@ impl Delivery {
             words,
             clock,
             is_fifo,
+            is_plain: !is_fifo,
             envelope,
             dedup: None,
+            durable: None,
         }
     }
 
@@ -193,8 +201,10 @@ impl Delivery {
             words: words.chained_to(&self.words),
             clock: Arc::clone(&self.clock),
             is_fifo: self.is_fifo,
+            is_plain: self.is_plain,
             envelope: self.envelope,
             dedup: None, // a FIFO queue has one ring
+            durable: None, // and so has one that is on disk
         }
     }
 

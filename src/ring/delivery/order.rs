@@ -66,10 +66,16 @@ impl Delivery {
                         || !self.expire(standing, now, tenant))
             }
             Dlv::INFLIGHT if self.is_over(standing, now) => {
-                (self.is_first(standing) || self.becomes_first(standing, tenant))
+                let is_takeable = (self.is_first(standing)
+                    || self.becomes_first(standing, tenant))
                     && !self.is_later_in_flight(standing, now)
                     && !self.expire(standing, now, tenant)
-                    && !self.park(standing)
+                    && !self.park(standing);
+                if is_takeable {
+                    // Its receive count goes into the journal some time.
+                    self.note_changed(self.index_of(standing.position));
+                }
+                is_takeable
             }
             _ => {
                 self.finish_settled(standing, tenant);
@@ -170,6 +176,7 @@ impl Delivery {
         if !self.swap(standing, settled.dlv, release) {
             return false;
         }
+        self.note_changed(self.index_of(standing.position));
         fence_behind_rmw(Label::SettleFence);
         if self.is_first(&settled) {
             self.finish_first(&settled, tenant);

@@ -61,7 +61,7 @@ impl Delivery {
             dlv,
             slot,
         };
-        !self.is_fifo
+        self.is_plain
             && dlv.is_leased_as(receives, lap)
             && ctl.is_committed_at(lap)
             && slot.position().load(Ordering::Relaxed) == position

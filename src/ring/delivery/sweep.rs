@@ -150,6 +150,7 @@ impl Delivery {
         self.release_pins(owner);
         #[cfg(not(loom))]
         self.release_move_role(owner);
+        self.release_writer(owner);
         self.set_holder(owner, false);
         released
     }

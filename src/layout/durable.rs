@@ -1,0 +1,276 @@
+//! The bytes of a queue that is on disk: its words in the queue file, and the entries of its journal.
+//!
+//! In the queue file, line pairs [`control::DURABLE`] to [`control::FAILED`] of the control area, and
+//! one bit a block of 64 slots from the header's `changed_offset` on ([`Changed`]): blocks in which a
+//! message was consumed since the last flush.
+//!
+//! In the journal, entries of these kinds. `position` stands in the journal's own entry head; what is
+//! written here is what follows it.
+//!
+//! ```text
+//! MESSAGE    position: its own    MessageHead, then the bytes that lie behind the envelope
+//! CONSUMED   position: p          u64: bit i says that position p + i, and every earlier one of its
+//!                                 slot, is consumed or never held a message (p: of slot 64 × n)
+//! RECEIVED   position: its own    u64: how often the message was received
+//! AGAIN      position: its own    a message, as in MESSAGE: written again, so that the segment in which it
+//!                                stands can be given back
+//! SETTINGS   position: a place     u64: the setting word of that place, from that of the retention on
+//! ```
+//! What a CONSUMED says stays true, and of RECEIVED the highest counts, so that those may be read in any
+//! order; of SETTINGS the last counts.
+
+use super::word::Role;
+use super::{LINE_PAIR, PAGE};
+use core::mem::offset_of;
+
+/// It lives in memory, and survives the death of every process.
+pub const MEMORY: u32 = 0;
+/// On disk before a send or a delete returns. (1 is kept for a level between the two.)
+pub const DURABLE: u32 = 2;
+
+/// Offsets of the shared words of a queue that is on disk.
+pub mod control {
+    use super::{LINE_PAIR, PAGE};
+
+    /// Which positions are on disk ([`super::Durable`]).
+    pub const DURABLE: usize = PAGE + 24 * LINE_PAIR;
+    /// Who writes the journal ([`super::Role`]; its kind is one of [`super::FRESH`] and those behind
+    /// it).
+    pub const PERSISTER: usize = PAGE + 25 * LINE_PAIR;
+    /// Where the next block goes ([`super::Cursor`]). Counts while the role is
+    /// [`super::HANDED_OVER`].
+    pub const CURSOR: usize = PERSISTER + 8;
+    /// Rises with every step of the persister: who waits tells by it whether he stands still.
+    pub const STEPS: usize = PERSISTER + 16;
+    /// How many flushes have begun.
+    pub const BEGUN: usize = PAGE + 26 * LINE_PAIR;
+    /// The highest flush that is on disk.
+    pub const FINISHED: usize = BEGUN + 8;
+    /// Futex word, u32: changes with every flush. Behind it, u32: 1 while somebody may sleep on it.
+    pub const FLUSHED: usize = PAGE + 27 * LINE_PAIR;
+    /// See [`FLUSHED`].
+    pub const WAITING: usize = FLUSHED + 4;
+    /// The highest epoch whose segment could not be written to, plus one; 0 for none.
+    pub const FAILED: usize = PAGE + 28 * LINE_PAIR;
+    /// 1 while there is no segment that can be written to: sends are refused.
+    pub const FROZEN: usize = FAILED + 8;
+    /// Counter: flushes.
+    pub const FLUSHES: usize = FAILED + 16;
+    /// Counter: take-overs of the role from somebody who was dead or stood still.
+    pub const TAKE_OVERS: usize = FAILED + 24;
+}
+
+const _: () = {
+    assert!(control::DURABLE > super::queue::control::VIEWS);
+    assert!(control::FAILED + LINE_PAIR <= super::ring::control::END);
+};
+
+/// Nobody writes, and there is no segment to go on in: the next one begins an epoch.
+pub const FRESH: u64 = 0;
+/// Nobody writes; the cursor says where to go on.
+pub const HANDED_OVER: u64 = 1;
+/// The owner writes.
+pub const WRITING: u64 = 2;
+/// Nobody writes, and no segment of this epoch could be made: the next one tries again.
+pub const UNBEGUN: u64 = 3;
+
+impl Role {
+    /// Nobody's, with a `kind` that is not [`WRITING`]; the version goes on.
+    pub const fn laid_down(self, kind: u64) -> Self {
+        Self::new(kind, 0, self.version().wrapping_add(1))
+    }
+}
+
+/// Which positions are on disk: epoch 20 | position 44.
+///
+/// Every position below is in the journal, or never holds a message. The epoch rises with every
+/// take-over, the position with every flush; a take-over takes a segment to be made, so that a word
+/// comes twice only behind a million of them without one flush between.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Durable(pub u64);
+
+/// Bits of a position in it: at 10^6 messages a second all day long 203 days, and no claim goes
+/// beyond.
+pub const POSITION_BITS: u32 = 44;
+/// Positions at or above this are never claimed in a queue that is on disk.
+pub const POSITIONS: u64 = 1 << POSITION_BITS;
+/// Epochs there are.
+pub const EPOCHS: u64 = 1 << (64 - POSITION_BITS);
+
+impl Durable {
+    /// Joins the two; `None` when either has run out.
+    pub const fn new(epoch: u64, position: u64) -> Option<Self> {
+        if epoch >= EPOCHS || position > POSITIONS - 1 {
+            return None;
+        }
+        Some(Self(epoch << POSITION_BITS | position))
+    }
+    /// The epoch.
+    #[inline(always)]
+    pub const fn epoch(self) -> u64 {
+        self.0 >> POSITION_BITS
+    }
+    /// The first position that is not on disk.
+    #[inline(always)]
+    pub const fn position(self) -> u64 {
+        self.0 & (POSITIONS - 1)
+    }
+}
+
+/// Where the next block of the journal goes: epoch 20 | segment 24 | page 20, of 4,096 bytes.
+///
+/// One word, so that whoever was displaced while he stored it mixes nothing up: what is of another
+/// epoch counts for nobody, and who finds it begins one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cursor(pub u64);
+
+const CURSOR_PAGE_BITS: u32 = 20;
+const CURSOR_SEGMENT_BITS: u32 = 24;
+
+impl Cursor {
+    /// Joins the three; `None` when one has run out.
+    pub const fn new(epoch: u64, segment: u64, offset: u64) -> Option<Self> {
+        let page = offset / PAGE as u64;
+        if epoch >= EPOCHS
+            || segment >> CURSOR_SEGMENT_BITS != 0
+            || page >> CURSOR_PAGE_BITS != 0
+            || !offset.is_multiple_of(PAGE as u64)
+        {
+            return None;
+        }
+        let epoch = epoch << (CURSOR_SEGMENT_BITS + CURSOR_PAGE_BITS);
+        Some(Self(epoch | segment << CURSOR_PAGE_BITS | page))
+    }
+    /// Segment and offset, if it is of `epoch`.
+    pub const fn of(self, epoch: u64) -> Option<(u64, u64)> {
+        if self.0 >> (CURSOR_SEGMENT_BITS + CURSOR_PAGE_BITS) != epoch {
+            return None;
+        }
+        let segment = self.0 >> CURSOR_PAGE_BITS & ((1 << CURSOR_SEGMENT_BITS) - 1);
+        let page = self.0 & ((1 << CURSOR_PAGE_BITS) - 1);
+        Some((segment, page * PAGE as u64))
+    }
+}
+
+const _: () = assert!(EPOCHS.trailing_zeros() + CURSOR_SEGMENT_BITS + CURSOR_PAGE_BITS == 64);
+
+/// Entry: a message.
+pub const ENTRY_MESSAGE: u8 = 1;
+/// Entry: consumed messages.
+pub const ENTRY_CONSUMED: u8 = 0x81;
+/// Entry: the receive count of a message.
+pub const ENTRY_RECEIVED: u8 = 0x82;
+/// Entry: the settings.
+pub const ENTRY_SETTINGS: u8 = 0x83;
+/// Entry: a message that was written before.
+pub const ENTRY_AGAIN: u8 = 0x84;
+
+/// In front of a message's bytes in the journal. Times are those of the Unix clock: the clock of the
+/// queue begins anew with the machine.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct MessageHead {
+    /// When it was sent, in ms.
+    pub sent_ms: u64,
+    /// Not visible before, in ms; 0: at once.
+    pub visible_ms: u64,
+    /// The slot's header word ([`super::ring::Meta`]).
+    pub meta: u64,
+    /// FIFO: hash of its group.
+    pub group: [u64; 2],
+    /// Hash of its deduplication id, where `has_id` is 1.
+    pub id: [u64; 2],
+    /// 1: it has one.
+    pub has_id: u32,
+    /// Of the participant that sent it.
+    pub sender: u32,
+}
+
+const _: () = {
+    assert!(size_of::<MessageHead>() == 64);
+    assert!(offset_of!(MessageHead, meta) == 16);
+    assert!(offset_of!(MessageHead, group) == 24);
+    assert!(offset_of!(MessageHead, id) == 40);
+    assert!(offset_of!(MessageHead, has_id) == 56);
+};
+
+/// Words of settings in the journal: those from [`super::queue::control::RETENTION`] to
+/// [`super::queue::control::MAX_IN_FLIGHT`].
+pub const SETTINGS: usize = 10;
+
+const _: () = {
+    use super::queue::control::{MAX_IN_FLIGHT, RETENTION};
+    assert!(MAX_IN_FLIGHT == RETENTION + 8 * (SETTINGS - 1));
+};
+
+/// A word of the changed bits: epoch 32 | one bit for each of 32 blocks.
+///
+/// Who consumes sets a bit, whoever writes the journal takes all of them by a CAS of exactly the word
+/// he saw. The epoch is the writer's who took them last: a take-over changes it first, so that one who
+/// was displaced takes none any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Changed(pub u64);
+
+impl Changed {
+    /// None has changed since `epoch` took them.
+    pub const fn none(epoch: u64) -> Self {
+        Self(epoch << BLOCKS_PER_WORD)
+    }
+    /// Whose bits they are.
+    pub const fn epoch(self) -> u64 {
+        self.0 >> BLOCKS_PER_WORD
+    }
+    /// One bit for each block.
+    pub const fn blocks(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// Blocks of one word of the changed bits.
+pub const BLOCKS_PER_WORD: u64 = 32;
+
+const _: () = assert!(EPOCHS <= 1 << 32);
+
+/// Words of changed bits of a queue of `slots`.
+pub const fn changed_words(slots: u64) -> u64 {
+    (slots / super::queue::BLOCK_SLOTS).div_ceil(BLOCKS_PER_WORD)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epoch_and_position_do_not_touch_each_other() {
+        let word = Durable::new(EPOCHS - 1, 5).unwrap();
+        assert_eq!((word.epoch(), word.position()), (EPOCHS - 1, 5));
+        let word = Durable::new(3, POSITIONS - 1).unwrap();
+        assert_eq!((word.epoch(), word.position()), (3, POSITIONS - 1));
+        assert_eq!(Durable::new(EPOCHS, 0), None);
+        assert_eq!(Durable::new(0, POSITIONS), None);
+        assert!(Durable::new(4, 5).unwrap().0 > Durable::new(3, POSITIONS - 1).unwrap().0);
+    }
+
+    #[test]
+    fn a_cursor_counts_in_its_epoch_only() {
+        let last = (EPOCHS - 1, (1 << 24) - 1, ((1 << 20) - 1) * 4096);
+        for (epoch, segment, offset) in [(0, 0, 8192), (7, 3, 4096 * 77), last] {
+            let cursor = Cursor::new(epoch, segment, offset).unwrap();
+            assert_eq!(cursor.of(epoch), Some((segment, offset)));
+            assert_eq!(cursor.of(epoch ^ 1), None);
+        }
+        for (epoch, segment, offset) in [(EPOCHS, 0, 0), (0, 1 << 24, 0), (0, 0, 1 << 32), (0, 0, 1)] {
+            assert_eq!(Cursor::new(epoch, segment, offset), None);
+        }
+    }
+
+    #[test]
+    fn a_role_that_is_laid_down_never_shows_the_same_word_twice() {
+        let fresh = Role(0);
+        let taken = fresh.taken(WRITING, 5);
+        let handed_over = taken.laid_down(HANDED_OVER);
+        assert_eq!((handed_over.state(), handed_over.owner()), (HANDED_OVER, 0));
+        assert_ne!(handed_over.taken(WRITING, 5), taken);
+        assert_ne!(taken.laid_down(FRESH), fresh);
+    }
+}

@@ -1,0 +1,551 @@
+//! Writing the journal: group commit by whoever waits.
+//!
+//! There is no daemon and no timer. A send commits its message in the ring, as ever, and then waits
+//! for the disk: the first who waits takes the role and writes what all have committed by then, in
+//! the order of positions, with one wait for the disk; the others sleep on a futex word, and when it
+//! changes the first of them writes what has come together meanwhile. The role, and what a death in it
+//! leaves, is the floor's below ([`crate::ring::delivery::durable`]); here is what is written.
+//!
+//! # A flush
+//! ```text
+//! number   begun += 1
+//! collect  the blocks in which something was consumed: what is left in none of their slots, and the
+//!          receive counts of what is; the settings if they changed; then the messages from the
+//!          durable position on, up to the first claim that is open
+//! write    the blocks of the journal, and wait for all of them
+//! tell     durable {e, D} → {e, D'};   finished := number;   wake
+//! ```
+//! # When the disk refuses
+//! The segment is given up, for nothing is known of it any more; everything from D on is still in the
+//! ring and is written again, into a new segment of a new epoch. If that can't be made either, the queue
+//! is frozen: who waits is told that his message may be on disk or not, sends are refused before they
+//! claim anything, and each of them tries again to make a segment. Nothing that was acknowledged is
+//! touched by it.
+
+use super::Inner;
+use crate::error::{JournalError, OpenError};
+use crate::journal::{Cursor, DEFINITION_BYTES, Disk, Options, Pushed, Writer};
+use crate::layout::durable::{
+    ENTRY_CONSUMED, ENTRY_MESSAGE, ENTRY_RECEIVED, ENTRY_SETTINGS, MessageHead, SETTINGS,
+};
+use crate::layout::queue::{QueueHeader, control};
+use crate::layout::ring::Meta;
+use crate::layout::word::{Ctl, Dlv};
+use crate::ring::delivery::Standing;
+use crate::ring::delivery::durable::{End, NoEpoch, ToWrite, Turn, Writing};
+use crate::ring::wait::LONG_SLEEP;
+use crate::shm::words::word64;
+use crate::sync::Ordering;
+use crate::sys::clock;
+use crate::sys::futex;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A live writer that has not made a step for so long stands still: longer than a disk takes for a
+/// write when it is busy, for what a take-over costs is a segment.
+const STANDS_STILL: Duration = Duration::from_millis(500);
+/// Pause of a writer that waits for an open claim.
+const PAUSE: Duration = Duration::from_micros(50);
+/// Messages of one flush: more are left to the next, so that who waits for the first does not wait for
+/// the last.
+const MOST_MESSAGES: u64 = 16_384;
+/// Segments take about four rings of messages, within these bounds.
+const SEGMENT_BYTES: core::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
+
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Goal {
+    /// Everything up to this position.
+    Position(u64),
+    /// A flush.
+    Flush(u64),
+    /// That there is a segment that can be written to.
+    Thawed,
+}
+
+/// Why something is not on disk.
+#[derive(Debug)]
+pub(super) enum NotOnDisk {
+    /// The journal can't be written now: this is what the disk, or the system, said.
+    Journal(JournalError),
+    /// Somebody else was told so, while this was waited for.
+    Elsewhere,
+    /// There is no further epoch.
+    NoEpoch,
+    /// The queue was removed, and its journal with it.
+    Removed,
+    /// Its file has gone: another one may be made from the same journal, and this one's writes do not
+    /// count any more.
+    Unlinked,
+}
+
+impl core::fmt::Display for NotOnDisk {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Journal(error) => error.fmt(f),
+            Self::Elsewhere => f.write_str("the process that wrote for all could not write it"),
+            Self::NoEpoch => f.write_str("the writer has changed a million times"),
+            Self::Removed => f.write_str("the queue has been removed"),
+            Self::Unlinked => f.write_str(
+                "the queue's file was deleted or replaced outside ringway; open the queue again",
+            ),
+        }
+    }
+}
+
+impl From<JournalError> for NotOnDisk {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+impl From<NoEpoch> for NotOnDisk {
+    fn from(_: NoEpoch) -> Self {
+        Self::NoEpoch
+    }
+}
+
+/// One open's side of the journal of a queue.
+pub(crate) struct Journal {
+    directory: PathBuf,
+    object_id: u64,
+    definition: Box<[u8; DEFINITION_BYTES]>,
+    options: Options,
+    disk: Mutex<Option<Arc<Disk>>>,
+    /// The writer of the last flush from here, and what it knows.
+    kept: Mutex<Option<Kept>>,
+}
+
+pub(super) struct Kept {
+    pub writer: Writer<Disk>,
+    settings: Option<[u64; SETTINGS]>,
+    pub body: Vec<u8>,
+    side: Vec<(u8, u64, u64)>,
+    /// Epoch and segment that `settings` were written to.
+    pub settings_at: (u64, u64),
+    /// The same at the last look for segments that can be given back.
+    pub released_at: (u64, u64),
+}
+
+impl Kept {
+    /// Epoch and segment that it writes to.
+    pub fn segment(&self) -> (u64, u64) {
+        let cursor = self.writer.watermark().cursor;
+        (self.writer.epoch(), cursor.segment)
+    }
+}
+
+/// How an attempt to write ended.
+enum Written {
+    /// What was waited for is on disk.
+    Reached(Box<Kept>),
+    /// Somebody else writes now.
+    Displaced,
+    /// The file of the queue has gone.
+    Unlinked,
+}
+
+impl Journal {
+    /// Of the queue whose first page is `header` and whose rings take `ring_bytes`.
+    pub fn new(directory: PathBuf, header: &QueueHeader, ring_bytes: u64) -> Self {
+        let mut definition = Box::new([0; DEFINITION_BYTES]);
+        definition.copy_from_slice(bytemuck::bytes_of(header));
+        let (least, most) = (*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end());
+        Self {
+            directory,
+            object_id: header.preamble.object_id,
+            definition,
+            options: Options {
+                segment_bytes: (4 * ring_bytes).next_power_of_two().clamp(least, most),
+                ..Options::default()
+            },
+            disk: Mutex::new(None),
+            kept: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn disk(&self) -> Result<Arc<Disk>, JournalError> {
+        let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(disk) = &*disk {
+            return Ok(Arc::clone(disk));
+        }
+        let opened = Arc::new(Disk::open_or_create(&self.directory)?);
+        *disk = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// The writer of an epoch, where the one before stopped.
+    fn writer(&self, writing: &Writing, next: u64) -> Result<Kept, JournalError> {
+        // Not held while anything waits for the disk: a thread that is displaced keeps nobody out.
+        let kept = self
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let (object, epoch) = (self.object_id, writing.epoch);
+        let writer = match writing.cursor {
+            None => {
+                drop(kept);
+                let (disk, definition) = (self.disk()?, &self.definition);
+                Writer::take_over(disk, self.options, object, epoch, next, definition)?
+            }
+            Some((segment, offset)) => {
+                let cursor = Cursor { segment, offset };
+                match kept.filter(|kept| kept.writer.epoch() == epoch) {
+                    Some(mut kept) => {
+                        kept.writer.seek(cursor, next)?;
+                        return Ok(kept);
+                    }
+                    None => {
+                        Writer::resume(self.disk()?, self.options, object, epoch, cursor, next)?
+                    }
+                }
+            }
+        };
+        Ok(Kept {
+            writer,
+            settings: None,
+            body: Vec::new(),
+            side: Vec::new(),
+            settings_at: (0, 0),
+            released_at: (0, 0),
+        })
+    }
+
+    /// In a forked child: the writer's threads and writes are the parent's.
+    pub fn forget(&self) {
+        let kept = self
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        core::mem::forget(kept);
+    }
+
+    fn keep(&self, kept: Kept) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+    }
+}
+
+impl Inner {
+    /// Waits until `goal` is reached, or writes itself. A queue in memory has reached everything.
+    pub(super) fn reach(&self, goal: Goal) -> Result<(), NotOnDisk> {
+        let Some(journal) = &self.journal else {
+            return Ok(());
+        };
+        let queue = &self.delivery;
+        let failures = queue.failures();
+        let (mut steps, mut since) = (queue.steps(), clock::now());
+        let mut has_slept = false;
+        loop {
+            if self.is_reached(goal) {
+                return Ok(());
+            }
+            if self.is_removed() {
+                return Err(NotOnDisk::Removed);
+            }
+            if queue.failures() != failures && !matches!(goal, Goal::Thawed) {
+                return Err(NotOnDisk::Elsewhere);
+            }
+            let Some(turn) = queue.turn() else {
+                return Ok(());
+            };
+            let may_write = match turn {
+                Turn::Free(_) => true,
+                Turn::Held(role) => {
+                    let now = queue.steps();
+                    if now != steps {
+                        (steps, since) = (now, clock::now());
+                    }
+                    let stands_still =
+                        clock::now().saturating_sub(since) >= STANDS_STILL.as_nanos() as u64;
+                    stands_still || has_slept && queue.ring().is_dead(role.owner())
+                }
+            };
+            if may_write {
+                self.write_up_to(journal, turn, goal)?;
+                continue;
+            }
+            has_slept = true;
+            let seen = queue.prepare_wait();
+            if !self.is_reached(goal) && queue.turn() == Some(turn) {
+                let flushed = queue.durable().map(|words| words.flushed());
+                if let Some(flushed) = flushed {
+                    futex::wait(flushed, seen, LONG_SLEEP);
+                }
+            }
+            self.host.tick();
+        }
+    }
+
+    /// Of a queue that was just made, or made again: its journal has a segment of this life when this
+    /// returns, so that it is found again. Later it has nothing to do.
+    pub fn begin_journal(&self) -> Result<(), OpenError> {
+        if self.delivery.is_flushed(1) {
+            return Ok(());
+        }
+        self.reach(Goal::Flush(1)).map_err(|why| match why {
+            NotOnDisk::Journal(error) => OpenError::Journal(error),
+            NotOnDisk::Removed => OpenError::Removed {
+                path: self.path.clone(),
+            },
+            other => OpenError::io(&self.path, std::io::Error::other(other.to_string())),
+        })
+    }
+
+    fn is_reached(&self, goal: Goal) -> bool {
+        let queue = &self.delivery;
+        match goal {
+            Goal::Position(position) => position < queue.delivered_below(),
+            Goal::Flush(flush) => queue.is_flushed(flush),
+            Goal::Thawed => !queue.is_frozen(),
+        }
+    }
+
+    /// Waits until everything that this thread has consumed is on disk.
+    pub(super) fn reach_consumed(&self) -> Result<(), NotOnDisk> {
+        self.reach(Goal::Flush(self.delivery.next_flush()))
+    }
+
+    fn write_up_to(&self, journal: &Journal, turn: Turn, goal: Goal) -> Result<(), NotOnDisk> {
+        let queue = &self.delivery;
+        let Some(mut writing) = queue.begin_writing(turn)? else {
+            return Ok(());
+        };
+        let mut is_second = false;
+        loop {
+            let error = match self.write(journal, &writing, goal) {
+                Ok(Written::Reached(kept)) => {
+                    let cursor = kept.writer.cursor();
+                    // First kept, then laid down: who takes the role next finds it here.
+                    journal.keep(*kept);
+                    let end = cursor.map_or(End::Anew, |at| End::At((at.segment, at.offset)));
+                    queue.end_writing(writing, end);
+                    queue.wake_behind_flush();
+                    return Ok(());
+                }
+                Ok(Written::Displaced) => return Ok(()),
+                Ok(Written::Unlinked) => {
+                    queue.end_writing(writing, End::Anew);
+                    return Err(NotOnDisk::Unlinked);
+                }
+                Err(error) => error,
+            };
+            // Where no segment can be made, another attempt makes none, and needs no other epoch.
+            let is_full = writing.cursor.is_none() && matches!(error, JournalError::NoSpace { .. });
+            if is_second || is_full {
+                queue.freeze(&writing);
+                let end = if is_full { End::Unbegun } else { End::Anew };
+                queue.end_writing(writing, end);
+                queue.wake_behind_flush();
+                return Err(error.into());
+            }
+            let Some(anew) = queue.begin_anew(writing)? else {
+                return Ok(());
+            };
+            (writing, is_second) = (anew, true);
+        }
+    }
+
+    /// Writes flush after flush until `goal` is reached.
+    fn write(
+        &self,
+        journal: &Journal,
+        writing: &Writing,
+        goal: Goal,
+    ) -> Result<Written, JournalError> {
+        let queue = &self.delivery;
+        let mut from = queue.delivered_below();
+        queue.note_step();
+        let mut kept = journal.writer(writing, from)?;
+        loop {
+            queue.note_step();
+            let number = queue.begin_flush();
+            let Some(to) = self.collect(&mut kept, writing, from, goal)? else {
+                return Ok(Written::Displaced);
+            };
+            queue.note_step();
+            kept.writer.submit()?;
+            kept.writer.complete(true)?;
+            // Asked behind the write and before anybody is told: whoever makes the queue again reads the
+            // journal behind the end of this file, and so what was written before.
+            if self.is_unlinked() {
+                return Ok(Written::Unlinked);
+            }
+            if !queue.finish_flush(writing, number, from, to) {
+                return Ok(Written::Displaced);
+            }
+            queue.thaw();
+            from = to;
+            queue.ring().wake_behind_commit();
+            if self.is_reached(goal) {
+                self.release_segments(journal, &mut kept, to)?;
+                return Ok(Written::Reached(Box::new(kept)));
+            }
+            queue.wake_behind_flush();
+        }
+    }
+
+    /// Pushes what is to be written; up to which position that is. `None` when somebody else writes.
+    fn collect(
+        &self,
+        kept: &mut Kept,
+        writing: &Writing,
+        from: u64,
+        goal: Goal,
+    ) -> Result<Option<u64>, JournalError> {
+        if !self.collect_changes(kept, writing) {
+            return Ok(None);
+        }
+        self.collect_settings(kept);
+        let side = core::mem::take(&mut kept.side);
+        for (kind, position, value) in &side {
+            push(&mut kept.writer, *kind, *position, &[&value.to_le_bytes()])?;
+        }
+        kept.side = side;
+        kept.side.clear();
+
+        let (mut at, mut gap, mut count) = (from, from, 0);
+        let mut waiting_since = None;
+        while count < MOST_MESSAGES {
+            match self.delivery.look_to_write(at) {
+                ToWrite::End => break,
+                ToWrite::Open(word) => {
+                    let is_waited_for = matches!(goal, Goal::Position(position) if position > at);
+                    if at > from || !is_waited_for {
+                        break;
+                    }
+                    self.wait_for_claim(at, word, &mut waiting_since);
+                    continue;
+                }
+                ToWrite::Nothing => {}
+                ToWrite::Message(standing) => {
+                    if let Some((head, len)) = self.copy_message(kept, &standing) {
+                        if gap < at {
+                            push_gap(&mut kept.writer, gap, at)?;
+                        }
+                        let parts = [bytemuck::bytes_of(&head), &kept.body[..len]];
+                        push(&mut kept.writer, ENTRY_MESSAGE, at, &parts)?;
+                        (gap, count) = (at + 1, count + 1);
+                    }
+                }
+            }
+            at += 1;
+            waiting_since = None;
+        }
+        if gap < at {
+            push_gap(&mut kept.writer, gap, at)?;
+        }
+        Ok(Some(at))
+    }
+
+    fn wait_for_claim(&self, position: u64, word: Ctl, since: &mut Option<(Ctl, u64)>) {
+        let now = clock::now();
+        let begun = match *since {
+            Some((seen, begun)) if seen == word => begun,
+            _ => now,
+        };
+        *since = Some((word, begun));
+        if !self.delivery.ring().resolve(position, word, now - begun) {
+            clock::pause(PAUSE);
+        }
+        self.delivery.note_step();
+    }
+
+    /// What was consumed since the last flush. `false` when somebody else writes.
+    fn collect_changes(&self, kept: &mut Kept, writing: &Writing) -> bool {
+        let queue = &self.delivery;
+        let mut counts = Vec::new();
+        let side = &mut kept.side;
+        queue.take_changed(writing, |block| {
+            queue.consumed_in(
+                block,
+                |position, bits| side.push((ENTRY_CONSUMED, position, bits)),
+                |position, receives| counts.push((ENTRY_RECEIVED, position, u64::from(receives))),
+            );
+        }) && {
+            side.append(&mut counts);
+            true
+        }
+    }
+
+    fn collect_settings(&self, kept: &mut Kept) {
+        let settings: [u64; SETTINGS] = core::array::from_fn(|place| {
+            let word = word64(&self.mapping, control::RETENTION + 8 * place);
+            word.load(Ordering::Relaxed) // whole settings, whoever stores them
+        });
+        let at = kept.segment();
+        if kept.settings != Some(settings) || kept.settings_at != at {
+            for (place, value) in settings.into_iter().enumerate() {
+                kept.side.push((ENTRY_SETTINGS, place as u64, value));
+            }
+            (kept.settings, kept.settings_at) = (Some(settings), at);
+        }
+    }
+
+    /// Copies a message; its head, and how many bytes. `None` when it is none any more, or damaged.
+    pub(super) fn copy_message(
+        &self,
+        kept: &mut Kept,
+        standing: &Standing<'_>,
+    ) -> Option<(MessageHead, usize)> {
+        let queue = &self.delivery;
+        let (meta, position) = (standing.meta(), standing.position);
+        let len = meta.len() as usize;
+        if meta.kind() != Meta::INLINE || len > queue.message_room() {
+            queue.give_up(standing, &mut self.payloads());
+            return None;
+        }
+        let slot = standing.slot();
+        if kept.body.len() < len {
+            kept.body.resize(len.next_power_of_two(), 0);
+        }
+        slot.read_message(queue.envelope(), &mut kept.body[..len]);
+        let mut head = MessageHead {
+            sent_ms: self.unix_ms(standing.sent()),
+            visible_ms: 0,
+            meta: meta.0,
+            group: [0; 2],
+            id: [0; 2],
+            has_id: 0,
+            sender: standing.sender().into(),
+        };
+        if standing.dlv.state() == Dlv::INFLIGHT && standing.dlv.receives() == 0 {
+            let now = self.now_ms();
+            let remaining = standing.dlv.remaining_ms(now as u32).unwrap_or(0);
+            head.visible_ms = self.unix_ms(now + u64::from(remaining));
+        }
+        if queue.is_fifo() {
+            let group = standing.group();
+            head.group = [group.0, group.1];
+            let number = slot.dedup().load(Ordering::Relaxed); // as the body
+            if let Some(id) = queue
+                .dedup()
+                .and_then(|dedup| dedup.id_of(number, position))
+            {
+                (head.id, head.has_id) = (id, 1);
+            }
+        }
+        queue.ring().still(slot, position).then_some((head, len))
+    }
+}
+
+pub(super) fn push(
+    writer: &mut Writer<Disk>,
+    kind: u8,
+    position: u64,
+    parts: &[&[u8]],
+) -> Result<(), JournalError> {
+    while writer.push(kind, 0, position, parts)? == Pushed::Full {
+        writer.complete_one()?;
+    }
+    Ok(())
+}
+
+fn push_gap(writer: &mut Writer<Disk>, from: u64, to: u64) -> Result<(), JournalError> {
+    while writer.gap(from, to)? == Pushed::Full {
+        writer.complete_one()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,341 @@
+//! Making a durable queue again from its journal: behind a restart of the machine, or when the
+//! directory of its bus is gone.
+//!
+//! Whoever opens first does it, under a lock of the kernel that dies with its holder; the others wait
+//! for it, or do it when he dies. The journal is read, nothing in it is changed but the footers that
+//! say where an epoch ended; the ring is built in a file under a temporary name and gets its name when
+//! it is whole. So a death in between leaves a temporary file, and doing it twice gives the same twice.
+//!
+//! What is left of the queue: its definition and its settings, its id, its keys; every message that was
+//! acknowledged and not deleted, at its position, with its receive count; the deduplication ids of
+//! the window. Leases are void. A message that was sent or deleted and not acknowledged may be there or
+//! not.
+
+use super::Since;
+use super::definition::QueueDefinition;
+use super::file::{Identity, Parts, create_as, definition_of, journal_directory, journal_named_in};
+use super::settings::restored_words;
+use crate::error::{JournalError, OpenError};
+use crate::journal::{Disk, Entry, Reading, Recovery};
+use crate::layout::durable::{
+    Durable, ENTRY_AGAIN, ENTRY_CONSUMED, ENTRY_MESSAGE, ENTRY_RECEIVED, ENTRY_SETTINGS,
+    MessageHead, POSITIONS, SETTINGS,
+};
+use crate::layout::geometry::Geometry;
+use crate::layout::queue::{CLOCK_BASE_MS, MAGIC, QueueHeader, control};
+use crate::object::Site;
+use crate::object::file::read_header;
+use crate::ring::delivery::Delivery;
+use crate::ring::delivery::restore::Left;
+use crate::ring::{Liveness, Overflow, Producers, SlotRing};
+use crate::shm::words::word64;
+use crate::sync::Ordering;
+use crate::sys::clock;
+use crate::sys::mapping::Mapping;
+use crate::sys::{file as files, lock};
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Held, by its first byte, by whoever reads the journal to make the queue again.
+const LOCK_FILE: &str = "lock";
+const LOCK_BYTE: i64 = 0;
+/// Between two looks whether somebody else has made it.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Whether there is a journal of a queue of that name.
+pub(crate) fn has_journal(site: &Site, name: &str) -> bool {
+    let directory = journal_directory(site, name);
+    let disk = directory.and_then(|directory| Disk::open(directory).ok());
+    disk.is_some_and(|disk| crate::journal::exists(&disk))
+}
+
+/// Removes the journal of the queue `name`, of which nothing else is there. Whether there was one.
+pub(crate) fn remove_journal_of(site: &Site, name: &str) -> Result<bool, OpenError> {
+    let has_one = has_journal(site, name);
+    match journal_directory(site, name) {
+        Some(directory) if has_one => remove_journal(&directory).map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+/// Removes the journal of the queue whose file is `file`, if it has one.
+pub(crate) fn remove_journal_named_in(file: &File) -> Result<(), OpenError> {
+    let Ok(header) = read_header::<QueueHeader>(file) else {
+        return Ok(()); // too short to be a queue
+    };
+    match journal_named_in(&header) {
+        Some(directory) if header.preamble.magic == MAGIC => remove_journal(&directory),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the journal in `directory`, of a queue that is removed.
+fn remove_journal(directory: &Path) -> Result<(), OpenError> {
+    match files::remove_tree(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(OpenError::io(directory, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes the queue `name` again; a queue that is there stays as it is. Blocks for the disk, and for
+/// whoever is at it already.
+///
+/// # Errors
+/// [`OpenError::NotFound`] when there is no journal, [`OpenError::Journal`] when it can't be read.
+pub(crate) fn recover(site: &Site, name: &str) -> Result<(), OpenError> {
+    let path = site.directory.join(name);
+    let directory = match journal_directory(site, name) {
+        Some(directory) if has_journal(site, name) => directory,
+        _ => return Err(OpenError::NotFound { path }),
+    };
+    let Some(_locked) = lock_journal(&directory, &path)? else {
+        return Ok(());
+    };
+    let read = Read::journal(&directory, name)?;
+    let identity = Identity {
+        object_id: read.header.preamble.object_id,
+        group_key: read.header.group_key,
+        dedup_key: read.header.dedup_key,
+    };
+    let definition = &read.definition;
+    match create_as(site, definition, Some(identity), |mapping, header| {
+        read.build(mapping, header);
+    }) {
+        // By somebody with another journal root.
+        Err(OpenError::AlreadyExists { .. }) => Ok(()),
+        created => created,
+    }
+}
+
+/// The lock; `None` when the queue is there by then.
+fn lock_journal(directory: &Path, queue: &Path) -> Result<Option<File>, OpenError> {
+    let path = directory.join(LOCK_FILE);
+    let at = |error| OpenError::io(&path, error);
+    let file = files::open_or_create(&path).map_err(at)?;
+    while !lock::try_lock(&file, LOCK_BYTE).map_err(at)? {
+        if files::is_regular(queue) {
+            return Ok(None);
+        }
+        clock::pause(PAUSE);
+    }
+    Ok((!files::is_regular(queue)).then_some(file))
+}
+
+/// What a journal says.
+struct Read {
+    header: QueueHeader,
+    definition: QueueDefinition,
+    geometry: Geometry,
+    settings: [Option<u64>; SETTINGS],
+    /// By slot: one position beyond the last that is consumed.
+    spent: Vec<u64>,
+    /// By slot: the last message.
+    messages: HashMap<usize, (u64, MessageHead, Vec<u8>)>,
+    received: HashMap<u64, u16>,
+    /// Deduplication ids, with position and time of the message.
+    ids: Vec<([u64; 2], u64, u64)>,
+    next: u64,
+    epoch: u64,
+}
+
+/// Why an entry ends the reading.
+struct Unreadable(OpenError);
+
+impl From<JournalError> for Unreadable {
+    fn from(error: JournalError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl Read {
+    fn journal(directory: &Path, name: &str) -> Result<Self, OpenError> {
+        let disk = Arc::new(Disk::open(directory)?);
+        let recovery = Recovery::open(disk, None, false)?;
+        let header: QueueHeader = bytemuck::pod_read_unaligned(recovery.definition());
+        let scribbled = |what| OpenError::Scribbled {
+            path: directory.to_owned(),
+            what,
+        };
+        if header.preamble.magic != MAGIC {
+            return Err(scribbled("the journal is none of a queue"));
+        }
+        if header.name.get(..header.name_bytes as usize) != Some(name.as_bytes()) {
+            return Err(scribbled("the journal is of a queue of another name"));
+        }
+        let definition = definition_of(&header, name).map_err(scribbled)?;
+        definition.check()?;
+        let geometry = Geometry::new(definition.slots, definition.stride, 1)
+            .ok_or_else(|| scribbled("the journal's definition has no geometry"))?;
+        let mut read = Self {
+            header,
+            geometry,
+            settings: [None; SETTINGS],
+            spent: vec![0; geometry.slots() as usize],
+            messages: HashMap::new(),
+            received: HashMap::new(),
+            ids: Vec::new(),
+            next: 0,
+            epoch: 0,
+            definition,
+        };
+        let reading = Reading {
+            seal: true,
+            ..Reading::default()
+        };
+        let found = recovery.read(&reading, |entry| {
+            read.take(&entry)
+                .ok_or_else(|| Unreadable(scribbled("an entry of the journal is not what it says")))
+        });
+        let found = found.map_err(|Unreadable(error)| error)?;
+        (read.next, read.epoch) = (found.next, found.epoch);
+        if Durable::new(read.epoch, read.next).is_none() || read.start() >= POSITIONS {
+            return Err(scribbled("its positions or epochs have run out"));
+        }
+        Ok(read)
+    }
+
+    /// The first position that nobody can have claimed.
+    fn start(&self) -> u64 {
+        let slots = self.geometry.slots();
+        (self.next + slots).next_multiple_of(slots)
+    }
+
+    /// Takes an entry in. `None` when it is none.
+    fn take(&mut self, entry: &Entry<'_>) -> Option<()> {
+        let value = || Some(u64::from_le_bytes(entry.bytes.try_into().ok()?));
+        match entry.kind {
+            ENTRY_MESSAGE | ENTRY_AGAIN => self.take_message(entry.position, entry.bytes)?,
+            ENTRY_CONSUMED => {
+                let bits = value()?;
+                for bit in (0..64).filter(|bit| bits & 1 << bit != 0) {
+                    let position = entry.position.checked_add(bit)?;
+                    let slot = self.geometry.slot_of(position);
+                    self.spent[slot] = self.spent[slot].max(position + 1);
+                    if self
+                        .messages
+                        .get(&slot)
+                        .is_some_and(|found| found.0 <= position)
+                    {
+                        self.messages.remove(&slot);
+                    }
+                }
+            }
+            ENTRY_RECEIVED => {
+                let count = u16::try_from(value()?).ok()?;
+                let known = self.received.entry(entry.position).or_default();
+                *known = count.max(*known);
+            }
+            ENTRY_SETTINGS => {
+                let value = value()?;
+                let place = usize::try_from(entry.position).ok()?;
+                *self.settings.get_mut(place)? = Some(value);
+            }
+            // A gap; or of a later version, and not needed.
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn take_message(&mut self, position: u64, bytes: &[u8]) -> Option<()> {
+        let (head, body) = bytes.split_at_checked(size_of::<MessageHead>())?;
+        let head: MessageHead = bytemuck::pod_read_unaligned(head);
+        if head.has_id == 1 {
+            self.ids.push((head.id, position, head.sent_ms));
+        }
+        let slot = self.geometry.slot_of(position);
+        let is_later = self
+            .messages
+            .get(&slot)
+            .is_none_or(|found| found.0 <= position);
+        if is_later && self.spent[slot] <= position {
+            self.messages.insert(slot, (position, head, body.to_vec()));
+        }
+        Some(())
+    }
+
+    /// Stores what is left into a file that was just laid out with `header`.
+    fn build(&self, mapping: &Arc<Mapping>, header: &QueueHeader) {
+        let parts = Parts::of(mapping, header, &self.definition).expect("laid out just now");
+        let ring = SlotRing::new(
+            parts.memory.clone(),
+            Arc::new(Nobody),
+            0,
+            Producers::Shared,
+            Overflow::Refuse,
+            0,
+        );
+        let epoch_ms = header.epoch_ms.wrapping_sub(header.clock_base_ms);
+        let durable = parts.durable.expect("it is on disk");
+        let queue = Delivery::new(ring, parts.words, Arc::new(Since(epoch_ms)));
+        let queue = match &parts.dedup {
+            Some(dedup) => queue.with_dedup(dedup.clone()),
+            None => queue,
+        };
+        let queue = queue.with_durable(durable);
+
+        for (place, value) in restored_words(&self.settings) {
+            let word = word64(mapping, control::RETENTION + 8 * place);
+            word.store(value, Ordering::Relaxed); // the name of the file publishes it
+        }
+        let now = queue.now_ms();
+        let unix_base = header.preamble.created_ms.wrapping_sub(CLOCK_BASE_MS);
+        // What was sent before the clock began is older than any retention.
+        let at = |unix_ms: u64| unix_ms.saturating_sub(unix_base).min(now);
+        let start = self.start();
+        queue
+            .restore_empty(start, Durable::new(self.epoch, self.next).expect("checked"))
+            .expect("it is on disk");
+        let mut left: Vec<_> = self.messages.values().collect();
+        left.sort_by_key(|(position, ..)| *position);
+        let mut positions = Vec::with_capacity(left.len());
+        for (position, head, bytes) in left {
+            let visible = head.visible_ms.saturating_sub(unix_base).max(now);
+            let message = Left {
+                position: *position,
+                receives: self.received.get(position).copied().unwrap_or(0),
+                sent: at(head.sent_ms),
+                visible: visible.min(now + u64::from(crate::layout::queue::MAX_DELAY_MS)),
+                head,
+                bytes,
+            };
+            if queue.restore_message(start, &message) {
+                positions.push(*position);
+            }
+        }
+        if queue.is_fifo() {
+            queue.restore_links(positions.into_iter());
+        }
+        if let Some(dedup) = queue.dedup() {
+            self.restore_ids(dedup, now, at);
+        }
+    }
+
+    fn restore_ids(
+        &self,
+        dedup: &crate::ring::delivery::dedup::Dedup,
+        now: u64,
+        at: impl Fn(u64) -> u64,
+    ) {
+        for (id, position, sent_ms) in &self.ids {
+            let expiry = at(*sent_ms) + dedup.window_ms();
+            if expiry > now {
+                // The table had room for all of them.
+                dedup.restore(*id, *position, expiry);
+            }
+        }
+    }
+}
+
+/// Nobody else is in a file that has no name yet.
+struct Nobody;
+
+impl Liveness for Nobody {
+    fn is_dead(&self, _owner: u16) -> bool {
+        true
+    }
+}

@@ -1,0 +1,111 @@
+//! The words of a queue that is on disk: how far the journal reaches, who writes it, what changed.
+//!
+//! They lie in the file of the queue's first ring; such a queue has no other. Made once, from a mapping
+//! and an offset that was checked to lie inside; from then on an index is checked, an offset is a
+//! constant.
+
+use super::words::{word32, word64};
+use crate::layout::durable::{BLOCKS_PER_WORD, changed_words, control};
+use crate::layout::geometry::Geometry;
+use crate::layout::queue::BLOCK_SLOTS;
+use crate::sync::{AtomicU32, AtomicU64};
+use crate::sys::mapping::Mapping;
+use std::sync::Arc;
+
+/// See the module. A clone is a handle's own.
+#[derive(Clone, Debug)]
+pub struct DurableWords {
+    mapping: Arc<Mapping>,
+    changed: usize,
+    changed_words: u64,
+}
+
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident at $offset:expr;)*) => {$(
+        $(#[$doc])*
+        #[inline]
+        pub fn $name(&self) -> &AtomicU64 {
+            word64(&self.mapping, $offset)
+        }
+    )*};
+}
+
+impl DurableWords {
+    /// `None` when the changed bits do not lie between `from` and `until` of the mapping.
+    pub fn new(
+        mapping: Arc<Mapping>,
+        geometry: &Geometry,
+        offset: u64,
+        from: u64,
+        until: u64,
+    ) -> Option<Self> {
+        let words = changed_words(geometry.slots());
+        let end = offset.checked_add(8 * words)?;
+        let fits = offset.is_multiple_of(8) && offset >= from && end <= until;
+        (fits && end <= mapping.len() as u64).then(|| Self {
+            changed: offset as usize,
+            changed_words: words,
+            mapping,
+        })
+    }
+
+    words! {
+        /// Which positions are on disk.
+        durable at control::DURABLE;
+        /// Who writes the journal.
+        persister at control::PERSISTER;
+        /// Where the next block goes.
+        cursor at control::CURSOR;
+        /// Steps of the persister.
+        steps at control::STEPS;
+        /// Flushes that have begun.
+        begun at control::BEGUN;
+        /// The highest flush that is on disk.
+        finished at control::FINISHED;
+        /// The highest epoch that failed, plus one.
+        failed at control::FAILED;
+        /// 1 while sends are refused.
+        frozen at control::FROZEN;
+        /// Counter of flushes.
+        flushes at control::FLUSHES;
+        /// Counter of take-overs.
+        take_overs at control::TAKE_OVERS;
+    }
+
+    /// Futex word: changes with every flush.
+    #[inline]
+    pub fn flushed(&self) -> &AtomicU32 {
+        word32(&self.mapping, control::FLUSHED)
+    }
+
+    /// 1 while somebody may sleep on it.
+    #[inline]
+    pub fn waiting(&self) -> &AtomicU32 {
+        word32(&self.mapping, control::WAITING)
+    }
+
+    /// How many words of changed bits there are.
+    pub fn changed_words(&self) -> u64 {
+        self.changed_words
+    }
+
+    /// Word `number` of the changed bits.
+    ///
+    /// # Panics
+    /// When there is no such word.
+    #[inline]
+    pub fn changed(&self, number: u64) -> &AtomicU64 {
+        assert!(number < self.changed_words);
+        word64(&self.mapping, self.changed + 8 * number as usize)
+    }
+
+    /// The word and the bit of the block of the slot `index`.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    #[inline]
+    pub fn changed_of(&self, index: usize) -> (&AtomicU64, u64) {
+        let block = index as u64 / BLOCK_SLOTS;
+        (self.changed(block / BLOCKS_PER_WORD), 1 << (block % BLOCKS_PER_WORD))
+    }
+}

@@ -128,6 +128,8 @@ enum ringway_status {
     RINGWAY_E_NO_DEDUP = -48,   /* this queue compares no deduplication ids */
     RINGWAY_E_DELAY_IN_FIFO = -49, /* no delay of its own for a message to a FIFO queue */
     RINGWAY_E_REDRIVE = -50,    /* that queue can't be the dead-letter queue of this one */
+    RINGWAY_E_NOT_ON_DISK = -51, /* durable: the journal can't be written now, nothing was sent */
+    RINGWAY_E_DURABILITY_UNKNOWN = -52, /* durable: sent or deleted, and on disk or not */
 
     /* Settling. */
     RINGWAY_E_STALE_RECEIPT = -60, /* received again since: the receipt of that receive counts */

@@ -38,6 +38,10 @@ struct Cli {
     /// Directory under which buses lie [default: $RINGWAY_ROOT, or /dev/shm]
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// Directory under which the journals of durable queues lie [default: $RINGWAY_JOURNAL_ROOT, or where
+    /// docs/operations.md says]
+    #[arg(long, global = true, value_name = "DIR")]
+    journal_root: Option<PathBuf>,
     /// Machine-readable output
     #[arg(long, global = true)]
     json: bool,
@@ -110,6 +114,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let place = output::Place {
         root: cli.root,
+        journal_root: cli.journal_root,
         json: cli.json,
     };
     let done = match cli.command {

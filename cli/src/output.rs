@@ -22,6 +22,7 @@ impl std::error::Error for Usage {}
 /// The global options.
 pub struct Place {
     pub root: Option<PathBuf>,
+    pub journal_root: Option<PathBuf>,
     pub json: bool,
 }
 
@@ -29,8 +30,12 @@ impl Place {
     /// The builder of a bus at this place.
     pub fn builder(&self, bus: &str) -> ringway::Builder {
         let builder = Bus::builder(bus).participant_name("ringway command");
-        match &self.root {
+        let builder = match &self.root {
             Some(root) => builder.root(root),
+            None => builder,
+        };
+        match &self.journal_root {
+            Some(root) => builder.journal_root(root),
             None => builder,
         }
     }

@@ -97,6 +97,8 @@ codes! {
     NoDedup = -48, "RINGWAY_E_NO_DEDUP", "the queue does not deduplicate";
     DelayInFifo = -49, "RINGWAY_E_DELAY_IN_FIFO", "no delay of its own in a FIFO queue";
     Redrive = -50, "RINGWAY_E_REDRIVE", "it can't be the dead-letter queue";
+    NotOnDisk = -51, "RINGWAY_E_NOT_ON_DISK", "the journal can't be written, nothing was sent";
+    DurabilityUnknown = -52, "RINGWAY_E_DURABILITY_UNKNOWN", "done, and on disk or not";
     StaleReceipt = -60, "RINGWAY_E_STALE_RECEIPT", "received again since";
     NotInFlight = -61, "RINGWAY_E_NOT_IN_FLIGHT", "visible again";
     Gone = -62, "RINGWAY_E_GONE", "the message is gone";
@@ -128,6 +130,7 @@ failures! { OpenError:
     InvalidName => Name,
     InvalidOption => Option,
     NotFound => NotFound,
+    Journal => Io,
     AlreadyExists => Exists,
     Mismatch => Mismatch,
     Foreign => Foreign,
@@ -204,6 +207,8 @@ failures! { QueueSendError:
     PoolExhausted => PoolExhausted,
     NoSpace => NoSpace,
     Growth => Growth,
+    NotOnDisk => NotOnDisk,
+    DurabilityUnknown => DurabilityUnknown,
     Forked => Forked,
     Removed => Removed,
     Unlinked => Unlinked,
@@ -242,6 +247,7 @@ failures! { SettleError:
     OtherQueue => OtherQueue,
     InvalidVisibility => Option,
     InvalidDelay => Option,
+    DurabilityUnknown => DurabilityUnknown,
     Forked => Forked,
 }
 
@@ -250,6 +256,7 @@ failures! { SetError:
     OwnTarget => Redrive,
     NoSuchTarget => Redrive,
     OtherKind => Redrive,
+    OnDisk => Redrive,
     TargetRefuses => Redrive,
     TooManyTargets => TooMany,
     Open => Redrive,

@@ -65,6 +65,7 @@ impl Part {
     fn bus(&self) -> anyhow::Result<Bus> {
         let place = Place {
             root: self.root.clone(),
+            journal_root: None,
             json: false,
         };
         place.open(&self.bus)

@@ -2,7 +2,7 @@
 
 use crate::output::{parse_bytes, parse_duration};
 use anyhow::bail;
-use ringway::{Bus, QueueBuilder, QueueKind, QueueSettings};
+use ringway::{Bus, Durability, QueueBuilder, QueueKind, QueueSettings};
 use std::time::Duration;
 
 /// What a queue does with its messages.
@@ -72,9 +72,21 @@ pub struct Geometry {
     /// When receivers step over a live but stopped sender's claim [default: 20ms]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     stall_timeout: Option<Duration>,
+    /// What it survives: memory, the death of all processes; durable, the loss of power: a send waits for
+    /// the disk, and its messages lie in their slots [default: memory]
+    #[arg(long, value_name = "memory|durable", value_parser = parse_durability)]
+    durability: Option<Durability>,
     /// Ask for transparent huge pages
     #[arg(long)]
     huge_pages: bool,
+}
+
+fn parse_durability(text: &str) -> anyhow::Result<Durability> {
+    match text {
+        "memory" => Ok(Durability::Memory),
+        "durable" => Ok(Durability::Durable),
+        _ => bail!("{text:?} is neither memory nor durable"),
+    }
 }
 
 /// `builder.option(value)` for each option that is given.
@@ -148,6 +160,7 @@ impl Geometry {
             max_bytes = self.max_bytes,
             stride = self.stride,
             stall_timeout = self.stall_timeout,
+            durability = self.durability,
         )
     }
 }

@@ -4,7 +4,7 @@ use super::policy::{self, Names};
 use super::{dedup, moves};
 use crate::find;
 use crate::output::Place;
-use ringway::{Bus, ObjectKind, Queue, QueueKind, QueueSettings};
+use ringway::{Bus, Durability, ObjectKind, Queue, QueueKind, QueueSettings};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -82,6 +82,10 @@ fn describe(queue: &Queue, names: &Names) -> Value {
         "slots": definition.slots,
         "stride": definition.stride,
         "max_bytes": definition.max_bytes,
+        "durability": match definition.durability {
+            Durability::Durable => "durable",
+            _ => "memory",
+        },
         "stall_timeout_ms": ms(definition.stall_timeout),
         "messages": {
             "visible": stats.visible,

@@ -192,7 +192,11 @@ impl Progress {
     fn report(&self, json: bool) {
         let sent = self.sent.load(Ordering::Relaxed);
         let duplicates = self.duplicates.load(Ordering::Relaxed);
-        let place = Place { root: None, json };
+        let place = Place {
+            root: None,
+            journal_root: None,
+            json,
+        };
         place.say(json!({"sent": sent, "duplicates": duplicates}), || {
             if duplicates == 0 {
                 format!("sent {sent}")

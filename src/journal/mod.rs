@@ -1,8 +1,8 @@
 //! L3: the history of one object on a disk. It knows no ring, no queue and no bus: entries are a
 //! kind, flags, a position and bytes, and what they mean is the user's.
 //!
-//! A journal is a directory of segments ([`segment`]). One [`Writer`] at a time leads it, under an
-//! epoch of its own; it fills staging buffers and writes each as one block ([`block`]), several at a
+//! A journal is a directory of segments (`segment.rs`). One [`Writer`] at a time leads it, under an
+//! epoch of its own; it fills staging buffers and writes each as one block (`block.rs`), several at a
 //! time, through a [`Storage`]. A block is never rewritten, and a file whose write failed is never
 //! written again. [`Recovery`] reads what all writers left, in order, each position as its highest epoch
 //! has it.

@@ -417,7 +417,9 @@ fn receivers_that_come_and_go_wait_no_longer_for_a_stopped_sender_than_one_that_
     let other = stage.queue.clone();
     let mut stopped = Appender::new(other.ring());
     let claim = stopped.claim_message(&other, &mut Nothing);
-    let claim = claim.ok().expect("an empty ring");
+    let Ok(claim) = claim else {
+        panic!("an empty ring");
+    };
     stage.send_in_turn();
     let mut waited = 0;
     let found = loop {

@@ -1,8 +1,8 @@
 //! The C ABI of ringway. `include/ringway.h` is what its users read, and the first thing to change; here
 //! is what it says, one file for each product.
 //!
-//! Every function goes the same way: through the [`fence`], which no panic passes; handles through the
-//! [`handle`] table, pointers and lengths through [`argument`], errors through the table of [`code`]s.
+//! Every function goes the same way: through the `fence`, which no panic passes; handles through the
+//! `handle` table, pointers and lengths through `argument`, errors through the table of `code`s.
 //! Nothing here knows a slot or a word: it calls what any Rust program calls.
 //!
 //! `unsafe` is at home here, for what C can't say: that a pointer leads to what the header asks for.

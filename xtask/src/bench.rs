@@ -67,6 +67,29 @@ impl Bench {
         })
     }
 
+    /// How many messages a second: the median over rounds.
+    pub fn rate(
+        &mut self,
+        id: &'static str,
+        what: &str,
+        scenario: &[&str],
+        ours: &str,
+        goal: f64,
+    ) -> anyhow::Result<Outcome> {
+        let run = self.run(scenario)?;
+        let rate = |round: &HashMap<String, Value>| round.get(ours)?["msgs_per_s"].as_f64();
+        let mut rates: Vec<f64> = run.rounds.iter().filter_map(rate).collect();
+        Ok(Outcome {
+            id,
+            what: format!("{what} ({ours})"),
+            measured: median(&mut rates),
+            better: Better::AtLeast,
+            goal,
+            unit: "msgs/s",
+            command: run.command,
+        })
+    }
+
     /// One contender's figure in one scenario over the same in another.
     pub fn growth(
         &mut self,

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 /// Every identifier, in order.
-const KNOWN: [&str; 17] = [
-    "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P11", "P12", "P14", "R1", "R2", "R3",
-    "R4", "R7",
+const KNOWN: [&str; 20] = [
+    "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P14", "R1", "R2",
+    "R3", "R4", "R5", "R6", "R7",
 ];
 
 #[derive(clap::Args)]
@@ -63,6 +63,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 "ringway-queue",
                 3.0,
             )?]);
+        }
+        if ids.contains(&"P10") {
+            for (what, scenario, goal) in DURABLE_RATES {
+                report(vec![bench.rate(
+                    "P10",
+                    what,
+                    &[scenario],
+                    "ringway-journal",
+                    goal,
+                )?]);
+            }
         }
         if ids.contains(&"P7") {
             let what = "zero-copy latency of 1 MiB over that of 4 KiB: size-independent";
@@ -127,7 +138,38 @@ fn build() -> anyhow::Result<PathBuf> {
 const LATENCY: &[&str] = &["latency", "--mode", "spin"];
 const QUEUE_LATENCY: &[&str] = &["queue-latency"];
 
+const DURABLE_RATES: [(&str, &str, f64); 2] = [
+    (
+        "durable messages of 256 B, eight threads that wait for their own",
+        "durable-group",
+        50_000.0,
+    ),
+    (
+        "durable messages of 256 B, in pipelined batches",
+        "durable-batch",
+        200_000.0,
+    ),
+];
+
 const RATIOS: &[Ratio<'static>] = &[
+    Ratio {
+        id: "P10",
+        what: "a durable message, one at a time, to a raw durable write of 4 KiB",
+        scenario: &["durable-one"],
+        ours: "ringway-journal",
+        theirs: "limit-disk",
+        better: AtMost,
+        goal: 1.2,
+    },
+    Ratio {
+        id: "P10",
+        what: "durable messages of 64 KiB, to the raw bandwidth of 128 KiB O_DSYNC, eight at a time",
+        scenario: &["durable-large"],
+        ours: "ringway-journal",
+        theirs: "limit-disk-deep",
+        better: AtLeast,
+        goal: 0.7,
+    },
     Ratio {
         id: "P1",
         what: "polled one-way latency, 64 B, to the plain-spin ping-pong",
@@ -513,6 +555,84 @@ const PROOFS: &[Proof] = &[
                 better: AtMost,
                 goal: NONE,
                 unit: "probes",
+                fold: Fold::Sum,
+            },
+        ],
+    },
+    Proof {
+        id: "R5",
+        arguments: &[
+            "test",
+            "--release",
+            "--test",
+            "sim",
+            "crash",
+            "--",
+            "--nocapture",
+        ],
+        variables: &[("RINGWAY_FULL", "1")],
+        fields: &[
+            Field {
+                name: "crash_states",
+                what: "states of a simulated disk after a power cut, read back",
+                better: AtLeast,
+                goal: 1e6,
+                unit: "states",
+                fold: Fold::Sum,
+            },
+            Field {
+                name: "lost",
+                what: "acknowledged entries lost",
+                better: AtMost,
+                goal: NONE,
+                unit: "entries",
+                fold: Fold::Sum,
+            },
+            Field {
+                name: "flips_untold",
+                what: "flipped bits in acknowledged entries that nobody told",
+                better: AtMost,
+                goal: NONE,
+                unit: "flips",
+                fold: Fold::Sum,
+            },
+        ],
+    },
+    Proof {
+        id: "R6",
+        arguments: &[
+            "test",
+            "--release",
+            "--test",
+            "sim",
+            "faults",
+            "--",
+            "--nocapture",
+        ],
+        variables: &[],
+        fields: &[
+            Field {
+                name: "failures_injected",
+                what: "calls and completions of a scripted run that failed once each",
+                better: AtLeast,
+                goal: 1000.0,
+                unit: "failures",
+                fold: Fold::Sum,
+            },
+            Field {
+                name: "untyped",
+                what: "errors without a type, hangs, lost entries",
+                better: AtMost,
+                goal: NONE,
+                unit: "failures",
+                fold: Fold::Sum,
+            },
+            Field {
+                name: "leaks",
+                what: "files, lanes or names left behind",
+                better: AtMost,
+                goal: NONE,
+                unit: "leaks",
                 fold: Fold::Sum,
             },
         ],

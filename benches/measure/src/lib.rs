@@ -12,6 +12,7 @@
 
 pub mod contender;
 pub mod drive;
+pub mod durable;
 pub mod launch;
 pub mod limits;
 pub mod machine;

@@ -38,11 +38,19 @@ pub enum Scenario {
     Fifo,
     /// One process sends, receives and deletes, whatever else stands in the queue.
     Depth,
+    /// Until a message is durable, one at a time.
+    DurableOne,
+    /// Eight threads, each of which waits until its own message is durable.
+    DurableGroup,
+    /// Durable messages in batches that nobody waits for one by one.
+    DurableBatch,
+    /// The same with large ones: how much of the disk's bandwidth is left.
+    DurableLarge,
 }
 
 impl Scenario {
     /// All of them, in the order in which they are reported.
-    pub const ALL: [Scenario; 12] = [
+    pub const ALL: [Scenario; 16] = [
         Scenario::Latency,
         Scenario::Throughput,
         Scenario::Batch,
@@ -55,6 +63,10 @@ impl Scenario {
         Scenario::QueueBatch,
         Scenario::Fifo,
         Scenario::Depth,
+        Scenario::DurableOne,
+        Scenario::DurableGroup,
+        Scenario::DurableBatch,
+        Scenario::DurableLarge,
     ];
 
     /// The word used on the command line and in records.
@@ -72,6 +84,10 @@ impl Scenario {
             Scenario::QueueBatch => "queue-batch",
             Scenario::Fifo => "fifo",
             Scenario::Depth => "depth",
+            Scenario::DurableOne => "durable-one",
+            Scenario::DurableGroup => "durable-group",
+            Scenario::DurableBatch => "durable-batch",
+            Scenario::DurableLarge => "durable-large",
         }
     }
 
@@ -84,6 +100,7 @@ impl Scenario {
                 | Scenario::Wake
                 | Scenario::QueueLatency
                 | Scenario::Depth
+                | Scenario::DurableOne
         )
     }
 
@@ -91,8 +108,9 @@ impl Scenario {
     /// large, but below what the transports with the smallest frames can hold.
     pub fn default_size(self) -> usize {
         match self {
-            Scenario::Copy => 64 * 1024,
+            Scenario::Copy | Scenario::DurableLarge => 64 * 1024,
             Scenario::Zerocopy => 32 * 1024,
+            Scenario::DurableOne | Scenario::DurableGroup | Scenario::DurableBatch => 256,
             _ => 64,
         }
     }
@@ -202,6 +220,11 @@ impl Plan {
     pub fn warm_up(&self) -> u64 {
         let floor = match (self.scenario, self.mode) {
             (Scenario::Wake, _) => 20,
+            (Scenario::DurableOne | Scenario::DurableGroup, _) => 100,
+            // Segments have been round twice.
+            (Scenario::DurableBatch | Scenario::DurableLarge, _) => {
+                (256 << 20) / self.size.max(1) as u64
+            }
             (_, Mode::Block) => 1_000,
             (
                 Scenario::Throughput

@@ -53,10 +53,45 @@ impl Drop for Scratch {
     }
 }
 
+/// A directory on a disk, until dropped: under $TMPDIR, or /var/tmp, which outlives a boot and so is no tmpfs.
+pub struct DiskScratch {
+    path: PathBuf,
+}
+
+impl DiskScratch {
+    /// Makes one, and removes those of processes that are gone.
+    pub fn new() -> Result<DiskScratch> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let parent = std::env::var_os("TMPDIR").filter(|dir| !dir.is_empty());
+        let parent = parent.map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+        remove_in(&parent, |name| owner_of(name).is_some_and(is_gone));
+        let count = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("{PREFIX}{}-{count}", std::process::id()));
+        fs::create_dir(&path)
+            .map_err(|error| format!("can't create {}: {error}", path.display()))?;
+        Ok(DiskScratch { path })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for DiskScratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
 /// Removes what is named so in /dev/shm. A failure has nobody to go to; the
 /// next round tries again.
 fn remove_named(chosen: impl Fn(&str) -> bool) {
-    let Ok(entries) = fs::read_dir(SHM) else {
+    remove_in(Path::new(SHM), chosen);
+}
+
+fn remove_in(parent: &Path, chosen: impl Fn(&str) -> bool) {
+    let Ok(entries) = fs::read_dir(parent) else {
         return;
     };
     for entry in entries.flatten() {

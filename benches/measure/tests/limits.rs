@@ -33,7 +33,7 @@ fn each_limit_runs_a_round_of_each_of_its_scenarios() {
         return;
     }
     let listed = host().list("list").expect("the host lists its contenders");
-    assert_eq!(listed.len(), 7);
+    assert_eq!(listed.len(), 9);
     for entry in listed {
         assert_eq!(
             (entry.kind, entry.missing.as_deref()),

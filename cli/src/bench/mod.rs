@@ -10,6 +10,7 @@
 //! The way of a comparison: [`roster`] who takes part, [`schedule`] the rounds,
 //! [`summary`] what they say, [`table`] and [`plot`] how it is shown.
 
+mod journal;
 mod plot;
 mod queue;
 mod ringway;
@@ -51,6 +52,11 @@ use std::process::ExitCode;
 ///   queue-batch the same in batches of 10
 ///   fifo        the same with 100 groups in order, and no repeats
 ///   depth       one process on a queue, empty and with a backlog and leases
+///   durable     the four that follow; they write some GB under $TMPDIR or /var/tmp
+///   durable-one    until a message is on the disk, one at a time
+///   durable-group  eight threads, each waiting for its own
+///   durable-batch  batches that nobody waits for one by one
+///   durable-large  the same with 64 KiB, against the disk's bandwidth
 ///
 /// Examples:
 ///   ringway bench latency
@@ -159,6 +165,11 @@ enum Asked {
     QueueBatch,
     Fifo,
     Depth,
+    Durable,
+    DurableOne,
+    DurableGroup,
+    DurableBatch,
+    DurableLarge,
     All,
 }
 
@@ -167,6 +178,7 @@ fn own_contenders() -> Vec<&'static dyn Contender> {
     let mut contenders = limits::all();
     contenders.extend(ringway::all());
     contenders.extend(queue::all());
+    contenders.extend(journal::all());
     contenders
 }
 
@@ -283,6 +295,9 @@ impl Args {
         let all = self.scenarios.is_empty() || self.scenarios.contains(&Asked::All);
         let is_asked = |scenario: &Scenario| {
             self.scenarios.iter().any(|asked| {
+                if *asked == Asked::Durable {
+                    return scenario.word().starts_with("durable-");
+                }
                 asked
                     .to_possible_value()
                     .is_some_and(|value| value.get_name() == scenario.word())

@@ -1,4 +1,4 @@
-//! What the machine itself allows: contenders made of loads, stores and copies.
+//! What the machine itself allows: contenders made of loads, stores and copies, and of plain writes.
 //!
 //! Each is the least that could answer its scenario at all, with no bounds, no
 //! recovery and no second user; a bus is measured by how near it comes. They
@@ -6,6 +6,7 @@
 
 mod claim;
 mod copy;
+mod disk;
 mod futex;
 mod pingpong;
 mod slots;
@@ -22,6 +23,8 @@ pub fn all() -> Vec<&'static dyn Contender> {
         &claim::ADD,
         &copy::Copy,
         &futex::Futex,
+        &disk::Disk,
+        &disk::Deep,
     ]
 }
 
@@ -47,6 +50,8 @@ pub fn of(scenario: Scenario, mode: crate::Mode) -> Option<&'static str> {
         ) => slots::NAME,
         (Scenario::Contended, _) => claim::NAME,
         (Scenario::Copy, _) => copy::NAME,
+        (Scenario::DurableOne | Scenario::DurableGroup, _) => disk::NAME,
+        (Scenario::DurableBatch | Scenario::DurableLarge, _) => disk::DEEP,
     };
     Some(name)
 }

@@ -4,6 +4,7 @@
 //! by one XREADGROUP, and acknowledged and deleted in one write. The number is part of the name.
 //! Reads block in the server; a client never polls.
 
+mod aof;
 mod server;
 
 use ::redis::{Connection, Value};
@@ -13,8 +14,8 @@ use ringway_measure::{
 };
 use server::Server;
 
-pub(crate) fn all() -> [&'static dyn Contender; 3] {
-    [&ONE, &TEN, &HUNDRED]
+pub(crate) fn all() -> [&'static dyn Contender; 4] {
+    [&ONE, &TEN, &HUNDRED, &aof::Aof]
 }
 
 static ONE: Streams = Streams {

@@ -1,7 +1,7 @@
 //! A server for one round: `redis-server` on a Unix socket in a directory of its own.
 //!
 //! Started before the sides, ended and reaped when dropped, and told by the kernel to die with its
-//! starter. It keeps nothing on disk and listens on no port; the directory is the caller's to
+//! starter. It listens on no port, and keeps its commands on disk only if it is asked to; the directory is the caller's to
 //! remove. It is bound to no core: the sides sleep while it works.
 
 use ringway_measure::Result;
@@ -22,8 +22,17 @@ pub(super) struct Server {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Server {
-    /// Starts one in `dir`, and waits until it can be connected to.
+    /// Starts one in `dir` that keeps nothing, and waits until it can be connected to.
     pub(super) fn start(dir: &Path) -> Result<Server> {
+        Self::start_with(dir, &["--appendonly", "no"])
+    }
+
+    /// The same, but every command is on the disk before its reply.
+    pub(super) fn start_durable(dir: &Path) -> Result<Server> {
+        Self::start_with(dir, &["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    fn start_with(dir: &Path, keeping: &[&str]) -> Result<Server> {
         let program = program()?;
         let (socket, log) = (dir.join("redis.sock"), dir.join("redis.log"));
         let said = File::create(&log)?;
@@ -32,7 +41,8 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(said.try_clone()?)
             .stderr(said)
-            .args(["--port", "0", "--save", "", "--appendonly", "no"])
+            .args(["--port", "0", "--save", ""])
+            .args(keeping)
             .args(["--daemonize", "no", "--loglevel", "warning"])
             .arg("--dir")
             .arg(dir)

@@ -1,7 +1,7 @@
 //! Moving the messages of a queue on, or back to where they came from, as StartMessageMoveTask does
 //! (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html).
 
-use ringway::{Bus, MoveError, MoveOptions, MoveState, Queue, Redrive, Settings};
+use ringway::{Bus, MoveError, MoveOptions, MoveState, Outgoing, Queue, Redrive, Settings};
 use ringway_harness::{AckBoard, Launch, Stage, TempBus};
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
@@ -122,6 +122,35 @@ fn messages_of_a_dead_letter_queue_go_back_to_where_each_came_from() {
     assert_eq!(numbers(&sources[0]), once(0..50));
     assert_eq!(numbers(&sources[1]), once(100..150));
     assert_eq!(numbers(&dead), once(900..901));
+}
+
+/// As a dead-letter queue is that nobody looks into.
+#[test]
+fn messages_of_a_fifo_queue_are_moved_in_order_also_when_nobody_ever_received_there() {
+    let (_root, bus) = bus();
+    let fifo = |name: &str| {
+        let builder = bus.queue(name).fifo().slots(1024).stride(192);
+        builder.create().unwrap()
+    };
+    let (from, to) = (fifo("from"), fifo("to"));
+    let mut sender = from.sender().unwrap();
+    for number in 0..200u64 {
+        let (body, group) = (number.to_le_bytes(), format!("group-{}", number % 3));
+        let message = Outgoing::new(&body).group(&group);
+        sender.send_message(&message).unwrap();
+    }
+    let options = MoveOptions::new().destination(&to);
+    let status = from.move_messages(&options).unwrap().run(|_| true).unwrap();
+    assert_eq!((status.state, status.moved), (MoveState::Completed, 200));
+    let mut receiver = to.receiver().unwrap();
+    let mut next = [0, 1, 2];
+    for message in receiver.receive(1000, Duration::ZERO, None).unwrap() {
+        let number = u64::from_le_bytes(message.body[..8].try_into().unwrap());
+        let next = &mut next[(number % 3) as usize];
+        assert_eq!(number, *next);
+        *next += 3;
+    }
+    assert_eq!(next, [201, 202, 200]);
 }
 
 /// Of a queue's messages sixteen queues get some, during its life. What belongs to a further one stays, and

@@ -16,7 +16,7 @@ use crate::layout::word::Dlv;
 use crate::ring::claim::Appender;
 use crate::ring::commit::Lost;
 use crate::ring::delivery::Standing;
-use crate::ring::delivery::link::GroupHash;
+use crate::ring::delivery::link::{GroupHash, Met};
 use crate::sync::Ordering;
 use std::sync::Arc;
 
@@ -112,6 +112,8 @@ struct Watched {
 pub(super) struct Mover {
     links: Vec<QueueSender>,
     watched: Vec<Watched>,
+    /// The open claim at the link cursor of a FIFO queue.
+    met: Met,
     retry_at: u64,
 }
 
@@ -241,7 +243,14 @@ impl Mover {
             let now = delivery.now_ms();
             return self.go_on(inner, &standing, now);
         }
-        if standing.position >= until || !delivery.is_movable(&standing) {
+        if standing.position >= until {
+            return Step::Done;
+        }
+        // Which is the first of its group is known of what is linked; perhaps nobody receives here.
+        if delivery.is_fifo() && !delivery.is_linked_to(standing.position, &mut self.met) {
+            return Step::Watch;
+        }
+        if !delivery.is_movable(&standing) {
             return Step::Done;
         }
         if destination != 0 {

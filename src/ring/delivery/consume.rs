@@ -39,7 +39,7 @@ const NS_PER_MS: u64 = 1_000_000;
 
 /// An open claim: its position, its word, and when it was met.
 #[derive(Clone, Copy)]
-pub(super) struct Open {
+pub struct Open {
     position: u64,
     word: Ctl,
     since: u64,

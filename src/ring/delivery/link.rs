@@ -1,9 +1,9 @@
 //! Linking the messages of a FIFO queue to their groups.
 //!
-//! A cursor walks the positions in order, and whoever receives may move it on by one: find the last
-//! linked message of the group, set `next` there and `prev` here, note this one as the last, move the
-//! cursor. Every step is a CAS from the one value that it can follow, so it is done once, by this
-//! receiver or another, and who comes late changes nothing:
+//! A cursor walks the positions in order, and whoever receives or moves messages may move it on by one:
+//! find the last linked message of the group, set `next` there and `prev` here, note this one as the last,
+//! move the cursor. Every step is a CAS from the one value that it can follow, so it is done once, by
+//! this receiver or another, and who comes late changes nothing:
 //!
 //! ```text
 //! at p, the cursor, with q the last of its group that is not DONE (or none):
@@ -27,6 +27,7 @@
 //! A window whose words all name living messages takes no new group: linking waits until one of them
 //! is consumed. Senders meet a full ring then; order is never wrong.
 
+use super::consume::Open;
 use super::{Delivery, Standing};
 use crate::layout::queue::NO_MESSAGE;
 use crate::layout::ring::MAX_POSITION;
@@ -35,6 +36,20 @@ use crate::sync::{AtomicU64, Label, Ordering, fence_at, fence_behind_rmw, order}
 
 /// Looks at a window before the caller may do something else: each that fails was another's success.
 const TRIES: usize = 16;
+
+/// The open claim that somebody meets again and again, as of when it was met first.
+#[derive(Default)]
+pub struct Met(Option<Open>);
+
+impl Met {
+    fn since(&mut self, met: Open) -> Open {
+        let open = match self.0 {
+            Some(open) if open.is_same(&met) => open,
+            _ => met,
+        };
+        *self.0.insert(open)
+    }
+}
 
 /// What a step of the cursor met.
 pub enum Step<'a> {
@@ -131,6 +146,32 @@ impl Delivery {
                 Step::Open(..) | Step::End | Step::NoRoom => return,
             }
         }
+    }
+
+    /// Links what lies up to `position`, for whoever moves messages of a queue that nobody receives from.
+    /// `false` while an open claim is in the way, which is ended as by any receiver: to be asked again
+    /// with the same `met`.
+    pub fn is_linked_to(&self, position: u64, met: &mut Met) -> bool {
+        for _ in 0..2 * self.ring.memory.geometry().slots() {
+            if self.linked_below() > position {
+                return true;
+            }
+            match self.link_next() {
+                Step::Message(standing) if self.is_first(&standing) => {
+                    self.give_hint(standing.position);
+                }
+                Step::Message(_) | Step::Passed => {}
+                Step::Open(at, word) => {
+                    let now = self.clock.now_ms();
+                    let open = met.since(Open::new(at, word, now));
+                    if !self.is_resolved(&open, now) {
+                        return false;
+                    }
+                }
+                Step::End | Step::NoRoom => return true, // as far as it goes
+            }
+        }
+        true
     }
 
     fn link<'a>(&'a self, standing: Standing<'a>) -> Step<'a> {

@@ -27,7 +27,7 @@ pub enum Command {
     },
     /// List the buses under the root
     Ls,
-    /// Show participants, channels, queues and pool of a bus
+    /// Show participants, channels, queues, streams and pool of a bus
     Stat {
         /// The bus
         name: String,
@@ -120,6 +120,7 @@ fn stat(name: &str, place: &Place) -> anyhow::Result<()> {
     let json = json!({
         "bus": name, "directory": bus.directory(), "participants": people,
         "channels": json_of(ObjectKind::Channel), "queues": json_of(ObjectKind::Queue),
+        "streams": json_of(ObjectKind::Stream),
         "pool_chunks": {"free": free, "owned": owned, "attached": attached},
     });
     place.say(json, || {
@@ -134,6 +135,7 @@ fn stat(name: &str, place: &Place) -> anyhow::Result<()> {
         for (kind, title) in [
             (ObjectKind::Channel, "channels"),
             (ObjectKind::Queue, "queues"),
+            (ObjectKind::Stream, "streams"),
             (ObjectKind::Unknown, "not known to this version"),
         ] {
             let mut of_kind = objects.iter().filter(|o| o.kind == kind).peekable();

@@ -1,8 +1,8 @@
-//! Finding a bus or a queue by its name; where there is none, the near names.
+//! Finding a bus, a queue or a stream by its name; where there is none, the near names.
 
 use crate::output::Place;
 use anyhow::anyhow;
-use ringway::{Bus, ObjectKind, OpenError, Queue};
+use ringway::{Bus, ObjectKind, OpenError, Queue, Stream};
 use std::fmt::Write;
 
 /// Names are near from this similarity (0 to 1) on.
@@ -50,6 +50,37 @@ impl Place {
             Err(error) => Err(explain(&open, name, error)),
         }
     }
+
+    /// The open bus and stream, or an error that says which there are.
+    pub fn stream(&self, bus: &str, name: &str) -> anyhow::Result<(Bus, Stream)> {
+        let open = self.open(bus)?;
+        match open.stream(name).open() {
+            Ok(stream) => Ok((open, stream)),
+            Err(error) => Err(explain_stream(&open, name, error)),
+        }
+    }
+}
+
+/// Why the stream `name` could not be opened, for who typed its name.
+pub fn explain_stream(bus: &Bus, name: &str, error: OpenError) -> anyhow::Error {
+    let is_a = |kind| names(bus, kind).is_ok_and(|names| names.iter().any(|n| n == name));
+    match error {
+        OpenError::NotFound { .. } => {
+            let mut text = format!("there is no stream {name:?} on bus {:?}", bus.name());
+            text += &near(name, &names(bus, ObjectKind::Stream).unwrap_or_default());
+            anyhow!(
+                "{text}; `ringway stream create {} {name}` makes it",
+                bus.name()
+            )
+        }
+        OpenError::Foreign { .. } if is_a(ObjectKind::Channel) => {
+            anyhow!("{name:?} is a channel, not a stream: use `ringway channel`")
+        }
+        OpenError::Foreign { .. } if is_a(ObjectKind::Queue) => {
+            anyhow!("{name:?} is a queue, not a stream: use `ringway queue`, `send` and `receive`")
+        }
+        other => other.into(),
+    }
 }
 
 /// Names of the objects of one kind on a bus, in order.
@@ -75,6 +106,12 @@ pub fn explain(bus: &Bus, name: &str, error: OpenError) -> anyhow::Error {
                 .is_ok_and(|names| names.iter().any(|n| n == name)) =>
         {
             anyhow!("{name:?} is a channel, not a queue: use `ringway channel`")
+        }
+        OpenError::Foreign { .. }
+            if names(bus, ObjectKind::Stream)
+                .is_ok_and(|names| names.iter().any(|n| n == name)) =>
+        {
+            anyhow!("{name:?} is a stream, not a queue: use `ringway stream`, `put` and `read`")
         }
         other => other.into(),
     }

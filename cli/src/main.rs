@@ -1,5 +1,5 @@
-//! The `ringway` command: look after buses, channels, queues, topics and journals, send, receive, publish and
-//! listen from a shell, measure.
+//! The `ringway` command: look after buses, channels, queues, streams, topics and journals; send, receive, put, read,
+//! publish and listen from a shell; measure.
 //!
 //! One module a noun, and one for each verb of a queue's messages. Output is for people; with `--json` it is one JSON object or array, or one
 //! object a line where records stream. Exit status: 0 done, 1 it failed or (doctor) found
@@ -14,9 +14,12 @@ mod find;
 mod interrupt;
 mod journal;
 mod output;
+mod put;
 mod queue;
+mod read;
 mod receive;
 mod send;
+mod stream;
 mod topic;
 mod work;
 
@@ -60,6 +63,9 @@ const EXAMPLES: &str = "Examples:
   ringway topic create demo news
   ringway subscribe demo news orders --raw
   ringway publish demo news 'it rains'
+  ringway stream create demo trucks --shards 5
+  ringway put demo trucks --key truck-7 52.5,13.4
+  ringway read demo trucks --iterator trim-horizon
   ringway demo
   ringway doctor demo
   ringway bus rm demo --force
@@ -83,8 +89,13 @@ enum Command {
     Subscribe(topic::subscribe::Args),
     Unsubscribe(topic::subscribe::UnsubscribeArgs),
     Listen(topic::listen::Args),
+    /// Create, list, inspect, split, merge, scale and remove streams
+    #[command(subcommand)]
+    Stream(stream::Command),
     Send(send::Args),
     Receive(receive::Args),
+    Put(put::Args),
+    Read(read::Args),
     Work(work::Args),
     Doctor(doctor::Args),
     #[command(subcommand)]
@@ -126,8 +137,11 @@ fn main() -> ExitCode {
         Command::Subscribe(args) => topic::subscribe::run(&args, &place),
         Command::Unsubscribe(args) => topic::subscribe::unsubscribe(&args, &place),
         Command::Listen(args) => topic::listen::run(&args, &place),
+        Command::Stream(command) => stream::run(command, &place),
         Command::Send(args) => send::run(&args, &place),
         Command::Receive(args) => receive::run(&args, &place),
+        Command::Put(args) => put::run(&args, &place),
+        Command::Read(args) => read::run(&args, &place),
         Command::Work(args) => work::run(&args, &place),
         Command::Journal(command) => journal::run(command, &place),
         Command::Doctor(args) => doctor::run(&args, &place),

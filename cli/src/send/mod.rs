@@ -5,8 +5,8 @@
 //! it says how far it came.
 
 mod batch;
-mod lines;
-mod rows;
+pub mod lines;
+pub mod rows;
 mod said;
 
 pub use said::GivenAttribute;
@@ -87,7 +87,7 @@ impl Item {
 }
 
 /// Where the messages come from.
-trait Source {
+pub trait Source {
     /// The next one.
     fn next(&mut self) -> anyhow::Result<Option<Item>>;
     /// Whether the next one may have to be waited for: what is there is sent first.
@@ -207,7 +207,7 @@ impl Progress {
     }
 }
 
-fn open(path: &Path) -> anyhow::Result<(Box<dyn Read>, u64)> {
+pub fn open(path: &Path) -> anyhow::Result<(Box<dyn Read>, u64)> {
     if path.as_os_str() == "-" {
         return Ok((Box::new(std::io::stdin().lock()), 0));
     }

@@ -36,6 +36,17 @@ pub struct Columns {
 }
 
 impl Columns {
+    /// Rows whose group is the value of one column.
+    pub fn keyed_by(key: &str, body: Option<&str>, delimiter: Option<char>) -> Self {
+        Self {
+            body_column: body.map(str::to_owned),
+            group_column: Some(key.to_owned()),
+            dedup_column: None,
+            attribute_columns: Vec::new(),
+            delimiter,
+        }
+    }
+
     /// Whether rows say their group.
     pub fn has_group(&self) -> bool {
         self.group_column.is_some()

@@ -9,5 +9,6 @@ mod place;
 mod queue;
 mod receive;
 mod send;
+mod stream;
 mod topic;
 mod work;

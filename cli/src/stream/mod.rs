@@ -1,0 +1,266 @@
+//! `ringway stream`: create, list, inspect, reshard and remove streams, and see to their groups.
+
+mod show;
+
+use crate::find;
+use crate::output::{Place, Usage, parse_bytes, parse_duration};
+use ringway::{Backpressure, OpenError, ReshardError, ShardId, ShardLimits, Stream, StreamBuilder};
+use serde_json::json;
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Create a stream
+    #[command(after_help = CREATE_EXAMPLES)]
+    Create(Create),
+    /// List the streams of a bus
+    Ls {
+        /// The bus
+        bus: String,
+    },
+    /// Show definition, counts, groups and workers of a stream
+    Stat(Named),
+    /// List the shards of a stream with their hash keys and what they came from
+    Shards {
+        #[command(flatten)]
+        named: Named,
+        /// Only those that take records
+        #[arg(long)]
+        open: bool,
+    },
+    /// Replace a shard by two, while the stream is in use; the order of each key is kept
+    #[command(after_help = RESHARD_EXAMPLES)]
+    Split {
+        #[command(flatten)]
+        named: Named,
+        /// The shard, as `ringway stream shards` lists it; the number alone will do
+        shard: ShardId,
+        /// The first hash key of the second half [default: the middle]
+        #[arg(long, value_name = "HASH_KEY")]
+        at: Option<u128>,
+    },
+    /// Replace two adjacent shards by one, while the stream is in use
+    #[command(after_help = RESHARD_EXAMPLES)]
+    Merge {
+        #[command(flatten)]
+        named: Named,
+        /// One of the two
+        first: ShardId,
+        /// The other one
+        second: ShardId,
+    },
+    /// Split and merge until there are so many shards of the same size, while the stream is in use
+    #[command(after_help = RESHARD_EXAMPLES)]
+    Scale {
+        #[command(flatten)]
+        named: Named,
+        /// How many, 1 to 1000
+        shards: u32,
+    },
+    /// Give the memory of closed shards back that every group has read
+    Retire(Named),
+    /// Remove a consumer group; its workers are told
+    RmGroup {
+        #[command(flatten)]
+        named: Named,
+        /// The group
+        group: String,
+    },
+    /// Remove a stream and its records; who has it open is told
+    Rm(Named),
+}
+
+#[derive(clap::Args)]
+pub struct Named {
+    /// The bus
+    bus: String,
+    /// The stream
+    #[arg(value_name = "STREAM")]
+    name: String,
+}
+
+#[derive(clap::Args)]
+pub struct Create {
+    /// The bus
+    bus: String,
+    /// 1 to 80 characters of A-Z a-z 0-9 _ -
+    name: String,
+    /// Shards: units of order, and of what consumers share, 1 to 1000
+    #[arg(long, default_value_t = 1)]
+    shards: u32,
+    /// Slots of each shard, the records that it retains: a power of two from 1024 [default: 8192]
+    #[arg(long)]
+    slots: Option<u64>,
+    /// Bytes from slot to slot, a multiple of 32 from 64 to 4096 [default: 256]
+    #[arg(long, value_parser = parse_bytes)]
+    stride: Option<u64>,
+    /// What a put meets at a shard that a group or a reader has not read: it waits, fails, or drops
+    /// the oldest records
+    #[arg(long, value_name = "WHAT", default_value = "wait", value_parser = ["wait", "fail", "drop-oldest"])]
+    when_full: String,
+    /// With --when-full wait: how long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    put_timeout: Duration,
+    /// After this long without a sign a live worker's shards pass on; a dead one's do at once
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    lease_timeout: Duration,
+    /// Emulate the limits of Kinesis: 1000 records and 1 MiB a second in, 2 MiB out, for each shard
+    #[arg(long)]
+    limits: bool,
+    /// Open it when it exists already; options that are given have to agree
+    #[arg(long)]
+    if_missing: bool,
+}
+
+const CREATE_EXAMPLES: &str = "Examples:
+  ringway stream create demo trucks --shards 5
+  ringway stream create demo clicks --shards 16 --slots 65536 --when-full drop-oldest
+  ringway stream create demo dry-run --limits
+A stream lies in memory: a shard retains as many records as it has slots.";
+
+const RESHARD_EXAMPLES: &str = "Examples:
+  ringway stream shards demo trucks --open
+  ringway stream split demo trucks 3
+  ringway stream merge demo trucks 5 6
+  ringway stream scale demo trucks 16
+Producers and readers go on. A new shard is read when what it replaced is read to its end.";
+
+pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Create(args) => create(&args, place)?,
+        Command::Ls { bus } => show::list(&bus, place)?,
+        Command::Stat(named) => show::stat(&named.open(place)?.1, place)?,
+        Command::Shards { named, open } => show::shards(&named.open(place)?.1, open, place)?,
+        Command::Split { named, shard, at } => {
+            let (_bus, stream) = named.open(place)?;
+            let [low, high] = stream.split(shard, at).map_err(explain)?;
+            let json =
+                json!({"split": shard.to_string(), "into": [low.to_string(), high.to_string()]});
+            place.say(json, || format!("split {shard} into {low} and {high}"));
+        }
+        Command::Merge {
+            named,
+            first,
+            second,
+        } => {
+            let (_bus, stream) = named.open(place)?;
+            let merged = stream.merge(first, second).map_err(explain)?;
+            let json = json!({
+                "merged": [first.to_string(), second.to_string()], "into": merged.to_string(),
+            });
+            place.say(json, || {
+                format!("merged {first} and {second} into {merged}")
+            });
+        }
+        Command::Scale { named, shards } => {
+            let (_bus, stream) = named.open(place)?;
+            let changes = stream.update_shard_count(shards).map_err(explain)?;
+            let json = json!({"stream": named.name, "shards": shards, "changes": changes});
+            place.say(json, || {
+                format!(
+                    "{} has {shards} shards now, by {changes} splits and merges",
+                    named.name
+                )
+            });
+        }
+        Command::Retire(named) => {
+            let (_bus, stream) = named.open(place)?;
+            let retired = stream.retire_closed().map_err(explain)?;
+            place.say(json!({"retired": retired}), || {
+                format!("retired {retired} closed shards")
+            });
+        }
+        Command::RmGroup { named, group } => {
+            let (_bus, stream) = named.open(place)?;
+            if !stream.remove_group(&group)? {
+                let groups = stream.groups()?.into_iter().map(|group| group.name);
+                let near = find::near(&group, &groups.collect::<Vec<_>>());
+                anyhow::bail!(
+                    "there is no group {group:?} of stream {:?}{near}",
+                    named.name
+                );
+            }
+            place.say(json!({"removed": group}), || {
+                format!("removed group {group}")
+            });
+        }
+        Command::Rm(named) => {
+            let (bus, stream) = named.open(place)?;
+            drop(stream);
+            bus.remove(&named.name)?;
+            let name = &named.name;
+            place.say(json!({"removed": name}), || format!("removed {name}"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Named {
+    fn open(&self, place: &Place) -> anyhow::Result<(ringway::Bus, Stream)> {
+        place.stream(&self.bus, &self.name)
+    }
+}
+
+/// What can't be is wrong usage.
+fn explain(error: ReshardError) -> anyhow::Error {
+    match error {
+        ReshardError::Open(_) | ReshardError::Busy { .. } | ReshardError::NoNumbers { .. } => {
+            error.into()
+        }
+        other => Usage(other.to_string()).into(),
+    }
+}
+
+fn create(args: &Create, place: &Place) -> anyhow::Result<()> {
+    let bus = place.open(&args.bus)?;
+    let was_there = args.if_missing && bus.stream(&args.name).open().is_ok();
+    let builder = args.apply(bus.stream(&args.name));
+    let stream = match args.if_missing {
+        true => builder.open_or_create(),
+        false => builder.create(),
+    };
+    let stream = stream.map_err(|error| match error {
+        OpenError::InvalidOption { .. } | OpenError::InvalidName { .. } => {
+            Usage(error.to_string()).into()
+        }
+        other => anyhow::Error::from(other),
+    })?;
+    let stats = stream.stats()?;
+    let (slots, stride) = (stream.definition().slots, stream.definition().stride);
+    let json = json!({
+        "stream": args.name, "created": !was_there, "shards": stats.open_shards, "slots": slots,
+        "stride": stride, "bytes": stats.bytes,
+    });
+    let verb = if was_there { "found" } else { "created" };
+    place.say(json, || {
+        format!(
+            "{verb} {}: {} shards of {slots} slots of {stride} bytes",
+            args.name, stats.open_shards
+        )
+    });
+    Ok(())
+}
+
+impl Create {
+    fn apply(&self, mut builder: StreamBuilder) -> StreamBuilder {
+        builder = builder.shards(self.shards);
+        if let Some(slots) = self.slots {
+            builder = builder.slots(slots);
+        }
+        if let Some(stride) = self.stride {
+            builder = builder.stride(stride);
+        }
+        if self.limits {
+            builder = builder.limits(ShardLimits::KINESIS);
+        }
+        let backpressure = match self.when_full.as_str() {
+            "fail" => Backpressure::Fail,
+            "drop-oldest" => Backpressure::DropOldest,
+            _ => Backpressure::Block(self.put_timeout),
+        };
+        builder
+            .backpressure(backpressure)
+            .lease_timeout(self.lease_timeout)
+    }
+}

@@ -261,6 +261,28 @@ fn a_child_is_read_when_its_parents_are_checkpointed_to_their_end() {
 }
 
 #[test]
+fn an_empty_shard_in_between_lets_nobody_overtake() {
+    let (_root, bus) = bus();
+    let stream = bus.stream("s").slots(1024).create().unwrap();
+    let group = group(&stream);
+    let mut producer = stream.producer().unwrap();
+    producer.put("k", &[0]).unwrap();
+    // Split and merged again, with nothing put in between: two shards that never held anything.
+    let [low, high] = stream.split(ShardId(0), None).unwrap();
+    stream.merge(low, high).unwrap();
+    producer.put("k", &[1]).unwrap();
+    let mut worker = group.join().unwrap();
+    assert_eq!(read(&mut worker, 1)[0].data, [0]);
+    for _ in 0..20 {
+        let read = worker.read_batch(1, Duration::from_millis(1), |_| {});
+        assert_eq!(read.unwrap(), 0, "the first record is not checkpointed");
+    }
+    worker.checkpoint().unwrap();
+    assert_eq!(read(&mut worker, 1)[0].data, [1]);
+    assert_eq!(stream.retire_closed().unwrap(), 3);
+}
+
+#[test]
 fn a_worker_that_shows_no_sign_is_fenced_and_its_late_checkpoint_refused() {
     let (_root, bus) = bus();
     let stream = bus

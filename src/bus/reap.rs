@@ -25,6 +25,7 @@ use crate::ring::delivery::Delivery;
 use crate::ring::read::Look;
 use crate::ring::sweep::Swept;
 use crate::ring::{Liveness, SlotRing};
+use crate::stream;
 use crate::sync::Ordering;
 use crate::sys::file;
 use std::collections::{HashMap, HashSet};
@@ -439,6 +440,9 @@ impl Attachment {
                 Err(error) if error.is_of_another_build() => continue,
                 opened => opened?,
             };
+            if ring.is_none() {
+                stream::sweep_dead(&self.site, &file, slot)?;
+            }
             if let Some((_, ring)) = ring {
                 lost_chunks |= ring.may_have_lost_chunks();
                 left_moves |= ring.has_moves_of(slot);

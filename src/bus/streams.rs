@@ -148,6 +148,8 @@ impl StreamBuilder {
 
     fn attach(&self) -> Result<Stream, OpenError> {
         let attachment = &self.attachment;
+        // Noted before anything can be left there.
+        attachment.note_joined(&self.definition.name);
         let opened = stream::open_stream(&attachment.site, &self.definition.name)?;
         self.compare(&opened)?;
         Ok(attachment.stream(opened))

@@ -110,12 +110,17 @@ impl Inner {
             return Ok(()); // done meanwhile
         }
         if self.is_possible(&wish) {
-            match wish.kind {
-                SPLIT | MERGE => self.replace(&wish)?,
-                ADD_GROUP => self.add_group(&wish)?,
-                REMOVE_GROUP => self.remove_group(&wish)?,
-                _ => self.give_back(&wish)?,
+            let done = match wish.kind {
+                SPLIT | MERGE => self.replace(&wish),
+                ADD_GROUP => self.add_group(&wish),
+                REMOVE_GROUP => self.remove_group(&wish),
+                _ => self.give_back(&wish),
+            };
+            // One that others are through with may have led to what is not there any more.
+            if done.is_err() && operation.load(Ordering::Acquire) != begun.0 {
+                return Ok(());
             }
+            done?;
         }
         let _ = operation.compare_exchange(
             begun.0,

@@ -6,7 +6,7 @@
 
 use super::lease::{checkpoint, end, place};
 use super::number::SequenceNumber;
-use super::table::{ShardInfo, ShardState};
+use super::table::{ShardInfo, ShardState, Table};
 use super::worker::GroupWorker;
 use super::{Inner, Stream};
 use crate::ParticipantId;
@@ -190,12 +190,15 @@ impl Group {
     /// When a shard can't be opened now.
     pub fn info(&self) -> Result<GroupInfo, OpenError> {
         let table = self.inner.table()?;
+        let finished = self.inner.finished(self.number, &table)?;
         let mut shards = Vec::new();
         for shard in &table.shards {
-            if shard.state == ShardState::Retired || self.has_finished(shard)? {
+            if shard.state == ShardState::Retired || finished[shard.id.0 as usize] {
                 continue;
             }
-            let channel = self.inner.ring(shard.id.0)?;
+            let Some(channel) = self.inner.ring_if_there(shard.id.0)? else {
+                continue;
+            };
             let ring = &channel.inner.ring;
             let Some(position) = checkpoint(ring, self.number) else {
                 continue;
@@ -207,7 +210,7 @@ impl Group {
                 token: lease.token(),
                 checkpoint: SequenceNumber::new(shard.id.0, position),
                 behind: end(ring).saturating_sub(position),
-                waits_for_parents: !self.inner.is_ready(self.number, shard, &table.shards)?,
+                waits_for_parents: !is_ready(shard, &finished),
             });
         }
         let workers = (0..MEMBERS).filter(|member| self.participant(*member).is_some());
@@ -216,11 +219,6 @@ impl Group {
             workers: workers.count(),
             shards,
         })
-    }
-
-    /// Whether the group has read a closed shard to its end.
-    fn has_finished(&self, shard: &ShardInfo) -> Result<bool, OpenError> {
-        self.inner.has_finished(self.number, shard)
     }
 
     fn holder(&self, lease: Lease) -> Option<ParticipantId> {
@@ -252,21 +250,20 @@ impl Inner {
         owner != self.me && self.liveness.is_dead(owner)
     }
 
-    /// Whether a group has read everything that `shard` replaced.
-    pub(super) fn is_ready(
-        &self,
-        group: u32,
-        shard: &ShardInfo,
-        shards: &[ShardInfo],
-    ) -> Result<bool, OpenError> {
-        for parent in shard.lineage() {
-            let Some(parent) = shards.get(parent.0 as usize) else {
-                continue;
-            };
-            if !self.has_finished(group, parent)? {
-                return Ok(false);
-            }
+    /// Of each shard, whether a group has read it to its end, and all that it came from before. An empty
+    /// one is read to its end from the beginning, but not before its parents are.
+    pub(super) fn finished(&self, group: u32, table: &Table) -> Result<Vec<bool>, OpenError> {
+        let mut finished = Vec::with_capacity(table.shards.len());
+        for shard in &table.shards {
+            let is_ready = is_ready(shard, &finished);
+            finished.push(is_ready && self.has_finished(group, shard)?);
         }
-        Ok(true)
+        Ok(finished)
     }
+}
+
+/// Whether everything that `shard` replaced is finished. Parents have lower numbers.
+pub(super) fn is_ready(shard: &ShardInfo, finished: &[bool]) -> bool {
+    let is_finished = |parent: ShardId| finished.get(parent.0 as usize) == Some(&true);
+    shard.lineage().all(is_finished)
 }

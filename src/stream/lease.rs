@@ -16,12 +16,16 @@ use crate::layout::ring::NO_PIN;
 use crate::layout::stream::{GROUP_LIVE, GROUPS, STANDING};
 use crate::layout::word::{Checkpoint, Lease, Role};
 use crate::ring::SlotRing;
-use crate::shm::ring::ReaderWords;
+use crate::shm::ring::{ReaderWords, RingMemory};
 use crate::sync::{Label, Ordering, order};
 
 /// The entry of a group in a shard; of the guard, whose number is behind theirs.
 pub(super) fn place(ring: &SlotRing, group: u32) -> ReaderWords<'_> {
-    let memory = ring.memory();
+    place_in(ring.memory(), group)
+}
+
+/// The same of a ring that nobody has joined here.
+pub(super) fn place_in(memory: &RingMemory, group: u32) -> ReaderWords<'_> {
     memory.reader(memory.geometry().readers() - STANDING + group)
 }
 
@@ -179,7 +183,9 @@ impl Inner {
             ShardState::Open => Ok(false),
             ShardState::Retired => Ok(true),
             ShardState::Closed => {
-                let channel = self.ring(shard.id.0)?;
+                let Some(channel) = self.ring_if_there(shard.id.0)? else {
+                    return Ok(true);
+                };
                 let position = checkpoint(&channel.inner.ring, group);
                 Ok(position.is_some_and(|position| Self::is_read_to_its_end(shard, position)))
             }

@@ -25,6 +25,7 @@ mod put;
 mod read;
 mod record;
 mod reshard;
+mod sweep;
 mod table;
 mod words;
 mod worker;
@@ -39,12 +40,14 @@ pub use number::{NumberError, SequenceNumber};
 pub use put::{Put, PutRecord, StreamProducer};
 pub use read::{StreamIterator, StreamReader, StreamReaderBuilder};
 pub use record::{OwnedRecord, StreamRecord};
+pub(crate) use sweep::sweep_dead;
 pub use table::{ShardInfo, ShardState};
 pub use worker::{GroupWorker, LeaseInfo};
 
 use crate::channel::{self, Channel};
 use crate::error::{OpenError, ReshardError, ShardId};
 use crate::layout::stream::STANDING;
+use crate::layout::word::Shard;
 use crate::layout::{READY_OFFSET, REMOVED};
 use crate::object::{Host, Site};
 use crate::pool::segment::Segments;
@@ -212,16 +215,17 @@ impl Stream {
         self.inner.check()?;
         let table = self.inner.table()?;
         let mut retired = 0;
-        for shard in table
-            .shards
-            .iter()
-            .filter(|shard| shard.state == ShardState::Closed)
-        {
-            let mut finished = true;
-            for group in self.inner.live_groups() {
-                finished &= self.inner.has_finished(group, shard)?;
-            }
-            if finished && self.inner.retire(shard.id)? {
+        let mut finished = vec![true; table.shards.len()];
+        for group in self.inner.live_groups() {
+            let by_it = self.inner.finished(group, &table)?;
+            finished
+                .iter_mut()
+                .zip(by_it)
+                .for_each(|(all, by_it)| *all &= by_it);
+        }
+        for (shard, finished) in table.shards.iter().zip(finished) {
+            let goes = finished && shard.state == ShardState::Closed;
+            if goes && self.inner.retire(shard.id)? {
                 retired += 1;
             }
         }
@@ -249,7 +253,9 @@ impl Stream {
                     continue;
                 }
             }
-            let ring = self.inner.ring(shard.id.0)?;
+            let Some(ring) = self.inner.ring_if_there(shard.id.0)? else {
+                continue;
+            };
             let seen = ring.stats();
             stats.positions += seen.tail;
             stats.retained += seen.tail
@@ -327,6 +333,23 @@ impl Inner {
             });
         }
         Ok(())
+    }
+
+    fn is_retired(&self, shard: u32) -> bool {
+        Shard(self.words.shard(shard).load(Ordering::Acquire)).state() == Shard::RETIRED
+    }
+
+    /// The ring of a shard; `None` when it was retired since the table was read.
+    fn ring_if_there(&self, shard: u32) -> Result<Option<Channel>, OpenError> {
+        match self.ring(shard) {
+            Ok(ring) => Ok(Some(ring)),
+            Err(OpenError::NotFound { .. } | OpenError::Removed { .. })
+                if self.is_retired(shard) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The ring of a shard, opened now if it was not.

@@ -221,7 +221,17 @@ impl StreamProducer {
             }
             let shard = self.table.route(hash_key);
             self.check_limits(shard, key.len() + data.len(), arrival)?;
-            let producer = self.producer(shard)?;
+            if let Err(error) = self.open_once(shard) {
+                if !self.inner.is_retired(shard) {
+                    return Err(error);
+                }
+                self.renew()?; // closed and retired since the table was read
+                continue;
+            }
+            let producer = self.producers.get_mut(shard as usize);
+            let Some(producer) = producer.and_then(Option::as_mut) else {
+                continue; // opened just now
+            };
             match append(producer, arrival, key.as_bytes(), data) {
                 Ok(position) => {
                     return Ok(Put {
@@ -230,9 +240,8 @@ impl StreamProducer {
                     });
                 }
                 Err(SendError::Corrupt { .. }) if producer.met_seal() => self.renew()?,
-                Err(SendError::Removed) if self.inner.is_removed() => {
-                    return Err(PutError::Removed);
-                }
+                // The stream; or a shard that was closed and retired meanwhile.
+                Err(SendError::Removed) => self.renew()?,
                 Err(SendError::Full { by }) => {
                     let (mended, group) = match by {
                         None => self.inner.unblock(shard)?,
@@ -271,14 +280,11 @@ impl StreamProducer {
     }
 
     #[inline(always)]
-    fn producer(&mut self, shard: u32) -> Result<&mut Producer, PutError> {
-        if !matches!(self.producers.get(shard as usize), Some(Some(_))) {
-            self.open(shard)?;
+    fn open_once(&mut self, shard: u32) -> Result<(), PutError> {
+        match self.producers.get(shard as usize) {
+            Some(Some(_)) => Ok(()),
+            _ => self.open(shard),
         }
-        let place = self.producers.get_mut(shard as usize);
-        place
-            .and_then(Option::as_mut)
-            .ok_or(PutError::Busy { attempts: 1 })
     }
 
     #[cold]

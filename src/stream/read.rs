@@ -11,7 +11,7 @@ use super::table::{ShardInfo, ShardState, Table};
 use super::words::Counted;
 use super::{Inner, OwnedRecord};
 use crate::channel::{Channel, Reader};
-use crate::error::{ReadError, ShardId, StreamReadError};
+use crate::error::{JoinError, ReadError, ShardId, StreamReadError, WaitError};
 use crate::object::wait::wait_any;
 use crate::ring::Overflow;
 use crate::ring::seat::Start;
@@ -321,8 +321,16 @@ impl StreamReader {
             StreamIterator::AtSequenceNumber(number) => Start::At(number.position()),
             StreamIterator::AfterSequenceNumber(number) => Start::At(number.position() + 1),
         };
-        let ring = self.inner.ring(shard.id.0).map_err(of_open)?;
-        let mut tap = Tap::join(&ring, shard, start, self.lossy, self.idle)?;
+        let Some(ring) = self.inner.ring_if_there(shard.id.0).map_err(of_open)? else {
+            return Ok(None);
+        };
+        let mut tap = match Tap::join(&ring, shard, start, self.lossy, self.idle) {
+            Err(StreamReadError::Join {
+                source: JoinError::Removed | JoinError::Unlinked,
+                ..
+            }) if self.inner.is_retired(shard.id.0) => return Ok(None),
+            joined => joined?,
+        };
         if let StreamIterator::AtTimestamp(from) = self.iterator {
             tap.from_ms = from;
         }
@@ -369,10 +377,10 @@ impl StreamReader {
             self.renew()?;
         }
         let mut given = 0;
-        for _ in 0..self.taps.len() {
-            if given == max || self.taps.is_empty() {
-                break;
-            }
+        // A shard that is left makes another one readable, so the round begins anew.
+        let mut looks = self.taps.len();
+        while looks > 0 && given < max && !self.taps.is_empty() {
+            looks -= 1;
             let index = self.turn % self.taps.len();
             self.turn = index + 1;
             if !self.is_turn_of(&self.taps[index]) {
@@ -386,7 +394,9 @@ impl StreamReader {
                     break;
                 }
             }
-            self.leave_if_read(index);
+            if self.leave_if_read(index) {
+                looks = self.taps.len();
+            }
         }
         Ok(given)
     }
@@ -399,10 +409,14 @@ impl StreamReader {
     ) -> Result<usize, StreamReadError> {
         let tap = &mut self.taps[index];
         let shard = tap.shard;
+        // The end of one that was retired meanwhile: it is left there.
+        let is_removed = self.inner.is_removed();
+        let of = |error| match error {
+            ReadError::Removed if !is_removed => Ok(0),
+            error => Err(StreamReadError::of(shard, error)),
+        };
         let Some(limits) = self.inner.definition.limits else {
-            return tap
-                .take(max, each)
-                .map_err(|error| StreamReadError::of(shard, error));
+            return tap.take(max, each).or_else(of);
         };
         let now = clock::unix_ms();
         if !self.inner.counts(
@@ -423,16 +437,19 @@ impl StreamReader {
         // What was handed over counts, and may be more than what was left: so it is in Kinesis.
         self.inner
             .counts(shard.0, Counted::ReadBytes, bytes as u32, u32::MAX, now);
-        taken.map_err(|error| StreamReadError::of(shard, error))
+        taken.or_else(of)
     }
 
-    fn leave_if_read(&mut self, index: usize) {
+    fn leave_if_read(&mut self, index: usize) -> bool {
         let tap = &self.taps[index];
         let shard = self.table.get(tap.shard);
-        if shard.is_some_and(|shard| Inner::is_read_to_its_end(shard, tap.reader.position())) {
+        let position = tap.reader.position();
+        let is_read = shard.is_some_and(|shard| Inner::is_read_to_its_end(shard, position));
+        if is_read {
             self.taps.remove(index);
             self.turn = index;
         }
+        is_read
     }
 
     /// The same, waiting up to `timeout` for the first record. Wakes within microseconds of a put.
@@ -466,10 +483,11 @@ impl StreamReader {
             }
         }
         match first {
-            Some(shard) => {
-                wait_any(&mut readers, timeout)
-                    .map_err(|error| StreamReadError::of_wait(shard, error))?;
-            }
+            Some(shard) => match wait_any(&mut readers, timeout) {
+                Err(WaitError::Removed) if !self.inner.is_removed() => {}
+                Err(error) => return Err(StreamReadError::of_wait(shard, error)),
+                Ok(_) => {}
+            },
             None => clock::pause(timeout),
         }
         Ok(())
@@ -505,7 +523,9 @@ impl StreamReader {
         let now = clock::unix_ms();
         let mut behind = 0;
         for tap in &self.taps {
-            let ring = self.inner.ring(tap.shard.0).map_err(of_open)?;
+            let Some(ring) = self.inner.ring_if_there(tap.shard.0).map_err(of_open)? else {
+                continue;
+            };
             behind = behind.max(tap.behind_ms(&ring, now));
         }
         Ok(behind)

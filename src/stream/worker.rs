@@ -17,7 +17,7 @@
 //!
 //! A member's entry is freed only when no lease names it: so a lease names the worker it was taken by.
 
-use super::group::Group;
+use super::group::{Group, is_ready};
 use super::lease::{advance, end, fence, place};
 use super::number::SequenceNumber;
 use super::read::Tap;
@@ -26,7 +26,7 @@ use super::table::{ShardInfo, ShardState, Table};
 use super::{Inner, OwnedRecord};
 use crate::ParticipantId;
 use crate::channel::{Channel, Reader};
-use crate::error::{GroupError, OpenError, ShardId, StreamReadError};
+use crate::error::{GroupError, OpenError, ReadError, ShardId, StreamReadError, WaitError};
 use crate::layout::stream::MEMBERS;
 use crate::layout::word::{Lease, Role};
 use crate::object::wait::wait_any;
@@ -233,11 +233,12 @@ impl GroupWorker {
             .iter()
             .filter(|stopped| **stopped == Some(false))
             .count();
+        let finished = inner.finished(group, &table)?;
         let mut readable = Vec::new();
         for shard in &table.shards {
             if shard.state != ShardState::Retired
-                && !inner.has_finished(group, shard)?
-                && inner.is_ready(group, shard, &table.shards)?
+                && !finished[shard.id.0 as usize]
+                && is_ready(shard, &finished)
             {
                 readable.push(shard);
             }
@@ -291,7 +292,9 @@ impl GroupWorker {
         stopped: &[Option<bool>; MEMBERS],
     ) -> Result<(), StreamReadError> {
         let (inner, group) = (&self.group.inner, self.group.number);
-        let channel = inner.ring(shard.id.0)?;
+        let Some(channel) = inner.ring_if_there(shard.id.0)? else {
+            return Ok(());
+        };
         let ring = &channel.inner.ring;
         let word = place(ring, group).lease;
         let seen = Lease(word.load(order(Label::RoleTake, Ordering::Acquire)));
@@ -398,6 +401,9 @@ impl GroupWorker {
             let shard = held.tap.shard;
             match held.tap.take(max - given, &mut each) {
                 Ok(count) => given += count,
+                Err(ReadError::Removed) if !self.group.inner.is_removed() => {
+                    self.passed_at = 0; // it was retired; the next pass drops it
+                }
                 Err(error) if given == 0 => return Err(StreamReadError::of(shard, error)),
                 Err(error) => {
                     self.failed = Some(StreamReadError::of(shard, error));
@@ -443,8 +449,14 @@ impl GroupWorker {
         }
         match first {
             Some(shard) => {
-                wait_any(&mut readers, timeout)
-                    .map_err(|error| StreamReadError::of_wait(shard, error))?;
+                match wait_any(&mut readers, timeout) {
+                    // A shard that was retired is dropped by the next pass.
+                    Err(WaitError::Removed) if !self.group.inner.is_removed() => {
+                        self.passed_at = 0;
+                    }
+                    Err(error) => return Err(StreamReadError::of_wait(shard, error)),
+                    Ok(_) => {}
+                }
             }
             None => clock::pause(timeout.min(Duration::from_millis(2))),
         }
@@ -487,7 +499,9 @@ fn free(inner: &Inner, group: u32, member: usize, seen: Role) -> Result<(), Open
         .iter()
         .filter(|shard| shard.state != ShardState::Retired)
     {
-        let channel = inner.ring(shard.id.0)?;
+        let Some(channel) = inner.ring_if_there(shard.id.0)? else {
+            continue;
+        };
         let lease = place(&channel.inner.ring, group).lease;
         let held = Lease(lease.load(order(Label::RoleTake, Ordering::Acquire)));
         if held.state() != Lease::HELD || usize::from(held.owner()) != member + 1 {

@@ -1,0 +1,412 @@
+//! Kill torture of a stream: three producers, four workers of a group and somebody who splits, merges and
+//! retires all the time, under random SIGKILL, SIGSTOP and SIGCONT, each brought back whenever it dies.
+//!
+//! Nothing is skipped and the order of each key is kept: a record is only ever read when the one before it
+//! of its key has been read. Nothing that was acknowledged is lost: in the end every record was read. What was
+//! checkpointed is not read again, except by a worker whose lease had passed on, and whose own checkpoint is
+//! refused then.
+//!
+//! ```text
+//! cargo test --release --test stream_torture                         300 kills
+//! RINGWAY_KILLS=20000 cargo test --release --test stream_torture     the soak
+//! RINGWAY_SEED=n                                                     the same draws again
+//! ```
+//! One JSON line on standard output.
+
+mod stage;
+
+use ringway::{
+    Backpressure, Bus, CheckpointError, Group, GroupStart, GroupWorker, PutError, PutRecord,
+    ReshardError, SendError, ShardState, Stream,
+};
+use ringway_harness::chaos::{Torture, Troupe};
+use ringway_harness::seed::Random;
+use ringway_harness::{AckBoard, Launch, Stage, TempBus, deadline};
+use stage::{body, id_of, text};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+ringway_harness::roles! {
+    put => put,
+    work => work,
+    reshard => reshard,
+}
+
+const PRODUCERS: usize = 3;
+const WORKERS: usize = 4;
+/// Keys of each producer; record `n` has key `n % KEYS`.
+const KEYS: u64 = 7;
+const KILLS: u64 = 300;
+/// Records of one producer in all its lives.
+const RECORDS: u64 = 1 << 24;
+/// Most bytes of data; two thirds of all lie in the slot.
+const LONGEST: u64 = 1500;
+/// Draws between two calls of the doctor, who has to leave the living alone.
+const DOCTOR_EVERY: u64 = 64;
+/// A stopped worker's shards pass on after this.
+const LEASE: Duration = Duration::from_millis(100);
+/// Shards are never given twice: from here on nobody splits any more.
+const MOST_SHARDS: usize = 1900;
+
+/// Words of the board of totals.
+const STOP: usize = 0;
+const FENCED: usize = 1;
+const AGAIN: usize = 2;
+const CHECKPOINTS: usize = 3;
+const CHANGES: usize = 4;
+const RETIRED: usize = 5;
+
+struct Boards {
+    /// Records of each producer that were acknowledged, or may have been put.
+    acks: AckBoard,
+    /// One bit for each record of each producer: somebody has read it.
+    marks: AckBoard,
+    /// Of each producer and key, one more than the last record that was checkpointed.
+    done: AckBoard,
+    totals: AckBoard,
+}
+
+impl Boards {
+    fn new() -> Result<Self, ringway_harness::Fault> {
+        Ok(Self {
+            acks: AckBoard::new(PRODUCERS)?,
+            marks: AckBoard::new(PRODUCERS * (RECORDS / 64) as usize)?,
+            done: AckBoard::new(PRODUCERS * KEYS as usize)?,
+            totals: AckBoard::new(6)?,
+        })
+    }
+
+    fn of(stage: &Stage) -> Self {
+        Self {
+            acks: stage.board("acks"),
+            marks: stage.board("marks"),
+            done: stage.board("done"),
+            totals: stage.board("totals"),
+        }
+    }
+
+    fn dress(&self, launch: Launch) -> Launch {
+        let launch = launch.board("acks", &self.acks).board("marks", &self.marks);
+        launch
+            .board("done", &self.done)
+            .board("totals", &self.totals)
+    }
+
+    fn is_over(&self) -> bool {
+        self.totals.get(STOP) != 0
+    }
+
+    fn mark(&self, producer: usize, number: u64) -> bool {
+        let at = producer * (RECORDS / 64) as usize + (number / 64) as usize;
+        self.marks.words()[at].fetch_or(1 << (number % 64), SeqCst) >> (number % 64) & 1 == 1
+    }
+
+    fn is_marked(&self, producer: usize, number: u64) -> bool {
+        let at = producer * (RECORDS / 64) as usize + (number / 64) as usize;
+        self.marks.get(at) >> (number % 64) & 1 == 1
+    }
+
+    fn line(&self, producer: usize, number: u64) -> &std::sync::atomic::AtomicU64 {
+        &self.done.words()[producer * KEYS as usize + (number % KEYS) as usize]
+    }
+
+    /// A record was handed out. Whether one behind it of its key was checkpointed already.
+    fn read(&self, id: u64) -> Result<bool, String> {
+        let (producer, number) = parts(id);
+        if number >= KEYS && !self.is_marked(producer, number - KEYS) {
+            return Err(format!(
+                "record {number} of producer {producer} passed the one before it of its key"
+            ));
+        }
+        let is_late = self.line(producer, number).load(SeqCst) > number;
+        if self.mark(producer, number) {
+            self.totals.add(AGAIN, 1);
+        }
+        Ok(is_late)
+    }
+
+    /// It was checkpointed. Whoever was stopped says so late, when others are further.
+    fn checkpointed(&self, id: u64) {
+        let (producer, number) = parts(id);
+        self.line(producer, number).fetch_max(number + 1, SeqCst);
+    }
+}
+
+fn parts(id: u64) -> (usize, u64) {
+    ((id >> 56) as usize, id & 0xFF_FFFF_FFFF)
+}
+
+fn open(bus: &Bus) -> Result<Stream, String> {
+    let builder = bus.stream("s").shards(3).slots(1024).stride(128).readers(8);
+    let builder = builder
+        .backpressure(Backpressure::Fail)
+        .lease_timeout(LEASE);
+    builder.open_or_create().map_err(text)
+}
+
+fn group(stream: &Stream) -> Result<Group, String> {
+    stream
+        .group_or_create("g", GroupStart::TrimHorizon)
+        .map_err(text)
+}
+
+fn main() -> ExitCode {
+    let verdict = play();
+    match &verdict {
+        Ok(()) => println!("test torture of a stream ... ok"),
+        Err(why) => println!("test torture of a stream ... FAILED: {why}"),
+    }
+    let left = stage::leftovers_of_ours();
+    if !left.is_empty() {
+        println!("left behind: {left:?}");
+    }
+    if verdict.is_ok() && left.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn play() -> Result<(), String> {
+    let started = Instant::now();
+    let kills = std::env::var("RINGWAY_KILLS").ok();
+    let kills: u64 = kills.and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
+    let root = TempBus::new()?;
+    let bus = stage::bus(root.path()).create().map_err(text)?;
+    let stream = open(&bus)?;
+    let group = group(&stream)?;
+    let boards = Boards::new()?;
+    let mut troupe = Troupe::new();
+    for (role, count) in [("put", PRODUCERS), ("work", WORKERS), ("reshard", 1)] {
+        for index in 0..count {
+            let launch = Launch::role(role).set("root", root.path().display());
+            let launch = boards.dress(launch.set("index", index));
+            troupe.join(&format!("{role} {index}"), move |life| {
+                Ok(launch.clone().set("life", life))
+            });
+        }
+    }
+    let mut draws = 0;
+    let report = troupe.torture(&Torture::kills(kills), |_| {
+        draws += 1;
+        if draws % DOCTOR_EVERY == 0 {
+            bus.doctor(true).expect("the doctor can look at everything");
+        }
+        Ok(())
+    });
+    boards.totals.set(STOP, 1);
+    let report = report?;
+    troupe.finish()?;
+    finish(&bus, &stream, &group, &boards)?;
+    let acked: u64 = (0..PRODUCERS)
+        .map(|producer| boards.acks.get(producer))
+        .sum();
+    for producer in 0..PRODUCERS {
+        let acked = boards.acks.get(producer);
+        if let Some(lost) = (0..acked).find(|number| !boards.is_marked(producer, *number)) {
+            return Err(format!(
+                "record {lost} of producer {producer} is lost, of {acked}"
+            ));
+        }
+    }
+    let totals = |which| boards.totals.get(which);
+    if acked == 0 || totals(CHECKPOINTS) == 0 || totals(CHANGES) == 0 {
+        return Err("nothing happened".to_owned());
+    }
+    println!(
+        "{{\"figure\":\"stream torture\",\"seed\":{},\"kills\":{},\"stops\":{},\"acked\":{acked},\
+         \"read_again\":{},\"checkpoints\":{},\"fenced\":{},\"changes\":{},\"retired\":{},\
+         \"shards\":{},\"lost\":0,\"inversions\":0,\"seconds\":{:.1}}}",
+        report.seed,
+        report.kills,
+        report.stops,
+        totals(AGAIN),
+        totals(CHECKPOINTS),
+        totals(FENCED),
+        totals(CHANGES),
+        totals(RETIRED),
+        stream.shards().map_err(text)?.len(),
+        started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Everybody has ended: what is left is read, and nothing else is left.
+fn finish(bus: &Bus, stream: &Stream, group: &Group, boards: &Boards) -> Result<(), String> {
+    bus.reap().map_err(text)?;
+    let mut worker = group.join().map_err(text)?;
+    let start = Instant::now();
+    loop {
+        turn(boards, &mut worker, 64, true)?;
+        let info = group.info().map_err(text)?;
+        let open = |shard: &&ringway::GroupShard| shard.behind > 0 || shard.waits_for_parents;
+        if !info.shards.iter().any(|shard| open(&shard)) {
+            break;
+        }
+        if start.elapsed() > deadline() {
+            return Err(format!("records stay behind: {info:?}"));
+        }
+    }
+    drop(worker);
+    stream.retire_closed().map_err(text)?;
+    let report = bus.doctor(false).map_err(text)?;
+    let clean = report.is_clean() && report.participants == 1 && report.open_claims == 0;
+    if !clean || report.damaged_slots != 0 || report.chunks[1] != 0 {
+        return Err(format!("left behind: {report:?}"));
+    }
+    let closed = stream.stats().map_err(text)?.closed_shards;
+    if closed != 0 {
+        return Err(format!("{closed} closed shards stay"));
+    }
+    Ok(())
+}
+
+/// Reads up to `max` records and, if asked to, checkpoints them.
+fn turn(
+    boards: &Boards,
+    worker: &mut GroupWorker,
+    max: usize,
+    checkpoints: bool,
+) -> Result<(), String> {
+    let mut ids = Vec::new();
+    let mut wrong = None;
+    let mut is_late = None;
+    let read = worker.read_batch(max, Duration::from_millis(5), |record| {
+        match id_of(record.data).and_then(|id| Ok((id, boards.read(id)?))) {
+            Ok((id, late)) => {
+                if late {
+                    is_late = Some(id);
+                }
+                ids.push(id);
+            }
+            Err(why) => {
+                wrong.get_or_insert(format!("{why}, in {}", record.sequence_number));
+            }
+        }
+    });
+    if let Some(wrong) = wrong {
+        return Err(wrong);
+    }
+    read.map_err(text)?;
+    if !checkpoints && is_late.is_none() {
+        return Ok(());
+    }
+    match worker.checkpoint() {
+        Ok(_) => {
+            if let Some(late) = is_late {
+                let (producer, number) = parts(late);
+                return Err(format!(
+                    "record {number} of producer {producer} was read again behind its checkpoint"
+                ));
+            }
+            boards.totals.add(CHECKPOINTS, 1);
+            for id in ids {
+                boards.checkpointed(id);
+            }
+            Ok(())
+        }
+        Err(CheckpointError::Fenced { .. }) => {
+            boards.totals.add(FENCED, 1);
+            Ok(())
+        }
+        Err(error) => Err(text(error)),
+    }
+}
+
+// What the children do.
+
+fn put(stage: &Stage) -> Result<(), String> {
+    let (index, life): (usize, u64) = (stage.get("index"), stage.get("life"));
+    let boards = Boards::of(stage);
+    let mut random = Random::new((index as u64) << 32 | life);
+    let bus = stage::bus(&stage.path("root")).open().map_err(text)?;
+    let mut producer = open(&bus)?.producer().map_err(text)?;
+    let mut number = boards.acks.get(index);
+    if life > 0 {
+        // The one behind the last acknowledged may have been put or not: nobody asks for it.
+        boards.mark(index, number);
+        number += 1;
+        boards.acks.set(index, number);
+    }
+    while !boards.is_over() && number < RECORDS - 2 {
+        let len = match random.below(3) {
+            0 => 16 + random.below(LONGEST),
+            _ => 16 + random.below(48),
+        };
+        let data = body((index as u64) << 56 | number, len as usize);
+        let key = format!("{index}/{}", number % KEYS);
+        match producer.try_put(&PutRecord::new(&key, &data)) {
+            Ok(_) => {
+                number += 1;
+                boards.acks.set(index, number);
+            }
+            Err(
+                PutError::Full { .. }
+                | PutError::Send {
+                    source: SendError::PoolExhausted { .. },
+                    ..
+                },
+            ) => {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            Err(error) => return Err(text(error)),
+        }
+    }
+    Ok(())
+}
+
+fn work(stage: &Stage) -> Result<(), String> {
+    let (index, life): (u64, u64) = (stage.get("index"), stage.get("life"));
+    let boards = Boards::of(stage);
+    let mut random = Random::new((100 + index) << 32 | life);
+    let bus = stage::bus(&stage.path("root")).open().map_err(text)?;
+    let group = group(&open(&bus)?)?;
+    let mut worker = group.join().map_err(text)?;
+    while !boards.is_over() {
+        if random.percent(1) {
+            drop(worker);
+            worker = group.join().map_err(text)?;
+        }
+        let max = 1 + random.below(40) as usize;
+        turn(&boards, &mut worker, max, random.percent(80))?;
+    }
+    Ok(())
+}
+
+fn reshard(stage: &Stage) -> Result<(), String> {
+    let (index, life): (u64, u64) = (stage.get("index"), stage.get("life"));
+    let boards = Boards::of(stage);
+    let mut random = Random::new((200 + index) << 32 | life);
+    let bus = stage::bus(&stage.path("root")).open().map_err(text)?;
+    let stream = open(&bus)?;
+    while !boards.is_over() {
+        let shards = stream.shards().map_err(text)?;
+        let open: Vec<_> = shards
+            .iter()
+            .filter(|s| s.state == ShardState::Open)
+            .collect();
+        let any = open[random.below(open.len() as u64) as usize];
+        let next = open
+            .iter()
+            .find(|shard| any.end.checked_add(1) == Some(shard.start));
+        let changed = match next {
+            _ if shards.len() >= MOST_SHARDS => Ok(()),
+            Some(next) if open.len() > 5 || random.percent(50) => {
+                stream.merge(any.id, next.id).map(drop)
+            }
+            _ => stream.split(any.id, None).map(drop),
+        };
+        match changed {
+            Ok(()) => drop(boards.totals.add(CHANGES, 1)),
+            // A sweep or a split by somebody else was faster.
+            Err(ReshardError::NotOpen { .. } | ReshardError::NotAdjacent { .. }) => {}
+            Err(error) => return Err(text(error)),
+        }
+        let retired = stream.retire_closed().map_err(text)? as u64;
+        boards.totals.add(RETIRED, retired);
+        // It paces the changes; nothing is assumed to have happened behind it.
+        std::thread::sleep(Duration::from_millis(random.below(20)));
+    }
+    Ok(())
+}

@@ -4,7 +4,7 @@
 //
 //   Handles    Move-only; closed when they go out of scope. Threads, forks and lifetimes as in ringway.h.
 //   Result<T>  What every call returns. It converts to true when the call is done. value() is what came of
-//              it; where nothing did, it throws ringway::Error (with exceptions off it ends the program).
+//              it; where nothing did, it throws ringway::Error (with exceptions off it says so and ends the program).
 //              "Not now" is a result too: if (auto got = receiver.receive(buffer)) { ... }
 //   Bytes      What is sent and seen: made of strings, vectors, arrays, or a pointer and a length.
 //   Values     Objects of trivially copyable types are sent as their bytes; what is checked is the size.
@@ -24,6 +24,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -58,7 +59,8 @@ namespace detail {
 #if defined(__cpp_exceptions)
     throw Error(status);
 #else
-    (void)status;
+    std::fprintf(stderr, "%s: %s\n", ringway_status_name(status),
+        status < 0 ? ringway_last_error() : ringway_status_text(status));
     std::abort();
 #endif
 }

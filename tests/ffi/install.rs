@@ -9,7 +9,7 @@ const EXAMPLE: &str = "hello_queue";
 
 /// Installs what cargo has built for this test. The command belongs to another package: it is there when
 /// the whole workspace is tested.
-fn install(prefix: &Path, destdir: Option<&Path>) {
+pub fn install(prefix: &Path, destdir: Option<&Path>) {
     let profile = built().parent().unwrap().to_owned();
     let command = profile.join("ringway");
     // The libraries lie beside this program, the command one directory up.

@@ -2,6 +2,7 @@
 //! lost. What the peers do says `peer.rs`.
 
 use crate::examples::rust_example;
+use crate::python::script;
 use crate::tools::{program_with, run, scratch};
 use ringway::Bus;
 use ringway_harness::{TempBus, await_condition};
@@ -21,14 +22,18 @@ fn peers(directory: &TempBus) -> Vec<(&'static str, PathBuf)> {
         std::fs::create_dir(&directory).unwrap();
         program_with(source, &directory, &[])
     };
-    vec![
+    let mut peers = vec![
         ("c", of("c", "tests/ffi/c/peer.c")),
         ("cpp", of("cpp", "tests/ffi/cpp/peer.cpp")),
         (
             "rust",
             rust_example("ringway-ffi", "ffi_peer", "tests/ffi/peer.rs"),
         ),
-    ]
+    ];
+    if let Some(python) = script("tests/ffi/python/peer.py", directory.path()) {
+        peers.push(("python", python));
+    }
+    peers
 }
 
 /// The file in which the peers note how far they are.

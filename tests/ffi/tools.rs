@@ -93,7 +93,7 @@ fn language(source: &Path) -> (&'static str, &'static str) {
 pub fn library_directory() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
-        let directory = built().join(format!("ffi-libraries-{}", std::process::id()));
+        let directory = built().join("ffi-libraries");
         let _ = std::fs::create_dir(&directory);
         for name in ["libringway.so.0", "libringway.so"] {
             let link = directory.join(name);

@@ -86,7 +86,7 @@ void queues(const ringway::Bus &bus) {
     auto receipt = ringway::to_receipt(text.c_str()).value();
     orders.extend(receipt, 60s).value();
     orders.nack(receipt).value();
-    CHECK(receiver.receive(buffer).value().receipt.receives == 2);
+    CHECK(receiver.receive(buffer, 1s).value().receipt.receives == 2);
     CHECK(orders.remove(receipt).status() == RINGWAY_E_STALE_RECEIPT);
     CHECK(orders.purge().value() == 1);
 

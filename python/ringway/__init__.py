@@ -1,0 +1,62 @@
+"""ringway: a brokerless message bus in shared memory for the processes of one Linux host.
+
+    import ringway
+
+    with ringway.Bus.open("demo") as bus:
+        orders = bus.queue("orders")
+        orders.sender().send(b"order 1")
+        with orders.receiver() as receiver:
+            message = receiver.receive(timeout=1.0)
+            print(message.body)
+            receiver.delete(message)
+
+Handles are context managers, and close when nobody refers to them any more. Senders, receivers,
+producers and readers are for one thread at a time; the others for any. After a fork every handle of the
+parent raises in the child: open the bus again there (with multiprocessing use "spawn", or open in the
+worker). Calls that wait release the GIL, and Ctrl-C ends them.
+
+Bytes go in as anything with a buffer (bytes, bytearray, memoryview, numpy arrays). They come out copied,
+as bytes, or in place, as a memoryview: see View.
+"""
+
+from ._errors import Empty, Error, Full, Lagged, NotNow
+from .bus import Bus, ObjectInfo
+from .channel import Channel, PinnedRecord, Producer, Reader, Record
+from .place import Loan, View
+from .queue import (
+    Attribute,
+    Message,
+    Outgoing,
+    Queue,
+    Receipt,
+    Receiver,
+    Sender,
+    Sent,
+    wait_any,
+)
+
+__all__ = [
+    "Attribute",
+    "Bus",
+    "Channel",
+    "Empty",
+    "Error",
+    "Full",
+    "Lagged",
+    "Loan",
+    "Message",
+    "NotNow",
+    "ObjectInfo",
+    "Outgoing",
+    "PinnedRecord",
+    "Producer",
+    "Queue",
+    "Reader",
+    "Receipt",
+    "Receiver",
+    "Record",
+    "Sender",
+    "Sent",
+    "View",
+    "wait_any",
+]

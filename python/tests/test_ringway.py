@@ -1,0 +1,253 @@
+"""The package as its users see it. Tests are sentences; each has a directory of its own."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import ringway
+
+
+@pytest.fixture
+def bus(tmp_path, monkeypatch):
+    monkeypatch.setenv("RINGWAY_ROOT", str(tmp_path))
+    with ringway.Bus.open("py", pool_bytes=64 << 20) as bus:
+        yield bus
+
+
+def test_a_message_is_sent_received_and_deleted(bus):
+    queue = bus.queue("orders")
+    position = queue.sender().send(b"one")
+    with queue.receiver() as receiver:
+        message = receiver.receive(timeout=1)
+        assert (message.body, message.receives) == (b"one", 1)
+        assert message.receipt.position == position
+        receiver.delete(message)
+        receiver.delete(message)
+        assert receiver.receive() is None
+        assert receiver.receive(timeout=0.01) is None
+
+
+def test_a_receipt_goes_through_text_and_settles(bus):
+    queue = bus.queue("orders")
+    queue.sender().send(b"one")
+    receiver = queue.receiver()
+    receipt = ringway.Receipt.parse(str(receiver.receive().receipt))
+    queue.extend(receipt, 60)
+    queue.nack(receipt)
+    again = receiver.receive(timeout=1)
+    assert again.receives == 2
+    with pytest.raises(ringway.Error) as stale:
+        queue.delete(receipt)
+    assert stale.value.name == "RINGWAY_E_STALE_RECEIPT"
+    queue.delete(again)
+    with pytest.raises(ringway.Error, match="RINGWAY_E_RECEIPT"):
+        ringway.Receipt.parse("none")
+
+
+def test_what_is_said_about_a_message_arrives_with_it(bus):
+    queue = bus.queue("orders")
+    said = {"city": "Graz", "seats": 12, "weight": 3.5, "seal": b"\x07\x00"}
+    sent = queue.sender().send_message(
+        ringway.Outgoing(b"said", group="truck-7", trace_header="Root=1", attributes=said)
+    )
+    assert not sent.duplicate
+    message = queue.receiver().receive()
+    assert (message.group, message.trace_header, message.dedup_id) == ("truck-7", "Root=1", None)
+    assert message.attributes == {"city": "Graz", "seats": "12", "weight": "3.5", "seal": b"\x07\x00"}
+    assert message.types["seats"] == "Number" and message.types["seal"] == "Binary"
+
+
+def test_fifo_keeps_order_and_drops_repeats(bus):
+    queue = bus.queue("trips.fifo", fifo=True, dedup_ids=1024)
+    messages = [ringway.Outgoing(b"%d" % i, group="g", dedup_id=str(i % 3)) for i in range(4)]
+    outcomes = queue.sender().send_messages(messages)
+    assert [one.duplicate for one in outcomes] == [False, False, False, True]
+    batch = queue.receiver().receive_batch(10)
+    assert [message.body for message in batch] == [b"0", b"1", b"2"]
+    with pytest.raises(ringway.Error, match="RINGWAY_E_MISSING_GROUP"):
+        queue.sender().send(b"alone")
+
+
+def test_batches_are_sent_received_and_deleted(bus):
+    queue = bus.queue("orders")
+    assert queue.sender().send_batch([b"a", bytearray(b"bb"), memoryview(b"")]) == 3
+    receiver = queue.receiver()
+    batch = receiver.receive_batch(10)
+    assert [message.body for message in batch] == [b"a", b"bb", b""]
+    receiver.delete_batch(batch)
+    assert queue.stats()["visible"] == 0 and queue.stats()["in_flight"] == 0
+
+
+def test_a_full_queue_raises_full_and_waits_where_asked(bus):
+    queue = bus.queue("small", slots=1024)
+    sender = queue.sender()
+    with pytest.raises(ringway.Full):
+        while True:
+            sender.send(b"x")
+    with pytest.raises(ringway.NotNow):
+        sender.send(b"x", timeout=0.01)
+    assert queue.purge() >= 1024
+    queue.set(max_messages=1)
+    sender.send(b"x")
+    with pytest.raises(ringway.Full):
+        sender.send(b"x")
+    assert queue.settings()["max_messages"] == 1
+    queue.set(max_messages=None)
+    assert queue.settings()["max_messages"] is None
+    with pytest.raises(TypeError):
+        queue.set(colour=1)
+
+
+def test_a_view_shows_the_bytes_in_place_and_ends_in_time(bus):
+    queue = bus.queue("frames")
+    with queue.sender().loan(100_000) as loan:
+        loan.data[:] = b"\x07" * 100_000
+        loan.send(50_000)
+    receiver = queue.receiver()
+    with receiver.view(timeout=1) as view:
+        assert view.data.readonly and len(view) == 50_000 and view.data[49_999] == 7
+        with pytest.raises(ringway.Error, match="RINGWAY_E_BUSY_HANDLE"):
+            receiver.receive()
+        queue.delete(view)
+        data = view.data
+    with pytest.raises(ValueError):
+        data[0]
+    assert receiver.receive() is None
+
+
+def test_numpy_looks_at_the_shared_memory_and_keeps_the_view_open(bus):
+    numpy = pytest.importorskip("numpy")
+    channel = bus.channel("camera")
+    reader = channel.reader()
+    with channel.producer().loan(1 << 20) as loan:
+        pixels = loan.array("float32")
+        pixels[:] = numpy.arange(1 << 18)
+        with pytest.raises(BufferError):
+            loan.send()
+        del pixels
+        loan.send()
+    view = reader.view()
+    seen = view.array("float32")
+    assert seen[12345] == 12345 and not seen.flags.owndata and not seen.flags.writeable
+    with pytest.raises(BufferError):
+        view.close()
+    del seen
+    view.close()
+    channel.producer().send(numpy.arange(4, dtype="int16"))
+    assert reader.read().body == numpy.arange(4, dtype="int16").tobytes()
+
+
+def test_channels_show_every_record_to_every_reader(bus):
+    channel = bus.channel("ticks", slots=1024)
+    one, two = channel.reader(), channel.reader(idle="park")
+    producer = channel.producer()
+    producer.send(b"first")
+    producer.send_batch([b"second", b"x" * 10_000])
+    assert [record.body[:6] for record in one.records(timeout=0)] == [b"first", b"second", b"xxxxxx"]
+    assert len(two.read_batch(10)) == 3
+    lossy = channel.reader("earliest", reliable=False)
+    for _ in range(3_000):
+        producer.send(b"y")
+        one.read(), two.read()
+    with pytest.raises(ringway.Lagged) as lagged:
+        for _ in range(10):
+            lossy.read()
+    assert lagged.value.missed > 0 and lagged.value.position > 0
+    kept = lossy.pin()
+    assert bytes(kept.data) == b"y"
+    kept.close()
+    assert channel.stats()["readers"] == 3
+
+
+def test_a_descriptor_tells_select(bus):
+    queue = bus.queue("orders")
+    receiver = queue.receiver()
+    assert receiver.receive() is None
+    assert select.select([receiver], [], [], 0)[0] == []
+    queue.sender().send(b"wake")
+    assert select.select([receiver], [], [], 10)[0] == [receiver]
+
+
+def test_one_waits_for_several(bus):
+    reader, receiver = bus.channel("ticks").reader(), bus.queue("orders").receiver()
+    assert ringway.wait_any([reader, receiver], timeout=0.01) is None
+    bus.queue("orders").sender().send(b"wake")
+    assert ringway.wait_any([reader, receiver]) == 1
+
+
+def test_a_wait_lets_other_threads_run_and_is_ended_by_a_signal(bus):
+    queue = bus.queue("orders")
+    got = []
+    waiting = threading.Thread(target=lambda: got.append(queue.receiver().receive(timeout=None)))
+    waiting.start()
+    queue.sender().send(b"late")
+    waiting.join()
+    assert got[0].body == b"late"
+
+    class Rung(Exception):
+        pass
+
+    def ring(*_):
+        raise Rung
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(Rung):
+            bus.queue("quiet").receiver().receive(timeout=None)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_handles_close_once_and_say_so(bus):
+    queue = bus.queue("orders")
+    sender = queue.sender()
+    sender.close()
+    sender.close()
+    assert sender.closed
+    with pytest.raises(ringway.Error, match="RINGWAY_E_HANDLE"):
+        sender.send(b"x")
+    with pytest.raises(TypeError):
+        queue.sender().send("text")
+
+
+def test_a_child_has_to_open_the_bus_again(bus):
+    queue = bus.queue("orders")
+    child = os.fork()
+    if child == 0:
+        try:
+            queue.sender()
+            os._exit(1)
+        except ringway.Error as error:
+            os._exit(0 if error.name == "RINGWAY_E_FORKED" else 2)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_what_a_killed_process_had_received_comes_again_at_once(bus, tmp_path):
+    queue = bus.queue("orders")
+    queue.sender().send(b"order 1")
+    program = (
+        "import os, ringway\n"
+        "queue = ringway.Bus.open('py').queue('orders')\n"
+        "receiver = queue.receiver()\n"
+        "assert receiver.receive(timeout=10)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
+    message = queue.receiver().receive(timeout=20)
+    assert message.receives == 2
+
+
+def test_objects_are_listed_and_removed(bus):
+    bus.queue("orders"), bus.channel("ticks")
+    assert [(one.name, one.kind) for one in bus.objects()] == [("orders", "queue"), ("ticks", "channel")]
+    bus.remove("ticks")
+    with pytest.raises(ringway.Error, match="RINGWAY_E_NOT_FOUND"):
+        bus.channel("ticks", "open")
+    with pytest.raises(ringway.Error, match="RINGWAY_E_IN_USE"):
+        ringway.Bus.destroy("py")

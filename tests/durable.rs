@@ -402,3 +402,71 @@ fn what_a_durable_queue_can_not_do_is_refused_and_named() {
         );
     }
 }
+
+#[test]
+fn another_journal_root_is_refused_and_a_stranger_s_file_survives_a_removal() {
+    let machine = Machine::new();
+    let bus = machine.bus();
+    let queue = small(&bus, "q").create().unwrap();
+    let stranger = machine.journal("q").join("stranger");
+    std::fs::write(&stranger, "mine").unwrap();
+    let elsewhere = machine.root.join("elsewhere");
+    let builder = Bus::builder("bus").root(machine.root.join("memory"));
+    let other = builder.journal_root(&elsewhere).open().unwrap();
+    let refused = |result: Result<(), OpenError>| {
+        let is_named = matches!(
+            result,
+            Err(OpenError::Mismatch {
+                option: "journal_root",
+                ..
+            })
+        );
+        assert!(is_named, "{result:?}");
+    };
+    refused(other.queue("q").open().map(drop));
+    refused(other.remove("q"));
+    assert!(!elsewhere.exists());
+    queue.sender().unwrap().send(b"goes on").unwrap();
+    bus.remove("q").unwrap();
+    assert_eq!(std::fs::read(&stranger).unwrap(), b"mine");
+    assert!(matches!(
+        bus.queue("q").open(),
+        Err(OpenError::NotFound { .. })
+    ));
+}
+
+/// The words lie at these offsets of the queue file (docs/format.md).
+#[test]
+fn a_peer_that_writes_over_the_words_of_the_journal_hangs_nobody() {
+    use std::os::unix::fs::FileExt;
+    for (offset, value) in [
+        (7168, u64::MAX),
+        (7168, 0),
+        (7168, 77 << 44),
+        (7296, u64::MAX),
+        (7296, 2 << 62 | 900 << 52),
+        (7304, u64::MAX),
+        (7304, 0),
+        (7424, u64::MAX),
+        (7432, u64::MAX),
+        (7680, u64::MAX),
+        (7688, 1),
+    ] {
+        let machine = Machine::new();
+        let bus = machine.bus();
+        let queue = small(&bus, "q").create().unwrap();
+        let mut sender = queue.sender().unwrap();
+        for _ in 0..3000 / 512 {
+            sender.send_batch(&[[1; 8]; 512]).unwrap();
+            queue.purge();
+        }
+        let path = bus.directory().join("objects/q");
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(&value.to_le_bytes(), offset).unwrap();
+        // Sent or refused: both will do.
+        for _ in 0..3 {
+            let _ = sender.send(b"x");
+            queue.purge();
+        }
+    }
+}

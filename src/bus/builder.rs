@@ -83,9 +83,9 @@ impl Builder {
     }
 
     /// The directory under which the journals of durable queues lie, each in
-    /// `ringway-BUS/QUEUE` below it: on a disk, for it has to outlive the machine's memory. A queue
-    /// keeps the directory it was created with as long as it is open anywhere; after a restart of the
-    /// machine it is looked for here. The default is `$RINGWAY_JOURNAL_ROOT`, or the root of the bus
+    /// `ringway-BUS/QUEUE` below it: on a disk, for it has to outlive the machine's memory. The same for
+    /// every process: who names another one than a durable queue was created with is refused. Two buses
+    /// of one name need two of them. The default is `$RINGWAY_JOURNAL_ROOT`, or the root of the bus
     /// where that is on a disk, or `$XDG_STATE_HOME/ringway`, `/var/lib/ringway` for the
     /// superuser, `$HOME/.local/state/ringway`.
     pub fn journal_root(mut self, root: impl Into<PathBuf>) -> Self {

@@ -347,6 +347,7 @@ impl Attachment {
         let path = self.site.directory.join(name);
         match open_any(&self.site, name) {
             Ok((mapping, memory)) => {
+                queue::check_journal_root(&self.site, name)?;
                 words::word32(&mapping, READY_OFFSET).store(REMOVED, Ordering::Release);
                 memory.wake().fetch_add(1, Ordering::Release);
                 crate::sys::futex::wake_all(memory.wake());
@@ -385,7 +386,7 @@ impl Attachment {
             == REMOVED;
         if removed && file::is_at(&file, &path) {
             // Before the name goes: from a journal the queue would be made again.
-            queue::remove_journal_named_in(&file)?;
+            queue::remove_journal_of(&self.site, name)?;
             let aside = format!("{REMOVED_PREFIX}{:016x}", host::random_u64());
             file::publish(&path, &self.site.directory.join(aside)).map_err(at)?;
             self.delete_removed_rings()?;

@@ -269,6 +269,7 @@ impl QueueBuilder {
         let delivery = attachment.delivery(&file);
         file.definition.set(&QueueSettings::of(&delivery));
         self.compare(&file)?;
+        queue::check_journal(&attachment.site, &file)?;
         let first = Link::first(delivery.clone(), file.bytes);
         let ring_bytes = file.definition.slots * file.definition.stride;
         let journal = file

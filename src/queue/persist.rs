@@ -78,6 +78,8 @@ pub(super) enum NotOnDisk {
     /// Its file has gone: another one may be made from the same journal, and this one's writes do not
     /// count any more.
     Unlinked,
+    /// Words say what they can't.
+    Scribbled,
 }
 
 impl core::fmt::Display for NotOnDisk {
@@ -87,6 +89,7 @@ impl core::fmt::Display for NotOnDisk {
             Self::Elsewhere => f.write_str("the process that wrote for all could not write it"),
             Self::NoEpoch => f.write_str("the writer has changed a million times"),
             Self::Removed => f.write_str("the queue has been removed"),
+            Self::Scribbled => f.write_str("another process wrote over the words of the queue"),
             Self::Unlinked => f.write_str(
                 "the queue's file was deleted or replaced outside ringway; open the queue again",
             ),
@@ -325,6 +328,11 @@ impl Inner {
                     queue.wake_behind_flush();
                     return Ok(());
                 }
+                Ok(Written::Displaced) if queue.is_writing(&writing) => {
+                    // Whoever displaces takes the role first.
+                    queue.end_writing(writing, End::Anew);
+                    return Err(NotOnDisk::Scribbled);
+                }
                 Ok(Written::Displaced) => return Ok(()),
                 Ok(Written::Unlinked) => {
                     queue.end_writing(writing, End::Anew);
@@ -406,7 +414,11 @@ impl Inner {
         kept.side = side;
         kept.side.clear();
 
-        let (mut at, mut gap, mut count) = (from, from, 0);
+        // Never further behind, unless somebody wrote over the word: then what is there is written.
+        let ring = self.delivery.ring();
+        let slots = ring.memory().geometry().slots();
+        let oldest = ring.find_tail().saturating_sub(4 * slots);
+        let (mut at, mut gap, mut count) = (from.max(oldest), from, 0);
         let mut waiting_since = None;
         while count < MOST_MESSAGES {
             match self.delivery.look_to_write(at) {

@@ -13,7 +13,7 @@
 
 use super::Since;
 use super::definition::QueueDefinition;
-use super::file::{Identity, Parts, create_as, definition_of, journal_directory, journal_named_in};
+use super::file::{Identity, Parts, QueueFile, create_as, definition_of, journal_directory};
 use super::settings::restored_words;
 use crate::error::{JournalError, OpenError};
 use crate::journal::{Disk, Entry, Reading, Recovery};
@@ -24,7 +24,6 @@ use crate::layout::durable::{
 use crate::layout::geometry::Geometry;
 use crate::layout::queue::{CLOCK_BASE_MS, MAGIC, QueueHeader, control};
 use crate::object::Site;
-use crate::object::file::read_header;
 use crate::ring::delivery::Delivery;
 use crate::ring::delivery::restore::Left;
 use crate::ring::{Liveness, Overflow, Producers, SlotRing};
@@ -52,34 +51,50 @@ pub(crate) fn has_journal(site: &Site, name: &str) -> bool {
     disk.is_some_and(|disk| crate::journal::exists(&disk))
 }
 
-/// Removes the journal of the queue `name`, of which nothing else is there. Whether there was one.
+/// Removes the journal of the queue `name`, which is removed or of which nothing else is there. Whether
+/// there was one.
 pub(crate) fn remove_journal_of(site: &Site, name: &str) -> Result<bool, OpenError> {
-    let has_one = has_journal(site, name);
-    match journal_directory(site, name) {
-        Some(directory) if has_one => remove_journal(&directory).map(|()| true),
-        _ => Ok(false),
-    }
-}
-
-/// Removes the journal of the queue whose file is `file`, if it has one.
-pub(crate) fn remove_journal_named_in(file: &File) -> Result<(), OpenError> {
-    let Ok(header) = read_header::<QueueHeader>(file) else {
-        return Ok(()); // too short to be a queue
+    let Some(directory) = journal_directory(site, name) else {
+        return Ok(false);
     };
-    match journal_named_in(&header) {
-        Some(directory) if header.preamble.magic == MAGIC => remove_journal(&directory),
-        _ => Ok(()),
+    // Where this attachment has its journals, whatever a queue's file says: that can be written over.
+    let Ok(disk) = Disk::open(&directory) else {
+        return Ok(false);
+    };
+    let has_one = crate::journal::exists(&disk);
+    crate::journal::remove(&disk)?;
+    let _ = files::remove(&directory.join(LOCK_FILE));
+    // Not empty: a stranger's files stay.
+    let _ = files::remove_empty_directory(&directory);
+    Ok(has_one)
+}
+
+/// Whether the journal of the queue `name`, if it has one, lies where this attachment has its own.
+///
+/// # Errors
+/// [`OpenError::Mismatch`] when it lies elsewhere.
+pub(crate) fn check_journal_root(site: &Site, name: &str) -> Result<(), OpenError> {
+    match super::open_queue(site, name) {
+        Ok(queue) => check_journal(site, &queue),
+        Err(_) => Ok(()),
     }
 }
 
-/// Removes the journal in `directory`, of a queue that is removed.
-fn remove_journal(directory: &Path) -> Result<(), OpenError> {
-    match files::remove_tree(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(OpenError::io(directory, error))
-        }
-        _ => Ok(()),
+/// The same of an open queue.
+pub(crate) fn check_journal(site: &Site, queue: &QueueFile) -> Result<(), OpenError> {
+    let Some((_, existing)) = &queue.durable else {
+        return Ok(());
+    };
+    let wanted = journal_directory(site, &queue.definition.name);
+    if wanted.as_ref() == Some(existing) {
+        return Ok(());
     }
+    Err(OpenError::Mismatch {
+        path: queue.path.clone(),
+        option: "journal_root",
+        existing: existing.display().to_string(),
+        wanted: wanted.map_or("none".to_owned(), |wanted| wanted.display().to_string()),
+    })
 }
 
 /// Makes the queue `name` again; a queue that is there stays as it is. Blocks for the disk, and for
@@ -215,7 +230,7 @@ impl Read {
                 for bit in (0..64).filter(|bit| bits & 1 << bit != 0) {
                     let position = entry.position.checked_add(bit)?;
                     let slot = self.geometry.slot_of(position);
-                    self.spent[slot] = self.spent[slot].max(position + 1);
+                    self.spent[slot] = self.spent[slot].max(position.saturating_add(1));
                     if self
                         .messages
                         .get(&slot)

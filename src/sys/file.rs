@@ -151,6 +151,11 @@ pub fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Removes a directory that has nothing in it.
+pub fn remove_empty_directory(path: &Path) -> io::Result<()> {
+    std::fs::remove_dir(path)
+}
+
 /// Opens `path` to be locked, made if there is none.
 pub fn open_or_create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();

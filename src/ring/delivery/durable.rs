@@ -297,6 +297,14 @@ impl Delivery {
         }
     }
 
+    /// Whether the role is still in these hands.
+    pub fn is_writing(&self, writing: &Writing) -> bool {
+        let holds = |words: &DurableWords| {
+            words.persister().load(Ordering::Relaxed) == writing.role.0 // asked of one's own word
+        };
+        self.durable.as_ref().is_some_and(holds)
+    }
+
     /// Lays the role down.
     pub fn end_writing(&self, writing: Writing, end: End) {
         let Some(words) = &self.durable else {

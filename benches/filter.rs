@@ -43,6 +43,16 @@ fn index(subscriptions: u64, scope: Scope, wanted: bool) -> FilterIndex {
     index
 }
 
+/// What this process has in memory.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages = pages
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
+    pages.expect("a number of pages") * 4096
+}
+
 fn filter(criterion: &mut Criterion) {
     let mut attributes = Attributes::new();
     attributes
@@ -66,7 +76,12 @@ fn filter(criterion: &mut Criterion) {
             bencher.iter(|| wanted.matches(black_box(&message), &mut matches).len());
         });
         for subscriptions in [1_000, 10_000, 100_000, 1_000_000] {
+            let before = resident_bytes();
             let index = index(subscriptions, scope, false);
+            println!(
+                "{{\"figure\":\"filter index\",\"subscriptions\":{subscriptions},\"bytes_each\":{}}}",
+                resident_bytes().saturating_sub(before) / subscriptions
+            );
             assert!(index.matches(&message, &mut matches).is_empty());
             let name = format!("{scope:?}, none matches");
             group.bench_function(BenchmarkId::new(name, subscriptions), |bencher| {

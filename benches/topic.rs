@@ -1,0 +1,153 @@
+//! What does it cost to publish 64 bytes to 1, 8 and 64 queues, and to a listener? And what do a hundred
+//! thousand topics cost: time to create one, and memory? In one process; what was delivered is consumed
+//! outside of the measured time.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ringway::{Attributes, Bus, Notification, Publication, Queue, SubscribeOptions};
+use ringway_harness::TempBus;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+/// Messages between two times that the queues are emptied.
+const ROUND: u64 = 1_000;
+const TOPICS: u64 = 100_000;
+
+fn bus(root: &TempBus) -> Bus {
+    let bus = Bus::builder("bench").root(root.path());
+    bus.create().expect("a bus")
+}
+
+fn drain(queue: &Queue) {
+    let mut receiver = queue.receiver().expect("a receiver");
+    let mut body = [0; 4096];
+    while receiver
+        .receive_and_delete(&mut body)
+        .expect("no error")
+        .is_some()
+    {}
+}
+
+fn fan_out(criterion: &mut Criterion) {
+    let root = TempBus::new().expect("a root under /dev/shm");
+    let bus = bus(&root);
+    let body = [7u8; 64];
+    let mut attributes = Attributes::new();
+    attributes.string("kind", "order").expect("an attribute");
+    let mut group = criterion.benchmark_group("topic");
+    for (name, filter) in [
+        ("all", None),
+        ("by a policy", Some(r#"{"kind": ["order"]}"#)),
+    ] {
+        for queues in [1u64, 8, 64] {
+            let topic = bus.topic(&format!("t{queues}-{}", name.len())).create();
+            let topic = topic.expect("a topic");
+            let targets: Vec<Queue> = (0..queues)
+                .map(|number| {
+                    let name = format!("q{queues}-{}-{number}", name.len());
+                    let queue = bus.queue(&name).slots(4096).create().expect("a queue");
+                    let mut options = SubscribeOptions::new(&name).raw(true);
+                    if let Some(filter) = filter {
+                        options = options.filter(filter);
+                    }
+                    topic.subscribe(&options).expect("a subscription");
+                    queue
+                })
+                .collect();
+            let mut publisher = topic.publisher().expect("a publisher");
+            let mut message = Publication::new(&body);
+            if filter.is_some() {
+                message = message.attributes(&attributes);
+            }
+            // One element is one delivery.
+            group.throughput(Throughput::Elements(queues));
+            let id = BenchmarkId::new(format!("publish 64 B to queues, {name}"), queues);
+            group.bench_function(id, |bencher| {
+                bencher.iter_custom(|count| {
+                    let mut took = Duration::ZERO;
+                    for from in (0..count).step_by(ROUND as usize) {
+                        let start = Instant::now();
+                        for _ in from..count.min(from + ROUND) {
+                            publisher.publish(&message).expect("room");
+                        }
+                        took += start.elapsed();
+                        targets.iter().for_each(drain);
+                    }
+                    took
+                });
+            });
+        }
+    }
+    let topic = bus.topic("heard").create().expect("a topic");
+    let (mut listener, mut heard) = (topic.listen().expect("a listener"), Notification::new());
+    let mut publisher = topic.publisher().expect("a publisher");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("publish 64 B and hear it", |bencher| {
+        bencher.iter(|| {
+            publisher.publish(&Publication::new(&body)).expect("room");
+            assert!(listener.try_hear(&mut heard).expect("no error"));
+        });
+    });
+    let silent = bus.topic("silent").create().expect("a topic");
+    let mut publisher = silent.publisher().expect("a publisher");
+    group.bench_function("publish 64 B to nobody", |bencher| {
+        bencher.iter(|| publisher.publish(&Publication::new(&body)).expect("room"));
+    });
+    group.finish();
+}
+
+fn many(criterion: &mut Criterion) {
+    let root = TempBus::new().expect("a root under /dev/shm");
+    let bus = bus(&root);
+    let start = Instant::now();
+    for number in 0..TOPICS {
+        bus.topic(&format!("t{number}")).create().expect("a topic");
+    }
+    let took = start.elapsed();
+    let directory = bus.directory().join("topics");
+    let files = std::fs::read_dir(directory).expect("the topics");
+    let blocks = files.map(|file| file.expect("a file").metadata().expect("its size").blocks());
+    let bytes = blocks.sum::<u64>() * 512;
+    println!(
+        "{{\"figure\":\"topics\",\"topics\":{TOPICS},\"seconds\":{:.2},\"microseconds_each\":{:.1},\"bytes\":{bytes},\"bytes_each\":{}}}",
+        took.as_secs_f64(),
+        took.as_secs_f64() * 1e6 / TOPICS as f64,
+        bytes / TOPICS
+    );
+    let queue = bus.queue("q").create().expect("a queue");
+    let mut group = criterion.benchmark_group("topic");
+    let mut next = 0;
+    group.bench_function("open one of 100,000", |bencher| {
+        bencher.iter(|| {
+            next = (next + 7_919) % TOPICS;
+            bus.topic(&format!("t{next}")).open().expect("a topic")
+        });
+    });
+    let topic = bus.topic("t777").open().expect("a topic");
+    topic
+        .subscribe(&SubscribeOptions::new("q").raw(true))
+        .expect("a subscription");
+    let mut publisher = topic.publisher().expect("a publisher");
+    group.bench_function(
+        "publish 64 B to a queue, one of 100,000 topics",
+        |bencher| {
+            bencher.iter_custom(|count| {
+                let mut took = Duration::ZERO;
+                for from in (0..count).step_by(ROUND as usize) {
+                    let start = Instant::now();
+                    for _ in from..count.min(from + ROUND) {
+                        publisher
+                            .publish(&Publication::new(&[7; 64]))
+                            .expect("room");
+                    }
+                    took += start.elapsed();
+                    drain(&queue);
+                }
+                took
+            });
+        },
+    );
+    group.finish();
+}
+
+criterion_group!(benches, fan_out, many);
+criterion_main!(benches);

@@ -6,7 +6,7 @@
 
 use super::TopicInner;
 use super::filter::FilterMessage;
-use super::message::{Parsed, Publication, readdress};
+use super::message::{MessageId, Parsed, Publication, readdress};
 use super::notification;
 use super::subscription::{Subscription, Subscriptions};
 use crate::error::{OpenError, PublishError, QueueSendError, ReceiveError, SettleError};
@@ -130,10 +130,22 @@ impl Dispatcher {
     pub fn dispatch(&mut self, most: usize) -> Result<usize, PublishError> {
         self.topic.check()?;
         let mut done = 0;
-        while done < most && self.dispatch_one()? {
+        while done < most && self.dispatch_one()?.is_some() {
             done += 1;
         }
         Ok(done)
+    }
+
+    /// Hands on up to `most` messages, and none behind `last`: a receive that finds nothing looks at
+    /// hundreds of slots, and who has just published knows when it is done.
+    pub(super) fn dispatch_to(&mut self, last: MessageId, most: usize) -> Result<(), PublishError> {
+        for _ in 0..most {
+            match self.dispatch_one()? {
+                Some(id) if id != last => {}
+                _ => break,
+            }
+        }
+        Ok(())
     }
 
     /// Hands on what is published, for so long. Blocks; wakes for each message.
@@ -153,12 +165,13 @@ impl Dispatcher {
         }
     }
 
-    fn dispatch_one(&mut self) -> Result<bool, PublishError> {
+    /// The id of the message that was handed on; all zero of what was none.
+    fn dispatch_one(&mut self) -> Result<Option<MessageId>, PublishError> {
         let mut incoming = core::mem::take(&mut self.incoming);
         let received = self.transit()?.receiver.receive_message(&mut incoming);
         let handed_on = match received {
-            Ok(Some(received)) => self.hand_on(&received, incoming.body()).map(|()| true),
-            Ok(None) => Ok(false),
+            Ok(Some(received)) => self.hand_on(&received, incoming.body()).map(Some),
+            Ok(None) => Ok(None),
             Err(error) => Err(receive_error(error)),
         };
         self.incoming = incoming;
@@ -166,10 +179,10 @@ impl Dispatcher {
     }
 
     /// Delivers one leased message.
-    fn hand_on(&mut self, received: &Received, bytes: &[u8]) -> Result<(), PublishError> {
+    fn hand_on(&mut self, received: &Received, bytes: &[u8]) -> Result<MessageId, PublishError> {
         let Some(parsed) = Parsed::of(bytes) else {
             self.count(words::DAMAGED, 1);
-            return self.settle(received);
+            return self.settle(received).map(|()| MessageId([0; 2]));
         };
         // Behind the receive: a subscription that was made before the message was published is in the
         // log by now, and its record's word is seen.
@@ -206,10 +219,11 @@ impl Dispatcher {
             self.count(words::DELIVERED, delivered);
         }
         outcome?;
-        if held_up {
-            return self.put_off(received);
+        match held_up {
+            true => self.put_off(received)?,
+            false => self.settle(received)?,
         }
-        self.settle(received)
+        Ok(parsed.id)
     }
 
     /// One delivery, with what follows where it can't be made now or ever. `NotNow` only where the

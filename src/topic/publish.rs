@@ -66,7 +66,7 @@ impl Publisher {
     pub fn publish(&mut self, message: &Publication<'_>) -> Result<Published, PublishError> {
         self.topic.check()?;
         let published = self.commit(message, clock::unix_ms())?;
-        self.hand_on(1)?;
+        self.hand_on(published.id, 1)?;
         Ok(published)
     }
 
@@ -81,8 +81,14 @@ impl Publisher {
             let checked = self.topic.check();
             outcomes.push(checked.and_then(|()| self.commit(message, now)));
         }
-        // What went wrong with handing on comes again with the next publish.
-        let _ = self.hand_on(messages.len());
+        let last = outcomes
+            .iter()
+            .rev()
+            .find_map(|outcome| outcome.as_ref().ok());
+        if let Some(Published { id, .. }) = last {
+            // What went wrong with handing on comes again with the next publish.
+            let _ = self.hand_on(*id, messages.len());
+        }
         outcomes
     }
 
@@ -91,14 +97,12 @@ impl Publisher {
         &mut self.dispatcher
     }
 
-    fn hand_on(&mut self, published: usize) -> Result<(), PublishError> {
+    fn hand_on(&mut self, last: MessageId, published: usize) -> Result<(), PublishError> {
         if self.dispatcher.subscriptions.is_empty() && !self.is_fifo() {
             return Ok(());
         }
-        match self
-            .dispatcher
-            .dispatch(published.saturating_mul(HANDED_ON))
-        {
+        let most = published.saturating_mul(HANDED_ON);
+        match self.dispatcher.dispatch_to(last, most) {
             // It stands in the transit, and whoever comes next goes on.
             Err(PublishError::Forked) => Err(PublishError::Forked),
             _ => Ok(()),

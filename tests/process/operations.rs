@@ -6,12 +6,13 @@
 //! are as good as new. Killed, it never comes to the sequel; stopped and continued, it must.
 
 use crate::book::Book;
+use crate::published::{self, Published};
 use crate::redriven::{self, Redriven};
 use crate::stage::{self, INLINE, LARGE, body, id_of, text, write_body};
 use crate::survivor::{SURVIVOR, World};
 use ringway::{
-    Bus, Channel, Deduplication, Message, Outgoing, Producers, Queue, QueueKind, QueueReceiver,
-    QueueSender, ReadError, Reader, Received, Sent, Start,
+    Bus, Channel, Deduplication, Message, Outgoing, Producers, Publication, Queue, QueueKind,
+    QueueReceiver, QueueSender, ReadError, Reader, Received, Sent, Start,
 };
 use ringway_harness::step::{begin, end};
 use ringway_harness::{AckBoard, Stage, deadline};
@@ -511,6 +512,30 @@ pub const OPERATIONS: &[Operation] = &[
         ..SHARED
     },
     Operation {
+        name: "publish to two queues",
+        act: topic_publish,
+        scene: a_topic,
+        ..SHARED
+    },
+    Operation {
+        name: "publish to two queues, large",
+        act: topic_publish_large,
+        scene: a_topic,
+        ..SHARED
+    },
+    Operation {
+        name: "publish, the first",
+        act: topic_publish_first,
+        scene: a_topic,
+        ..SHARED
+    },
+    Operation {
+        name: "subscribe a queue",
+        act: topic_subscribe,
+        scene: a_topic,
+        ..SHARED
+    },
+    Operation {
         name: "reap of the dead",
         act: reap,
         corpse: true,
@@ -546,6 +571,12 @@ fn a_full_lap(world: &mut World) -> Result<(), String> {
 
 fn two_queues(world: &mut World) -> Result<(), String> {
     world.redriven = Some(Redriven::new(world.bus(), 2)?);
+    Ok(())
+}
+
+fn a_topic(world: &mut World) -> Result<(), String> {
+    some_records(world)?;
+    world.published = Some(Published::new(world.bus())?);
     Ok(())
 }
 
@@ -1639,6 +1670,50 @@ fn receive_nothing(receiver: &mut QueueReceiver) -> Result<(), String> {
         None => Ok(()),
         Some(received) => Err(format!("received {received:?}")),
     }
+}
+
+fn topic_publish(player: &Player) -> Result<(), String> {
+    topic_publish_of(player, WARM, INLINE)
+}
+
+fn topic_publish_large(player: &Player) -> Result<(), String> {
+    topic_publish_of(player, WARM, LARGE)
+}
+
+/// Opens the transit and both queues, too.
+fn topic_publish_first(player: &Player) -> Result<(), String> {
+    topic_publish_of(player, 0, INLINE)
+}
+
+/// Publishes to two queues, the message behind `warm` others.
+fn topic_publish_of(player: &Player, warm: u64, len: usize) -> Result<(), String> {
+    let topic = player.bus()?.topic(published::TOPIC).open().map_err(text)?;
+    let mut publisher = topic.publisher().map_err(text)?;
+    for n in 0..warm {
+        let body = body(VICTIM + n, len);
+        player.ack(n, &publisher.publish(&Publication::new(&body)));
+    }
+    let next = body(VICTIM + warm, len);
+    let message = Publication::new(&next);
+    begin();
+    let sent = publisher.publish(&message);
+    player.ack(warm, &sent);
+    end();
+    sent.map_err(text)?;
+    let last = body(VICTIM + warm + 1, INLINE);
+    let sent = publisher.publish(&Publication::new(&last));
+    player.ack(warm + 1, &sent);
+    sent.map(drop).map_err(text)
+}
+
+fn topic_subscribe(player: &Player) -> Result<(), String> {
+    let topic = player.bus()?.topic(published::TOPIC).open().map_err(text)?;
+    let options = published::options(published::QUEUES[2]);
+    begin();
+    let subscribed = topic.subscribe(&options);
+    player.ack(published::SUBSCRIBED as u64, &subscribed);
+    end();
+    subscribed.map(drop).map_err(text)
 }
 
 fn reap(player: &Player) -> Result<(), String> {

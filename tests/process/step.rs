@@ -14,6 +14,7 @@
 
 mod book;
 mod operations;
+mod published;
 mod redriven;
 mod stage;
 mod survivor;

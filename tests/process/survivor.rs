@@ -8,6 +8,7 @@
 
 use crate::book::Book;
 use crate::operations::{ACKS, Cost, Operation, VICTIM};
+use crate::published::Published;
 use crate::redriven::Redriven;
 use crate::stage::{self, INLINE, SLOTS, body, id_of, text};
 use ringway::{Bus, Channel, Idle, JoinError, Producer, ReadError, Reader, SendError, Start};
@@ -87,6 +88,8 @@ pub struct World {
     pub book: Option<Book>,
     /// Where it is one of a move between two queues.
     pub redriven: Option<Redriven>,
+    /// Where it is one of a topic.
+    pub published: Option<Published>,
     channel: Channel,
     bus: Bus,
     chunks: u64,
@@ -113,6 +116,7 @@ impl World {
             anchor: None,
             book: None,
             redriven: None,
+            published: None,
             channel,
             bus,
             chunks: 0,
@@ -216,6 +220,14 @@ impl World {
                 redriven.go_round()?;
             }
         }
+        if let Some(published) = &mut self.published {
+            let start = Instant::now();
+            published.deliver()?;
+            self.progress = self.progress.max(start.elapsed());
+            if laps {
+                published.go_round()?;
+            }
+        }
         if !laps {
             let here = Start::At(self.reader.position());
             self.anchor = Some(self.channel.reader().start(here).join().map_err(text)?);
@@ -267,6 +279,9 @@ impl World {
         }
         if let Some(redriven) = &mut self.redriven {
             redriven.settle(if probed { FILLS_WITHIN_A_TICK } else { 1 })?;
+        }
+        if let Some(published) = &mut self.published {
+            published.settle(&wings.acks)?;
         }
         let producer = self.producer()?;
         self.deliver(producer)?;
@@ -388,7 +403,7 @@ impl World {
                 "the victim's records twice or out of order: {theirs:?}"
             ));
         }
-        if self.book.is_some() {
+        if self.book.is_some() || self.published.is_some() {
             return Ok(()); // what it acknowledges stands in the book
         }
         match (0..ACKS).find(|n| wings.acked(*n) && !theirs.contains(&(*n as u64))) {

@@ -82,6 +82,13 @@ impl Flights {
         })
     }
 
+    /// Which column has that name.
+    pub fn column(&self, name: &str) -> anyhow::Result<usize> {
+        let mut names = self.header.trim_end().split(',');
+        let found = names.position(|column| column == name);
+        found.with_context(|| format!("no column of the flights is called {name}"))
+    }
+
     /// The group or key of each plane; some rows name none.
     pub fn groups(&self) -> Vec<String> {
         let named = |plane: &String| format!("plane-{plane}");

@@ -1,6 +1,8 @@
 //! One part of the story: where its rows stand, and what it says about itself in the end.
 
+use super::flights::Row;
 use super::part::Role;
+use super::record::Order;
 use serde_json::{Map, Value};
 
 /// How far it is.
@@ -18,12 +20,19 @@ pub trait Leg {
     fn road(&self) -> String;
     fn producer(&self) -> Role;
     fn consumer(&self) -> Role;
-    fn stand(&self) -> anyhow::Result<Stand>;
+    fn stand(&mut self) -> anyhow::Result<Stand>;
     /// Called once, when half of the rows are done.
     fn half_way(&mut self) -> anyhow::Result<()>;
-    /// Whether a row is handed out again only once its consumer is dead; else from the last checkpoint
-    /// on.
-    fn hands_out_one_by_one(&self) -> bool;
+    /// In which order the rows of a plane come.
+    fn order(&self) -> Order;
+    /// To how many places a row may go.
+    fn copies(&self) -> usize {
+        1
+    }
+    /// Whether a row goes to that place.
+    fn wants(&self, _copy: usize, _row: &Row) -> bool {
+        true
+    }
     /// Further promises: what was promised, whether it was held, and how that is known.
     fn promises(&self, rows: u64) -> anyhow::Result<Vec<Promise>>;
 }

@@ -11,6 +11,7 @@ mod queue;
 mod record;
 mod report;
 mod stream;
+mod topic;
 mod troupe;
 
 pub use part::run as run_part;
@@ -38,10 +39,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Play a year of flights through a bus, kill some of the processes, and check every promise
 ///
 /// Producers send flights, a message each: first to a FIFO queue with a message group for each plane,
-/// then to a stream whose four shards become eight half-way, with the plane as partition key. Consumers
-/// write them down, and delete or checkpoint them. Some of the consumers are killed with SIGKILL in the
+/// then to a stream whose four shards become eight half-way, with the plane as partition key, then to
+/// a topic with three queues, two of them with a filter policy. Consumers write them down, and delete or
+/// checkpoint them. Some of the consumers are killed with SIGKILL in the
 /// middle of it, and others take their places. In the end every row has to be there, with the bytes
-/// it was sent with, and those of each plane in their order. Exit status 0: every promise held.
+/// it was sent with, and, but for the topic, those of each plane in their order. Exit status 0: every promise held.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -75,6 +77,8 @@ enum Chapter {
     Queue,
     /// The stream
     Stream,
+    /// The topic and its queues
+    Topic,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -113,11 +117,12 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     let watch = signal.watch(|| {})?;
     let mut played = Vec::new();
     let bus = place.builder(&scene.bus).create()?;
-    for chapter in [Chapter::Queue, Chapter::Stream] {
+    for chapter in [Chapter::Queue, Chapter::Stream, Chapter::Topic] {
         if args.only.is_none_or(|only| only == chapter) {
             let mut leg: Box<dyn Leg> = match chapter {
                 Chapter::Queue => Box::new(queue::QueueLeg::new(&bus, flights.rows.len())?),
                 Chapter::Stream => Box::new(stream::StreamLeg::new(&bus)?),
+                Chapter::Topic => Box::new(topic::TopicLeg::new(&bus, &flights)?),
             };
             let stage = Stage {
                 args,
@@ -184,7 +189,8 @@ impl Stage<'_> {
         for consumer in &mut consumers {
             consumer.wait()?;
         }
-        let findings = record::check(&outputs, self.flights, leg.hands_out_one_by_one())?;
+        let wants = |copy, row: &flights::Row| leg.wants(copy, row);
+        let findings = record::check(&outputs, self.flights, leg.order(), leg.copies(), wants)?;
         Ok(Played {
             name: leg.name(),
             road: leg.road(),

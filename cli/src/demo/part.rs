@@ -3,7 +3,7 @@
 
 use super::flights::Flights;
 use super::record::now_ns;
-use super::{queue, stream};
+use super::{queue, stream, topic};
 use crate::output::Place;
 use anyhow::Context;
 use ringway::Bus;
@@ -43,6 +43,8 @@ pub enum Role {
     QueueConsumer,
     StreamProducer,
     StreamWorker,
+    TopicPublisher,
+    TopicConsumer,
 }
 
 impl Part {
@@ -97,6 +99,8 @@ pub fn run(part: &str) -> anyhow::Result<ExitCode> {
         Role::QueueConsumer => queue::consume(&part, &bus)?,
         Role::StreamProducer => stream::produce(&part, &part.flights()?, &bus)?,
         Role::StreamWorker => stream::work(&part, &bus)?,
+        Role::TopicPublisher => topic::publish(&part, &part.flights()?, &bus)?,
+        Role::TopicConsumer => topic::consume(&part, &bus)?,
     }
     Ok(ExitCode::SUCCESS)
 }

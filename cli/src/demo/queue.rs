@@ -55,7 +55,7 @@ impl Leg for QueueLeg {
 
     /// What is there is counted by the messages themselves; the total of deletes may lack one of a
     /// consumer that was killed before it could count it.
-    fn stand(&self) -> anyhow::Result<Stand> {
+    fn stand(&mut self) -> anyhow::Result<Stand> {
         let stats = self.0.stats();
         Ok(Stand {
             sent: stats.sent,
@@ -67,8 +67,8 @@ impl Leg for QueueLeg {
         Ok(())
     }
 
-    fn hands_out_one_by_one(&self) -> bool {
-        true
+    fn order(&self) -> record::Order {
+        record::Order::OneByOne
     }
 
     fn promises(&self, rows: u64) -> anyhow::Result<Vec<Promise>> {

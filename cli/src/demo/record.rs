@@ -4,7 +4,7 @@
 //! settled is in a file, and one whose consumer was killed in between is in two. A record that is cut
 //! short by the kill is no record.
 
-use super::flights::Flights;
+use super::flights::{Flights, Row};
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
@@ -14,7 +14,7 @@ use std::path::Path;
 /// Bytes in front of the row, in a body.
 const BODY_HEAD: usize = 24;
 /// Bytes in front of the row, in a record.
-const RECORD_HEAD: usize = 32;
+const RECORD_HEAD: usize = 40;
 
 /// Nanoseconds on the one clock of all processes.
 pub fn now_ns() -> u64 {
@@ -35,21 +35,28 @@ pub fn body(flights: &Flights, number: usize, into: &mut Vec<u8>) {
 
 /// Appends the record of a body that was received now.
 pub fn record(body: &[u8], into: &mut Vec<u8>) -> anyhow::Result<()> {
+    copy(0, body, into)
+}
+
+/// The same, of the copy for one of several places.
+pub fn copy(copy: usize, body: &[u8], into: &mut Vec<u8>) -> anyhow::Result<()> {
     let (head, row) = body
         .split_first_chunk::<BODY_HEAD>()
         .context("a body that is too short to be a row")?;
     into.extend_from_slice(&now_ns().to_le_bytes());
     into.extend_from_slice(&head[..8]);
+    into.extend_from_slice(&(copy as u64).to_le_bytes());
     into.extend_from_slice(&head[16..]);
     into.extend_from_slice(&(row.len() as u64).to_le_bytes());
     into.extend_from_slice(row);
     Ok(())
 }
 
-/// A record: when it was received and sent, its row's number and bytes.
+/// A record: when it was received and sent, its row's number and bytes, and for which place it was.
 struct Record<'a> {
     received: u64,
     number: u64,
+    copy: u64,
     sent: u64,
     row: &'a [u8],
 }
@@ -57,12 +64,13 @@ struct Record<'a> {
 fn split(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let (head, rest) = bytes.split_first_chunk::<RECORD_HEAD>()?;
     let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| head[8 * at + byte]));
-    let (row, rest) = rest.split_at_checked(usize::try_from(word(3)).ok()?)?;
-    let [received, number, sent] = [0, 1, 2].map(word);
+    let (row, rest) = rest.split_at_checked(usize::try_from(word(4)).ok()?)?;
+    let [received, number, copy, sent] = [0, 1, 2, 3].map(word);
     Some((
         Record {
             received,
             number,
+            copy,
             sent,
             row,
         },
@@ -72,7 +80,11 @@ fn split(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
 
 /// What became of the rows.
 pub struct Findings {
-    /// Rows that are in no file.
+    /// What was promised about it.
+    pub order: Order,
+    /// Rows that had to come, for all places.
+    pub wanted: u64,
+    /// Rows of these that are in no file.
     pub lost: u64,
     /// Rows that came before the one in front of them in their plane.
     pub inversions: u64,
@@ -98,26 +110,46 @@ struct Came<'a> {
     row: &'a [u8],
 }
 
-/// Reads every file of `directory`. The first time a row came has to lie behind the first time of the row
-/// in front of it in its plane; where rows are handed out `one_by_one`, behind the last time.
-pub fn check(directory: &Path, flights: &Flights, one_by_one: bool) -> anyhow::Result<Findings> {
+/// In which order the rows of a plane have to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// In that of the file; none before the one in front of it came for the last time.
+    OneByOne,
+    /// In that of the file, and from some row on in that order again.
+    FromCheckpoints,
+    /// In none.
+    None,
+}
+
+/// Reads every file of `directory`: each row has to be there for each of `copies` places that wants it.
+pub fn check(
+    directory: &Path,
+    flights: &Flights,
+    order: Order,
+    copies: usize,
+    wants: impl Fn(usize, &Row) -> bool,
+) -> anyhow::Result<Findings> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         files.push(std::fs::read(entry?.path())?);
     }
     let mut latency = Histogram::new_with_bounds(1, 3_600_000_000_000, 3)?;
-    let mut came: Vec<Option<Came<'_>>> = flights.rows.iter().map(|_| None).collect();
+    let rows = flights.rows.len();
+    let mut came: Vec<Option<Came<'_>>> = (0..rows * copies).map(|_| None).collect();
     let mut repeats = 0;
     for file in &files {
         let mut rest = &file[..];
         while let Some((record, behind)) = split(rest) {
             rest = behind;
-            let number = record.number as usize;
-            let Some(known) = came.get_mut(number) else {
+            let (number, copy) = (record.number as usize, record.copy as usize);
+            let Some(row) = flights.rows.get(number).filter(|_| copy < copies) else {
                 bail!("row {number} came, and was never sent");
             };
+            if !wants(copy, row) {
+                bail!("row {number} came to place {copy}, which does not want it");
+            }
             latency.saturating_record(record.received.saturating_sub(record.sent));
-            match known {
+            match &mut came[copy * rows + number] {
                 Some(known) if known.row != record.row => {
                     bail!("row {number} came again with other bytes")
                 }
@@ -138,20 +170,31 @@ pub fn check(directory: &Path, flights: &Flights, one_by_one: bool) -> anyhow::R
     }
     let mut input = Sha256::new_with_prefix(&flights.header);
     let mut output = input.clone();
-    let (mut lost, mut inversions) = (0, 0);
-    let mut before_of_plane = vec![0; flights.planes.len()];
-    for (number, row) in flights.rows.iter().enumerate() {
-        input.update(&row.text);
-        let Some(came) = &came[number] else {
-            lost += 1;
-            continue;
-        };
-        output.update(came.row);
-        let before = &mut before_of_plane[row.plane as usize];
-        inversions += u64::from(came.first < *before);
-        *before = if one_by_one { came.last } else { came.first };
+    let (mut wanted, mut lost, mut inversions) = (0, 0, 0);
+    for copy in 0..copies {
+        let mut before_of_plane = vec![0; flights.planes.len()];
+        for (number, row) in flights.rows.iter().enumerate() {
+            if !wants(copy, row) {
+                continue;
+            }
+            wanted += 1;
+            input.update(&row.text);
+            let Some(came) = &came[copy * rows + number] else {
+                lost += 1;
+                continue;
+            };
+            output.update(came.row);
+            let before = &mut before_of_plane[row.plane as usize];
+            inversions += u64::from(order != Order::None && came.first < *before);
+            *before = match order {
+                Order::OneByOne => came.last,
+                Order::FromCheckpoints | Order::None => came.first,
+            };
+        }
     }
     Ok(Findings {
+        order,
+        wanted,
         lost,
         inversions,
         repeats,
@@ -170,12 +213,9 @@ mod tests {
     use super::*;
 
     /// Findings about rows of one plane that came in this order, by one consumer.
-    fn found(order: &[usize], one_by_one: bool) -> Findings {
+    fn found(order: &[usize], rule: Order) -> Findings {
         let flights = Flights::parse("tailnum\nX\nX\nX\n").unwrap();
-        let name = format!(
-            "ringway-record-{}-{order:?}{one_by_one}",
-            std::process::id()
-        );
+        let name = format!("ringway-record-{}-{order:?}{rule:?}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&directory).unwrap();
         let (mut sent, mut records) = (Vec::new(), Vec::new());
@@ -189,15 +229,15 @@ mod tests {
         record(&sent, &mut records).unwrap();
         records.truncate(whole + RECORD_HEAD + 1);
         std::fs::write(directory.join("0-0"), &records).unwrap();
-        let findings = check(&directory, &flights, one_by_one);
+        let findings = check(&directory, &flights, rule, 1, |_, _| true);
         std::fs::remove_dir_all(&directory).unwrap();
         findings.unwrap()
     }
 
     #[test]
     fn what_is_missing_or_out_of_order_is_found() {
-        let told = |order: &[usize], one_by_one| {
-            let found = found(order, one_by_one);
+        let told = |order: &[usize], rule| {
+            let found = found(order, rule);
             (
                 found.lost,
                 found.inversions,
@@ -205,11 +245,14 @@ mod tests {
                 found.is_whole(),
             )
         };
-        assert_eq!(told(&[0, 1, 2], true), (0, 0, 0, true));
-        assert_eq!(told(&[0, 2], true), (1, 0, 0, false));
-        assert_eq!(told(&[1, 0, 2], false), (0, 1, 0, false));
+        assert_eq!(told(&[0, 1, 2], Order::OneByOne), (0, 0, 0, true));
+        assert_eq!(told(&[0, 2], Order::OneByOne), (1, 0, 0, false));
+        assert_eq!(told(&[1, 0, 2], Order::FromCheckpoints), (0, 1, 0, false));
         // Read again from a checkpoint on.
-        assert_eq!(told(&[0, 1, 0, 1, 2], false), (0, 0, 2, true));
-        assert_eq!(told(&[0, 1, 0, 1, 2], true), (0, 1, 2, false));
+        assert_eq!(
+            told(&[0, 1, 0, 1, 2], Order::FromCheckpoints),
+            (0, 0, 2, true)
+        );
+        assert_eq!(told(&[0, 1, 0, 1, 2], Order::OneByOne), (0, 1, 2, false));
     }
 }

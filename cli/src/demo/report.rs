@@ -2,7 +2,7 @@
 
 use super::flights::Flights;
 use super::leg::Promise;
-use super::record::Findings;
+use super::record::{Findings, Order};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -39,6 +39,7 @@ impl Played {
             "killed": self.kills,
             "seconds": self.seconds,
             "rows_per_s": rows as f64 / self.seconds,
+            "wanted": findings.wanted,
             "lost": findings.lost,
             "inversions": findings.inversions,
             "processed_again": findings.repeats,
@@ -71,26 +72,14 @@ impl Played {
             "  send to receive p50 {p50:.0} us, p99 {p99:.0} us, p99.9 {p999:.0} us"
         )?;
         let is_same = findings.input == findings.output;
-        let common = [
-            (
-                "nothing lost",
-                findings.lost == 0,
-                format!("{} rows missing", findings.lost),
-            ),
-            (
-                "order of each plane",
-                findings.inversions == 0,
-                format!("{} rows out of order", findings.inversions),
-            ),
-            (
-                "same bytes",
-                is_same,
-                format!("SHA-256 {}", findings.output),
-            ),
-        ];
-        for (name, is_held, told) in common {
-            promise(text, name, is_held, &told)?;
+        let lost = format!("{} of {} rows missing", findings.lost, findings.wanted);
+        promise(text, "nothing lost", findings.lost == 0, &lost)?;
+        if findings.order != Order::None {
+            let told = format!("{} rows out of order", findings.inversions);
+            promise(text, "order of each plane", findings.inversions == 0, &told)?;
         }
+        let sha = format!("SHA-256 {}", findings.output);
+        promise(text, "same bytes", is_same, &sha)?;
         for said in &self.promises {
             promise(text, said.name, said.is_held, &said.told)?;
         }
@@ -104,7 +93,7 @@ impl Played {
 
 fn promise(text: &mut String, name: &str, is_held: bool, told: &str) -> std::fmt::Result {
     let held = if is_held { "held" } else { "BROKEN" };
-    writeln!(text, "  {held:<6} {name:<22} {told}")
+    writeln!(text, "  {held:<6} {name:<24} {told}")
 }
 
 pub struct Report<'a> {

@@ -63,7 +63,7 @@ impl Leg for StreamLeg {
         Role::StreamWorker
     }
 
-    fn stand(&self) -> anyhow::Result<Stand> {
+    fn stand(&mut self) -> anyhow::Result<Stand> {
         let sent = self.stream.stats()?.positions;
         let group = self.stream.group(GROUP)?.info()?;
         let left = group.shards.iter().map(|shard| shard.behind).sum();
@@ -75,8 +75,8 @@ impl Leg for StreamLeg {
         Ok(())
     }
 
-    fn hands_out_one_by_one(&self) -> bool {
-        false
+    fn order(&self) -> record::Order {
+        record::Order::FromCheckpoints
     }
 
     fn promises(&self, _rows: u64) -> anyhow::Result<Vec<Promise>> {

@@ -5,8 +5,8 @@
 //! <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/FIFO-queues-understanding-logic.html>.
 
 use ringway::{
-    Bus, Idle, Message, OpenError, Outgoing, Queue, QueueKind, QueueReceiver, QueueSendError,
-    QueueSender, Received, SettleError,
+    Bus, Deduplication, Idle, Message, OpenError, Outgoing, Queue, QueueKind, QueueReceiver,
+    QueueSendError, QueueSender, Received, Settings, SettleError,
 };
 use ringway_harness::TempBus;
 use std::collections::{HashMap, HashSet};
@@ -686,22 +686,26 @@ fn grow_older(root: &TempBus, by: Duration) {
 /// lives on may lose messages and order, and nothing else.
 #[test]
 fn a_fifo_queue_that_is_scribbled_over_never_hangs_or_panics() {
-    const GROUPS: u64 = 8_704;
-    const SLOTS: u64 = 53_248;
     let seed = ringway_harness::seed::announce("scribbling over a FIFO queue");
     let mut random = ringway_harness::seed::Random::new(seed);
     for _ in 0..40 {
         let (root, bus) = bus();
-        let queue = small(&bus);
+        let queue = bus.queue("q.fifo").fifo().slots(1024).stride(128);
+        let ids = Deduplication::of_ids(1024).optional();
+        let queue = queue.deduplicate(ids).create().unwrap();
         let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
         receiver.set_visibility(MS).unwrap();
         let mut buffer = [0; 4096];
         let mut receipts = Vec::new();
+        // As the header has them: hints and group table, deduplication table, slots.
+        let [groups, dedup, slots] = [288, 320, 80].map(|offset| read_word(&root, offset));
+        assert!(4096 < groups && groups + 1024 * 40 <= dedup && dedup < slots);
         for round in 0..300u64 {
-            let offset = match random.below(4) {
+            let offset = match random.below(5) {
                 0 => 4096 + 8 * random.below(512),
-                1 => GROUPS + 8 * random.below(1024 * 5),
-                _ => SLOTS + 8 * random.below(1024 * 16),
+                1 => groups + 8 * random.below(1024 * 5),
+                2 => dedup + 8 * random.below((slots - dedup) / 8),
+                _ => slots + 8 * random.below(1024 * 16),
             };
             let value = match random.below(6) {
                 0 => 0,
@@ -714,8 +718,12 @@ fn a_fifo_queue_that_is_scribbled_over_never_hangs_or_panics() {
             scribble(&root, offset, value);
             for len in [8, 20, 700] {
                 let group = format!("g{}", random.below(5));
-                let body = vec![round as u8; len];
-                let _ = sender.send_message(&Outgoing::new(&body).group(&group));
+                let (body, id) = (vec![round as u8; len], format!("id{}", random.below(99)));
+                let message = Outgoing::new(&body).group(&group);
+                let _ = match len {
+                    20 => sender.send_message(&message.dedup_id(&id)),
+                    _ => sender.send_message(&message),
+                };
                 if let Ok(Some(received)) = receiver.try_receive(&mut buffer) {
                     receipts.push(received.receipt);
                 }
@@ -735,6 +743,7 @@ fn a_fifo_queue_that_is_scribbled_over_never_hangs_or_panics() {
                 let _ = receiver.wait(MS);
                 let _ = queue.parked();
                 let _ = bus.doctor(true).map(drop);
+                let _ = queue.set(&Settings::new().delay(round as u32 % 3 * MS));
                 queue.purge();
             }
         }

@@ -413,7 +413,9 @@ impl Delivery {
 
     /// Whether somebody else has done something about it: then it is to be looked at again.
     fn delay_one(&self, standing: &Standing<'_>, delay_ms: u32) -> bool {
-        let until = lease_end(standing.sent(), delay_ms).max(self.clock.now_ms());
+        let now = self.clock.now_ms();
+        let sent = standing.sent().min(now); // a later one was scribbled
+        let until = lease_end(sent, delay_ms).max(now);
         let word = Dlv::inflight(0, 0, until as u32, self.lap_of(standing.position));
         let is_delayed = standing.dlv.state() == Dlv::INFLIGHT
             && (standing.dlv.owner(), standing.dlv.receives()) == (0, 0);

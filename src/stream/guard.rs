@@ -44,7 +44,9 @@ impl Inner {
         if known.state == ShardState::Retired {
             return Ok(true);
         }
-        let channel = self.ring(shard)?;
+        let Some(channel) = self.ring_if_there(shard)? else {
+            return Ok(true);
+        };
         let ring = &channel.inner.ring;
         let cursor = place(ring, GUARD).cursor;
         let guarded = cursor.load(order(Label::ScanLoad, Ordering::Acquire));
@@ -56,14 +58,12 @@ impl Inner {
             if !self.drop_guard(parent.0)? {
                 return Ok(false);
             }
-            if table
-                .get(parent)
-                .is_none_or(|parent| parent.state == ShardState::Retired)
-            {
+            // Of one that was retired everybody is through.
+            let Some(parent) = self.ring_if_there(parent.0)? else {
                 continue;
-            }
+            };
             // In this order: who has left the parent is in the child already.
-            let in_parent = self.seats(&self.ring(parent.0)?.inner.ring);
+            let in_parent = self.seats(&parent.inner.ring);
             let here = self.seats(ring);
             let has_joined =
                 |(owner, count): (&u16, &usize)| here.get(owner).is_some_and(|here| here >= count);

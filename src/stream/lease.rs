@@ -143,7 +143,9 @@ impl Inner {
     /// derived, and its guard. Whether there may be room now, and else the name of the group that is
     /// behind.
     pub(super) fn unblock(&self, shard: u32) -> Result<(bool, Option<String>), OpenError> {
-        let channel = self.ring(shard)?;
+        let Some(channel) = self.ring_if_there(shard)? else {
+            return Ok((true, None)); // closed and retired: there is room elsewhere
+        };
         let ring = &channel.inner.ring;
         let mut behind: Option<(u64, u32)> = None;
         let before = ring.lowest_cursor().0;

@@ -484,7 +484,7 @@ impl StreamReader {
         }
         match first {
             Some(shard) => match wait_any(&mut readers, timeout) {
-                Err(WaitError::Removed) if !self.inner.is_removed() => {}
+                Err(WaitError::Removed | WaitError::Unlinked) if self.inner.check().is_ok() => {}
                 Err(error) => return Err(StreamReadError::of_wait(shard, error)),
                 Ok(_) => {}
             },

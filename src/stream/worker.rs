@@ -325,7 +325,11 @@ impl GroupWorker {
             return Ok(());
         };
         // Lossy: the group's entry holds what it needs, and a stopped worker must hold nobody back.
-        let tap = Tap::join(&channel, shard, Start::At(position), true, self.idle)?;
+        let tap = match Tap::join(&channel, shard, Start::At(position), true, self.idle) {
+            // Finished by another worker and retired, since the table was read.
+            Err(StreamReadError::Join { .. }) if inner.is_retired(shard.id.0) => return Ok(()),
+            tap => tap?,
+        };
         self.held.push(Held {
             lease: mine,
             tap,
@@ -451,7 +455,9 @@ impl GroupWorker {
             Some(shard) => {
                 match wait_any(&mut readers, timeout) {
                     // A shard that was retired is dropped by the next pass.
-                    Err(WaitError::Removed) if !self.group.inner.is_removed() => {
+                    Err(WaitError::Removed | WaitError::Unlinked)
+                        if self.group.inner.check().is_ok() =>
+                    {
                         self.passed_at = 0;
                     }
                     Err(error) => return Err(StreamReadError::of_wait(shard, error)),

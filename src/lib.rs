@@ -79,7 +79,7 @@ pub use {
         Backpressure, Group, GroupInfo, GroupShard, GroupStart, GroupWorker, LeaseInfo,
         MAX_RECORD_BYTES, NumberError, OwnedRecord, Put, PutRecord, SequenceNumber, ShardInfo,
         ShardLimits, ShardState, Stream, StreamDefinition, StreamIterator, StreamProducer,
-        StreamReader, StreamReaderBuilder, StreamRecord, StreamStats, hash_key_of,
+        StreamReader, StreamReaderBuilder, StreamRecord, StreamStats, StreamTail, hash_key_of,
     },
 };
 

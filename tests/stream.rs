@@ -421,6 +421,78 @@ fn emulated_limits_throttle_the_1001st_record_of_a_second() {
     assert_eq!(refused, 1 << 20);
 }
 
+/// What this process has mapped of files whose names hold `part`, by permissions.
+fn mapped(part: &str) -> Vec<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let of_part = maps.lines().filter(|line| line.contains(part));
+    of_part
+        .map(|line| line.split(' ').nth(1).unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_tail_reads_without_a_seat_and_maps_the_records_read_only() {
+    let (root, bus) = bus();
+    let stream = bus
+        .stream("s")
+        .shards(2)
+        .slots(1024)
+        .backpressure(Backpressure::Fail)
+        .create()
+        .unwrap();
+    let mut producer = stream.producer().unwrap();
+    let large = vec![7u8; 100_000];
+    producer.put("a", b"before").unwrap();
+    let other = Bus::builder("test").root(root.path()).open().unwrap();
+    let same = other.stream("s").open().unwrap();
+    let mut tail = same.tail(false).unwrap();
+    let mut whole = same.tail(true).unwrap();
+    producer.put("a", b"behind").unwrap();
+    producer.put("a", &large).unwrap();
+    let before = mapped(root.path().to_str().unwrap());
+    assert_eq!(whole.next(WAIT).unwrap().unwrap().data, b"before");
+    for reader in [&mut tail, &mut whole] {
+        assert_eq!(reader.next(WAIT).unwrap().unwrap().data, b"behind");
+        let record = reader.next(WAIT).unwrap().unwrap();
+        assert!(record.data == large && record.key() == "a");
+        assert_eq!(reader.try_next().unwrap(), None);
+    }
+    // Both shards and the payloads, twice.
+    let after = mapped(root.path().to_str().unwrap());
+    let count = |maps: &[String], kind: &str| maps.iter().filter(|map| *map == kind).count();
+    assert!(count(&after, "r--s") >= 6, "{after:?}");
+    assert_eq!(
+        count(&after, "rw-s"),
+        count(&before, "rw-s"),
+        "a store into what it maps faults"
+    );
+    // Nobody waits for it, and it is told what it missed.
+    for _ in 0..3000 {
+        producer.put("a", b"x").unwrap();
+    }
+    let lagged = tail.next(WAIT).unwrap_err();
+    assert!(
+        matches!(
+            lagged,
+            StreamReadError::Lagged {
+                shard: ShardId(0),
+                ..
+            }
+        ),
+        "{lagged}"
+    );
+    stream.split(ShardId(0), None).unwrap();
+    let put = producer.put("a", b"in a child").unwrap();
+    let last = loop {
+        match tail.next(WAIT) {
+            Ok(Some(record)) if record.data == b"in a child" => break record,
+            Ok(Some(_)) | Err(StreamReadError::Lagged { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(last.sequence_number, put.sequence_number);
+}
+
 #[test]
 fn a_stream_is_listed_opened_by_others_and_removed_with_its_shards() {
     let (root, bus) = bus();

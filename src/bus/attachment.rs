@@ -116,6 +116,7 @@ impl Bus {
             map: MapOptions {
                 pre_touch,
                 huge_pages: false,
+                read_only: false,
             },
         };
         let site = Site {
@@ -125,6 +126,7 @@ impl Bus {
             boot_id: header.preamble.boot_id,
             temporary_prefix: prefix,
             pre_touch,
+            read_only: false,
             journals,
         };
         let liveness = Arc::new(RegistryLiveness(Arc::clone(&registry)));

@@ -336,7 +336,7 @@ impl Builder {
             &file,
             MapOptions {
                 pre_touch: true,
-                huge_pages: false,
+                ..MapOptions::default()
             },
         )
         .map_err(at)?;

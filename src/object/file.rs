@@ -358,6 +358,7 @@ impl<H: Header> Opened<H> {
         let options = MapOptions {
             pre_touch: site.pre_touch,
             huge_pages: frame.huge_pages == 1,
+            read_only: site.read_only,
         };
         // `RingMemory::new` checks against the length that is mapped, whatever it was before.
         let mapping =

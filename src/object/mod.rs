@@ -21,6 +21,8 @@ pub struct Site {
     /// Names of temporary files begin with this; it names the creator.
     pub temporary_prefix: String,
     pub pre_touch: bool,
+    /// Slots and the words beside them are only read.
+    pub read_only: bool,
     /// Where the journals of its objects lie; `None` where nobody could say.
     pub journals: Option<PathBuf>,
 }

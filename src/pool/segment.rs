@@ -90,6 +90,13 @@ impl Segments {
         Self { policy, table, known: AtomicUsize::new(0), fork_generation: fork::generation() }
     }
 
+    /// The same segments, mapped read-only. Nothing may be lent from them.
+    pub fn read_only(&self) -> Self {
+        let mut policy = self.policy.clone();
+        policy.map.read_only = true;
+        Self::new(policy)
+    }
+
     /// Whether this process forked away from the one that attached.
     pub fn is_forked(&self) -> bool {
         self.fork_generation != fork::generation()

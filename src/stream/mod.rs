@@ -27,6 +27,7 @@ mod record;
 mod reshard;
 mod sweep;
 mod table;
+mod tail;
 mod words;
 mod worker;
 
@@ -42,6 +43,7 @@ pub use read::{StreamIterator, StreamReader, StreamReaderBuilder};
 pub use record::{OwnedRecord, StreamRecord};
 pub(crate) use sweep::sweep_dead;
 pub use table::{ShardInfo, ShardState};
+pub use tail::StreamTail;
 pub use worker::{GroupWorker, LeaseInfo};
 
 use crate::channel::{self, Channel};

@@ -26,10 +26,12 @@ pub struct MapOptions {
     pub pre_touch: bool,
     /// Ask for transparent huge pages.
     pub huge_pages: bool,
+    /// Only to be read: a store faults, and no caller may make one.
+    pub read_only: bool,
 }
 
 impl Mapping {
-    /// Maps the whole file read-write.
+    /// Maps the whole file, to be read and written unless the options say otherwise.
     pub fn new(file: &File, options: MapOptions) -> io::Result<Self> {
         let len = usize::try_from(file.metadata()?.len())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "file larger than memory"))?;
@@ -39,14 +41,20 @@ impl Mapping {
                 "the file is empty",
             ));
         }
-        let map = MmapOptions::new().len(len).map_raw(file)?;
+        let mut how = MmapOptions::new();
+        let how = how.len(len);
+        let (map, populate) = if options.read_only {
+            (how.map_raw_read_only(file)?, Advice::PopulateRead)
+        } else {
+            (how.map_raw(file)?, Advice::PopulateWrite)
+        };
         map.advise(Advice::DontFork)?;
         if options.huge_pages {
             // Refused where the kernel or the file system has none; the mapping works all the same.
             let _ = map.advise(Advice::HugePage);
         }
         if options.pre_touch {
-            match map.advise(Advice::PopulateWrite) {
+            match map.advise(populate) {
                 // Before Linux 5.14 there is no such advice: pages fault on first use.
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
                 other => other?,

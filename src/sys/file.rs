@@ -99,12 +99,8 @@ pub fn create_temporary(path: &Path, len: u64, access: Access) -> Result<File, C
     }
 }
 
-/// Makes a file at least `len` bytes long, with zero bytes that really exist. Never shorter.
-pub fn extend(file: &File, len: u64) -> Result<(), CreateFailure> {
-    allocate(file, 0, len)
-}
-
-/// The same for a file of which the first `have` bytes exist already.
+/// Makes a file at least `len` bytes long, with zero bytes that really exist; the first `have` do
+/// already. Never shorter.
 pub fn allocate(file: &File, have: u64, len: u64) -> Result<(), CreateFailure> {
     if len <= have {
         return Ok(());

@@ -309,7 +309,7 @@ impl Log {
         }
         let wanted = (self.mapping.len() as u64 * 2).max(least.next_multiple_of(PAGE) as u64);
         let wanted = wanted.min(MAX_LOG_BYTES);
-        let extended = file::extend(&self.file, wanted);
+        let extended = file::allocate(&self.file, 0, wanted);
         extended.map_err(|failure| open_error(&self.path, failure))?;
         match self.follow()? {
             true => Ok(()),

@@ -13,6 +13,13 @@ pub struct Stand {
     pub left: u64,
 }
 
+/// What happens when half of the rows are done.
+pub enum HalfWay {
+    GoOn,
+    /// All processes are killed and [`Leg::restart`] is called; then they begin anew.
+    KillEverybody,
+}
+
 pub trait Leg {
     /// Of the object, and of the directory with what its consumers wrote down.
     fn name(&self) -> &'static str;
@@ -22,7 +29,11 @@ pub trait Leg {
     fn consumer(&self) -> Role;
     fn stand(&mut self) -> anyhow::Result<Stand>;
     /// Called once, when half of the rows are done.
-    fn half_way(&mut self) -> anyhow::Result<()>;
+    fn half_way(&mut self) -> anyhow::Result<HalfWay>;
+    /// As after a restart of the machine.
+    fn restart(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
     /// In which order the rows of a plane come.
     fn order(&self) -> Order;
     /// To how many places a row may go.

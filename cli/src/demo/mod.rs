@@ -4,6 +4,7 @@
 //! some of them, and compares what came with what was sent. It ends everything it started, also when
 //! it is interrupted, and says by its exit status whether every promise held.
 
+mod durable;
 mod flights;
 mod leg;
 mod part;
@@ -21,7 +22,7 @@ use crate::output::{Place, parse_duration};
 use anyhow::Context;
 use flights::Flights;
 use indicatif::{ProgressBar, ProgressStyle};
-use leg::Leg;
+use leg::{HalfWay, Leg};
 use part::{OUTPUTS, Part, Role, STOP};
 use record::now_ns;
 use report::{Played, Report};
@@ -40,10 +41,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// Producers send flights, a message each: first to a FIFO queue with a message group for each plane,
 /// then to a stream whose four shards become eight half-way, with the plane as partition key, then to
-/// a topic with three queues, two of them with a filter policy. Consumers write them down, and delete or
-/// checkpoint them. Some of the consumers are killed with SIGKILL in the
-/// middle of it, and others take their places. In the end every row has to be there, with the bytes
-/// it was sent with, and, but for the topic, those of each plane in their order. Exit status 0: every promise held.
+/// a topic with three queues, two of them with a filter policy, then to a durable FIFO queue. Consumers
+/// write them down, and delete or checkpoint them. Some of the consumers are killed with SIGKILL in the
+/// middle of it, and others take their places; in the durable part everybody is, and the bus is removed.
+/// In the end every row has to be there, with the bytes it was sent with, and, but for the topic, those
+/// of each plane in their order. Exit status 0: every promise held.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -79,6 +81,8 @@ enum Chapter {
     Stream,
     /// The topic and its queues
     Topic,
+    /// The durable queue
+    Durable,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -90,16 +94,33 @@ const EXAMPLES: &str = "Examples:
 struct Scene {
     bus: String,
     directory: PathBuf,
+    /// On a disk.
+    journals: PathBuf,
     root: Option<PathBuf>,
     keep: bool,
+}
+
+/// Where journals may lie: what was asked for, or the first temporary directory that is not in memory.
+fn journals(place: &Place, name: &str) -> PathBuf {
+    const TMPFS: i64 = 0x0102_1994;
+    let is_on_disk = |directory: &PathBuf| {
+        rustix::fs::statfs(directory).is_ok_and(|found| found.f_type != TMPFS)
+    };
+    let asked = place.journal_root.clone().into_iter();
+    let mut places = asked.chain([std::env::temp_dir(), "/var/tmp".into()]);
+    let found = places.find(is_on_disk).unwrap_or_else(std::env::temp_dir);
+    found.join(format!("ringway-{name}-journals"))
 }
 
 impl Drop for Scene {
     fn drop(&mut self) {
         if !self.keep {
             // Nobody is left who needs them; what can't be removed is reported by nothing better.
-            let _ = Bus::remove_bus(&self.bus, self.root.as_deref(), true);
+            for bus in [&self.bus, &durable::bus_of(&self.bus)] {
+                let _ = Bus::remove_bus(bus, self.root.as_deref(), true);
+            }
             let _ = std::fs::remove_dir_all(&self.directory);
+            let _ = std::fs::remove_dir_all(&self.journals);
         }
     }
 }
@@ -109,6 +130,7 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     let name = format!("demo-{}", std::process::id());
     let scene = Scene {
         directory: std::env::temp_dir().join(format!("ringway-{name}")),
+        journals: journals(place, &name),
         root: place.root.clone(),
         bus: name,
         keep: args.keep,
@@ -117,12 +139,27 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     let watch = signal.watch(|| {})?;
     let mut played = Vec::new();
     let bus = place.builder(&scene.bus).create()?;
-    for chapter in [Chapter::Queue, Chapter::Stream, Chapter::Topic] {
+    let on_disk = Place {
+        root: place.root.clone(),
+        journal_root: Some(scene.journals.clone()),
+        json: place.json,
+    };
+    let all = [
+        Chapter::Queue,
+        Chapter::Stream,
+        Chapter::Topic,
+        Chapter::Durable,
+    ];
+    for chapter in all {
         if args.only.is_none_or(|only| only == chapter) {
             let mut leg: Box<dyn Leg> = match chapter {
                 Chapter::Queue => Box::new(queue::QueueLeg::new(&bus, flights.rows.len())?),
                 Chapter::Stream => Box::new(stream::StreamLeg::new(&bus)?),
                 Chapter::Topic => Box::new(topic::TopicLeg::new(&bus, &flights)?),
+                Chapter::Durable => {
+                    let rows = flights.rows.len();
+                    Box::new(durable::DurableLeg::new(&on_disk, &scene.bus, rows)?)
+                }
             };
             let stage = Stage {
                 args,
@@ -171,7 +208,11 @@ impl Stage<'_> {
         let part = Part {
             role: leg.consumer(),
             root: self.place.root.clone(),
-            bus: self.scene.bus.clone(),
+            journal_root: Some(self.scene.journals.clone()),
+            bus: match leg.consumer() {
+                Role::DurableConsumer => durable::bus_of(&self.scene.bus),
+                _ => self.scene.bus.clone(),
+            },
             directory: directory.clone(),
             data: self.args.data.clone(),
             index: 0,
@@ -231,8 +272,18 @@ impl Stage<'_> {
                 bar.set_message(format!("{} on the way, {kills} killed", stand.left));
             }
             if !is_past_half && done * 2 >= rows {
-                leg.half_way()?;
                 is_past_half = true;
+                if let HalfWay::KillEverybody = leg.half_way()? {
+                    for player in producers.iter_mut().chain(consumers.iter_mut()) {
+                        player.kill()?;
+                    }
+                    leg.restart()?;
+                    for player in producers.iter_mut().chain(consumers.iter_mut()) {
+                        player.replace()?;
+                    }
+                    (kills, last_kill) = (kills + consumers.len() as u64, Instant::now());
+                    continue;
+                }
             }
             if all_sent && stand.left == 0 {
                 break;
@@ -240,7 +291,8 @@ impl Stage<'_> {
             let quarters = (done * 4 / rows).min(3);
             if kills < quarters || last_kill.elapsed() >= self.args.kill_every {
                 let victim = kills as usize % consumers.len();
-                consumers[victim].kill_and_replace()?;
+                consumers[victim].kill()?;
+                consumers[victim].replace()?;
                 (kills, last_kill) = (kills + 1, Instant::now());
             }
             anyhow::ensure!(

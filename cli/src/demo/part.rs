@@ -3,7 +3,7 @@
 
 use super::flights::Flights;
 use super::record::now_ns;
-use super::{queue, stream, topic};
+use super::{durable, queue, stream, topic};
 use crate::output::Place;
 use anyhow::Context;
 use ringway::Bus;
@@ -24,6 +24,7 @@ pub const OUTPUTS: &str = "outputs";
 pub struct Part {
     pub role: Role,
     pub root: Option<PathBuf>,
+    pub journal_root: Option<PathBuf>,
     pub bus: String,
     /// Of this part of the story: outputs, and the mark to stop.
     pub directory: PathBuf,
@@ -45,6 +46,8 @@ pub enum Role {
     StreamWorker,
     TopicPublisher,
     TopicConsumer,
+    DurableProducer,
+    DurableConsumer,
 }
 
 impl Part {
@@ -67,7 +70,7 @@ impl Part {
     fn bus(&self) -> anyhow::Result<Bus> {
         let place = Place {
             root: self.root.clone(),
-            journal_root: None,
+            journal_root: self.journal_root.clone(),
             json: false,
         };
         place.open(&self.bus)
@@ -101,6 +104,8 @@ pub fn run(part: &str) -> anyhow::Result<ExitCode> {
         Role::StreamWorker => stream::work(&part, &bus)?,
         Role::TopicPublisher => topic::publish(&part, &part.flights()?, &bus)?,
         Role::TopicConsumer => topic::consume(&part, &bus)?,
+        Role::DurableProducer => durable::produce(&part, &part.flights()?, &bus)?,
+        Role::DurableConsumer => durable::consume(&part, &bus)?,
     }
     Ok(ExitCode::SUCCESS)
 }

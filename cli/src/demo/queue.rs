@@ -5,7 +5,7 @@
 //! killed again and again.
 
 use super::flights::Flights;
-use super::leg::{Leg, Promise, Stand};
+use super::leg::{HalfWay, Leg, Promise, Stand};
 use super::part::{Part, Role};
 use super::record;
 use anyhow::Context;
@@ -63,8 +63,8 @@ impl Leg for QueueLeg {
         })
     }
 
-    fn half_way(&mut self) -> anyhow::Result<()> {
-        Ok(())
+    fn half_way(&mut self) -> anyhow::Result<HalfWay> {
+        Ok(HalfWay::GoOn)
     }
 
     fn order(&self) -> record::Order {
@@ -117,9 +117,14 @@ pub fn produce(part: &Part, flights: &Flights, bus: &Bus) -> anyhow::Result<()> 
 }
 
 pub fn consume(part: &Part, bus: &Bus) -> anyhow::Result<()> {
+    consume_from(part, bus, NAME)
+}
+
+/// Writes down what the queue of that name gives, and deletes it.
+pub fn consume_from(part: &Part, bus: &Bus, name: &str) -> anyhow::Result<()> {
     let mut out = part.create_output()?;
-    let mut receiver = bus.queue(NAME).open()?.receiver()?;
-    let mut records = Vec::new();
+    let mut receiver = bus.queue(name).open()?.receiver()?;
+    let (mut records, mut receipts) = (Vec::new(), Vec::new());
     loop {
         let messages = receiver.receive(BATCH, WAIT, None)?;
         if messages.is_empty() && part.is_over() {
@@ -130,8 +135,10 @@ pub fn consume(part: &Part, bus: &Bus) -> anyhow::Result<()> {
             record::record(&message.body, &mut records)?;
         }
         out.write_all(&records).context("can't write a row down")?;
-        for message in &messages {
-            receiver.delete(&message.received.receipt)?;
+        receipts.clear();
+        receipts.extend(messages.iter().map(|message| message.received.receipt));
+        if let Some((_, error)) = receiver.delete_batch(&receipts).into_iter().next() {
+            return Err(error.into());
         }
     }
 }

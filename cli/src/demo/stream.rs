@@ -5,7 +5,7 @@
 //! again: at least once, in the order of each plane.
 
 use super::flights::Flights;
-use super::leg::{Leg, Promise, Stand};
+use super::leg::{HalfWay, Leg, Promise, Stand};
 use super::part::{Part, Role};
 use super::record;
 use anyhow::Context;
@@ -70,9 +70,9 @@ impl Leg for StreamLeg {
         Ok(Stand { sent, left })
     }
 
-    fn half_way(&mut self) -> anyhow::Result<()> {
+    fn half_way(&mut self) -> anyhow::Result<HalfWay> {
         self.made = self.stream.update_shard_count(MORE_SHARDS)?;
-        Ok(())
+        Ok(HalfWay::GoOn)
     }
 
     fn order(&self) -> record::Order {

@@ -5,7 +5,7 @@
 //! deleted to the next: at least once, and no order.
 
 use super::flights::{Flights, Row};
-use super::leg::{Leg, Promise, Stand};
+use super::leg::{HalfWay, Leg, Promise, Stand};
 use super::part::{Part, Role};
 use super::record;
 use anyhow::Context;
@@ -133,8 +133,8 @@ impl Leg for TopicLeg {
         Ok(Stand { sent, left })
     }
 
-    fn half_way(&mut self) -> anyhow::Result<()> {
-        Ok(())
+    fn half_way(&mut self) -> anyhow::Result<HalfWay> {
+        Ok(HalfWay::GoOn)
     }
 
     fn order(&self) -> record::Order {

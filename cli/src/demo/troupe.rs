@@ -23,10 +23,15 @@ impl Player {
         Ok(Self { part, child })
     }
 
-    /// Kills it, with SIGKILL, and starts another one in its place.
-    pub fn kill_and_replace(&mut self) -> anyhow::Result<()> {
+    /// Kills it, with SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts another one in its place.
+    pub fn replace(&mut self) -> anyhow::Result<()> {
         let mut part = self.part.clone();
         part.life += 1;
         *self = Self::start(part)?;

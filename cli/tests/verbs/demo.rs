@@ -25,6 +25,8 @@ fn every_promise_holds_on_the_flights_that_come_along_and_nothing_is_left() {
     std::fs::create_dir(&temp).unwrap();
     let mut command =
         place.command(&["demo", "--over", "300ms", "--kill-every", "100ms", "--json"]);
+    let disk = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    command.arg("--journal-root").arg(disk);
     let output = command.env("TMPDIR", &temp).output().unwrap();
     let report = Outcome::from(output).json();
     assert_eq!(
@@ -36,14 +38,21 @@ fn every_promise_holds_on_the_flights_that_come_along_and_nothing_is_left() {
         assert!(part["killed"].as_u64() >= Some(1), "{report}");
         assert_eq!(part["sha256_input"], part["sha256_output"]);
     }
-    let parts = [0, 1, 2].map(|part| &report["parts"][part]["name"]);
-    assert_eq!(parts, ["flights", "flights-by-shard", "departures"]);
+    let parts = [0, 1, 2, 3].map(|part| &report["parts"][part]["name"]);
+    let names = [
+        "flights",
+        "flights-by-shard",
+        "departures",
+        "flights-on-disk",
+    ];
+    assert_eq!(parts, names);
     // Everything, what was late, and what some airlines flew.
     assert!(
         report["parts"][2]["wanted"].as_u64() > Some(2_100),
         "{report}"
     );
     assert_eq!(left(&place, &temp), [""; 0]);
+    assert_eq!(left(&place, disk), [""; 0]);
 }
 
 #[test]

@@ -724,7 +724,7 @@ RINGWAY_MUST_CHECK int32_t ringway_receiver_delete(
 
 /* Deletes the messages of `count` receipts; the status of each to statuses[i] (may be NULL), how many
    could not be to *failed (may be NULL). Threads: one. Returns: OK when all are deleted or gone, else
-   the status of the first that is not. */
+   the status of the last that is not. */
 RINGWAY_MUST_CHECK int32_t ringway_receiver_delete_batch(ringway_receiver_t *receiver,
     const ringway_receipt_t *receipts, size_t count, int32_t *statuses, size_t *failed);
 

@@ -9,25 +9,25 @@ use ringway::{
     SendError, SetError, SettleError, WaitError,
 };
 
-/// What went wrong, and what is to be said about it.
+/// What went wrong. What is to be said about it is kept for `ringway_last_error` at once: so an outcome
+/// fits into registers, and the calls that go well pay nothing for it.
+#[derive(Clone, Copy, Debug)]
 pub struct Failure {
     pub code: Code,
-    /// Empty for what is polled.
-    pub text: String,
 }
 
 impl Failure {
     /// An outcome of every day, about which nothing is kept.
     #[inline(always)]
     pub fn not_now(code: Code) -> Self {
-        let text = String::new();
-        Self { code, text }
+        Self { code }
     }
 
     #[cold]
+    #[inline(never)]
     pub fn new(code: Code, text: impl Into<String>) -> Self {
-        let text = text.into();
-        Self { code, text }
+        crate::fence::remember(text.into());
+        Self { code }
     }
 }
 

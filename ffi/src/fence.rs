@@ -18,18 +18,9 @@ thread_local! {
 pub fn fence(body: impl FnOnce() -> Result<Code, Failure>) -> i32 {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(code)) => code as i32,
-        Ok(Err(failure)) => failed(failure),
+        Ok(Err(failure)) => failure.code as i32,
         Err(panic) => panicked(&*panic),
     }
-}
-
-#[cold]
-#[inline(never)]
-fn failed(failure: Failure) -> i32 {
-    if !failure.text.is_empty() {
-        remember(failure.text);
-    }
-    failure.code as i32
 }
 
 /// Keeps the words for `ringway_last_error`.

@@ -385,24 +385,24 @@ abi! {
         let failed = argument::optional(failed, "failed")?;
         with::<ReceiverHandle>(receiver, |handle| {
             let receiver = handle.receiver()?;
-            let (mut first, mut failures) = (None, 0);
+            let (mut last, mut failures) = (None, 0);
             let mut places = statuses.into_iter().flatten();
             for receipt in receipts {
                 let deleted = receipt_from(receipt)
                     .and_then(|receipt| receiver.delete(&receipt).map_err(Failure::from));
-                let code = deleted.as_ref().map_or_else(|failure| failure.code, |_| Code::Ok);
+                let code = deleted.map_or_else(|failure| failure.code, |_| Code::Ok);
                 if let Some(place) = places.next() {
                     place.write(code as i32);
                 }
                 if let Err(failure) = deleted {
                     failures += 1;
-                    first.get_or_insert(failure);
+                    last = Some(failure); // whose words are kept
                 }
             }
             if let Some(failed) = failed {
                 failed.write(failures);
             }
-            first.map_or(Ok(Code::Ok), Err)
+            last.map_or(Ok(Code::Ok), Err)
         })
     }
 

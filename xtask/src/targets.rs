@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 /// Every identifier, in order.
-const KNOWN: [&str; 20] = [
-    "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P14", "R1", "R2",
-    "R3", "R4", "R5", "R6", "R7",
+const KNOWN: [&str; 21] = [
+    "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "R1",
+    "R2", "R3", "R4", "R5", "R6", "R7",
 ];
 
 #[derive(clap::Args)]
@@ -374,6 +374,29 @@ const PROOFS: &[Proof] = &[
             unit: "ms",
             fold: Fold::Most,
         }],
+    },
+    Proof {
+        id: "P13",
+        arguments: &["bench", "-p", "ringway-ffi", "--bench", "abi"],
+        variables: &[],
+        fields: &[
+            Field {
+                name: "ns_a_call",
+                what: "what a call through the C ABI takes longer, in a batch each of its messages",
+                better: AtMost,
+                goal: 10.0,
+                unit: "ns",
+                fold: Fold::Most,
+            },
+            Field {
+                name: "slower_percent",
+                what: "a C loop on one core, nothing to wait for, beside the same in Rust",
+                better: AtMost,
+                goal: 5.0,
+                unit: "%",
+                fold: Fold::Most,
+            },
+        ],
     },
     Proof {
         id: "P14",

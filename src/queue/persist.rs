@@ -45,6 +45,9 @@ use std::time::Duration;
 /// A live writer that has not made a step for so long stands still: longer than a disk takes for a
 /// write when it is busy, for what a take-over costs is a segment.
 const STANDS_STILL: Duration = Duration::from_millis(500);
+/// The same while it may be making a segment, which is up to 64 MiB of zeros: who displaces it then has to
+/// make one himself.
+const MAKES_A_SEGMENT: Duration = Duration::from_secs(10);
 /// Pause of a writer that waits for an open claim.
 const PAUSE: Duration = Duration::from_micros(50);
 /// Messages of one flush: more are left to the next, so that who waits for the first does not wait for
@@ -216,6 +219,12 @@ impl Journal {
         })
     }
 
+    /// Whether the next flush may need the next segment.
+    fn is_near_the_end(&self, kept: &Kept) -> bool {
+        let bytes = self.options.segment_bytes;
+        kept.writer.watermark().cursor.offset > bytes - bytes / 8
+    }
+
     /// In a forked child: the writer's threads and writes are the parent's.
     pub fn forget(&self) {
         let kept = self
@@ -261,8 +270,13 @@ impl Inner {
                     if now != steps {
                         (steps, since) = (now, clock::now());
                     }
+                    let patience = if steps.is_long() {
+                        MAKES_A_SEGMENT
+                    } else {
+                        STANDS_STILL
+                    };
                     let stands_still =
-                        clock::now().saturating_sub(since) >= STANDS_STILL.as_nanos() as u64;
+                        clock::now().saturating_sub(since) >= patience.as_nanos() as u64;
                     stands_still || has_slept && queue.ring().is_dead(role.owner())
                 }
             };
@@ -365,15 +379,15 @@ impl Inner {
     ) -> Result<Written, JournalError> {
         let queue = &self.delivery;
         let mut from = queue.delivered_below();
-        queue.note_step();
+        queue.note_step(writing.cursor.is_none());
         let mut kept = journal.writer(writing, from)?;
         loop {
-            queue.note_step();
+            queue.note_step(journal.is_near_the_end(&kept));
             let number = queue.begin_flush();
             let Some(to) = self.collect(&mut kept, writing, from, goal)? else {
                 return Ok(Written::Displaced);
             };
-            queue.note_step();
+            queue.note_step(journal.is_near_the_end(&kept));
             kept.writer.submit()?;
             kept.writer.complete(true)?;
             // Asked behind the write and before anybody is told: whoever makes the queue again reads the
@@ -462,7 +476,7 @@ impl Inner {
         if !self.delivery.ring().resolve(position, word, now - begun) {
             clock::pause(PAUSE);
         }
-        self.delivery.note_step();
+        self.delivery.note_step(false);
     }
 
     /// What was consumed since the last flush. `false` when somebody else writes.

@@ -87,7 +87,7 @@ impl Inner {
                 let parts = [&receives.to_le_bytes()[..]];
                 push(&mut kept.writer, ENTRY_RECEIVED, position, &parts)?;
             }
-            self.delivery.note_step();
+            self.delivery.note_step(true);
         }
         kept.writer.submit()?;
         kept.writer.complete(true)?;

@@ -70,6 +70,20 @@ pub enum End {
     Unbegun,
 }
 
+/// How far whoever writes has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steps {
+    steps: u64,
+    role: u64,
+}
+
+impl Steps {
+    /// Whether the step under way may be a long one.
+    pub fn is_long(self) -> bool {
+        self.steps & 1 != 0
+    }
+}
+
 /// What there is to be done about the role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -262,21 +276,26 @@ impl Delivery {
         self.durable.as_ref().map_or(0, failed)
     }
 
-    /// A step of whoever writes.
-    pub fn note_step(&self) {
+    /// A step of whoever writes; a long one is that in which a segment may have to be made.
+    pub fn note_step(&self, is_long: bool) {
         if let Some(words) = &self.durable {
-            words.steps().fetch_add(1, Ordering::Relaxed); // a hint
+            // Hints, and one writes: of two, the step of either is one.
+            let steps = words.steps().load(Ordering::Relaxed);
+            let next = (steps | 1).wrapping_add(1) | u64::from(is_long);
+            words.steps().store(next, Ordering::Relaxed);
         }
     }
 
     /// Changes with every step of whoever writes, and whenever the role changes hands.
-    pub fn steps(&self) -> (u64, u64) {
-        self.durable.as_ref().map_or((0, 0), |words| {
+    pub fn steps(&self) -> Steps {
+        let words = self.durable.as_ref();
+        let (steps, role) = words.map_or((0, 0), |words| {
             (
                 words.steps().load(Ordering::Relaxed),
                 words.persister().load(Ordering::Relaxed),
             )
-        })
+        });
+        Steps { steps, role }
     }
 
     /// Lays down the role of the dead `owner`: for its reaper.

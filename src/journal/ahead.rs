@@ -1,7 +1,8 @@
 //! The next segment, made while the current one fills.
 //!
-//! A thread of its own makes it, if the writer was told that it may have one; it also makes spares
-//! up to the wanted number. Without a thread the same happens when the segment is needed.
+//! A thread of its own makes it, if the writer was told that it may have one; where no spare was left, it also
+//! makes spares up to the wanted number. Where segments are released as fast as they fill, they are spares
+//! again and no zeros are written. Without a thread the same happens when the segment is needed.
 
 use super::error::JournalError;
 use super::segment::{self, Plan, SegmentId};
@@ -37,9 +38,13 @@ impl<S: Storage> Ahead<S> {
         let thread = std::thread::Builder::new()
             .name("ringway-segment".into())
             .spawn(move || {
+                // Where segments come back as spares, none has to be made.
+                let had_spare = segment::has_spare(&*storage);
                 let made = open_or_make(&*storage, &plan, index, start);
-                // A spare that can't be made is missed when it is needed, by an error of its own.
-                let _ = segment::stock(&*storage, &plan, spares);
+                if !had_spare {
+                    // One that can't be made is missed when it is needed, by an error of its own.
+                    let _ = segment::stock(&*storage, &plan, spares);
+                }
                 made
             })
             .ok()?;

@@ -374,6 +374,14 @@ pub(super) fn clean<S: Storage>(storage: &S, epoch: u64) -> Result<(), JournalEr
     Ok(())
 }
 
+/// Whether there is a spare, as far as can be told.
+pub(super) fn has_spare<S: Storage>(storage: &S) -> bool {
+    let is_spare = |name: &String| name.starts_with(SPARE);
+    storage
+        .names()
+        .is_ok_and(|names| names.iter().any(is_spare))
+}
+
 /// Makes spares until there are `wanted` of that length. For whoever has time.
 pub(super) fn stock<S: Storage>(
     storage: &S,

@@ -164,6 +164,14 @@ impl Settle for Member {
                 continue;
             }
             gathered.has_leader = true;
+            // Those that were woken with this one come now: as long as they do, they are waited for.
+            let mut seen = 0;
+            while seen < gathered.count {
+                seen = gathered.count;
+                drop(gathered);
+                std::thread::yield_now();
+                gathered = lead.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+            }
             let spare = std::mem::take(&mut gathered.spare);
             let mut bodies = std::mem::replace(&mut gathered.bodies, spare);
             let upto = gathered.count;

@@ -82,6 +82,7 @@ impl Stage {
             temporary_prefix: ".tmp-".into(),
             pre_touch: false,
             journals: None,
+            read_only: false,
         };
         let mut definition = QueueDefinition::named(&name);
         (definition.slots, definition.stride, definition.retention) = (1024, 128, retention);

@@ -12,8 +12,8 @@ pub struct Layout {
     pub name: &'static str,
     /// Its bytes.
     pub size: usize,
-    /// Its fields and their offsets.
-    pub fields: &'static [(&'static str, usize)],
+    /// Its fields, their offsets and their bytes.
+    pub fields: &'static [(&'static str, usize, usize)],
 }
 
 macro_rules! structs {
@@ -31,7 +31,7 @@ macro_rules! structs {
             $(Layout {
                 name: $c_name,
                 size: size_of::<$name>(),
-                fields: &[$((stringify!($field), offset_of!($name, $field)),)*],
+                fields: &[$((stringify!($field), offset_of!($name, $field), size_of::<$type>()),)*],
             },)*
         ];
     };

@@ -38,9 +38,12 @@ fn structs_lie_in_c_as_they_do_in_the_library() {
         let name = layout.name;
         program += &format!("printf(\"{name} %zu\\n\", sizeof({name}));\n");
         expected.push(format!("{name} {}", layout.size));
-        for (field, offset) in layout.fields {
-            program += &format!("printf(\"{name}.{field} %zu\\n\", offsetof({name}, {field}));\n");
-            expected.push(format!("{name}.{field} {offset}"));
+        for (field, offset, bytes) in layout.fields {
+            let sizeof = format!("sizeof((({name} *)0)->{field})");
+            program += &format!(
+                "printf(\"{name}.{field} %zu %zu\\n\", offsetof({name}, {field}), {sizeof});\n"
+            );
+            expected.push(format!("{name}.{field} {offset} {bytes}"));
         }
     }
     program += "return 0; }\n";

@@ -589,7 +589,7 @@ impl QueueSender {
             return Ok(false);
         }
         // Everything that was committed, so that the wait is one for many.
-        let reached = self.inner.reach(Goal::Position(next - 1));
+        let reached = self.inner.reach(Goal::Position(next.saturating_sub(1)));
         reached.map_err(|why| QueueSendError::NotOnDisk {
             why: why.to_string(),
         })?;

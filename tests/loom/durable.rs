@@ -285,6 +285,43 @@ fn a_displaced_writer_acknowledges_nothing_and_leads_nobody_astray() {
     );
 }
 
+/// A takes a role that was handed over and stands still before it looks where to go on; B takes over,
+/// writes, and hands the role over in its turn.
+#[test]
+fn one_who_was_displaced_before_it_looked_writes_nothing_of_another_epoch() {
+    explore(
+        "durable::one_who_was_displaced_before_it_looked_writes_nothing_of_another_epoch",
+        Depth::Exhaustive,
+        [
+            allowed("none", "A saw that it was displaced, or found the role taken"),
+            allowed("its own", "A looked before B began an epoch"),
+            allowed("behind", "B found the role free, and A took it behind B"),
+            allowed("anew", "B left a place of another epoch, and A began one of its own"),
+            forbidden("another's", "two write at the same place of a segment"),
+        ],
+        || {
+            let stage = Stage::written();
+            let (a, b) = (stage.queue(A), stage.queue(B));
+            let late = thread::spawn(move || begin(&a).map(|writing| (writing.epoch, writing.cursor)));
+            if let Some(writing) = take_over(&b) {
+                let from = b.delivered_below();
+                let number = b.begin_flush();
+                // Refused, if A took the role behind B.
+                b.finish_flush(&writing, number, from, from);
+                b.end_writing(writing, End::At((3, 8192)));
+            }
+            match late.join().unwrap() {
+                None => "none",
+                Some((1, Some((0, 8192)))) => "its own",
+                Some((1, Some((3, 8192)))) => "behind",
+                Some((_, None)) => "anew",
+                Some(_) => "another's",
+            }
+            .into()
+        },
+    );
+}
+
 /// A deletes while B flushes twice: a bit that is taken without what it stands for is missed by the
 /// second one.
 #[test]

@@ -197,8 +197,13 @@ impl Delivery {
             return Ok(None);
         }
         if matches!(seen.state(), HANDED_OVER | UNBEGUN) {
-            let epoch = Durable(words.durable().load(Ordering::Relaxed)).epoch();
+            let load = order(Label::DurableLoad, Ordering::Acquire);
+            let epoch = Durable(words.durable().load(load)).epoch();
             let cursor = Cursor(words.cursor().load(Ordering::Relaxed)).of(epoch);
+            // Who stood still before that load was displaced by then: epoch and cursor are another's.
+            if words.persister().load(Ordering::Relaxed) != role.0 {
+                return Ok(None);
+            }
             // Of another epoch: whoever was displaced stored it late.
             if seen.state() == UNBEGUN || cursor.is_some() {
                 let cursor = cursor.filter(|_| seen.state() == HANDED_OVER);

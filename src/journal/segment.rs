@@ -423,9 +423,11 @@ pub fn exists<S: Storage>(storage: &S) -> bool {
 
 /// Removes segments, spares and what was being made; other files stay. Blocks for the file system.
 pub fn remove<S: Storage>(storage: &S) -> Result<(), JournalError> {
-    let names = storage
+    let mut names = storage
         .names()
         .map_err(|error| failed(storage, "", "listing the directory", error))?;
+    // The oldest first: a crash in between leaves what a release leaves.
+    names.sort();
     for name in names {
         let is_ours = name.starts_with(TEMPORARY)
             || name.starts_with(SPARE)

@@ -402,7 +402,11 @@ impl Inner {
             from = to;
             queue.ring().wake_behind_commit();
             if self.is_reached(goal) {
-                self.release_segments(journal, &mut kept, to)?;
+                let released = self.release_segments(journal, &mut kept, to);
+                // What is waited for is on disk; an old segment that can't be read now stays.
+                if kept.writer.is_frozen() {
+                    released?;
+                }
                 return Ok(Written::Reached(Box::new(kept)));
             }
             queue.wake_behind_flush();

@@ -50,9 +50,11 @@ impl Inner {
         let now_ms = clock::unix_ms();
         let done: Vec<SegmentId> = (0..older)
             .take_while(|place| {
+                // The next one may have been made while this one was half full; the one behind it was
+                // made when this one was over.
                 let closed_ms = segments
-                    .get(place + 1)
-                    .map_or(now_ms, |next| next.created_ms);
+                    .get(place + 2)
+                    .map_or(now_ms, |later| later.created_ms);
                 end_of(&segments, *place, durable) <= oldest
                     && closed_ms.saturating_add(window_ms) <= now_ms
             })

@@ -174,16 +174,16 @@ impl<S: Storage> Writer<S> {
                 Ok(()) => {
                     taken += 1;
                     present.retain(|other| other != id);
+                    // One by one: a later one says what of this one is over. And before a spare is
+                    // written over, its old name must be gone.
+                    let synced = self.storage.sync_directory();
+                    synced.map_err(|error| {
+                        failed(&*self.storage, "", "making a removal durable", error)
+                    })?;
                 }
                 Err(error) if is_gone(&error) => {}
                 Err(error) => return Err(failed(&*self.storage, &name, "releasing", error)),
             }
-        }
-        if taken > 0 {
-            // Before a spare is written over, its old name must be gone.
-            let synced = self.storage.sync_directory();
-            synced
-                .map_err(|error| failed(&*self.storage, "", "making a removal durable", error))?;
         }
         Ok(taken)
     }

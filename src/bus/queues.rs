@@ -214,7 +214,7 @@ impl QueueBuilder {
     pub fn create(mut self) -> Result<Queue, OpenError> {
         self.check()?;
         let (site, name) = (&self.attachment.site, &self.definition.name);
-        if queue::has_journal(site, name) {
+        if queue::has_journal(site, name)? {
             let path = site.directory.join(name);
             return Err(OpenError::AlreadyExists { path });
         }

@@ -2,7 +2,7 @@
 //! directory of its bus is gone.
 //!
 //! Whoever opens first does it, under a lock of the kernel that dies with its holder; the others wait
-//! for it, or do it when he dies. The journal is read, nothing in it is changed but the footers that
+//! for it, or do it when he dies, or stands still for some seconds. The journal is read, nothing in it is changed but the footers that
 //! say where an epoch ended; the ring is built in a file under a temporary name and gets its name when
 //! it is whole. So a death in between leaves a temporary file, and doing it twice gives the same twice.
 //!
@@ -16,7 +16,7 @@ use super::definition::QueueDefinition;
 use super::file::{Identity, Parts, QueueFile, create_as, definition_of, journal_directory};
 use super::settings::restored_words;
 use crate::error::{JournalError, OpenError};
-use crate::journal::{Disk, Entry, Reading, Recovery};
+use crate::journal::{Disk, Entry, Reading, Recovery, SegmentId};
 use crate::layout::durable::{
     Durable, ENTRY_AGAIN, ENTRY_CONSUMED, ENTRY_MESSAGE, ENTRY_RECEIVED, ENTRY_SETTINGS,
     MessageHead, POSITIONS, SETTINGS,
@@ -29,7 +29,7 @@ use crate::ring::delivery::restore::Left;
 use crate::ring::{Liveness, Overflow, Producers, SlotRing};
 use crate::shm::words::word64;
 use crate::sync::Ordering;
-use crate::sys::clock;
+use crate::sys::clock::{self, Deadline};
 use crate::sys::mapping::Mapping;
 use crate::sys::{file as files, lock};
 use std::collections::HashMap;
@@ -43,12 +43,22 @@ const LOCK_FILE: &str = "lock";
 const LOCK_BYTE: i64 = 0;
 /// Between two looks whether somebody else has made it.
 const PAUSE: Duration = Duration::from_millis(1);
+/// For one who makes it again: longer than most journals take to be read.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether there is a journal of a queue of that name.
-pub(crate) fn has_journal(site: &Site, name: &str) -> bool {
-    let directory = journal_directory(site, name);
-    let disk = directory.and_then(|directory| Disk::open(directory).ok());
-    disk.is_some_and(|disk| crate::journal::exists(&disk))
+///
+/// # Errors
+/// When nobody can say: a queue that was made then would hide its messages.
+pub(crate) fn has_journal(site: &Site, name: &str) -> Result<bool, OpenError> {
+    let Some(directory) = journal_directory(site, name) else {
+        return Ok(false);
+    };
+    match files::names(&directory) {
+        Ok(names) => Ok(names.iter().any(|name| SegmentId::of_name(name).is_some())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(OpenError::io(directory, error)),
+    }
 }
 
 /// Removes the journal of the queue `name`, which is removed or of which nothing else is there. Whether
@@ -105,13 +115,19 @@ pub(crate) fn check_journal(site: &Site, queue: &QueueFile) -> Result<(), OpenEr
 pub(crate) fn recover(site: &Site, name: &str) -> Result<(), OpenError> {
     let path = site.directory.join(name);
     let directory = match journal_directory(site, name) {
-        Some(directory) if has_journal(site, name) => directory,
+        Some(directory) if has_journal(site, name)? => directory,
         _ => return Err(OpenError::NotFound { path }),
     };
     let Some(_locked) = lock_journal(&directory, &path)? else {
         return Ok(());
     };
-    let read = Read::journal(&directory, name)?;
+    let read = match Read::journal(&directory, &path, name) {
+        Ok(Some(read)) => read,
+        Ok(None) => return Ok(()),
+        // By somebody who did not wait any longer; the journal moves on under what is read here.
+        Err(_) if files::is_regular(&path) => return Ok(()),
+        Err(error) => return Err(error),
+    };
     let identity = Identity {
         object_id: read.header.preamble.object_id,
         group_key: read.header.group_key,
@@ -127,12 +143,14 @@ pub(crate) fn recover(site: &Site, name: &str) -> Result<(), OpenError> {
     }
 }
 
-/// The lock; `None` when the queue is there by then.
+/// The lock; `None` when the queue is there by then. Whoever has the lock and stands still is not waited
+/// for: two who read and write down the same do no harm.
 fn lock_journal(directory: &Path, queue: &Path) -> Result<Option<File>, OpenError> {
     let path = directory.join(LOCK_FILE);
     let at = |error| OpenError::io(&path, error);
     let file = files::open_or_create(&path).map_err(at)?;
-    while !lock::try_lock(&file, LOCK_BYTE).map_err(at)? {
+    let deadline = Deadline::after(PATIENCE);
+    while !lock::try_lock(&file, LOCK_BYTE).map_err(at)? && !deadline.remaining().is_zero() {
         if files::is_regular(queue) {
             return Ok(None);
         }
@@ -168,9 +186,15 @@ impl From<JournalError> for Unreadable {
 }
 
 impl Read {
-    fn journal(directory: &Path, name: &str) -> Result<Self, OpenError> {
+    /// What the journal in `directory` says; `None` when the queue is there by then.
+    fn journal(directory: &Path, queue: &Path, name: &str) -> Result<Option<Self>, OpenError> {
         let disk = Arc::new(Disk::open(directory)?);
         let recovery = Recovery::open(disk, None, false)?;
+        // Whoever writes in a later epoch made the queue first: so none of the segments that were found
+        // is written to, and to say where they end takes nothing away.
+        if files::is_regular(queue) {
+            return Ok(None);
+        }
         let header: QueueHeader = bytemuck::pod_read_unaligned(recovery.definition());
         let scribbled = |what| OpenError::Scribbled {
             path: directory.to_owned(),
@@ -211,7 +235,7 @@ impl Read {
         if Durable::new(read.epoch, read.next).is_none() || read.start() >= POSITIONS {
             return Err(scribbled("its positions or epochs have run out"));
         }
-        Ok(read)
+        Ok(Some(read))
     }
 
     /// The first position that nobody can have claimed.

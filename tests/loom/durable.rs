@@ -293,16 +293,23 @@ fn one_who_was_displaced_before_it_looked_writes_nothing_of_another_epoch() {
         "durable::one_who_was_displaced_before_it_looked_writes_nothing_of_another_epoch",
         Depth::Exhaustive,
         [
-            allowed("none", "A saw that it was displaced, or found the role taken"),
+            allowed(
+                "none",
+                "A saw that it was displaced, or found the role taken",
+            ),
             allowed("its own", "A looked before B began an epoch"),
             allowed("behind", "B found the role free, and A took it behind B"),
-            allowed("anew", "B left a place of another epoch, and A began one of its own"),
+            allowed(
+                "anew",
+                "B left a place of another epoch, and A began one of its own",
+            ),
             forbidden("another's", "two write at the same place of a segment"),
         ],
         || {
             let stage = Stage::written();
             let (a, b) = (stage.queue(A), stage.queue(B));
-            let late = thread::spawn(move || begin(&a).map(|writing| (writing.epoch, writing.cursor)));
+            let late =
+                thread::spawn(move || begin(&a).map(|writing| (writing.epoch, writing.cursor)));
             if let Some(writing) = take_over(&b) {
                 let from = b.delivered_below();
                 let number = b.begin_flush();

@@ -56,7 +56,7 @@ fn map(path: &Path) -> memmap2::MmapRaw {
     memmap2::MmapOptions::new().map_raw(&file.unwrap()).unwrap()
 }
 
-fn bytes(map: &memmap2::MmapRaw) -> &mut [u8] {
+fn bytes(map: &mut memmap2::MmapRaw) -> &mut [u8] {
     // SAFETY: the whole file, which is as long for as long as the test runs; its users copy.
     unsafe { std::slice::from_raw_parts_mut(map.as_mut_ptr(), map.len()) }
 }
@@ -104,16 +104,16 @@ fn a_scribbled_log_of_subscriptions_is_read_as_far_as_it_is_one() {
             topic.unsubscribe(id).unwrap();
         }
     }
-    let map = map(&bus.directory().join("topics/.subs-t"));
-    let before = bytes(&map).to_vec();
+    let mut map = map(&bus.directory().join("topics/.subs-t"));
+    let before = bytes(&mut map).to_vec();
     let end = RECORDS + 1024;
     let mut attributes = Attributes::new();
     attributes.string("k", "1").unwrap();
     run("logs of subscriptions", 3_000, |random| {
-        bytes(&map).copy_from_slice(&before);
+        bytes(&mut map).copy_from_slice(&before);
         // Its head is checked at open, what is behind it each time.
         let from = if random.percent(5) { 0 } else { RECORDS };
-        scribble(&mut bytes(&map)[from..end], random);
+        scribble(&mut bytes(&mut map)[from..end], random);
         let listed = topic.subscriptions().map(|all| all.len());
         let whole = listed.is_ok_and(|count| count > 0);
         if random.percent(20) {
@@ -138,12 +138,12 @@ fn a_scribbled_topic_is_opened_or_refused() {
     let (bus, topic) = topic(&root);
     let queue = bus.queue("a").slots(1024).create().unwrap();
     topic.subscribe(&SubscribeOptions::new("a")).unwrap();
-    let map = map(&bus.directory().join("topics/t"));
-    let before = bytes(&map).to_vec();
+    let mut map = map(&bus.directory().join("topics/t"));
+    let before = bytes(&mut map).to_vec();
     run("topics", 3_000, |random| {
-        bytes(&map).copy_from_slice(&before);
+        bytes(&mut map).copy_from_slice(&before);
         let until = if random.percent(70) { 256 } else { 4096 };
-        scribble(&mut bytes(&map)[..until], random);
+        scribble(&mut bytes(&mut map)[..until], random);
         let Ok(topic) = bus.topic("t").open() else {
             return false;
         };
@@ -169,7 +169,7 @@ fn a_scribbled_message_is_heard_or_skipped() {
     let mut attributes = Attributes::new();
     attributes.string("k", "text").unwrap();
     attributes.number("n", 5).unwrap();
-    let map = map(&bus.directory().join("objects/.listen-t"));
+    let mut map = map(&bus.directory().join("objects/.listen-t"));
     let slots = map.len() - SLOTS as usize * STRIDE;
     let (mut heard, mut number) = (Notification::new(), 0u64);
     run("messages of topics", 50_000, |random| {
@@ -177,7 +177,7 @@ fn a_scribbled_message_is_heard_or_skipped() {
         publisher.publish(&message.attributes(&attributes)).unwrap();
         let at = slots + (number % SLOTS) as usize * STRIDE + BODY;
         number += 1;
-        scribble(&mut bytes(&map)[at..at + 160], random);
+        scribble(&mut bytes(&mut map)[at..at + 160], random);
         match listener.try_hear(&mut heard) {
             Ok(true) => {
                 let _ = (heard.id(), heard.body(), heard.subject(), heard.group());

@@ -269,7 +269,19 @@ impl<S: Storage, E: From<JournalError>, F: FnMut(Entry<'_>) -> Result<(), E>> Wa
         }
         let (resumes, watermark) = self.evidence(segment, later, offset)?;
         let known_end = info.sealed.map(|(end, _)| end);
-        let to = resumes.or(known_end).unwrap_or(offset + STEP);
+        let resumes = match (resumes.or(known_end), later.first()) {
+            (None, Some(next)) if next.info.id.index == info.id.index + 1 => {
+                match self.block(next, BLOCKS_OFFSET)? {
+                    // The next segment says where this one ends.
+                    Found::Whole(header) if header.previous_end > offset => {
+                        Some(header.previous_end)
+                    }
+                    _ => None,
+                }
+            }
+            (known, _) => known,
+        };
+        let to = resumes.unwrap_or(offset + STEP);
         let what = if known_end.is_some() {
             "the segment was sealed behind it"
         } else if watermark > (info.id.index, offset) {

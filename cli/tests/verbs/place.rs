@@ -32,6 +32,12 @@ impl Place {
     /// `ringway --root HERE arguments`.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+        // What is set around the tests is not what is tested.
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"RINGWAY_") {
+                command.env_remove(name);
+            }
+        }
         command
             .arg("--root")
             .arg(self.path())

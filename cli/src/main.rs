@@ -36,7 +36,7 @@ use std::process::ExitCode;
 /// subscribed. Processes may be killed or stopped
 /// at any instruction; nobody else waits for them.
 #[derive(Parser)]
-#[command(version, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "ringway", version, propagate_version = true, after_help = EXAMPLES)]
 struct Cli {
     /// Directory under which buses lie [default: $RINGWAY_ROOT, or /dev/shm]
     #[arg(long, global = true, value_name = "DIR")]

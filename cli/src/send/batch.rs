@@ -84,7 +84,10 @@ impl<'a> Batch<'a> {
     fn send_some(&mut self, items: &[Item]) -> Result<usize, QueueSendError> {
         let (said, attributes) = self.said;
         let says_something = |item: &Item| {
-            item.group.is_some() || item.dedup_id.is_some() || item.attributes.is_some()
+            item.group.is_some()
+                || item.dedup_id.is_some()
+                || item.delay.is_some()
+                || item.attributes.is_some()
         };
         if said.is_nothing() && !items.iter().any(says_something) {
             let bodies: Vec<&[u8]> = items.iter().map(|item| item.body.as_slice()).collect();

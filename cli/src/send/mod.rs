@@ -71,6 +71,7 @@ pub struct Item {
     /// What it says itself, instead of what is said about every message.
     pub group: Option<String>,
     pub dedup_id: Option<String>,
+    pub delay: Option<Duration>,
     pub attributes: Option<Attributes>,
 }
 
@@ -81,6 +82,7 @@ impl Item {
             body,
             group: None,
             dedup_id: None,
+            delay: None,
             attributes: None,
         }
     }

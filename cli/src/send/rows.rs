@@ -8,7 +8,7 @@ use super::batch::unsent;
 use super::said::Typed;
 use super::{Item, Source};
 use crate::find;
-use crate::output::Usage;
+use crate::output::{Usage, parse_duration};
 use anyhow::{Context, anyhow};
 use csv::{ByteRecord, ErrorKind};
 use ringway::Attributes;
@@ -26,6 +26,9 @@ pub struct Columns {
     /// With --csv: this column's value is the row's deduplication id
     #[arg(long, value_name = "COLUMN")]
     dedup_column: Option<String>,
+    /// With --csv: this column's value, unless it is empty, says when the row's message becomes visible
+    #[arg(long, value_name = "COLUMN")]
+    delay_column: Option<String>,
     /// With --csv: this column's value, unless it is empty, is an attribute of the column's name; may
     /// be repeated
     #[arg(long = "attribute-column", value_name = "COLUMN[:TYPE]", value_parser = Typed::parse)]
@@ -42,6 +45,7 @@ impl Columns {
             body_column: body.map(str::to_owned),
             group_column: Some(key.to_owned()),
             dedup_column: None,
+            delay_column: None,
             attribute_columns: Vec::new(),
             delimiter,
         }
@@ -63,6 +67,7 @@ impl Columns {
             ("--body-column", self.body_column.is_some()),
             ("--group-column", self.group_column.is_some()),
             ("--dedup-column", self.dedup_column.is_some()),
+            ("--delay-column", self.delay_column.is_some()),
             ("--attribute-column", !self.attribute_columns.is_empty()),
             ("--delimiter", self.delimiter.is_some()),
         ];
@@ -106,6 +111,7 @@ pub struct Rows {
     body: Option<usize>,
     group: Option<usize>,
     dedup_id: Option<usize>,
+    delay: Option<usize>,
     attributes: Vec<(usize, Typed)>,
     /// Of every message.
     base: Attributes,
@@ -145,6 +151,7 @@ impl Rows {
             body: find(&columns.body_column)?,
             group: find(&columns.group_column)?,
             dedup_id: find(&columns.dedup_column)?,
+            delay: find(&columns.delay_column)?,
             attributes: attributes?,
             base: base.clone(),
         })
@@ -178,6 +185,7 @@ impl Rows {
             },
             group: text(self.group)?.map(str::to_owned),
             dedup_id: text(self.dedup_id)?.map(str::to_owned),
+            delay: text(self.delay)?.map(parse_duration).transpose()?,
             attributes,
         })
     }
@@ -252,6 +260,7 @@ mod tests {
         body_column: None,
         group_column: None,
         dedup_column: None,
+        delay_column: None,
         attribute_columns: Vec::new(),
         delimiter: None,
     };

@@ -52,7 +52,7 @@ impl Said {
         if let Some(header) = &self.trace_header {
             message = message.trace_header(header);
         }
-        if let Some(delay) = self.delay {
+        if let Some(delay) = item.delay.or(self.delay) {
             message = message.delay(delay);
         }
         message.attributes(item.attributes.as_ref().unwrap_or(attributes))

@@ -23,7 +23,8 @@ const MAX_STALL_MS: u32 = 60_000;
 /// What a queue promises about order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QueueKind {
-    /// At least once, in the order of sends as far as nothing has to come again.
+    /// At least once, in the order of sends as far as nothing has to come again, and no sender that stood
+    /// still had to send anew.
     #[default]
     Standard,
     /// Strict order within each message group, also when messages come again.

@@ -112,12 +112,28 @@ fn journals(place: &Place, name: &str) -> PathBuf {
     found.join(format!("ringway-{name}-journals"))
 }
 
+impl Scene {
+    fn buses(&self) -> [String; 2] {
+        [self.bus.clone(), durable::bus_of(&self.bus)]
+    }
+
+    /// What there is to remove, for whoever keeps it.
+    fn places(&self) -> String {
+        let [bus, on_disk] = self.buses();
+        format!(
+            "buses {bus} and {on_disk} (ringway bus rm NAME --force), {}, {}",
+            self.directory.display(),
+            self.journals.display()
+        )
+    }
+}
+
 impl Drop for Scene {
     fn drop(&mut self) {
         if !self.keep {
             // Nobody is left who needs them; what can't be removed is reported by nothing better.
-            for bus in [&self.bus, &durable::bus_of(&self.bus)] {
-                let _ = Bus::remove_bus(bus, self.root.as_deref(), true);
+            for bus in self.buses() {
+                let _ = Bus::remove_bus(&bus, self.root.as_deref(), true);
             }
             let _ = std::fs::remove_dir_all(&self.directory);
             let _ = std::fs::remove_dir_all(&self.journals);
@@ -178,9 +194,7 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
         producers: args.producers,
         consumers: args.consumers,
         played,
-        kept: args
-            .keep
-            .then(|| (scene.bus.clone(), scene.directory.clone())),
+        kept: args.keep.then(|| scene.places()),
     };
     place.say(report.json(), || report.text());
     Ok(if report.is_held() {

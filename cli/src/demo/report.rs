@@ -5,7 +5,6 @@ use super::leg::Promise;
 use super::record::{Findings, Order};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
-use std::path::PathBuf;
 
 /// One part of the story, as it went.
 pub struct Played {
@@ -101,8 +100,8 @@ pub struct Report<'a> {
     pub producers: u16,
     pub consumers: u16,
     pub played: Vec<Played>,
-    /// The bus and the directory, if they were left.
-    pub kept: Option<(String, PathBuf)>,
+    /// What was left, if anything was.
+    pub kept: Option<String>,
 }
 
 impl Report<'_> {
@@ -136,11 +135,8 @@ impl Report<'_> {
                 .text(rows, &mut text)
                 .expect("writing to a string does not fail");
         }
-        if let Some((bus, directory)) = &self.kept {
-            text += &format!(
-                "\nkept: bus {bus} (ringway bus rm {bus} --force), {}\n",
-                directory.display()
-            );
+        if let Some(kept) = &self.kept {
+            text += &format!("\nkept: {kept}\n");
         }
         text + if self.is_held() {
             "\nevery promise held"

@@ -73,7 +73,10 @@ pub struct Appender {
     pub(super) free_below: u64,
     /// The next claim at or above this lets the tail hint follow.
     pub(super) hint_at: u64,
-    /// The lower of the two: below it a claim needs nothing else, and one comparison says so.
+    /// Positions at or above this can't be claimed yet: the journal has not passed what stood in their
+    /// slots.
+    journal_at: u64,
+    /// The lowest of the three: below it a claim needs nothing else, and one comparison says so.
     clear_below: u64,
     /// CLAIMED(me, 1): the word of a position less its lap.
     claimed: u64,
@@ -96,6 +99,7 @@ impl Appender {
             next,
             free_below: 0,
             hint_at: next_boundary(next),
+            journal_at: u64::MAX,
             clear_below: 0,
             claimed: Ctl::new(Ctl::CLAIMED, ring.me, 1).0,
             protection: Protection::default(),
@@ -145,7 +149,7 @@ impl Appender {
 
     /// Call behind any change of `free_below` or `hint_at`.
     pub(super) fn set_clear_below(&mut self) {
-        self.clear_below = self.free_below.min(self.hint_at);
+        self.clear_below = self.free_below.min(self.hint_at).min(self.journal_at);
     }
 
     pub(super) fn hint_followed(&mut self) {
@@ -230,8 +234,12 @@ impl Appender {
         tenant: &mut dyn Tenant,
     ) -> Result<Claim<'a>, Blocked> {
         let mut steps = 0;
+        self.journal_at = self.claimable_below(ring);
         loop {
             let claim = self.at_next(ring);
+            if claim.position >= self.journal_at {
+                return Err(Blocked::Full { by: 0 });
+            }
             let (p, lap, slot) = (claim.position, claim.claimed.lap(), claim.slot);
             let word = Ctl(slot.ctl().load(order(Label::ClaimLoad, Ordering::Acquire)));
             if word.lap() < lap {
@@ -264,6 +272,11 @@ impl Appender {
                 return Err(Blocked::Full { by: 0 });
             }
         }
+    }
+
+    /// A position that nobody has claimed when the machine fails is given out by nobody behind it.
+    fn claimable_below(&self, ring: &SlotRing) -> u64 {
+        ring.copied_below().saturating_add(ring.memory.geometry().slots())
     }
 
     /// Behind a claim that others may have been in the way of: the chase is over.

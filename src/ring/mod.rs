@@ -28,6 +28,7 @@ pub mod commit;
 pub mod delivery;
 pub mod exclusive;
 pub mod pace;
+pub mod persister;
 pub mod read;
 pub mod reclaim;
 pub mod seat;
@@ -36,6 +37,7 @@ pub mod tail;
 pub mod touch;
 pub mod wait;
 
+use crate::shm::durable::DurableWords;
 use crate::shm::ring::RingMemory;
 use std::sync::Arc;
 
@@ -95,6 +97,8 @@ pub struct SlotRing {
     producers: Producers,
     overflow: Overflow,
     stall_timeout_ns: u64,
+    /// Of a ring behind which a journal is written, and whose claims go by it.
+    durable: Option<DurableWords>,
 }
 
 impl SlotRing {
@@ -107,12 +111,28 @@ impl SlotRing {
         overflow: Overflow,
         stall_timeout_ns: u64,
     ) -> Self {
-        Self { memory, liveness, me, producers, overflow, stall_timeout_ns }
+        Self { memory, liveness, me, producers, overflow, stall_timeout_ns, durable: None }
+    }
+
+    /// The same ring with a journal behind it: no slot is used again, and no payload given back, before
+    /// the journal has passed it. (Queues have a claim table of their own, and ask themselves.)
+    pub fn with_journal(self, durable: DurableWords) -> Self {
+        Self { durable: Some(durable), ..self }
+    }
+
+    /// Everything below is in the journal, if there is one.
+    fn copied_below(&self) -> u64 {
+        self.durable.as_ref().map_or(u64::MAX, DurableWords::copied_below)
     }
 
     /// The same attachment's side of another ring of its chain.
     pub fn beside(&self, memory: RingMemory) -> Self {
-        Self { memory, liveness: Arc::clone(&self.liveness), ..*self }
+        Self {
+            memory,
+            liveness: Arc::clone(&self.liveness),
+            durable: self.durable.clone(),
+            ..*self
+        }
     }
 
     /// The shared words.

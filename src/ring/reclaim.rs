@@ -150,7 +150,7 @@ impl Appender {
             Overflow::DropOldest => (NO_PIN, 0),
             Overflow::Refuse => ring.lowest_cursor(),
         };
-        let target = wish.min(bound);
+        let target = wish.min(bound).min(ring.copied_below());
         if target <= record {
             return Err(by);
         }
@@ -207,6 +207,7 @@ impl Appender {
     }
 
     fn trim_to(&mut self, ring: &SlotRing, target: u64, tenant: &mut dyn Tenant) {
+        let target = target.min(ring.copied_below());
         let before = ring.memory.trim().fetch_max(target, Ordering::Relaxed); // ordered by TrimFence
         if ring.overflow == Overflow::DropOldest && before < target {
             ring.count(Counter::Dropped, target - before);

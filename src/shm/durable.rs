@@ -1,6 +1,7 @@
-//! The words of a queue that is on disk: how far the journal reaches, who writes it, what changed.
+//! The words of what is on disk, a queue, a shard of a stream, or a stream's table: how far the journal
+//! reaches, who writes it, what changed.
 //!
-//! They lie in the file of the queue's first ring; such a queue has no other. Made once, from a mapping
+//! They lie in the control area of its file; such a queue has one ring. Made once, from a mapping
 //! and an offset that was checked to lie inside; from then on an index is checked, an offset is a
 //! constant.
 
@@ -45,6 +46,16 @@ impl DurableWords {
         (fits && end <= mapping.len() as u64).then(|| Self {
             changed: offset as usize,
             changed_words: words,
+            mapping,
+        })
+    }
+
+    /// Those of a ring that has no changed bits, or of a table: the words lie at the same places of any
+    /// file with a control area. `None` when the file is shorter than that.
+    pub fn without_bits(mapping: Arc<Mapping>) -> Option<Self> {
+        (mapping.len() >= crate::layout::ring::control::END).then_some(Self {
+            changed: 0,
+            changed_words: 0,
             mapping,
         })
     }

@@ -18,6 +18,7 @@
 //! begun, finished   numbers of flushes: what was noted before a flush began is on disk when it, or a
 //!                   later one, is finished
 //! ```
+//! All but the changed bits is [`super::super::persister`]'s, which shards of streams have too.
 //! A writer that is displaced while it stands still finds every one of its CAS refused: it moves
 //! neither `durable` nor takes changed bits, and its role is another's. What it writes late goes into a
 //! segment of its own epoch, where it says nothing that was not true.
@@ -29,13 +30,13 @@
 //! - changed bits taken and not written: a take-over looks at every block.
 
 use super::{Delivery, Standing};
-use crate::layout::durable::{
-    Changed, Cursor, Durable, FRESH, HANDED_OVER, POSITIONS, UNBEGUN, WRITING,
-};
+use crate::layout::durable::{Changed, POSITIONS};
 use crate::layout::queue::BLOCK_SLOTS;
-use crate::layout::word::{Ctl, Dlv, Role};
+use crate::layout::word::{Ctl, Dlv};
 use crate::shm::durable::DurableWords;
 use crate::sync::{Label, Ordering, fence_at, fence_behind_rmw, order};
+
+pub use crate::ring::persister::{End, NoEpoch, Steps, Turn, Writing};
 
 /// What stands at a position that is to be written.
 pub enum ToWrite<'a> {
@@ -48,54 +49,6 @@ pub enum ToWrite<'a> {
     /// Nothing is written here yet.
     End,
 }
-
-/// The role of the journal's writer, in this participant's hands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Writing {
-    role: Role,
-    /// Of everything that is written under it.
-    pub epoch: u64,
-    /// Where to go on in the segment that another one left; `None`: in a new one.
-    pub cursor: Option<(u64, u64)>,
-}
-
-/// How the role is laid down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The next one goes on there.
-    At((u64, u64)),
-    /// The next one begins an epoch.
-    Anew,
-    /// The next one makes the segment that could not be made.
-    Unbegun,
-}
-
-/// How far whoever writes has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Steps {
-    steps: u64,
-    role: u64,
-}
-
-impl Steps {
-    /// Whether the step under way may be a long one.
-    pub fn is_long(self) -> bool {
-        self.steps & 1 != 0
-    }
-}
-
-/// What there is to be done about the role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// It is free.
-    Free(Role),
-    /// Somebody has it, by this word; whoever can't wait any longer, or finds him dead, takes it over.
-    Held(Role),
-}
-
-/// Epochs have run out: nobody can write any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoEpoch;
 
 impl Delivery {
     /// The same queue, with the words of one that is on disk.
@@ -117,8 +70,7 @@ impl Delivery {
     #[inline(always)]
     pub fn delivered_below(&self) -> u64 {
         match &self.durable {
-            // Relaxed: it says something about the disk, and nothing about memory.
-            Some(words) => Durable(words.durable().load(Ordering::Relaxed)).position(),
+            Some(words) => words.on_disk_below(),
             None => u64::MAX,
         }
     }
@@ -132,16 +84,13 @@ impl Delivery {
         if self.is_frozen() {
             return 0;
         }
-        let load = order(Label::DurableLoad, Ordering::Acquire);
-        let durable = Durable(words.durable().load(load)).position();
         let slots = self.ring.memory.geometry().slots();
-        (durable + slots).min(POSITIONS - 1)
+        (words.copied_below() + slots).min(POSITIONS - 1)
     }
 
     /// Whether there is no segment that can be written to.
     pub fn is_frozen(&self) -> bool {
-        let frozen = |words: &DurableWords| words.frozen().load(Ordering::Relaxed) != 0;
-        self.durable.as_ref().is_some_and(frozen)
+        self.durable.as_ref().is_some_and(DurableWords::is_frozen)
     }
 
     /// Behind the CAS that consumed the message in the slot `index`.
@@ -156,217 +105,97 @@ impl Delivery {
 
     /// The flush behind which everything that this thread consumed is on disk.
     pub fn next_flush(&self) -> u64 {
-        // Relaxed: NoteFence came before.
-        let begun = |words: &DurableWords| words.begun().load(Ordering::Relaxed) + 1;
-        self.durable.as_ref().map_or(0, begun)
+        self.durable.as_ref().map_or(0, DurableWords::next_flush)
     }
 
     /// Whether that flush is on disk.
     pub fn is_flushed(&self, flush: u64) -> bool {
-        let finished = |words: &DurableWords| words.finished().load(Ordering::Relaxed) >= flush;
-        self.durable.as_ref().is_none_or(finished)
+        let is_flushed = |words: &DurableWords| words.is_flushed(flush);
+        self.durable.as_ref().is_none_or(is_flushed)
     }
 
     /// Whether it is this participant's turn to write.
     pub fn turn(&self) -> Option<Turn> {
-        let words = self.durable.as_ref()?;
-        let role = Role(words.persister().load(Ordering::Relaxed)); // the CAS decides
-        Some(match role.state() {
-            WRITING => Turn::Held(role),
-            _ => Turn::Free(role),
-        })
+        self.durable.as_ref().map(DurableWords::turn)
     }
 
-    /// Takes the role as it was seen, from nobody, or over from a holder that is dead or stands still.
-    /// `None` when somebody was faster.
+    /// As [`DurableWords::begin_writing`].
     ///
     /// # Errors
     /// When there is no further epoch.
     pub fn begin_writing(&self, turn: Turn) -> Result<Option<Writing>, NoEpoch> {
-        let Some(words) = &self.durable else {
-            return Ok(None);
-        };
-        let (Turn::Free(seen) | Turn::Held(seen)) = turn;
-        let role = seen.taken(WRITING, self.ring.me);
-        let take = order(Label::RoleTake, Ordering::Acquire);
-        if words
-            .persister()
-            .compare_exchange(seen.0, role.0, take, Ordering::Relaxed)
-            .is_err()
-        {
-            return Ok(None);
+        match &self.durable {
+            Some(words) => words.begin_writing(self.ring.me, turn),
+            None => Ok(None),
         }
-        if matches!(seen.state(), HANDED_OVER | UNBEGUN) {
-            let load = order(Label::DurableLoad, Ordering::Acquire);
-            let epoch = Durable(words.durable().load(load)).epoch();
-            let cursor = Cursor(words.cursor().load(Ordering::Relaxed)).of(epoch);
-            // Who stood still before that load was displaced by then: epoch and cursor are another's.
-            if words.persister().load(Ordering::Relaxed) != role.0 {
-                return Ok(None);
-            }
-            // Of another epoch: whoever was displaced stored it late.
-            if seen.state() == UNBEGUN || cursor.is_some() {
-                let cursor = cursor.filter(|_| seen.state() == HANDED_OVER);
-                return Ok(Some(Writing {
-                    role,
-                    epoch,
-                    cursor,
-                }));
-            }
-        }
-        if matches!(turn, Turn::Held(_)) {
-            words.take_overs().fetch_add(1, Ordering::Relaxed); // a statistic
-        }
-        self.begin_epoch(role)
     }
 
-    /// {e, D} → {e+1, D}, while the role is in these hands.
-    fn begin_epoch(&self, role: Role) -> Result<Option<Writing>, NoEpoch> {
-        let Some(words) = &self.durable else {
-            return Ok(None);
-        };
-        let mut seen = Durable(words.durable().load(Ordering::Relaxed));
-        while words.persister().load(Ordering::Relaxed) == role.0 {
-            let next = Durable::new(seen.epoch() + 1, seen.position()).ok_or(NoEpoch)?;
-            // AcqRel: the release sequence of what others told goes on.
-            let both = order(Label::DurableStore, Ordering::AcqRel);
-            match words.durable().compare_exchange(
-                seen.0,
-                next.0,
-                both,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => {
-                    return Ok(Some(Writing {
-                        role,
-                        epoch: next.epoch(),
-                        cursor: None,
-                    }));
-                }
-                Err(now) => seen = Durable(now),
-            }
-        }
-        Ok(None)
-    }
-
-    /// Gives up the segment of `writing`, which can't be written to any more: an epoch of its own for
-    /// what comes next. `None` when the role is another's.
+    /// As [`DurableWords::begin_anew`].
     ///
     /// # Errors
     /// When there is no further epoch.
     pub fn begin_anew(&self, writing: Writing) -> Result<Option<Writing>, NoEpoch> {
-        self.begin_epoch(writing.role)
+        match &self.durable {
+            Some(words) => words.begin_anew(writing),
+            None => Ok(None),
+        }
     }
 
-    /// There is no segment that can be written to: nobody claims, and who waits is told.
+    /// As [`DurableWords::freeze`].
     pub fn freeze(&self, writing: &Writing) {
         if let Some(words) = &self.durable {
-            words.frozen().store(1, Ordering::Relaxed); // hints: who waits looks within 20 ms
-            words.failed().fetch_max(writing.epoch + 1, Ordering::Relaxed);
+            words.freeze(writing);
         }
     }
 
-    /// There is one again.
+    /// As [`DurableWords::thaw`].
     pub fn thaw(&self) {
-        if let Some(words) = &self.durable
-            && words.frozen().load(Ordering::Relaxed) != 0
-        {
-            words.frozen().store(0, Ordering::Relaxed); // as above
+        if let Some(words) = &self.durable {
+            words.thaw();
         }
     }
 
-    /// Changes when the queue was frozen: what was waited for then may be on disk or not.
+    /// As [`DurableWords::failures`].
     pub fn failures(&self) -> u64 {
-        let failed = |words: &DurableWords| words.failed().load(Ordering::Relaxed);
-        self.durable.as_ref().map_or(0, failed)
+        self.durable.as_ref().map_or(0, DurableWords::failures)
     }
 
-    /// A step of whoever writes; a long one is that in which a segment may have to be made.
+    /// As [`DurableWords::note_step`].
     pub fn note_step(&self, is_long: bool) {
         if let Some(words) = &self.durable {
-            // Hints, and one writes: of two, the step of either is one.
-            let steps = words.steps().load(Ordering::Relaxed);
-            let next = (steps | 1).wrapping_add(1) | u64::from(is_long);
-            words.steps().store(next, Ordering::Relaxed);
+            words.note_step(is_long);
         }
     }
 
-    /// Changes with every step of whoever writes, and whenever the role changes hands.
+    /// As [`DurableWords::progress`].
     pub fn steps(&self) -> Steps {
         let words = self.durable.as_ref();
-        let (steps, role) = words.map_or((0, 0), |words| {
-            (
-                words.steps().load(Ordering::Relaxed),
-                words.persister().load(Ordering::Relaxed),
-            )
-        });
-        Steps { steps, role }
+        words.map_or_else(Steps::default, DurableWords::progress)
     }
 
     /// Lays down the role of the dead `owner`: for its reaper.
     pub(super) fn release_writer(&self, owner: u16) {
-        let Some(words) = &self.durable else {
-            return;
-        };
-        let seen = Role(words.persister().load(Ordering::Relaxed));
-        if seen.state() == WRITING && seen.owner() == owner {
-            let free = seen.laid_down(FRESH);
-            let release = order(Label::RoleRelease, Ordering::Release);
-            let _ = words.persister().compare_exchange(
-                seen.0,
-                free.0,
-                release,
-                Ordering::Relaxed, // somebody took over
-            );
+        if let Some(words) = &self.durable {
+            words.release_writer(owner);
         }
     }
 
-    /// Whether the role is still in these hands.
+    /// As [`DurableWords::is_writing`].
     pub fn is_writing(&self, writing: &Writing) -> bool {
-        let holds = |words: &DurableWords| {
-            words.persister().load(Ordering::Relaxed) == writing.role.0 // asked of one's own word
-        };
+        let holds = |words: &DurableWords| words.is_writing(writing);
         self.durable.as_ref().is_some_and(holds)
     }
 
-    /// Lays the role down.
+    /// As [`DurableWords::end_writing`].
     pub fn end_writing(&self, writing: Writing, end: End) {
-        let Some(words) = &self.durable else {
-            return;
-        };
-        // Whoever took over from here has an epoch of its own and asks nobody where to go on.
-        if words.persister().load(Ordering::Relaxed) != writing.role.0 {
-            return;
+        if let Some(words) = &self.durable {
+            words.end_writing(writing, end);
         }
-        let kind = match end {
-            End::At((segment, offset)) => match Cursor::new(writing.epoch, segment, offset) {
-                Some(cursor) => {
-                    words.cursor().store(cursor.0, Ordering::Relaxed);
-                    HANDED_OVER
-                }
-                None => FRESH,
-            },
-            End::Anew => FRESH,
-            End::Unbegun => UNBEGUN,
-        };
-        let laid_down = writing.role.laid_down(kind);
-        let release = order(Label::RoleRelease, Ordering::Release);
-        let _ = words.persister().compare_exchange(
-            writing.role.0,
-            laid_down.0,
-            release,
-            Ordering::Relaxed, // taken over meanwhile
-        );
     }
 
-    /// Begins a flush; its number.
+    /// As [`DurableWords::begin_flush`].
     pub fn begin_flush(&self) -> u64 {
-        let Some(words) = &self.durable else {
-            return 0;
-        };
-        let number = words.begun().fetch_add(1, Ordering::Relaxed) + 1; // ordered by the fence
-        fence_behind_rmw(Label::FlushFence);
-        number
+        self.durable.as_ref().map_or(0, DurableWords::begin_flush)
     }
 
     /// Takes the blocks that have changed and shows them; all of them at the beginning of an epoch.
@@ -406,29 +235,10 @@ impl Delivery {
         true
     }
 
-    /// Everything below `to` and everything that flush `number` wrote is on disk. `false` when a later
-    /// epoch has begun: then whoever began it will say so.
+    /// As [`DurableWords::finish_flush`].
     pub fn finish_flush(&self, writing: &Writing, number: u64, from: u64, to: u64) -> bool {
-        let Some(words) = &self.durable else {
-            return false;
-        };
-        let (Some(seen), Some(next)) = (
-            Durable::new(writing.epoch, from),
-            Durable::new(writing.epoch, to),
-        ) else {
-            return false;
-        };
-        let tell = order(Label::DurableStore, Ordering::AcqRel);
-        if words
-            .durable()
-            .compare_exchange(seen.0, next.0, tell, Ordering::Relaxed)
-            .is_err()
-        {
-            return false;
-        }
-        words.finished().fetch_max(number, Ordering::Relaxed); // of the disk, as above
-        words.flushes().fetch_add(1, Ordering::Relaxed); // a statistic
-        true
+        let told = |words: &DurableWords| words.finish_flush(writing, number, from, to);
+        self.durable.as_ref().is_some_and(told)
     }
 
     /// What stands at `position`, for the journal.
@@ -514,31 +324,15 @@ impl Delivery {
         }
     }
 
-    /// Wakes those who wait for a flush. Behind it.
+    /// As [`DurableWords::wake_behind_flush`].
     pub fn wake_behind_flush(&self) {
-        let Some(words) = &self.durable else {
-            return;
-        };
-        fence_behind_rmw(Label::WakeFence);
-        if words.waiting().load(Ordering::Relaxed) != 0 {
-            words.waiting().swap(0, Ordering::Relaxed); // hints; the fences order them
-            let release = order(Label::WakeStore, Ordering::Release);
-            words.flushed().fetch_add(1, release);
-            #[cfg(not(loom))]
-            crate::sys::futex::wake_all(words.flushed());
+        if let Some(words) = &self.durable {
+            words.wake_behind_flush();
         }
     }
 
-    /// Raises the flag of those who wait for a flush. The caller looks once more before it sleeps on the
-    /// returned value.
+    /// As [`DurableWords::prepare_wait`].
     pub fn prepare_wait(&self) -> u32 {
-        let Some(words) = &self.durable else {
-            return 0;
-        };
-        let load = order(Label::SleepLoad, Ordering::Acquire);
-        let seen = words.flushed().load(load);
-        words.waiting().store(1, Ordering::Relaxed);
-        fence_at(Label::SleepFence, Ordering::SeqCst);
-        seen
+        self.durable.as_ref().map_or(0, DurableWords::prepare_wait)
     }
 }

@@ -14,7 +14,9 @@ pub use queue::{
     AttributeError, MoveError, QueueSendError, ReceiptError, ReceiveError, SetError, SettleError,
 };
 
-pub use stream::{CheckpointError, GroupError, PutError, ReshardError, ShardId, StreamReadError};
+pub use stream::{
+    CheckpointError, ConsumerError, GroupError, PutError, ReshardError, ShardId, StreamReadError,
+};
 #[cfg(feature = "topics")]
 pub use topic::{PublishError, SubscribeError};
 

@@ -58,9 +58,10 @@ pub use {
         ReaderStats, Record, View,
     },
     error::{
-        AttributeError, CheckpointError, GroupError, JoinError, JournalError, MoveError, OpenError,
-        ParticipantId, PutError, QueueSendError, ReadError, ReceiptError, ReceiveError,
-        ReshardError, SendError, SetError, SettleError, ShardId, StreamReadError, WaitError,
+        AttributeError, CheckpointError, ConsumerError, GroupError, JoinError, JournalError,
+        MoveError, OpenError, ParticipantId, PutError, QueueSendError, ReadError, ReceiptError,
+        ReceiveError, ReshardError, SendError, SetError, SettleError, ShardId, StreamReadError,
+        WaitError,
     },
     object::loan::Loan,
     object::poll::PollDescriptor,
@@ -76,10 +77,11 @@ pub use {
     ring::wait::Idle,
     ring::{Overflow, Producers},
     stream::{
-        Backpressure, Group, GroupInfo, GroupShard, GroupStart, GroupWorker, LeaseInfo,
-        MAX_RECORD_BYTES, NumberError, OwnedRecord, Put, PutRecord, SequenceNumber, ShardInfo,
-        ShardLimits, ShardState, Stream, StreamDefinition, StreamIterator, StreamProducer,
-        StreamReader, StreamReaderBuilder, StreamRecord, StreamStats, StreamTail, hash_key_of,
+        Backpressure, Consumer, ConsumerEvent, ConsumerInfo, ConsumerPolicy, ConsumerSubscription,
+        Group, GroupInfo, GroupShard, GroupStart, GroupWorker, LeaseInfo, MAX_RECORD_BYTES,
+        NumberError, OwnedRecord, Put, PutRecord, SequenceNumber, ShardInfo, ShardLimits,
+        ShardState, Stream, StreamDefinition, StreamIterator, StreamProducer, StreamReader,
+        StreamReaderBuilder, StreamRecord, StreamStats, StreamTail, hash_key_of,
     },
 };
 

@@ -9,8 +9,8 @@ use anyhow::Context;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ringway::{
-    CheckpointError, GroupStart, GroupWorker, Idle, SequenceNumber, ShardId, StreamIterator,
-    StreamReadError, StreamReader, StreamRecord,
+    CheckpointError, ConsumerError, ConsumerEvent, ConsumerSubscription, GroupStart, GroupWorker,
+    Idle, SequenceNumber, ShardId, StreamIterator, StreamReadError, StreamReader, StreamRecord,
 };
 use serde_json::json;
 use std::io::{BufWriter, ErrorKind, Write};
@@ -46,6 +46,12 @@ pub struct Args {
     /// Be a worker of this consumer group
     #[arg(long)]
     group: Option<String>,
+    /// Subscribe as this registered consumer (`ringway stream register`); gaps are told
+    #[arg(long, value_name = "CONSUMER", conflicts_with_all = ["group", "shard", "lossy"])]
+    consumer: Option<String>,
+    /// With --consumer: in the place of a subscriber that lives
+    #[arg(long, requires = "consumer")]
+    take_over: bool,
     /// Go on when everything is read, until interrupted
     #[arg(long)]
     follow: bool,
@@ -68,7 +74,8 @@ const EXAMPLES: &str = "Examples:
   ringway read demo trucks --iterator latest --follow --json
   ringway read demo trucks --shard 3 --iterator after:55340232221128654848
   ringway read demo trucks --iterator at-timestamp:2026-11-26T15:00:00Z
-  ringway read demo trucks --group billing --follow";
+  ringway read demo trucks --group billing --follow
+  ringway read demo trucks --consumer dashboard --iterator latest --follow";
 
 fn parse_iterator(text: &str) -> anyhow::Result<StreamIterator> {
     let number = |text: &str| text.parse::<SequenceNumber>().map_err(anyhow::Error::from);
@@ -96,25 +103,46 @@ fn parse_iterator(text: &str) -> anyhow::Result<StreamIterator> {
 enum Source {
     Alone(StreamReader),
     Worker(GroupWorker),
+    Subscribed(ConsumerSubscription),
 }
 
 impl Source {
     fn read(
         &mut self,
         max: usize,
-        each: impl FnMut(StreamRecord<'_>),
-    ) -> Result<usize, StreamReadError> {
+        mut each: impl FnMut(StreamRecord<'_>),
+    ) -> Result<usize, ConsumerError> {
         match self {
-            Self::Alone(reader) => reader.read_batch(max, SLICE, each),
-            Self::Worker(worker) => worker.read_batch(max, SLICE, each),
+            Self::Alone(reader) => Ok(reader.read_batch(max, SLICE, each)?),
+            Self::Worker(worker) => Ok(worker.read_batch(max, SLICE, each)?),
+            Self::Subscribed(subscription) => {
+                let mut gaps = 0;
+                let given = subscription.read_batch(max, SLICE, |event| match event {
+                    ConsumerEvent::Record(record) => each(record),
+                    ConsumerEvent::Gap {
+                        shard, from, lost, ..
+                    } => {
+                        eprintln!("ringway: missed {lost} positions of {shard} from {from} on");
+                        gaps += 1;
+                    }
+                })?;
+                Ok(given - gaps)
+            }
         }
     }
 }
 
 pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     let (_bus, stream) = place.stream(&args.bus, &args.name)?;
-    let source = match &args.group {
-        None => {
+    let source = match (&args.group, &args.consumer) {
+        (_, Some(name)) => {
+            let consumer = stream.consumer(name)?;
+            Source::Subscribed(match args.take_over {
+                true => consumer.take_over(args.iterator)?,
+                false => consumer.subscribe(args.iterator)?,
+            })
+        }
+        (None, None) => {
             let mut builder = stream.reader().iterator(args.iterator).idle(Idle::Park);
             if let Some(shard) = args.shard {
                 builder = builder.shard(shard);
@@ -129,7 +157,7 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
                 other => anyhow::Error::from(other),
             })?)
         }
-        Some(name) => {
+        (Some(name), None) => {
             let start = match args.iterator {
                 StreamIterator::TrimHorizon => GroupStart::TrimHorizon,
                 StreamIterator::Latest => GroupStart::Latest,
@@ -171,7 +199,9 @@ fn read(args: &Args, json: bool, mut source: Source, signal: &Signal) -> anyhow:
         });
         let count = match found {
             Ok(count) => count,
-            Err(lagged @ (StreamReadError::Lagged { .. } | StreamReadError::Throttled { .. })) => {
+            Err(ConsumerError::Read(
+                lagged @ (StreamReadError::Lagged { .. } | StreamReadError::Throttled { .. }),
+            )) => {
                 eprintln!("ringway: {lagged}");
                 if matches!(lagged, StreamReadError::Throttled { .. }) {
                     std::thread::sleep(SLICE);

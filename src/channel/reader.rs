@@ -122,6 +122,11 @@ impl Reader {
         ParticipantId(self.seat.inner.ring.me())
     }
 
+    /// Notes beside its entry what this reader is, 1 to 255: who meets it sees it.
+    pub(crate) fn note(&self, note: u8) {
+        self.seat.inner.ring.note(&self.seat.seat, note);
+    }
+
     /// Goes on reading at `position` (forwards, or back to the oldest that is there).
     ///
     /// A reliable reader can go back only as far as it has not read: what it passed may be gone.

@@ -25,11 +25,14 @@ impl fmt::Display for ShardId {
 #[non_exhaustive]
 pub enum PutError {
     /// The shard has come round to a record that somebody still needs.
-    #[error("{shard} is full{}; let it be read, or create the stream with more slots", held(.by, .group))]
+    #[error("{shard} is full{}; let it be read, or create the stream with more slots", held(.by, .group, .consumer))]
     Full {
         shard: ShardId,
         by: Option<ParticipantId>,
+        /// The consumer group that has not come further.
         group: Option<String>,
+        /// The registered consumer that has not come further.
+        consumer: Option<String>,
     },
     /// An emulated limit of the shard (`ProvisionedThroughputExceededException`).
     #[error(
@@ -63,11 +66,12 @@ pub enum PutError {
     Removed,
 }
 
-fn held(by: &Option<ParticipantId>, group: &Option<String>) -> String {
-    match (group, by) {
-        (Some(group), _) => format!(", group {group:?} has not come further"),
-        (None, Some(by)) => format!(", held by {by}"),
-        (None, None) => String::new(),
+fn held(by: &Option<ParticipantId>, group: &Option<String>, consumer: &Option<String>) -> String {
+    match (group, consumer, by) {
+        (Some(group), ..) => format!(", group {group:?} has not come further"),
+        (_, Some(consumer), _) => format!(", consumer {consumer:?} has not come further"),
+        (.., Some(by)) => format!(", held by {by}"),
+        (None, None, None) => String::new(),
     }
 }
 
@@ -200,6 +204,66 @@ impl From<ReshardError> for GroupError {
             ReshardError::Busy { attempts } => Self::Busy { attempts },
             ReshardError::Open(error) => Self::Open(error),
             // Changes of groups name no shard.
+            other => Self::Open(OpenError::Io {
+                path: std::path::PathBuf::new(),
+                source: std::io::Error::other(other.to_string()),
+            }),
+        }
+    }
+}
+
+/// Registered consumers, and their subscriptions.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsumerError {
+    /// There is none of that name (`ResourceNotFoundException`).
+    #[error("there is no consumer {name:?}; register it")]
+    NoConsumer { name: String },
+    /// There is one of that name (`ResourceInUseException`).
+    #[error("consumer {name:?} is registered; subscribe as it, or deregister it")]
+    AlreadyRegistered { name: String },
+    /// The name breaks the rule.
+    #[error("{name:?} is no name of a consumer: 1 to 128 bytes of A-Z a-z 0-9 _ . -")]
+    InvalidName { name: String },
+    /// As many are registered as may be (`LimitExceededException`).
+    #[error("{limit} consumers are registered, which is the most; deregister one")]
+    TooManyConsumers { limit: usize },
+    /// Places of groups and consumers are used up.
+    #[error(
+        "a stream has {limit} groups and consumers over its life, removed ones included; create another stream"
+    )]
+    NoPlace { limit: u32 },
+    /// A stream that drops its oldest records waits for nobody.
+    #[error(
+        "the stream drops its oldest records, so no consumer holds puts back; register it to be told of gaps, or to be evicted"
+    )]
+    DropsOldest,
+    /// Somebody who lives has subscribed (`ResourceInUseException`).
+    #[error("{by} has subscribed; wait until it ends, or take its place")]
+    Busy { by: ParticipantId },
+    /// Another subscriber took this one's place, or the consumer was deregistered.
+    #[error("this subscription has ended: another took its place, or the consumer is deregistered")]
+    Displaced,
+    /// The consumer fell behind what its shard retains, and loses its subscription for it.
+    #[error("evicted: positions {from} to {} of {shard} were dropped before they were read; subscribe again from where you want to go on", .to - 1)]
+    Evicted { shard: ShardId, from: u64, to: u64 },
+    /// Others change the stream all the time.
+    #[error("others changed the stream under {attempts} attempts; try again")]
+    Busied { attempts: usize },
+    /// As any reader.
+    #[error(transparent)]
+    Read(#[from] StreamReadError),
+    /// A shard can't be opened now.
+    #[error("a shard can't be opened: {0}")]
+    Open(#[from] OpenError),
+}
+
+impl From<ReshardError> for ConsumerError {
+    fn from(error: ReshardError) -> Self {
+        match error {
+            ReshardError::Busy { attempts } => Self::Busied { attempts },
+            ReshardError::Open(error) => Self::Open(error),
+            // Changes of consumers name no shard.
             other => Self::Open(OpenError::Io {
                 path: std::path::PathBuf::new(),
                 source: std::io::Error::other(other.to_string()),

@@ -19,7 +19,7 @@ pub mod word;
 /// newer than this build's.
 pub const FORMAT_MAJOR: u16 = 1;
 /// See [`FORMAT_MAJOR`].
-pub const FORMAT_MINOR: u16 = 1;
+pub const FORMAT_MINOR: u16 = 2;
 
 /// Whether this build reads files of that version.
 pub const fn is_readable(major: u16, minor: u16) -> bool {

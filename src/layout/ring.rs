@@ -114,7 +114,7 @@ pub const NO_PIN: u64 = u64::MAX;
 ///
 /// ```text
 ///   0 word u64 (Role; kind 1 = reliable, 2 = lossy, 3 = standing)   8 cursor u64   16 lost u64
-///  24 lease u64   32 checkpoint u64 (standing entries)   … 128
+///  24 lease u64   32 checkpoint u64 (standing entries; of others: version of word << 8 | note)   … 128
 /// 128 pins[14] u64 …
 /// ```
 /// A standing entry belongs to no participant: its cursor holds the ring back whoever dies. A stream

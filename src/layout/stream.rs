@@ -113,10 +113,44 @@ pub struct MemberEntry {
 
 /// A group that was made.
 pub const GROUP_LIVE: u64 = 1;
-/// A group that was removed; its place stays empty.
+/// A group or a consumer that was removed; a group's place stays empty, a consumer's is only given to one of
+/// its name.
 pub const GROUP_REMOVED: u64 = 2;
+/// A registered consumer.
+pub const CONSUMER_LIVE: u64 = 3;
 
-/// One consumer group.
+/// A registered consumer that falls behind holds puts back, as the stream says;
+pub const CONSUMER_BLOCKS: u64 = 1;
+/// lets them fail at once;
+pub const CONSUMER_FAILS: u64 = 2;
+/// is told what it missed;
+pub const CONSUMER_DROPS: u64 = 3;
+/// loses its subscription.
+pub const CONSUMER_EVICTS: u64 = 4;
+
+/// What a registered consumer has beside what groups have.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct ConsumerCounts {
+    /// Version of the entry's word << 8 | what happens when it falls behind; 0 for a group.
+    pub policy: u64,
+    pub registered_ms: u64,
+    /// Records and bytes that were handed to its subscribers.
+    pub records: u64,
+    pub bytes: u64,
+    /// Times that it was told of a gap, and positions in them.
+    pub gaps: u64,
+    pub lost: u64,
+    /// Puts that waited for it, and that failed because of it.
+    pub waits: u64,
+    pub refusals: u64,
+    pub evictions: u64,
+    pub subscriptions: u64,
+}
+
+const _: () = assert!(size_of::<ConsumerCounts>() == 80);
+
+/// One consumer group, or one registered consumer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct GroupEntry {
@@ -126,7 +160,9 @@ pub struct GroupEntry {
     pub changes: u64,
     pub name_bytes: u64,
     pub name: [u8; 128],
-    pub reserved: [u64; 13],
+    pub consumer: ConsumerCounts,
+    pub reserved: [u64; 3],
+    /// Workers of a group; of a consumer the first is its subscriber.
     pub members: [MemberEntry; MEMBERS],
 }
 
@@ -134,6 +170,7 @@ const _: () = {
     assert!(size_of::<MemberEntry>() == 16);
     assert!(size_of::<GroupEntry>() == 256 + 16 * MEMBERS);
     assert!(offset_of!(GroupEntry, name) == 24);
+    assert!(offset_of!(GroupEntry, consumer) == 152);
     assert!(offset_of!(GroupEntry, members) == 256);
 };
 
@@ -147,6 +184,10 @@ pub const ADD_GROUP: u64 = 3;
 pub const REMOVE_GROUP: u64 = 4;
 /// Give the memory of a closed shard back.
 pub const RETIRE: u64 = 5;
+/// Register a consumer.
+pub const ADD_CONSUMER: u64 = 6;
+/// Deregister a consumer.
+pub const REMOVE_CONSUMER: u64 = 7;
 
 /// What a participant wants changed. Written by it alone, and only while the operation word does not
 /// name it; read by everybody who goes on with the change.
@@ -154,15 +195,17 @@ pub const RETIRE: u64 = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct WishEntry {
     pub kind: u64,
-    /// Split, merge, retire: the shard. Groups: the number of the entry.
+    /// Split, merge, retire: the shard. Groups and consumers: the number of the entry.
     pub first: u32,
     /// Merge: the other shard.
     pub second: u32,
     /// Split, merge: the number of the first new shard.
     pub child: u32,
-    /// Groups: 1 to begin with what comes, 0 with the oldest record.
+    /// Groups: 1 to begin with what comes, 0 with the oldest record. Consumers: what happens when it falls
+    /// behind.
     pub latest: u32,
-    /// Split: where the second new shard begins, lower and upper half.
+    /// Split: where the second new shard begins, lower and upper half. Consumers: the word of the entry
+    /// before.
     pub at: [u64; 2],
     pub created_ms: u64,
     pub name_bytes: u64,

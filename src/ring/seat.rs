@@ -30,6 +30,11 @@ pub struct Seat {
     word: Role,
 }
 
+/// A note of the holder whose word it is.
+fn noted(word: Role, note: u8) -> u64 {
+    word.version() << 8 | u64::from(note)
+}
+
 impl SlotRing {
     /// Takes the producer word.
     ///
@@ -155,6 +160,42 @@ impl SlotRing {
     /// Whether the entry still is ours: nobody takes it while we live.
     pub fn is_seated(&self, seat: &Seat) -> bool {
         self.memory.reader(seat.index).word.load(Ordering::Relaxed) == seat.word.0
+    }
+
+    /// Notes beside a taken entry what its holder is, 1 to 255; it says so for this holding alone.
+    pub fn note(&self, seat: &Seat, note: u8) {
+        let word = noted(seat.word, note);
+        // Relaxed: who misses it takes the holder for any reader.
+        self.memory.reader(seat.index).checkpoint.store(word, Ordering::Relaxed);
+    }
+
+    /// The cursors of all holders that noted `note`.
+    pub fn noted_cursors(&self, note: u8) -> impl Iterator<Item = u64> + '_ {
+        (0..self.readers_in_use()).filter_map(move |index| {
+            let entry = self.memory.reader(index);
+            let word = Role(entry.word.load(order(Label::ScanLoad, Ordering::Acquire)));
+            let is_it = word.owner() != 0
+                && word.state() != READER_STANDING
+                && entry.checkpoint.load(Ordering::Relaxed) == noted(word, note);
+            is_it.then(|| entry.cursor.load(order(Label::ScanLoad, Ordering::Acquire)))
+        })
+    }
+
+    /// What the holder of the lowest reliable cursor noted; 0 for nothing.
+    pub fn lowest_note(&self) -> u8 {
+        let mut lowest = (NO_PIN, 0);
+        for index in 0..self.readers_in_use() {
+            let entry = self.memory.reader(index);
+            let word = Role(entry.word.load(order(Label::ScanLoad, Ordering::Acquire)));
+            let cursor = entry.cursor.load(order(Label::ScanLoad, Ordering::Acquire));
+            if word.owner() != 0 && word.state() != READER_LOSSY && cursor < lowest.0 {
+                let seen = entry.checkpoint.load(Ordering::Relaxed);
+                let note = seen as u8;
+                let holds = word.state() == READER_RELIABLE && seen == noted(word, note);
+                lowest = (cursor, if holds { note } else { 0 });
+            }
+        }
+        lowest.1
     }
 
     /// Frees every entry of `owner` if it is proven dead. Whether any was freed.

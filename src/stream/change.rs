@@ -25,8 +25,8 @@ use super::file::{create_shard, shard_file};
 use super::table::Table;
 use crate::error::{OpenError, ReshardError, ShardId};
 use crate::layout::stream::{
-    ADD_GROUP, GROUP_LIVE, GROUP_REMOVED, GROUPS, MERGE, NO_SHARD, REMOVE_GROUP, RETIRE, SHARDS,
-    SPLIT, WishEntry,
+    ADD_CONSUMER, ADD_GROUP, GROUP_LIVE, GROUP_REMOVED, GROUPS, MERGE, NO_SHARD, REMOVE_CONSUMER,
+    REMOVE_GROUP, RETIRE, SHARDS, SPLIT, WishEntry,
 };
 use crate::layout::word::{Role, Shard};
 use crate::sync::{Label, Ordering, fence_at, order};
@@ -114,6 +114,7 @@ impl Inner {
                 SPLIT | MERGE => self.replace(&wish),
                 ADD_GROUP => self.add_group(&wish),
                 REMOVE_GROUP => self.remove_group(&wish),
+                ADD_CONSUMER | REMOVE_CONSUMER => self.change_consumer(&wish),
                 _ => self.give_back(&wish),
             };
             // One that others are through with may have led to what is not there any more.
@@ -145,7 +146,7 @@ impl Inner {
             }
             MERGE => new && made(wish.first) && made(wish.second) && wish.child > wish.second,
             ADD_GROUP => wish.first < GROUPS && u64::from(wish.child) <= SHARDS,
-            REMOVE_GROUP => wish.first < GROUPS,
+            REMOVE_GROUP | ADD_CONSUMER | REMOVE_CONSUMER => wish.first < GROUPS,
             RETIRE => made(wish.first),
             _ => false,
         }

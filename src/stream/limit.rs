@@ -11,6 +11,15 @@ use super::Inner;
 use super::words::Counted;
 use crate::sync::Ordering;
 
+/// Whether a count that is nobody else's has room in the second of `unix_ms`.
+pub(super) fn has_room(given: &mut (u64, u32), limit: u32, unix_ms: u64) -> bool {
+    let second = unix_ms / 1000;
+    if given.0 != second {
+        *given = (second, 0);
+    }
+    given.1 < limit
+}
+
 impl Inner {
     /// Counts `amount` against `limit`; whether it fits into the second of `unix_ms`. One amount always
     /// does.

@@ -3,6 +3,7 @@
 //! ```text
 //! put  key → MD5 → hash key → the open shard whose range holds it → its ring       put
 //! read shard by shard, or all of them, parents before children                     read  iterator
+//! consumers: registered by name, each with cursors of its own                      consumer subscription
 //! group: leases, checkpoints with fencing tokens, workers that come and go         group worker lease
 //! change: split, merge, groups: one at a time, anybody goes on with it             change reshard
 //! ```
@@ -13,6 +14,7 @@
 
 mod change;
 mod checkpoint;
+mod consumer;
 mod definition;
 mod file;
 mod group;
@@ -25,12 +27,14 @@ mod put;
 mod read;
 mod record;
 mod reshard;
+mod subscription;
 mod sweep;
 mod table;
 mod tail;
 mod words;
 mod worker;
 
+pub use consumer::{Consumer, ConsumerInfo, ConsumerPolicy};
 pub use definition::{Backpressure, MAX_RECORD_BYTES, ShardLimits, StreamDefinition};
 pub(crate) use file::{
     StreamFile, create as create_stream, examine, family_of, open as open_stream, shard_of,
@@ -41,6 +45,7 @@ pub use number::{NumberError, SequenceNumber};
 pub use put::{Put, PutRecord, StreamProducer};
 pub use read::{StreamIterator, StreamReader, StreamReaderBuilder};
 pub use record::{OwnedRecord, StreamRecord};
+pub use subscription::{ConsumerEvent, ConsumerSubscription};
 pub(crate) use sweep::sweep_dead;
 pub use table::{ShardInfo, ShardState};
 pub use tail::StreamTail;

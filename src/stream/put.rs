@@ -5,11 +5,12 @@
 //! that was quicker than the look meets the seal, and takes it then. Either way nothing is put to a shard
 //! behind its seal, and to its children nothing before it.
 
+use super::consumer::Holder;
 use super::hash::{hash_key_of, is_partition_key};
 use super::number::SequenceNumber;
 use super::record::{self, HEAD};
 use super::table::Table;
-use super::words::Counted;
+use super::words::{ConsumerWord, Counted};
 use super::{Backpressure, Inner, MAX_RECORD_BYTES};
 use crate::channel::Producer;
 use crate::error::{JoinError, OpenError, PutError, SendError, ShardId};
@@ -80,6 +81,8 @@ pub struct StreamProducer {
     /// What the arrival time is ahead of the clock, and when that was found.
     ahead_ms: u64,
     read_at: u64,
+    /// The registered consumer that was found to hold the last refused put back.
+    holder: Option<Holder>,
     /// Of the process that made it.
     generation: u64,
     not_sync: PhantomData<Cell<()>>,
@@ -96,6 +99,7 @@ impl StreamProducer {
             inner,
             table,
             producers: Vec::new(),
+            holder: None,
             generation: fork::generation(),
             not_sync: PhantomData,
         })
@@ -130,9 +134,7 @@ impl StreamProducer {
     /// As [`put`](Self::put).
     pub fn put_within(&mut self, record: &PutRecord<'_>, wait: Duration) -> Result<Put, PutError> {
         match self.try_put(record) {
-            Err(PutError::Full { .. }) if !wait.is_zero() => {
-                self.wait(record, Deadline::after(wait))
-            }
+            Err(full @ PutError::Full { .. }) => self.wait(record, full, || Deadline::after(wait)),
             outcome => outcome,
         }
     }
@@ -155,9 +157,10 @@ impl StreamProducer {
                 continue;
             }
             let mut outcome = self.try_put(record);
-            if matches!(outcome, Err(PutError::Full { .. })) && !wait.is_zero() {
-                let until = *until.get_or_insert_with(|| Deadline::after(wait));
-                outcome = self.wait(record, until);
+            if let Err(full @ PutError::Full { .. }) = outcome {
+                outcome = self.wait(record, full, || {
+                    *until.get_or_insert_with(|| Deadline::after(wait))
+                });
             }
             match &outcome {
                 Err(error @ PutError::Full { shard, .. })
@@ -171,17 +174,21 @@ impl StreamProducer {
         outcomes
     }
 
+    /// Goes on trying while it may; counts at the consumer that holds it back whether it waited, and failed.
     #[cold]
-    fn wait(&mut self, record: &PutRecord<'_>, until: Deadline) -> Result<Put, PutError> {
+    fn wait(
+        &mut self,
+        record: &PutRecord<'_>,
+        mut full: PutError,
+        until: impl FnOnce() -> Deadline,
+    ) -> Result<Put, PutError> {
+        let until = until();
         let mut looks = 0;
-        loop {
-            match self.try_put(record) {
-                Err(full @ PutError::Full { .. }) => {
-                    if until.passed() {
-                        return Err(full);
-                    }
-                }
-                outcome => return outcome,
+        while self.holder.as_ref().is_none_or(Holder::may_wait) && !until.passed() {
+            if looks == 0
+                && let Some(holder) = &self.holder
+            {
+                holder.count(&self.inner.words, ConsumerWord::Waits);
             }
             looks += 1;
             if looks > LOOKS {
@@ -190,7 +197,15 @@ impl StreamProducer {
             } else {
                 core::hint::spin_loop();
             }
+            match self.try_put(record) {
+                Err(again @ PutError::Full { .. }) => full = again,
+                outcome => return outcome,
+            }
         }
+        if let Some(holder) = &self.holder {
+            holder.count(&self.inner.words, ConsumerWord::Refusals);
+        }
+        Err(full)
     }
 
     /// Puts a record if there is room for it now.
@@ -248,8 +263,13 @@ impl StreamProducer {
                         Some(_) => (false, None),
                     };
                     if !mended {
-                        let shard = ShardId(shard);
-                        return Err(PutError::Full { shard, by, group });
+                        self.holder = by.and_then(|_| self.inner.holder(shard));
+                        return Err(PutError::Full {
+                            shard: ShardId(shard),
+                            by,
+                            group,
+                            consumer: self.holder.as_ref().map(|holder| holder.name.clone()),
+                        });
                     }
                 }
                 Err(SendError::Forked) => return Err(PutError::Forked),
@@ -367,10 +387,16 @@ fn again(error: &PutError) -> PutError {
             limit: *limit,
             unit,
         },
-        PutError::Full { shard, by, group } => PutError::Full {
+        PutError::Full {
+            shard,
+            by,
+            group,
+            consumer,
+        } => PutError::Full {
             shard: *shard,
             by: *by,
             group: group.clone(),
+            consumer: consumer.clone(),
         },
         _ => PutError::Busy { attempts: 1 },
     }

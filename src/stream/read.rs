@@ -9,7 +9,7 @@ use super::number::SequenceNumber;
 use super::record::StreamRecord;
 use super::table::{ShardInfo, ShardState, Table};
 use super::words::Counted;
-use super::{Inner, OwnedRecord};
+use super::{Inner, OwnedRecord, consumer, limit};
 use crate::channel::{Channel, Reader};
 use crate::error::{JoinError, ReadError, ShardId, StreamReadError, WaitError};
 use crate::object::wait::wait_any;
@@ -49,6 +49,7 @@ pub struct StreamReaderBuilder {
     shard: Option<ShardId>,
     idle: Idle,
     lossy: bool,
+    consumer: Option<u32>,
 }
 
 impl StreamReaderBuilder {
@@ -59,7 +60,14 @@ impl StreamReaderBuilder {
             shard: None,
             idle: Idle::default(),
             lossy: false,
+            consumer: None,
         }
+    }
+
+    /// Reads for a registered consumer: says so beside its seats, and is limited by itself.
+    pub(super) fn of_consumer(mut self, place: u32) -> Self {
+        self.consumer = Some(place);
+        self
     }
 
     /// Where to begin. Default: [`StreamIterator::Latest`].
@@ -113,6 +121,7 @@ impl StreamReaderBuilder {
             shard: self.shard,
             idle: self.idle,
             lossy: self.lossy,
+            consumer: self.consumer,
             taps: Vec::new(),
             known: 0,
             turn: 0,
@@ -146,6 +155,8 @@ pub(super) struct Tap {
     /// Bytes that no put wrote, met behind records that were handed out.
     damaged: Option<u64>,
     lagged: Option<(u64, u64)>,
+    /// What a registered consumer was given in this second: second, bytes.
+    given: (u64, u32),
 }
 
 impl Tap {
@@ -178,6 +189,7 @@ impl Tap {
             handed_to: reader.position(),
             damaged: None,
             lagged,
+            given: (0, 0),
             reader,
         })
     }
@@ -265,6 +277,8 @@ pub struct StreamReader {
     shard: Option<ShardId>,
     idle: Idle,
     lossy: bool,
+    /// The registered consumer that it reads for.
+    consumer: Option<u32>,
     /// Those that are not read to their end.
     taps: Vec<Tap>,
     /// Shards below this number were met.
@@ -331,6 +345,9 @@ impl StreamReader {
             }) if self.inner.is_retired(shard.id.0) => return Ok(None),
             joined => joined?,
         };
+        if let Some(place) = self.consumer {
+            tap.reader.note(consumer::note_of(place));
+        }
         if let StreamIterator::AtTimestamp(from) = self.iterator {
             tap.from_ms = from;
         }
@@ -419,14 +436,15 @@ impl StreamReader {
             return tap.take(max, each).or_else(of);
         };
         let now = clock::unix_ms();
-        if !self.inner.counts(
-            shard.0,
-            Counted::ReadBytes,
-            0,
-            limits.read_bytes.saturating_sub(1),
-            now,
-        ) {
-            let limit = limits.read_bytes;
+        let limit = limits.read_bytes;
+        let has_room = match self.consumer {
+            Some(_) => limit::has_room(&mut tap.given, limit, now),
+            None => {
+                let most = limit.saturating_sub(1);
+                self.inner.counts(shard.0, Counted::ReadBytes, 0, most, now)
+            }
+        };
+        if !has_room {
             return Err(StreamReadError::Throttled { shard, limit });
         }
         let mut bytes = 0;
@@ -435,8 +453,12 @@ impl StreamReader {
             each(record);
         });
         // What was handed over counts, and may be more than what was left: so it is in Kinesis.
-        self.inner
-            .counts(shard.0, Counted::ReadBytes, bytes as u32, u32::MAX, now);
+        if self.consumer.is_some() {
+            tap.given.1 = tap.given.1.saturating_add(bytes as u32);
+        } else {
+            self.inner
+                .counts(shard.0, Counted::ReadBytes, bytes as u32, u32::MAX, now);
+        }
         taken.or_else(of)
     }
 
@@ -468,8 +490,13 @@ impl StreamReader {
             if given > 0 || max == 0 || self.is_at_end() || deadline.passed() {
                 return Ok(given);
             }
-            self.wait(deadline.remaining().min(LOOK_EVERY))?;
+            self.rest(deadline.remaining())?;
         }
+    }
+
+    /// Waits until there is something to read, or to look at.
+    pub(super) fn rest(&mut self, timeout: Duration) -> Result<(), StreamReadError> {
+        self.wait(timeout.min(LOOK_EVERY))
     }
 
     fn wait(&mut self, timeout: Duration) -> Result<(), StreamReadError> {

@@ -3,8 +3,8 @@
 
 use crate::layout::PAGE;
 use crate::layout::stream::{
-    GROUPS, GROUPS_OFFSET, GroupEntry, MEMBERS, MemberEntry, SHARDS, ShardEntry, TABLE_FROM,
-    WISH_STRIDE, WISHES, WISHES_OFFSET, WishEntry, control,
+    ConsumerCounts, GROUPS, GROUPS_OFFSET, GroupEntry, MEMBERS, MemberEntry, SHARDS, ShardEntry,
+    TABLE_FROM, WISH_STRIDE, WISHES, WISHES_OFFSET, WishEntry, control,
 };
 use crate::shm::words::{read_bytes, word64, write_bytes};
 use crate::sync::AtomicU64;
@@ -23,6 +23,39 @@ pub enum Counted {
     Records,
     Bytes,
     ReadBytes,
+}
+
+/// Which of a registered consumer's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsumerWord {
+    Policy,
+    RegisteredMs,
+    Records,
+    Bytes,
+    Gaps,
+    Lost,
+    Waits,
+    Refusals,
+    Evictions,
+    Subscriptions,
+}
+
+impl ConsumerWord {
+    fn offset(self) -> usize {
+        let within = match self {
+            Self::Policy => offset_of!(ConsumerCounts, policy),
+            Self::RegisteredMs => offset_of!(ConsumerCounts, registered_ms),
+            Self::Records => offset_of!(ConsumerCounts, records),
+            Self::Bytes => offset_of!(ConsumerCounts, bytes),
+            Self::Gaps => offset_of!(ConsumerCounts, gaps),
+            Self::Lost => offset_of!(ConsumerCounts, lost),
+            Self::Waits => offset_of!(ConsumerCounts, waits),
+            Self::Refusals => offset_of!(ConsumerCounts, refusals),
+            Self::Evictions => offset_of!(ConsumerCounts, evictions),
+            Self::Subscriptions => offset_of!(ConsumerCounts, subscriptions),
+        };
+        offset_of!(GroupEntry, consumer) + within
+    }
 }
 
 fn shard_at(shard: u32) -> usize {
@@ -163,6 +196,11 @@ impl StreamWords {
             at + offset_of!(GroupEntry, name_bytes),
             &len.to_ne_bytes(),
         );
+    }
+
+    /// A count of a registered consumer, or its policy.
+    pub fn consumer(&self, group: u32, field: ConsumerWord) -> &AtomicU64 {
+        word64(&self.0, group_at(group) + field.offset())
     }
 
     /// Whose entry of the group it is.

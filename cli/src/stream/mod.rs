@@ -1,5 +1,7 @@
-//! `ringway stream`: create, list, inspect, reshard and remove streams, and see to their groups.
+//! `ringway stream`: create, list, inspect, reshard and remove streams, and see to their groups and
+//! consumers.
 
+mod consumer;
 mod show;
 
 use crate::find;
@@ -67,6 +69,18 @@ pub enum Command {
         /// The group
         group: String,
     },
+    /// Register a consumer with cursors of its own, which `ringway read --consumer` subscribes as
+    #[command(after_help = consumer::EXAMPLES)]
+    Register(consumer::Register),
+    /// Deregister a consumer; its subscriber is told
+    Deregister {
+        #[command(flatten)]
+        named: Named,
+        /// The consumer
+        consumer: String,
+    },
+    /// List the registered consumers with their counts
+    Consumers(Named),
     /// Remove a stream and its records; who has it open is told
     Rm(Named),
 }
@@ -185,6 +199,12 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
                 format!("removed group {group}")
             });
         }
+        Command::Register(args) => consumer::register(&args, place)?,
+        Command::Deregister { named, consumer } => {
+            let (_bus, stream) = named.open(place)?;
+            consumer::deregister(&stream, &consumer, place)?;
+        }
+        Command::Consumers(named) => consumer::list(&named.open(place)?.1, place)?,
         Command::Rm(named) => {
             let (bus, stream) = named.open(place)?;
             drop(stream);

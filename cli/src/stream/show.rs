@@ -1,5 +1,6 @@
 //! Streams, shards and groups for people, and as JSON.
 
+use super::consumer;
 use crate::find;
 use crate::output::Place;
 use ringway::{Backpressure, GroupInfo, ObjectKind, ShardInfo, ShardState, Stream};
@@ -123,6 +124,7 @@ fn group_json(group: &GroupInfo) -> Value {
 
 pub fn stat(stream: &Stream, place: &Place) -> anyhow::Result<()> {
     let (definition, stats, groups) = (stream.definition(), stream.stats()?, stream.groups()?);
+    let consumers = stream.consumers()?;
     let when_full = match definition.backpressure {
         Backpressure::Block(timeout) => {
             format!("puts wait up to {}", humantime::format_duration(timeout))
@@ -142,6 +144,7 @@ pub fn stat(stream: &Stream, place: &Place) -> anyhow::Result<()> {
         "dropped": stats.dropped, "damaged": stats.damaged, "bytes": stats.bytes,
         "created_ms": stream.created_ms(),
         "groups": groups.iter().map(group_json).collect::<Vec<_>>(),
+        "consumers": consumers.iter().map(consumer::json).collect::<Vec<_>>(),
     });
     place.say(json, || {
         let mut text = format!(
@@ -187,6 +190,9 @@ pub fn stat(stream: &Stream, place: &Place) -> anyhow::Result<()> {
                     shard.shard, shard.behind, shard.token
                 );
             }
+        }
+        if !consumers.is_empty() {
+            let _ = write!(text, "\n\n{}", consumer::table(&consumers));
         }
         text
     });

@@ -5,7 +5,7 @@
 
 use ringway::{
     Bus, Deduplication, Durability, OpenError, Outgoing, Queue, QueueBuilder, QueueSendError,
-    Redrive, SetError, Settings,
+    Settings,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -389,18 +389,6 @@ fn what_a_durable_queue_can_not_do_is_refused_and_named() {
             ..
         })
     ));
-    let plain = bus.queue("plain").create().unwrap();
-    for (one, other) in [(&queue, &plain), (&plain, &queue)] {
-        let redrive = Redrive {
-            target: other.id(),
-            max_receives: 3,
-        };
-        let refused = one.set(&Settings::new().redrive(redrive));
-        assert!(
-            matches!(refused, Err(SetError::OnDisk { .. })),
-            "{refused:?}"
-        );
-    }
 }
 
 #[test]

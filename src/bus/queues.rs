@@ -175,7 +175,7 @@ impl QueueBuilder {
     ///
     /// A durable queue keeps a journal under the [`journal_root`](crate::Builder::journal_root) of the
     /// bus. Its messages lie in their slots: the largest body is what a slot of its
-    /// [`stride`](Self::stride) has room for. It does not grow, has no dead-letter queue and is none.
+    /// [`stride`](Self::stride) has room for. It does not grow, and its dead-letter queue is durable too.
     /// Behind a restart of the machine [`open`](Self::open) and
     /// [`open_or_create`](Self::open_or_create) find it with everything that was acknowledged;
     /// whoever opens it first reads the journal, and the others wait.
@@ -336,11 +336,22 @@ impl Neighbours for Attachment {
             return match QueueBuilder::new(Arc::clone(&self), &name).open() {
                 // Another one may have the name by now.
                 Ok(queue) => Ok((queue.inner.object_id == id).then_some(queue.inner)),
-                Err(error @ (OpenError::Io { .. } | OpenError::Permission { .. })) => Err(error),
+                // Not now, which says nothing about whether it is there.
+                Err(
+                    error @ (OpenError::Io { .. }
+                    | OpenError::Permission { .. }
+                    | OpenError::Journal(_)
+                    | OpenError::Mismatch { .. }),
+                ) => Err(error),
                 Err(_) => Ok(None),
             };
         }
-        Ok(None)
+        let Some(name) = queue::name_in_journals(&self.site, id)? else {
+            return Ok(None);
+        };
+        // Opened, or made again, by its name: another one may have it by then.
+        let queue = QueueBuilder::new(self, &name).open()?;
+        Ok((queue.inner.object_id == id).then_some(queue.inner))
     }
 
     fn redrives(&self) -> Result<Vec<(String, u64)>, OpenError> {

@@ -201,6 +201,7 @@ impl<'a> Rings<'a> {
                 rings: queue.links.iter().cloned().collect(),
                 id,
                 segments: Arc::clone(segments),
+                open: None,
             })
         };
         let sides: Vec<Side> = self

@@ -336,9 +336,9 @@ pub enum SetError {
         "queue {target:?} is of the other kind: the dead-letter queue of a FIFO queue is a FIFO queue, that of a standard queue a standard one"
     )]
     OtherKind { target: String },
-    /// One of the two is durable.
+    /// The dead-letter queue has a lower level of durability.
     #[error(
-        "a durable queue has no dead-letter queue and is none: {target:?} and this queue would have to be written together; its messages are parked after 1,000 receives"
+        "queue {target:?} survives less than this one: a message would be gone there with the machine; create the dead-letter queue with this queue's durability"
     )]
     OnDisk { target: String },
     /// The dead-letter queue does not allow it.
@@ -380,9 +380,11 @@ pub enum MoveError {
         "messages of a FIFO queue go to FIFO queues only, those of a standard one to standard ones"
     )]
     OtherKind,
-    /// One of the two is durable.
-    #[error("messages of a durable queue are not moved, and none are moved to one")]
-    OnDisk,
+    /// The destination has a lower level of durability.
+    #[error(
+        "queue {destination:?} survives less than this one: messages would be gone there with the machine; name one of this queue's durability, or none: each goes back to where it came from"
+    )]
+    OnDisk { destination: String },
     /// Messages of this queue were moved to as many others before.
     #[error(
         "messages of this queue have gone to {limit} other queues before, and there is room for no more; name one of those"

@@ -15,9 +15,11 @@
 //! AGAIN      position: its own    a message, as in MESSAGE: written again, so that the segment in which it
 //!                                stands can be given back
 //! SETTINGS   position: a place     u64: the setting word of that place, from that of the retention on
+//! MOVING     position: its own    u64: object id of a queue that the message may have gone to
 //! ```
 //! What a CONSUMED says stays true, and of RECEIVED the highest counts, so that those may be read in any
-//! order; of SETTINGS the last counts.
+//! order; of SETTINGS and MOVING the last counts. Behind a MOVING the message is asked for in that queue
+//! before it is offered again.
 
 use super::word::Role;
 use super::{LINE_PAIR, PAGE};
@@ -164,6 +166,8 @@ pub const ENTRY_RECEIVED: u8 = 0x82;
 pub const ENTRY_SETTINGS: u8 = 0x83;
 /// Entry: a message that was written before.
 pub const ENTRY_AGAIN: u8 = 0x84;
+/// Entry, since 1.2: a message that is on its way to another queue.
+pub const ENTRY_MOVING: u8 = 0x85;
 
 /// In front of a message's bytes in the journal. Times are those of the Unix clock: the clock of the
 /// queue begins anew with the machine.
@@ -178,10 +182,10 @@ pub struct MessageHead {
     pub meta: u64,
     /// FIFO: hash of its group.
     pub group: [u64; 2],
-    /// Hash of its deduplication id, where `has_id` is 1.
+    /// Hash of its deduplication id, where `marks` has [`MARK_ID`].
     pub id: [u64; 2],
-    /// 1: it has one.
-    pub has_id: u32,
+    /// [`MARK_ID`], and since 1.2 [`MARK_ARRIVING`].
+    pub marks: u32,
     /// Of the participant that sent it.
     pub sender: u32,
 }
@@ -191,16 +195,27 @@ const _: () = {
     assert!(offset_of!(MessageHead, meta) == 16);
     assert!(offset_of!(MessageHead, group) == 24);
     assert!(offset_of!(MessageHead, id) == 40);
-    assert!(offset_of!(MessageHead, has_id) == 56);
+    assert!(offset_of!(MessageHead, marks) == 56);
 };
 
-/// Words of settings in the journal: those from [`super::queue::control::RETENTION`] to
-/// [`super::queue::control::MAX_IN_FLIGHT`].
-pub const SETTINGS: usize = 10;
+/// It has a deduplication id.
+pub const MARK_ID: u32 = 1;
+/// It comes from another queue, and was not let in yet when it was written.
+pub const MARK_ARRIVING: u32 = 2;
+
+/// Places of settings in the journal: the words from [`super::queue::control::RETENTION`] to the last of
+/// [`super::queue::control::REDRIVE_SOURCES`], but for those between.
+pub const SETTINGS: usize = 16 + 1 + super::queue::MAX_REDRIVE_SOURCES;
+
+/// Whether the word at a place is a setting.
+pub const fn is_setting(place: usize) -> bool {
+    place < 10 || (16 <= place && place < SETTINGS)
+}
 
 const _: () = {
-    use super::queue::control::{MAX_IN_FLIGHT, RETENTION};
-    assert!(MAX_IN_FLIGHT == RETENTION + 8 * (SETTINGS - 1));
+    use super::queue::control::{MAX_IN_FLIGHT, OPEN, REDRIVE_ALLOW, REDRIVE_SOURCES, RETENTION};
+    assert!(MAX_IN_FLIGHT == RETENTION + 8 * 9 && OPEN == RETENTION + 8 * 10);
+    assert!(REDRIVE_ALLOW == RETENTION + 8 * 16 && REDRIVE_SOURCES == RETENTION + 8 * 17);
 };
 
 /// A word of the changed bits: epoch 32 | one bit for each of 32 blocks.

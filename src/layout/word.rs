@@ -95,7 +95,7 @@ impl Ctl {
 /// 1,024 laps of at least 1,024 slots (`ring::MIN_SLOTS`) within one millisecond, or 49 days later,
 /// when every message of then is past its retention. A parked or arriving word names its own
 /// position, so that of a message of a later lap is another word; one on its way names a position of
-/// its target, of which no two messages are given the same.
+/// its target, of which no two messages are given the same; until it knows one, [`NO_TARGET`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Dlv(pub u64);
 
@@ -111,6 +111,12 @@ pub const ROUTES: usize = 1 << ROUTE_BITS;
 /// Bits of a position in the target queue.
 pub const MOVE_BITS: u32 = TARGET_BITS - ROUTE_BITS;
 const MOVE_MASK: u64 = (1 << MOVE_BITS) - 1;
+/// Of a message on its way: it has no position in the target yet, or nobody knows it any more. No
+/// position with these low bits is moved to.
+pub const NO_TARGET: u64 = MOVE_MASK;
+/// Owner of a move that nobody makes: of a life of the machine that is over, or of a participant that is
+/// dead. (Whoever joins with this number sweeps and moves nothing.)
+pub const NOBODY: u16 = (1 << OWNER_BITS) as u16 - 1;
 const LAP_LO_MASK: u64 = (1 << LAP_LO_BITS) - 1;
 const TARGET_MASK: u64 = (1 << TARGET_BITS) - 1;
 const RECEIVES_SHIFT: u32 = DEADLINE_BITS + LAP_LO_BITS;
@@ -211,6 +217,16 @@ impl Dlv {
     /// Whether it is on its way to another queue.
     pub const fn is_moving(self) -> bool {
         self.state() == Self::MOVING && self.owner() != 0 && self.receives() != 0
+    }
+
+    /// On its way: whether it names a position there.
+    pub const fn has_target(self) -> bool {
+        self.0 & MOVE_MASK != NO_TARGET
+    }
+
+    /// The same move or arrival, by nobody.
+    pub const fn orphaned(self) -> Self {
+        Self(self.0 | OWNER_MASK << LAP_BITS)
     }
 
     /// Whether it is arriving from another queue.

@@ -37,7 +37,7 @@ pub enum QueueKind {
 /// |---|---|---|---|
 /// | `Memory` | everything is there | everything is gone | everything is gone |
 /// | `Durable` | everything is there | everything that was acknowledged is there | the same |
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Durability {
     /// It lives in memory.

@@ -75,7 +75,8 @@ pub use pod::PodError;
 pub use receipt::Receipt;
 pub use receive::{QueueReceiver, Received};
 pub(crate) use recover::{
-    check_journal, check_journal_root, has_journal, recover as recover_queue, remove_journal_of,
+    check_journal, check_journal_root, has_journal, name_in_journals, recover as recover_queue,
+    remove_journal_of,
 };
 pub use redrive::{Redrive, RedriveAllow};
 pub use send::QueueSender;

@@ -126,9 +126,6 @@ impl Queue {
     /// [`MoveError::Busy`] while another task of this queue runs; [`MoveError::NoSuchDestination`].
     pub fn move_messages(&self, options: &MoveOptions) -> Result<MoveTask, MoveError> {
         self.inner.check_move()?;
-        if self.inner.journal.is_some() {
-            return Err(MoveError::OnDisk);
-        }
         let destination = options.destination;
         if destination == self.inner.object_id {
             return Err(MoveError::OwnDestination);
@@ -139,8 +136,10 @@ impl Queue {
             if found.delivery.is_fifo() != self.inner.delivery.is_fifo() {
                 return Err(MoveError::OtherKind);
             }
-            if found.journal.is_some() {
-                return Err(MoveError::OnDisk);
+            if found.definition.durability < self.inner.definition.durability {
+                return Err(MoveError::OnDisk {
+                    destination: found.definition.name.clone(),
+                });
             }
             if self.inner.delivery.route_to(destination).is_none() {
                 return Err(MoveError::TooManyDestinations { limit: ROUTES });

@@ -26,7 +26,8 @@ use super::Inner;
 use crate::error::{JournalError, OpenError};
 use crate::journal::{Cursor, DEFINITION_BYTES, Disk, Options, Pushed, Writer};
 use crate::layout::durable::{
-    ENTRY_CONSUMED, ENTRY_MESSAGE, ENTRY_RECEIVED, ENTRY_SETTINGS, MessageHead, SETTINGS,
+    ENTRY_CONSUMED, ENTRY_MESSAGE, ENTRY_MOVING, ENTRY_RECEIVED, ENTRY_SETTINGS, MARK_ARRIVING,
+    MARK_ID, MessageHead, SETTINGS, is_setting,
 };
 use crate::layout::queue::{QueueHeader, control};
 use crate::layout::ring::Meta;
@@ -486,28 +487,43 @@ impl Inner {
     /// What was consumed since the last flush. `false` when somebody else writes.
     fn collect_changes(&self, kept: &mut Kept, writing: &Writing) -> bool {
         let queue = &self.delivery;
-        let mut counts = Vec::new();
+        let mut left = Vec::new();
         let side = &mut kept.side;
         queue.take_changed(writing, |block| {
             queue.consumed_in(
                 block,
                 |position, bits| side.push((ENTRY_CONSUMED, position, bits)),
-                |position, receives| counts.push((ENTRY_RECEIVED, position, u64::from(receives))),
+                |standing| left.extend(self.state_of(standing)),
             );
         }) && {
-            side.append(&mut counts);
+            side.append(&mut left);
             true
         }
     }
 
+    /// What is to be written of a message that is left, beside itself: how often it was received, and
+    /// where it may have gone.
+    pub(super) fn state_of(&self, standing: &Standing<'_>) -> impl Iterator<Item = (u8, u64, u64)> {
+        let (position, receives) = (standing.position, standing.times_received());
+        let route = standing.dlv.is_moving().then(|| standing.dlv.route());
+        let target = route.and_then(|route| self.delivery.route(route));
+        let received = (receives > 0).then_some((ENTRY_RECEIVED, position, receives.into()));
+        let moving = target.map(|target| (ENTRY_MOVING, position, target));
+        received.into_iter().chain(moving)
+    }
+
     fn collect_settings(&self, kept: &mut Kept) {
         let settings: [u64; SETTINGS] = core::array::from_fn(|place| {
+            if !is_setting(place) {
+                return 0;
+            }
             let word = word64(&self.mapping, control::RETENTION + 8 * place);
             word.load(Ordering::Relaxed) // whole settings, whoever stores them
         });
         let at = kept.segment();
         if kept.settings != Some(settings) || kept.settings_at != at {
-            for (place, value) in settings.into_iter().enumerate() {
+            for place in (0..SETTINGS).filter(|place| is_setting(*place)) {
+                let value = settings[place];
                 kept.side.push((ENTRY_SETTINGS, place as u64, value));
             }
             (kept.settings, kept.settings_at) = (Some(settings), at);
@@ -538,7 +554,11 @@ impl Inner {
             meta: meta.0,
             group: [0; 2],
             id: [0; 2],
-            has_id: 0,
+            marks: if standing.dlv.is_arriving() {
+                MARK_ARRIVING
+            } else {
+                0
+            },
             sender: standing.sender().into(),
         };
         if standing.dlv.state() == Dlv::INFLIGHT && standing.dlv.receives() == 0 {
@@ -554,7 +574,8 @@ impl Inner {
                 .dedup()
                 .and_then(|dedup| dedup.id_of(number, position))
             {
-                (head.id, head.has_id) = (id, 1);
+                head.id = id;
+                head.marks |= MARK_ID;
             }
         }
         queue.ring().still(slot, position).then_some((head, len))

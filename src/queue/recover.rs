@@ -18,8 +18,8 @@ use super::settings::restored_words;
 use crate::error::{JournalError, OpenError};
 use crate::journal::{Disk, Entry, Reading, Recovery, SegmentId};
 use crate::layout::durable::{
-    Durable, ENTRY_AGAIN, ENTRY_CONSUMED, ENTRY_MESSAGE, ENTRY_RECEIVED, ENTRY_SETTINGS,
-    MessageHead, POSITIONS, SETTINGS,
+    Durable, ENTRY_AGAIN, ENTRY_CONSUMED, ENTRY_MESSAGE, ENTRY_MOVING, ENTRY_RECEIVED,
+    ENTRY_SETTINGS, MARK_ID, MessageHead, POSITIONS, SETTINGS,
 };
 use crate::layout::geometry::Geometry;
 use crate::layout::queue::{CLOCK_BASE_MS, MAGIC, QueueHeader, control};
@@ -59,6 +59,41 @@ pub(crate) fn has_journal(site: &Site, name: &str) -> Result<bool, OpenError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(OpenError::io(directory, error)),
     }
+}
+
+/// The name of the queue of that object id, if there is a journal of it: nobody may have opened it since
+/// the machine was started.
+///
+/// # Errors
+/// When it may be one of those that can't be read now.
+pub(crate) fn name_in_journals(site: &Site, id: u64) -> Result<Option<String>, OpenError> {
+    let Some(journals) = &site.journals else {
+        return Ok(None);
+    };
+    let names = match files::names(journals) {
+        Ok(names) => names,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(OpenError::io(journals, error)),
+    };
+    let mut unread = None;
+    for name in names {
+        if !has_journal(site, &name)? {
+            continue;
+        }
+        let opened = Disk::open(journals.join(&name))
+            .map_err(OpenError::from)
+            .and_then(|disk| Ok(Recovery::open(Arc::new(disk), None, false)?));
+        match opened {
+            Ok(journal) => {
+                let header: QueueHeader = bytemuck::pod_read_unaligned(journal.definition());
+                if (header.preamble.magic, header.preamble.object_id) == (MAGIC, id) {
+                    return Ok(Some(name));
+                }
+            }
+            Err(error) => unread = Some(error),
+        }
+    }
+    unread.map_or(Ok(None), Err)
 }
 
 /// Removes the journal of the queue `name`, which is removed or of which nothing else is there. Whether
@@ -170,6 +205,8 @@ struct Read {
     /// By slot: the last message.
     messages: HashMap<usize, (u64, MessageHead, Vec<u8>)>,
     received: HashMap<u64, u16>,
+    /// Object ids of the queues that messages may have gone to.
+    moving: HashMap<u64, u64>,
     /// Deduplication ids, with position and time of the message.
     ids: Vec<([u64; 2], u64, u64)>,
     next: u64,
@@ -217,6 +254,7 @@ impl Read {
             spent: vec![0; geometry.slots() as usize],
             messages: HashMap::new(),
             received: HashMap::new(),
+            moving: HashMap::new(),
             ids: Vec::new(),
             next: 0,
             epoch: 0,
@@ -269,6 +307,9 @@ impl Read {
                 let known = self.received.entry(entry.position).or_default();
                 *known = count.max(*known);
             }
+            ENTRY_MOVING => {
+                self.moving.insert(entry.position, value()?);
+            }
             ENTRY_SETTINGS => {
                 let value = value()?;
                 let place = usize::try_from(entry.position).ok()?;
@@ -283,7 +324,7 @@ impl Read {
     fn take_message(&mut self, position: u64, bytes: &[u8]) -> Option<()> {
         let (head, body) = bytes.split_at_checked(size_of::<MessageHead>())?;
         let head: MessageHead = bytemuck::pod_read_unaligned(head);
-        if head.has_id == 1 {
+        if head.marks & MARK_ID != 0 {
             self.ids.push((head.id, position, head.sent_ms));
         }
         let slot = self.geometry.slot_of(position);
@@ -339,6 +380,7 @@ impl Read {
                 receives: self.received.get(position).copied().unwrap_or(0),
                 sent: at(head.sent_ms),
                 visible: visible.min(now + u64::from(crate::layout::queue::MAX_DELAY_MS)),
+                route: (self.moving.get(position)).and_then(|id| queue.route_to(*id)),
                 head,
                 bytes,
             };

@@ -6,13 +6,13 @@
 //! points are those of [`crate::ring::delivery::moving`].
 
 use super::envelope::Envelope;
-use super::moves::{Outcome, Side, settle_move};
+use super::moves::{Behind, Outcome, Side, settle_move};
 use super::payload::Body;
 use super::{Inner, Queue, QueueReceiver, QueueSender, group};
 use crate::error::{OpenError, QueueSendError};
 use crate::layout::queue::OriginRecord;
 use crate::layout::ring::{ChunkRef, MAX_STRIDE, Meta};
-use crate::layout::word::Dlv;
+use crate::layout::word::{Dlv, NO_TARGET, NOBODY};
 use crate::ring::claim::Appender;
 use crate::ring::commit::Lost;
 use crate::ring::delivery::Standing;
@@ -26,6 +26,8 @@ const RETRY_MS: u64 = 20;
 const LINKS: usize = 4;
 /// Moves of others that a receiver watches at a time.
 const WATCHED: usize = 16;
+/// Where a disk is waited for, a live mover has not moved for so long before others go on for it.
+const STALLED_ON_DISK_MS: u64 = 10_000;
 
 /// When messages go to a dead-letter queue, and to which (`RedrivePolicy`).
 ///
@@ -88,13 +90,14 @@ impl Queue {
 }
 
 impl Inner {
-    pub(super) fn side(&self) -> Side {
+    pub(super) fn side(self: &Arc<Self>) -> Side {
         // A message on its way names a ring that was noted before.
         self.has_grown();
         Side {
             rings: self.chain.links(),
             id: self.object_id,
             segments: Arc::clone(&self.segments),
+            open: Some(Arc::clone(self)),
         }
     }
 }
@@ -236,12 +239,20 @@ impl Mover {
     /// `destination`, or where it came from if that is 0.
     pub fn send_on(&mut self, inner: &Arc<Inner>, at: u64, until: u64, destination: u64) -> Step {
         let delivery = inner.at(at);
-        let Some(standing) = delivery.examine(at) else {
+        let Some(mut standing) = delivery.examine(at) else {
             return Step::Done;
         };
         if standing.is_between() {
-            let now = delivery.now_ms();
-            return self.go_on(inner, &standing, now);
+            match self.go_on(inner, &standing, delivery.now_ms()) {
+                Step::Done => {}
+                step => return step,
+            }
+            // It may have arrived here by that, and is to go on.
+            match delivery.examine(at) {
+                Some(here) if here.is_between() => return Step::Watch,
+                Some(here) => standing = here,
+                None => return Step::Done,
+            }
         }
         if standing.position >= until {
             return Step::Done;
@@ -270,8 +281,13 @@ impl Mover {
     /// A message that somebody is moving: if he is dead or stands still, goes on for him.
     fn go_on(&mut self, inner: &Arc<Inner>, between: &Standing<'_>, now: u64) -> Step {
         let ring = inner.delivery.ring();
-        let stalled = self.has_stalled(between, now, ring.stall_timeout_ns() / 1_000_000);
-        if !stalled && !ring.is_dead(between.dlv.owner()) {
+        let timeout_ms = match self.may_wait_for_a_disk(inner) {
+            true => STALLED_ON_DISK_MS,
+            false => ring.stall_timeout_ns() / 1_000_000,
+        };
+        let owner = between.dlv.owner();
+        let stalled = self.has_stalled(between, now, timeout_ms);
+        if !stalled && owner != NOBODY && !ring.is_dead(owner) {
             return Step::Watch;
         }
         let here = inner.side();
@@ -284,6 +300,11 @@ impl Mover {
             Ok(Outcome::Parked | Outcome::Pending) => Step::Watch,
             Err(_) => Step::NoRoom,
         }
+    }
+
+    /// Whether a mover may be waiting for a disk: for this queue's, or for that of one it is linked to.
+    fn may_wait_for_a_disk(&self, inner: &Inner) -> bool {
+        inner.journal.is_some() || self.links.iter().any(|link| link.inner.journal.is_some())
     }
 
     /// Whether this very word has stood for the stall time-out, as far as this receiver has seen.
@@ -403,7 +424,8 @@ impl QueueSender {
         clippy::too_many_arguments,
         reason = "what is moved, from where, to where"
     )]
-    /// Steps 1 to 5. Whether the message stands here now.
+    /// Steps 1 to 5, and where the source is on disk what comes before them. Whether the message stands
+    /// here now.
     fn arrive(
         &mut self,
         source: &Inner,
@@ -419,18 +441,41 @@ impl QueueSender {
             return Err(QueueSendError::MissingGroup);
         }
         let from = source.at(parked.position);
+        // Before anything is claimed: an open claim is in the way of others, and a disk may take long.
+        let announced = match source.journal {
+            Some(_) => match from.announce_move(parked, route) {
+                None => return Ok(false),
+                announced => announced,
+            },
+            None => None,
+        };
+        let take_back = || announced.map(|announced| from.take_back(&announced));
+        if announced.is_some()
+            && let Err(why) = source.reach_consumed()
+        {
+            take_back();
+            let why = why.to_string();
+            return Err(QueueSendError::NotOnDisk { why });
+        }
         let mut to = self.delivery.clone();
         let claim = loop {
             match self.appender.claim_message(&to, &mut inner.payloads()) {
+                Ok(claim) if claim.position & NO_TARGET == NO_TARGET => {
+                    Appender::abort(to.ring(), claim);
+                }
                 Ok(claim) => break claim,
                 Err(blocked) => {
-                    self.go_on(blocked)?;
+                    if let Err(error) = self.go_on(blocked) {
+                        take_back();
+                        return Err(error);
+                    }
                     to = self.delivery.clone();
                 }
             }
         };
         let ring = to.ring();
         let position = claim.position;
+        let parked = announced.as_ref().unwrap_or(parked);
         if let Some(lent) = lent {
             self.lender.address(lent, inner.object_id, position);
         }
@@ -438,12 +483,15 @@ impl QueueSender {
             Appender::abort(ring, claim);
             return Ok(false);
         };
-        // By this queue's epoch.
+        let now = inner.now_ms();
         let sent = match age {
             Age::Kept => {
-                (source.epoch_ms.saturating_add(parked.sent())).saturating_sub(inner.epoch_ms)
+                // By this queue's epoch; that of a queue on disk wraps.
+                let at = source.epoch_ms.wrapping_add(parked.sent());
+                let at = at.wrapping_sub(inner.epoch_ms) as i64;
+                u64::try_from(at).unwrap_or(0).min(now)
             }
-            Age::Anew => inner.now_ms(),
+            Age::Anew => now,
         };
         let arriving = Dlv::arriving(ring.me(), position);
         let meta = meta.with_flags(Meta::ATTRIBUTES);
@@ -465,8 +513,19 @@ impl QueueSender {
         if let Some(lent) = lent {
             self.lender.attach(lent);
         }
-        from.end_move(&moving, &to, position, &mut source.payloads());
-        Ok(true)
+        let disks = Behind {
+            source: Some(source),
+            target: Some(&inner),
+        };
+        let tenant = &mut source.payloads();
+        match from.end_move(&moving, &to, position, tenant, &disks) {
+            true => Ok(true),
+            // Whoever meets it there, or here, goes on.
+            false => Err(QueueSendError::DurabilityUnknown {
+                position,
+                why: "it arrives as soon as the disk takes it".to_owned(),
+            }),
+        }
     }
 
     fn note_payloads(&self) {

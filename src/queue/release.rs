@@ -12,7 +12,7 @@ use super::Inner;
 use super::persist::{Journal, Kept, push};
 use crate::error::JournalError;
 use crate::journal::{Recovery, SegmentId, SegmentInfo};
-use crate::layout::durable::{ENTRY_AGAIN, ENTRY_RECEIVED};
+use crate::layout::durable::ENTRY_AGAIN;
 use crate::sys::clock;
 
 /// Segments from which on what is left in the older half of them is written again.
@@ -84,10 +84,8 @@ impl Inner {
             };
             let parts = [bytemuck::bytes_of(&head), &kept.body[..len]];
             push(&mut kept.writer, ENTRY_AGAIN, position, &parts)?;
-            let receives = u64::from(standing.dlv.receives());
-            if receives > 0 && standing.next_receives() > 1 {
-                let parts = [&receives.to_le_bytes()[..]];
-                push(&mut kept.writer, ENTRY_RECEIVED, position, &parts)?;
+            for (kind, position, value) in self.state_of(&standing) {
+                push(&mut kept.writer, kind, position, &[&value.to_le_bytes()])?;
             }
             self.delivery.note_step(true);
         }

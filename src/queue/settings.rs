@@ -174,7 +174,7 @@ impl QueueSettings {
 }
 
 /// Of words of settings that were kept, in the order of their offsets, those that say something that
-/// there is, by their place. The dead-letter queue is none: one that is on disk has none.
+/// there is, by their place.
 pub(super) fn restored_words(kept: &[Option<u64>; SETTINGS]) -> impl Iterator<Item = (usize, u64)> {
     let place_of = |offset: usize| (offset - control::RETENTION) / 8;
     let bounds = [
@@ -187,14 +187,22 @@ pub(super) fn restored_words(kept: &[Option<u64>; SETTINGS]) -> impl Iterator<It
         (control::MAX_MESSAGE, 1..=MAX_MESSAGE_BYTES),
         (control::REDELIVER, 0..=1),
         (control::RECEIVE_WAIT, 0..=MAX_RECEIVE_WAIT_MS.into()),
+        (control::MAX_RECEIVES, 0..=PARK_AFTER_RECEIVES.into()),
+        (control::REDRIVE_TARGET, 0..=u64::MAX),
+        (control::REDRIVE_ALLOW, 0..=ALLOW_LISTED),
         (control::MAX_MESSAGES, 0..=u64::MAX),
         (control::MAX_IN_FLIGHT, 0..=u64::MAX),
     ];
-    bounds.into_iter().filter_map(move |(offset, bounds)| {
-        let place = place_of(offset);
-        let value = kept[place].filter(|value| bounds.contains(value))?;
-        Some((place, value))
-    })
+    let sources =
+        (0..MAX_REDRIVE_SOURCES).map(|place| (control::REDRIVE_SOURCES + 8 * place, 0..=u64::MAX));
+    bounds
+        .into_iter()
+        .chain(sources)
+        .filter_map(move |(offset, bounds)| {
+            let place = place_of(offset);
+            let value = kept[place].filter(|value| bounds.contains(value))?;
+            Some((place, value))
+        })
 }
 
 /// Settings to change, for [`Queue::set`]. What is not named stays as it is.
@@ -333,7 +341,8 @@ impl Queue {
     }
 
     /// Changes settings of the queue for every process that has it open: their next operation goes
-    /// by them (`SetQueueAttributes`, which takes up to a minute). Never blocks. All are checked
+    /// by them (`SetQueueAttributes`, which takes up to a minute). Never blocks, but for the disk in a
+    /// queue that is on one. All are checked
     /// before any is changed; of two calls at the same time, each setting has the value of one.
     ///
     /// # Errors
@@ -389,6 +398,8 @@ impl Inner {
         {
             self.delivery.delay_anew(delay.as_millis() as u32);
         }
+        // What can't be written now is written with the next that can.
+        let _ = self.reach_consumed();
         Ok(())
     }
 
@@ -405,7 +416,7 @@ impl Inner {
                 target: found.definition.name.clone(),
             });
         }
-        if self.journal.is_some() || found.journal.is_some() {
+        if found.definition.durability < self.definition.durability {
             return Err(SetError::OnDisk {
                 target: found.definition.name.clone(),
             });

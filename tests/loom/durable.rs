@@ -93,11 +93,7 @@ fn consume(queue: &Delivery) -> bool {
 /// Whether the block of slot 0 says that position 0 is consumed.
 fn says_consumed(queue: &Delivery) -> bool {
     let mut says = false;
-    queue.consumed_in(
-        0,
-        |first, bits| says |= first == 0 && bits & 1 != 0,
-        |_, _| (),
-    );
+    queue.consumed_in(0, |first, bits| says |= first == 0 && bits & 1 != 0, |_| ());
     says
 }
 

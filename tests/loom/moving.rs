@@ -10,7 +10,7 @@ use ringway::layout::queue::Envelope;
 use ringway::layout::ring::Meta;
 use ringway::layout::word::Dlv;
 use ringway::ring::claim::Appender;
-use ringway::ring::delivery::moving::Outcome;
+use ringway::ring::delivery::moving::{Disks, Outcome};
 use ringway::ring::delivery::{Clock, Delivery, Standing};
 use ringway::ring::{Liveness, Overflow};
 use ringway::shm::queue::QueueWords;
@@ -28,6 +28,19 @@ struct Still;
 impl Clock for Still {
     fn now_ms(&self) -> u64 {
         NOW
+    }
+}
+
+/// There is no disk behind them.
+struct InMemory;
+
+impl Disks for InMemory {
+    fn arrived(&self, _position: u64) -> bool {
+        true
+    }
+
+    fn left(&self) -> bool {
+        true
     }
 }
 
@@ -156,7 +169,7 @@ fn advance((source, target): &(Delivery, Delivery), last: Step) {
         assert!(source.consume(&moving, &mut Nothing));
         return;
     }
-    source.end_move(&moving, target, position, &mut Nothing);
+    source.end_move(&moving, target, position, &mut Nothing, &InMemory);
 }
 
 /// Goes on with whatever is half-way in the source.
@@ -171,7 +184,8 @@ fn go_on_from_source((source, target): &(Delivery, Delivery)) {
         source.look_behind_move();
         let position = moving.dlv.target_below(target.ring().tail_now());
         let is_copy = |there: &Standing<'_>| Some(body(there) == BODY);
-        let settled = source.settle_leaving(&moving, target, position, &mut Nothing, is_copy);
+        let settled =
+            source.settle_leaving(&moving, target, position, &mut Nothing, &InMemory, is_copy);
         if settled != Outcome::Pending {
             return;
         }
@@ -187,8 +201,10 @@ fn go_on_from_target((source, target): &(Delivery, Delivery)) {
         else {
             return;
         };
-        if target.settle_arriving(&arriving, source, 0, &mut Nothing, |_| true) == Outcome::Settled
-        {
+        let comes_here = |_| true;
+        let settled =
+            target.settle_arriving(&arriving, source, 0, &mut Nothing, &InMemory, comes_here);
+        if settled == Outcome::Settled {
             return;
         }
     }
@@ -307,8 +323,14 @@ fn a_copy_that_can_not_be_read_now_is_not_taken_for_another() {
             if let Some(moving) = moving.filter(|standing| standing.dlv.is_moving()) {
                 source.look_behind_move();
                 let position = moving.dlv.target_below(target.ring().tail_now());
-                let settled =
-                    source.settle_leaving(&moving, target, position, &mut Nothing, |_| None);
+                let settled = source.settle_leaving(
+                    &moving,
+                    target,
+                    position,
+                    &mut Nothing,
+                    &InMemory,
+                    |_| None,
+                );
                 assert_eq!(settled, Outcome::Pending);
             }
             c.join().unwrap();

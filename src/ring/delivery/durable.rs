@@ -32,7 +32,7 @@
 use super::{Delivery, Standing};
 use crate::layout::durable::{Changed, POSITIONS};
 use crate::layout::queue::BLOCK_SLOTS;
-use crate::layout::word::{Ctl, Dlv};
+use crate::layout::word::Ctl;
 use crate::shm::durable::DurableWords;
 use crate::sync::{Label, Ordering, fence_at, fence_behind_rmw, order};
 
@@ -259,12 +259,13 @@ impl Delivery {
     }
 
     /// What is known of the slots of a block: the laps up to which nothing in them is left, as
-    /// (first position of the block in that lap, a bit a slot); and the receive counts of what is.
+    /// (first position of the block in that lap, a bit a slot); and what is, where it was received or
+    /// is on its way to another queue.
     pub fn consumed_in(
         &self,
         block: u64,
         mut consumed: impl FnMut(u64, u64),
-        mut received: impl FnMut(u64, u16),
+        mut left_over: impl FnMut(&Standing<'_>),
     ) {
         let geometry = self.ring.memory.geometry();
         let first = block * BLOCK_SLOTS;
@@ -272,12 +273,10 @@ impl Delivery {
         let mut laps: [(u64, u64); 4] = [(0, 0); 4];
         for bit in 0..slots {
             let (lap, left) = self.spent_lap(first + bit);
-            if let Some(standing) = left {
-                let receives = standing.dlv.receives();
-                let counts = matches!(standing.dlv.state(), Dlv::INFLIGHT | Dlv::MOVING);
-                if counts && receives > 0 {
-                    received(standing.position, receives);
-                }
+            if let Some(standing) = left
+                && (standing.times_received() > 0 || standing.dlv.is_moving())
+            {
+                left_over(&standing);
             }
             if lap == 0 {
                 continue;

@@ -31,11 +31,22 @@
 //! - behind 3: MOVING(dead), and a record that is arriving: from either side DONE, then offered.
 //! - behind 4: a record that is arriving from a source that is gone: offered by the reaper, or a
 //!   receiver of the target that meets it.
+//!
+//! # Where a queue is on disk
+//! Two journals are not written at once, so the move waits for one, then for the other ([`Disks`]), and
+//! the source says before all of it that it begins:
+//! ```text
+//!   0  source MOVING(me, r, route, nowhere yet), and the disk knows; then 1 to 3, and the disk knows of t
+//!   4  source DONE, and the disk knows; then 5
+//! ```
+//! What was on its way when the machine failed is so again, by nobody, in both queues: the copy is
+//! arriving, and waits for its source to be DONE; the message looks for a copy that names it, and is
+//! taken back only where the target has none. So the copy is there once, or the message is.
 
 use super::{Delivery, Standing, Total};
 #[cfg(not(loom))]
 use crate::layout::word::Role;
-use crate::layout::word::{Ctl, Dlv};
+use crate::layout::word::{Ctl, Dlv, NO_TARGET};
 use crate::ring::Tenant;
 use crate::sync::{Label, Ordering, fence_at, order};
 
@@ -63,11 +74,20 @@ enum Arrival<'a> {
     Never,
 }
 
+/// The disks behind the two queues of a move; of a queue in memory there is nothing to wait for.
+pub trait Disks {
+    /// Waits until what stands at `position` of the target is on disk. Whether it is.
+    fn arrived(&self, position: u64) -> bool;
+    /// Waits until what is DONE in the source is. Whether it is.
+    fn left(&self) -> bool;
+}
+
 impl Standing<'_> {
     /// How often it was received.
     pub fn times_received(&self) -> u16 {
         match self.dlv.state() {
             Dlv::READY => 0,
+            _ if self.dlv.is_moving() => self.dlv.moved_receives(),
             _ => self.dlv.receives(),
         }
     }
@@ -114,15 +134,37 @@ impl Delivery {
         self.swap(parked, word, Ordering::Relaxed).then_some(moving)
     }
 
-    /// Steps 4 and 5, behind the commit at `position` of `target`; by the mover itself.
+    /// Of a source on disk, before anything is claimed: MOVING(me), to nowhere yet. The word, if nobody
+    /// was faster; it counts when the next flush is on disk.
+    pub fn announce_move<'a>(&self, parked: &Standing<'a>, route: u8) -> Option<Standing<'a>> {
+        let moving = self.begin_move(parked, route, NO_TARGET)?;
+        self.note_changed(self.index_of(parked.position));
+        Some(moving)
+    }
+
+    /// A move or an arrival whose maker is dead becomes nobody's: for whoever can't go on with it, since
+    /// he can't write what is on disk.
+    pub fn orphan(&self, between: &Standing<'_>) {
+        self.swap(between, between.dlv.orphaned(), Ordering::Relaxed);
+    }
+
+    /// Steps 4 and 5, behind the commit at `position` of `target`; by the mover itself. Whether a disk
+    /// did not refuse: then others go on later.
     pub fn end_move(
         &self,
         moving: &Standing<'_>,
         target: &Self,
         position: u64,
         tenant: &mut dyn Tenant,
-    ) {
+        disks: &dyn Disks,
+    ) -> bool {
+        if !disks.arrived(position) {
+            return false;
+        }
         self.complete(moving, tenant);
+        if !disks.left() {
+            return false;
+        }
         // Whoever was faster let it in, or is about to.
         if let Some(here) = target.examine(position)
             && here.position == position
@@ -130,6 +172,7 @@ impl Delivery {
         {
             target.let_in(&here);
         }
+        true
     }
 
     /// MOVING → DONE: it has arrived.
@@ -142,21 +185,29 @@ impl Delivery {
     }
 
     /// Goes on with a move from its source, for a mover that is proven dead or has stood still for
-    /// the stall time-out. `target` is the ring of the position that the word names, `is_copy` says
-    /// whether what stands there is of this message; `None` when that can't be read now.
+    /// the stall time-out. `target` is the ring of `position`, which the word names, or where a copy was
+    /// found; `is_copy` says whether what stands there is of this message; `None` when that can't be read
+    /// now.
     pub fn settle_leaving(
         &self,
         moving: &Standing<'_>,
         target: &Self,
         position: u64,
         tenant: &mut dyn Tenant,
+        disks: &dyn Disks,
         is_copy: impl Fn(&Standing<'_>) -> Option<bool>,
     ) -> Outcome {
         for _ in 0..LOOKS {
             match target.arrival(position) {
                 Arrival::Arrived(there) => match is_copy(&there) {
                     Some(true) => {
+                        if !disks.arrived(position) {
+                            return Outcome::Pending;
+                        }
                         self.complete(moving, tenant);
+                        if !self.has_left(moving.position, disks) {
+                            return Outcome::Pending;
+                        }
                         if there.dlv.is_arriving() {
                             target.let_in(&there);
                         }
@@ -181,21 +232,36 @@ impl Delivery {
         source: &Self,
         position: u64,
         tenant: &mut dyn Tenant,
+        disks: &dyn Disks,
         comes_here: impl Fn(u8) -> bool,
     ) -> Outcome {
+        if !disks.arrived(arriving.position) {
+            return Outcome::Pending;
+        }
         // What it was moved from is not seen older than the word that names this place: that was
         // stored before the commit that was seen here.
         if let Some(there) = source.examine(position)
             && there.position == position
             && there.dlv.is_moving()
             && comes_here(there.dlv.route())
-            && there.dlv.target_below(self.ring.tail_now()) == arriving.position
+            && (!there.dlv.has_target()
+                || there.dlv.target_below(self.ring.tail_now()) == arriving.position)
             && !source.complete(&there, tenant)
         {
             return Outcome::Pending;
         }
+        if !source.has_left(position, disks) {
+            return Outcome::Pending;
+        }
         self.let_in(arriving);
         Outcome::Settled
+    }
+
+    /// Whether the disk knows that the message at `position` is DONE. Who made it so may have died before
+    /// he noted it.
+    fn has_left(&self, position: u64, disks: &dyn Disks) -> bool {
+        self.note_changed(self.index_of(position));
+        disks.left()
     }
 
     /// MOVING → parked: it never will arrive there. One that was never received is offered instead:

@@ -4,13 +4,13 @@
 //! are left stand in the slots of their positions, renewed in place up to the lap before `start`; all
 //! other slots are VOID of that lap. So a position is never given out twice, an old receipt fits or
 //! does not as ever, and no code that runs later knows the difference. Leases are void: who was
-//! received comes again, with its count.
+//! received comes again, with its count. What was on its way between two queues is so again, by nobody.
 
 use super::Delivery;
 use super::link::GroupHash;
-use crate::layout::durable::{Durable, MessageHead};
+use crate::layout::durable::{Durable, MARK_ARRIVING, MessageHead};
 use crate::layout::ring::Meta;
-use crate::layout::word::{Ctl, Dlv};
+use crate::layout::word::{Ctl, Dlv, NO_TARGET, NOBODY};
 use crate::sync::Ordering;
 
 /// A message that is left. Times are in ms of the queue's clock.
@@ -23,6 +23,8 @@ pub struct Left<'a> {
     pub sent: u64,
     /// Not visible before.
     pub visible: u64,
+    /// The route to a queue that it may have gone to.
+    pub route: Option<u8>,
     /// What its head says beside the times.
     pub head: &'a MessageHead,
     /// What lies behind its envelope.
@@ -78,7 +80,12 @@ impl Delivery {
         // A FIFO queue finds what was never received by its links; a standard one what stands behind
         // the cursors by the due words.
         let is_ready = self.is_fifo && message.receives == 0 && message.head.visible_ms == 0;
-        let dlv = if is_ready {
+        let is_arriving = message.receives == 0 && message.head.marks & MARK_ARRIVING != 0;
+        let dlv = if let Some(route) = message.route {
+            Dlv::moving(NOBODY, message.receives, route, NO_TARGET)
+        } else if is_arriving {
+            Dlv::arriving(NOBODY, message.position)
+        } else if is_ready {
             Dlv::ready(lap)
         } else {
             let until = message.visible;

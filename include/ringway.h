@@ -663,7 +663,8 @@ RINGWAY_MUST_CHECK int32_t ringway_sender_send_messages(ringway_sender_t *sender
     const ringway_outgoing_t *messages, size_t count, ringway_sent_t *sent);
 
 /* As ringway_producer_loan and ringway_producer_send_loan, for a queue. Threads: one. Lifetime and
-   Returns: as there, and as ringway_sender_send. */
+   Returns: as there, and as ringway_sender_send; behind DURABILITY_UNKNOWN the loan is sent: free it, and
+   write to its bytes no more. */
 RINGWAY_MUST_CHECK int32_t ringway_sender_loan(
     ringway_sender_t *sender, size_t len, ringway_loan_t **loan, void **data);
 RINGWAY_MUST_CHECK int32_t ringway_sender_send_loan(

@@ -5,7 +5,7 @@
 
 use ringway::{
     Bus, Deduplication, Durability, OpenError, Outgoing, Queue, QueueBuilder, QueueSendError,
-    Settings,
+    SetError, Settings,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -365,29 +365,28 @@ fn a_journal_in_memory_is_refused() {
 fn what_a_durable_queue_can_not_do_is_refused_and_named() {
     let machine = Machine::new();
     let bus = machine.bus();
-    let queue = small(&bus, "q").stride(128).create().unwrap();
-    let mut sender = queue.sender().unwrap();
-    assert_eq!(queue.definition().max_message_bytes, 88);
-    assert!(sender.send(&[1; 88]).is_ok());
-    let too_large = sender.send(&[1; 89]);
-    assert!(matches!(
-        too_large,
-        Err(QueueSendError::MessageTooLarge { max: 88, .. })
-    ));
-    // The attributes take their part of the slot.
-    let message = Outgoing::new(&[1; 80]).group("a-tenant-with-a-name");
-    let too_large = sender.send_message(&message);
-    assert!(matches!(
-        too_large,
-        Err(QueueSendError::MessageTooLarge { .. })
-    ));
-    let refused = small(&bus, "r").max_message_bytes(1 << 20).create();
+    let refused = small(&bus, "q").max_message_bytes((16 << 20) + 1).create();
     assert!(matches!(
         refused,
         Err(OpenError::InvalidOption {
             option: "max_message_bytes",
             ..
         })
+    ));
+    let queue = small(&bus, "q").create().unwrap();
+    let refused = queue.set(&Settings::new().max_message_bytes((16 << 20) + 1));
+    assert!(matches!(
+        refused,
+        Err(SetError::InvalidSetting {
+            setting: "max_message_bytes",
+            ..
+        })
+    ));
+    let mut sender = queue.sender().unwrap();
+    let too_large = sender.send(&[1; 262_145]);
+    assert!(matches!(
+        too_large,
+        Err(QueueSendError::MessageTooLarge { max: 262_144, .. })
     ));
 }
 

@@ -7,6 +7,7 @@ use crate::error::OpenError;
 use crate::layout::Preamble;
 use crate::layout::queue::MAGIC;
 use crate::object::file::read_header;
+use crate::pool::lend::Lender;
 use crate::queue::{
     self, Chain, Deduplication, Durability, Growing, Inner, Journal, Link, Neighbours, Queue,
     QueueDefinition, QueueFile, QueueKind, QueueSettings, Since,
@@ -129,7 +130,8 @@ impl QueueBuilder {
         self
     }
 
-    /// The largest body (`MaximumMessageSize`). 1 byte to 1 TiB, default 262,144 bytes.
+    /// The largest body (`MaximumMessageSize`). 1 byte to 1 TiB, of a queue on disk to 16 MiB; default
+    /// 262,144 bytes.
     pub fn max_message_bytes(mut self, bytes: u64) -> Self {
         self.definition.max_message_bytes = bytes;
         self.given.max_message_bytes = true;
@@ -174,8 +176,7 @@ impl QueueBuilder {
     /// What the queue survives. Default: [`Durability::Memory`].
     ///
     /// A durable queue keeps a journal under the [`journal_root`](crate::Builder::journal_root) of the
-    /// bus. Its messages lie in their slots: the largest body is what a slot of its
-    /// [`stride`](Self::stride) has room for. It does not grow, and its dead-letter queue is durable too.
+    /// bus. It does not grow, and its dead-letter queue is durable too.
     /// Behind a restart of the machine [`open`](Self::open) and
     /// [`open_or_create`](Self::open_or_create) find it with everything that was acknowledged;
     /// whoever opens it first reads the journal, and the others wait.
@@ -199,7 +200,7 @@ impl QueueBuilder {
         self.check()?;
         match self.attach() {
             Err(OpenError::NotFound { .. }) => {
-                queue::recover_queue(&self.attachment.site, &self.definition.name)?;
+                self.recover()?;
                 self.attach()
             }
             attached => attached,
@@ -229,12 +230,19 @@ impl QueueBuilder {
     pub fn open_or_create(mut self) -> Result<Queue, OpenError> {
         self.check()?;
         let (site, name) = (&self.attachment.site, &self.definition.name);
-        let create = || match queue::recover_queue(site, name) {
+        let create = || match self.recover() {
             Err(OpenError::NotFound { .. }) => queue::create_queue(site, &self.definition),
             recovered => recovered,
         };
         self.attachment
             .open_or_create(name, || self.attach(), create)
+    }
+
+    /// Makes the queue again from its journal.
+    fn recover(&self) -> Result<(), OpenError> {
+        let attachment = &self.attachment;
+        let lender = Lender::new(Arc::clone(&attachment.segments), attachment.membership.slot);
+        queue::recover_queue(&attachment.site, &self.definition.name, lender)
     }
 
     fn check(&mut self) -> Result<(), OpenError> {
@@ -244,9 +252,6 @@ impl QueueBuilder {
         }
         if self.definition.kind == QueueKind::Fifo && !self.given.dedup {
             self.definition.dedup = Some(Deduplication::default());
-        }
-        if self.definition.is_on_disk() && !self.given.max_message_bytes {
-            self.definition.max_message_bytes = self.definition.inline_bytes();
         }
         self.definition.check()?;
         let first = self.definition.ring_bytes(self.definition.slots);

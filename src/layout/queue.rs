@@ -32,6 +32,10 @@ pub const MAX_VISIBILITY_MS: u32 = 43_200_000;
 pub const MAX_RECEIVE_WAIT_MS: u32 = 20_000;
 /// The largest body any queue can allow: what a chunk reference can say.
 pub const MAX_MESSAGE_BYTES: u64 = 1 << 40;
+/// The largest body that a queue on disk can allow: an entry of the journal is read whole.
+pub const MAX_BODY_ON_DISK: u64 = 16 << 20;
+/// The same with what travels beside it, which may be as long, and where it comes from.
+pub const MAX_WHOLE_ON_DISK: u64 = 2 * MAX_BODY_ON_DISK;
 /// Longest delay: 15 minutes, as in SQS.
 pub const MAX_DELAY_MS: u32 = 900_000;
 /// Shortest retention: a minute, as in SQS.

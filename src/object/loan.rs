@@ -64,6 +64,22 @@ impl Loans {
         }
     }
 
+    /// In place of one that was sent, where the caller has to give one back: without bytes, of no bus.
+    pub fn none() -> Loan {
+        Loan {
+            lent: Lent {
+                segment: 0,
+                chunk: 0,
+                version: 0,
+                capacity: 0,
+            },
+            len: 0,
+            data: core::ptr::NonNull::dangling().as_ptr(),
+            generation: fork::generation(),
+            keeper: None,
+        }
+    }
+
     /// Whether the loan is of the same bus.
     #[inline]
     pub fn know(&self, loan: &Loan) -> bool {

@@ -142,6 +142,13 @@ impl Lender {
         Some(self.segments.get(lent.segment)?.data(lent.chunk))
     }
 
+    /// Copies `bytes` into a lent chunk, which has room for them.
+    pub fn write(&self, lent: Lent, bytes: &[u8]) {
+        if let Some(segment) = self.segments.get(lent.segment) {
+            segment.write(lent.chunk, bytes);
+        }
+    }
+
     /// Notes the record that is going to name the chunk. Before its commit.
     #[inline]
     pub fn address(&self, lent: Lent, ring: u64, position: u64) {

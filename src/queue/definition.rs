@@ -4,8 +4,8 @@ use super::RedriveAllow;
 use super::dedup::Deduplication;
 use super::settings::QueueSettings;
 use crate::error::OpenError;
-use crate::layout::queue::{Envelope, MIN_FIFO_STRIDE};
-use crate::layout::ring::{MAX_SLOTS, MAX_STRIDE, MIN_SLOTS, MIN_STRIDE, SLOT_HEADER};
+use crate::layout::queue::{MAX_BODY_ON_DISK, MIN_FIFO_STRIDE};
+use crate::layout::ring::{MAX_SLOTS, MAX_STRIDE, MIN_SLOTS, MIN_STRIDE};
 use std::time::Duration;
 
 /// Slots of a queue whose creator does not say: with the default stride a file of 4 MiB, between L2
@@ -144,16 +144,10 @@ impl QueueDefinition {
                 return refuse("deduplicate", given, rule);
             }
         }
-        if self.is_on_disk() && self.max_message_bytes > self.inline_bytes() {
-            let rule = format!(
-                "1 to {} in a durable queue of this stride: its messages lie in their slots",
-                self.inline_bytes()
-            );
-            return refuse(
-                "max_message_bytes",
-                self.max_message_bytes.to_string(),
-                rule,
-            );
+        if self.is_on_disk() && self.max_message_bytes > MAX_BODY_ON_DISK {
+            let rule = format!("1 to {MAX_BODY_ON_DISK} in a queue on disk");
+            let given = self.max_message_bytes.to_string();
+            return refuse("max_message_bytes", given, rule);
         }
         let stall = whole_ms(self.stall_timeout, MAX_STALL_MS);
         if stall.is_none_or(|ms| ms == 0) {
@@ -167,16 +161,6 @@ impl QueueDefinition {
     /// Whether it has a journal.
     pub(crate) fn is_on_disk(&self) -> bool {
         self.durability != Durability::Memory
-    }
-
-    /// The largest body that lies in a slot.
-    pub(crate) fn inline_bytes(&self) -> u64 {
-        let envelope = match self.kind {
-            QueueKind::Standard => Envelope::Standard,
-            QueueKind::Fifo => Envelope::Fifo,
-        };
-        self.stride
-            .saturating_sub((SLOT_HEADER + envelope.bytes()) as u64)
     }
 
     pub(crate) fn settings(&self) -> QueueSettings {

@@ -29,9 +29,9 @@ use crate::layout::durable::{
     ENTRY_CONSUMED, ENTRY_MESSAGE, ENTRY_MOVING, ENTRY_RECEIVED, ENTRY_SETTINGS, MARK_ARRIVING,
     MARK_ID, MessageHead, SETTINGS, is_setting,
 };
-use crate::layout::queue::{QueueHeader, control};
-use crate::layout::ring::Meta;
+use crate::layout::queue::{MAX_BODY_ON_DISK, MAX_WHOLE_ON_DISK, QueueHeader, control};
 use crate::layout::word::{Ctl, Dlv};
+use crate::pool::segment::GrowFailure;
 use crate::ring::delivery::Standing;
 use crate::ring::delivery::durable::{End, NoEpoch, ToWrite, Turn, Writing};
 use crate::ring::wait::LONG_SLEEP;
@@ -54,8 +54,14 @@ const PAUSE: Duration = Duration::from_micros(50);
 /// Messages of one flush: more are left to the next, so that who waits for the first does not wait for
 /// the last.
 const MOST_MESSAGES: u64 = 16_384;
-/// Segments take about four rings of messages, within these bounds.
+/// The same in bytes, that of the last one aside.
+const MOST_BYTES: usize = 16 << 20;
+/// Longer than what lies in a slot: whoever waits is shown that the writer goes on.
+const LARGE: usize = 64 << 10;
+/// Segments take about four rings of messages, or a number of the longest bodies, within these bounds.
 const SEGMENT_BYTES: core::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
+/// See [`SEGMENT_BYTES`].
+const BODIES_A_SEGMENT: u64 = 16;
 
 /// What somebody waits for.
 #[derive(Clone, Copy, Debug)]
@@ -159,12 +165,14 @@ impl Journal {
         let mut definition = Box::new([0; DEFINITION_BYTES]);
         definition.copy_from_slice(bytemuck::bytes_of(header));
         let (least, most) = (*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end());
+        let bodies = BODIES_A_SEGMENT * header.max_message_bytes.min(MAX_BODY_ON_DISK);
+        let wanted = bodies.max(4 * ring_bytes);
         Self {
             directory,
             object_id: header.preamble.object_id,
             definition,
             options: Options {
-                segment_bytes: (4 * ring_bytes).next_power_of_two().clamp(least, most),
+                segment_bytes: wanted.next_power_of_two().clamp(least, most),
                 ..Options::default()
             },
             disk: Mutex::new(None),
@@ -438,8 +446,9 @@ impl Inner {
         let slots = ring.memory().geometry().slots();
         let oldest = ring.find_tail().saturating_sub(4 * slots);
         let (mut at, mut gap, mut count) = (from.max(oldest), from, 0);
+        let mut bytes = 0;
         let mut waiting_since = None;
-        while count < MOST_MESSAGES {
+        while count < MOST_MESSAGES && bytes < MOST_BYTES {
             match self.delivery.look_to_write(at) {
                 ToWrite::End => break,
                 ToWrite::Open(word) => {
@@ -452,13 +461,16 @@ impl Inner {
                 }
                 ToWrite::Nothing => {}
                 ToWrite::Message(standing) => {
-                    if let Some((head, len)) = self.copy_message(kept, &standing) {
+                    if let Some((head, len)) = self.copy_message(kept, &standing)? {
                         if gap < at {
                             push_gap(&mut kept.writer, gap, at)?;
                         }
                         let parts = [bytemuck::bytes_of(&head), &kept.body[..len]];
                         push(&mut kept.writer, ENTRY_MESSAGE, at, &parts)?;
-                        (gap, count) = (at + 1, count + 1);
+                        (gap, count, bytes) = (at + 1, count + 1, bytes + len);
+                        if len > LARGE {
+                            self.delivery.note_step(true);
+                        }
                     }
                 }
             }
@@ -530,24 +542,41 @@ impl Inner {
         }
     }
 
-    /// Copies a message; its head, and how many bytes. `None` when it is none any more, or damaged.
+    /// Copies a message, out of its slot or out of the payload pool; its head, and how many bytes. `None`
+    /// when it is none any more, or damaged.
+    ///
+    /// # Errors
+    /// When the pool can't be looked at now.
     pub(super) fn copy_message(
         &self,
         kept: &mut Kept,
         standing: &Standing<'_>,
-    ) -> Option<(MessageHead, usize)> {
+    ) -> Result<Option<(MessageHead, usize)>, JournalError> {
         let queue = &self.delivery;
         let (meta, position) = (standing.meta(), standing.position);
-        let len = meta.len() as usize;
-        if meta.kind() != Meta::INLINE || len > queue.message_room() {
+        let body = match self.body(standing) {
+            Ok(body) => body.filter(|body| body.whole() as u64 <= MAX_WHOLE_ON_DISK),
+            Err(GrowFailure::Io(source)) => {
+                let (path, what) = (self.path.clone(), "opening the payload pool of a message");
+                return Err(JournalError::Io { path, what, source });
+            }
+            Err(_) => None,
+        };
+        let Some(body) = body else {
             queue.give_up(standing, &mut self.payloads());
-            return None;
-        }
-        let slot = standing.slot();
+            return Ok(None);
+        };
+        let (slot, len) = (standing.slot(), body.whole());
         if kept.body.len() < len {
             kept.body.resize(len.next_power_of_two(), 0);
         }
-        slot.read_message(queue.envelope(), &mut kept.body[..len]);
+        if !self.copy(standing, body, 0, &mut kept.body[..len]) {
+            // Consumed meanwhile, or its payload is another's.
+            if standing.stands() {
+                queue.give_up(standing, &mut self.payloads());
+            }
+            return Ok(None);
+        }
         let mut head = MessageHead {
             sent_ms: self.unix_ms(standing.sent()),
             visible_ms: 0,
@@ -578,7 +607,7 @@ impl Inner {
                 head.marks |= MARK_ID;
             }
         }
-        queue.ring().still(slot, position).then_some((head, len))
+        Ok(queue.ring().still(slot, position).then_some((head, len)))
     }
 }
 

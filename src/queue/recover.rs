@@ -23,7 +23,10 @@ use crate::layout::durable::{
 };
 use crate::layout::geometry::Geometry;
 use crate::layout::queue::{CLOCK_BASE_MS, MAGIC, QueueHeader, control};
+use crate::layout::ring::{ChunkRef, Meta};
 use crate::object::Site;
+use crate::pool::lend::{Lender, Lent};
+use crate::pool::segment::GrowFailure;
 use crate::ring::delivery::Delivery;
 use crate::ring::delivery::restore::Left;
 use crate::ring::{Liveness, Overflow, Producers, SlotRing};
@@ -146,8 +149,9 @@ pub(crate) fn check_journal(site: &Site, queue: &QueueFile) -> Result<(), OpenEr
 /// whoever is at it already.
 ///
 /// # Errors
-/// [`OpenError::NotFound`] when there is no journal, [`OpenError::Journal`] when it can't be read.
-pub(crate) fn recover(site: &Site, name: &str) -> Result<(), OpenError> {
+/// [`OpenError::NotFound`] when there is no journal, [`OpenError::Journal`] when it can't be read;
+/// when the pool has no room for the bodies that lie there.
+pub(crate) fn recover(site: &Site, name: &str, mut lender: Lender) -> Result<(), OpenError> {
     let path = site.directory.join(name);
     let directory = match journal_directory(site, name) {
         Some(directory) if has_journal(site, name)? => directory,
@@ -156,7 +160,7 @@ pub(crate) fn recover(site: &Site, name: &str) -> Result<(), OpenError> {
     let Some(_locked) = lock_journal(&directory, &path)? else {
         return Ok(());
     };
-    let read = match Read::journal(&directory, &path, name) {
+    let mut read = match Read::journal(&directory, &path, name) {
         Ok(Some(read)) => read,
         Ok(None) => return Ok(()),
         // By somebody who did not wait any longer; the journal moves on under what is read here.
@@ -168,13 +172,53 @@ pub(crate) fn recover(site: &Site, name: &str) -> Result<(), OpenError> {
         group_key: read.header.group_key,
         dedup_key: read.header.dedup_key,
     };
+    // In this participant's hands until the queue has its name: nobody knows yet who refers to them.
+    let lent = read.lend_bodies(&mut lender, &path)?;
     let definition = &read.definition;
-    match create_as(site, definition, Some(identity), |mapping, header| {
+    let created = create_as(site, definition, Some(identity), |mapping, header| {
         read.build(mapping, header);
-    }) {
+    });
+    for lent in lent {
+        match created {
+            Ok(()) => lender.attach(lent),
+            Err(_) => lender.put_back(lent),
+        }
+    }
+    match created {
         // By somebody with another journal root.
         Err(OpenError::AlreadyExists { .. }) => Ok(()),
         created => created,
+    }
+}
+
+/// A chunk for `len` bytes of a body of the queue at `path`.
+fn lend(lender: &mut Lender, len: usize, path: &Path) -> Result<Lent, OpenError> {
+    loop {
+        if let Some(lent) = lender.cached(len) {
+            return Ok(lent);
+        }
+        if lender.refill(len) {
+            continue;
+        }
+        lender.grow(len).map_err(|failure| match failure {
+            GrowFailure::Quota { quota, .. } => OpenError::InvalidOption {
+                option: "pool_bytes",
+                given: quota.to_string(),
+                rule: "more than that: the large bodies of a queue on disk lie in the pool of the bus, \
+                       and there is no room for all of them; create the bus with a larger one"
+                    .to_owned(),
+            },
+            GrowFailure::NoSpace(room) => OpenError::NoSpace {
+                path: path.to_owned(),
+                needed: room.needed,
+                available: room.available,
+            },
+            GrowFailure::Damaged(path) => OpenError::Scribbled {
+                path,
+                what: "a segment of the payload pool is damaged",
+            },
+            GrowFailure::Io(error) => OpenError::io(path, error),
+        })?;
     }
 }
 
@@ -211,6 +255,8 @@ struct Read {
     ids: Vec<([u64; 2], u64, u64)>,
     next: u64,
     epoch: u64,
+    /// Whether bodies lie in the pool.
+    has_bodies: bool,
 }
 
 /// Why an entry ends the reading.
@@ -258,6 +304,7 @@ impl Read {
             ids: Vec::new(),
             next: 0,
             epoch: 0,
+            has_bodies: false,
             definition,
         };
         let reading = Reading {
@@ -274,6 +321,37 @@ impl Read {
             return Err(scribbled("its positions or epochs have run out"));
         }
         Ok(Some(read))
+    }
+
+    /// Copies the bodies that do not lie in their slots into the pool; what stands in the slot then is what
+    /// names the chunk.
+    fn lend_bodies(&mut self, lender: &mut Lender, path: &Path) -> Result<Vec<Lent>, OpenError> {
+        let id = self.header.preamble.object_id;
+        let mut lent = Vec::new();
+        for (position, head, bytes) in self.messages.values_mut() {
+            if Meta(head.meta).kind() != Meta::CHUNK {
+                continue;
+            }
+            let made = match lend(lender, bytes.len(), path) {
+                Ok(made) => made,
+                Err(error) => {
+                    lent.into_iter().for_each(|lent| lender.put_back(lent));
+                    return Err(error);
+                }
+            };
+            lender.write(made, bytes);
+            lender.address(made, id, *position);
+            let reference = ChunkRef {
+                segment: made.segment,
+                chunk: made.chunk,
+                version: made.version,
+                len: bytes.len() as u64,
+            };
+            *bytes = bytemuck::bytes_of(&reference).to_vec();
+            lent.push(made);
+        }
+        self.has_bodies = !lent.is_empty();
+        Ok(lent)
     }
 
     /// The first position that nobody can have claimed.
@@ -361,6 +439,10 @@ impl Read {
         for (place, value) in restored_words(&self.settings) {
             let word = word64(mapping, control::RETENTION + 8 * place);
             word.store(value, Ordering::Relaxed); // the name of the file publishes it
+        }
+        if self.has_bodies {
+            let payloads = queue.ring().memory().payloads();
+            payloads.store(1, Ordering::Relaxed);
         }
         let now = queue.now_ms();
         let unix_base = header.preamble.created_ms.wrapping_sub(CLOCK_BASE_MS);

@@ -10,7 +10,7 @@ use super::moves::{Behind, Outcome, Side, settle_move};
 use super::payload::Body;
 use super::{Inner, Queue, QueueReceiver, QueueSender, group};
 use crate::error::{OpenError, QueueSendError};
-use crate::layout::queue::OriginRecord;
+use crate::layout::queue::{MAX_WHOLE_ON_DISK, OriginRecord};
 use crate::layout::ring::{ChunkRef, MAX_STRIDE, Meta};
 use crate::layout::word::{Dlv, NO_TARGET, NOBODY};
 use crate::ring::claim::Appender;
@@ -387,6 +387,10 @@ impl QueueSender {
         };
         let tenant = parked.meta().tenant();
         let whole = block.len() + body.len();
+        if self.inner.journal.is_some() && whole as u64 > MAX_WHOLE_ON_DISK {
+            let (len, max) = (whole, MAX_WHOLE_ON_DISK);
+            return Err(QueueSendError::MessageTooLarge { len, max });
+        }
         // Copied before the claim, so that the claim is as short as any sender's. It counts if the
         // word that is swapped then is the one that was looked at before.
         let copy = |out: &mut [u8]| source.copy(parked, body, body.block(), out);

@@ -6,7 +6,8 @@
 //! comes back because the segment that said so is gone.
 //!
 //! A message that nobody deletes would hold all segments behind it. So where there are many, what is
-//! left in the older half of them is written again, into the newest, and they are given back.
+//! left in the older half of them is written again, into the newest, and they are given back; unless what
+//! is left there takes more than a quarter of them, as large bodies may.
 
 use super::Inner;
 use super::persist::{Journal, Kept, push};
@@ -42,8 +43,10 @@ impl Inner {
         let mut oldest = durable;
         self.delivery
             .each(|standing| oldest = oldest.min(standing.position));
-        if older >= MANY && end_of(&segments, older / 2, durable) > oldest {
-            oldest = end_of(&segments, older / 2, durable);
+        let half = end_of(&segments, older / 2, durable);
+        let room = segments.iter().take(older / 2).map(|it| it.file_bytes);
+        if older >= MANY && half > oldest && self.bytes_below(half) <= room.sum::<u64>() / 4 {
+            oldest = half;
             self.write_again(kept, oldest)?;
         }
         let window_ms = self.delivery.dedup().map_or(0, |dedup| dedup.window_ms());
@@ -66,6 +69,19 @@ impl Inner {
         Ok(())
     }
 
+    /// Bytes of what is left below `below`.
+    fn bytes_below(&self, below: u64) -> u64 {
+        let mut bytes = 0;
+        self.delivery.each(|standing| {
+            if standing.position < below
+                && let Ok(Some(body)) = self.body(&standing)
+            {
+                bytes += body.whole() as u64;
+            }
+        });
+        bytes
+    }
+
     /// Writes what is left below `below` once more.
     fn write_again(&self, kept: &mut Kept, below: u64) -> Result<(), JournalError> {
         let mut left = Vec::new();
@@ -79,7 +95,7 @@ impl Inner {
             let Some(standing) = standing.filter(|standing| standing.position == position) else {
                 continue; // consumed meanwhile
             };
-            let Some((head, len)) = self.copy_message(kept, &standing) else {
+            let Some((head, len)) = self.copy_message(kept, &standing)? else {
                 continue;
             };
             let parts = [bytemuck::bytes_of(&head), &kept.body[..len]];

@@ -216,11 +216,6 @@ impl QueueSender {
     }
 
     pub(super) fn lend_unchecked(&mut self, len: usize) -> Result<Loan, QueueSendError> {
-        if self.inner.journal.is_some() {
-            // What is in the payload pool is not in the journal.
-            let max = self.inline_bytes as u64;
-            return Err(QueueSendError::MessageTooLarge { len, max });
-        }
         let lent = self.lend(len)?;
         let data = self
             .lender
@@ -232,7 +227,8 @@ impl QueueSender {
     /// Sends a loan without copying it, with the queue's delay; its position.
     ///
     /// # Errors
-    /// As [`send`](Self::send), with the loan back.
+    /// As [`send`](Self::send), with the loan back; in place of one that was sent, with
+    /// [`QueueSendError::DurabilityUnknown`], an empty one.
     pub fn send_loan(&mut self, loan: Loan) -> Result<u64, (QueueSendError, Loan)> {
         if !self.loans.know(&loan) {
             let error = QueueSendError::Pool("the loan is from another bus".into());
@@ -244,8 +240,11 @@ impl QueueSender {
         match sent {
             Ok(sent) => {
                 self.loans.sent(loan);
-                self.inner.delivery.ring().wake_behind_commit();
-                Ok(sent.position) // a durable queue lends nothing
+                match self.acknowledge(sent.position) {
+                    Ok(()) => Ok(sent.position),
+                    // It is sent, whatever the disk says: there is no loan to give back.
+                    Err(error) => Err((error, Loans::none())),
+                }
             }
             Err(error) => Err((error, loan)),
         }

@@ -5,9 +5,9 @@ use super::{Inner, Queue, QueueReceiver, Redrive, RedriveAllow};
 use crate::error::SetError;
 use crate::layout::durable::SETTINGS;
 use crate::layout::queue::{
-    ALLOW_ALL, ALLOW_LISTED, ALLOW_NONE, MAX_DELAY_MS, MAX_MESSAGE_BYTES, MAX_RECEIVE_WAIT_MS,
-    MAX_REDRIVE_SOURCES, MAX_RETENTION_MS, MAX_VISIBILITY_MS, MIN_RETENTION_MS,
-    PARK_AFTER_RECEIVES, control,
+    ALLOW_ALL, ALLOW_LISTED, ALLOW_NONE, MAX_BODY_ON_DISK, MAX_DELAY_MS, MAX_MESSAGE_BYTES,
+    MAX_RECEIVE_WAIT_MS, MAX_REDRIVE_SOURCES, MAX_RETENTION_MS, MAX_VISIBILITY_MS,
+    MIN_RETENTION_MS, PARK_AFTER_RECEIVES, control,
 };
 use crate::layout::word::ROUTES;
 use crate::ring::delivery::Delivery;
@@ -383,6 +383,13 @@ impl Inner {
             given: refused.given,
             rule: refused.rule,
         })?;
+        if self.journal.is_some() && wanted.max_message_bytes > MAX_BODY_ON_DISK {
+            return Err(SetError::InvalidSetting {
+                setting: "max_message_bytes",
+                given: wanted.max_message_bytes.to_string(),
+                rule: format!("1 to {MAX_BODY_ON_DISK} in a queue on disk"),
+            });
+        }
         if let Some(Some(redrive)) = settings.redrive {
             self.check_redrive(redrive)?;
         }

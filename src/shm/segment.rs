@@ -106,6 +106,17 @@ impl SegmentMemory {
         super::prefetch::to_write(self.data(chunk));
     }
 
+    /// Copies bytes to the beginning of a chunk, which is the caller's.
+    ///
+    /// # Panics
+    /// When there is no such chunk or it is smaller.
+    pub fn write(&self, chunk: u32, bytes: &[u8]) {
+        assert!(bytes.len() <= self.chunk_bytes);
+        // SAFETY: `data` is aligned to 64 and leads to chunk_bytes bytes (a multiple of 64) inside
+        // the mapping, and bytes.len() is not more; the copy is opaque.
+        unsafe { super::copy::copy_in(self.data(chunk), bytes) };
+    }
+
     /// Copies the first `out.len()` bytes of a chunk, which may change meanwhile.
     ///
     /// # Panics

@@ -27,7 +27,7 @@ pub struct Left<'a> {
     pub route: Option<u8>,
     /// What its head says beside the times.
     pub head: &'a MessageHead,
-    /// What lies behind its envelope.
+    /// What lies behind its envelope: the body, or what names its chunk in the pool.
     pub bytes: &'a [u8],
 }
 
@@ -56,7 +56,7 @@ impl Delivery {
     /// most once. `false`, and nothing is stored, when it fits into no slot.
     pub fn restore_message(&self, start: u64, message: &Left<'_>) -> bool {
         let meta = Meta(message.head.meta);
-        let fits = meta.kind() == Meta::INLINE
+        let fits = matches!(meta.kind(), Meta::INLINE | Meta::CHUNK)
             && meta.len() as usize == message.bytes.len()
             && message.bytes.len() <= self.message_room()
             && message.position < start;

@@ -77,11 +77,12 @@ pub use {
     ring::wait::Idle,
     ring::{Overflow, Producers},
     stream::{
-        Backpressure, Consumer, ConsumerEvent, ConsumerInfo, ConsumerPolicy, ConsumerSubscription,
-        Group, GroupInfo, GroupShard, GroupStart, GroupWorker, LeaseInfo, MAX_RECORD_BYTES,
-        NumberError, OwnedRecord, Put, PutRecord, SequenceNumber, ShardInfo, ShardLimits,
-        ShardState, Stream, StreamDefinition, StreamIterator, StreamProducer, StreamReader,
-        StreamReaderBuilder, StreamRecord, StreamStats, StreamTail, hash_key_of,
+        AggregatingProducer, Aggregation, Backpressure, Consumer, ConsumerEvent, ConsumerInfo,
+        ConsumerPolicy, ConsumerSubscription, Flushed, Group, GroupInfo, GroupShard, GroupStart,
+        GroupWorker, LeaseInfo, MAX_RECORD_BYTES, NumberError, OnDemand, OwnedRecord, Put,
+        PutRecord, Scaled, Scaling, SequenceNumber, ShardInfo, ShardLimits, ShardState, Stream,
+        StreamDefinition, StreamIterator, StreamProducer, StreamReader, StreamReaderBuilder,
+        StreamRecord, StreamStats, StreamTail, hash_key_of,
     },
 };
 

@@ -542,3 +542,77 @@ fn a_stream_is_listed_opened_by_others_and_removed_with_its_shards() {
         .collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[test]
+fn a_batch_is_put_in_its_order_whatever_lengths_and_keys_its_records_have() {
+    let (_root, bus) = bus();
+    let stream = bus.stream("s").shards(3).create().unwrap();
+    let mut producer = stream.producer().unwrap();
+    let mut reader = stream
+        .reader()
+        .iterator(StreamIterator::TrimHorizon)
+        .open()
+        .unwrap();
+    let mut read = Vec::new();
+    let mut put = 0u64;
+    for round in 0..40u64 {
+        if round == 20 {
+            stream.update_shard_count(5).unwrap();
+        }
+        let bodies: Vec<(String, Vec<u8>)> = (0..97)
+            .map(|n| {
+                let number = put + n;
+                // Inline, and every so often one that needs the pool.
+                let len = if number % 41 == 7 {
+                    3000
+                } else {
+                    8 + number as usize % 150
+                };
+                let mut body = vec![0; len];
+                body[..8].copy_from_slice(&number.to_le_bytes());
+                (format!("key-{}", number % 10), body)
+            })
+            .collect();
+        put += 97;
+        let mut records: Vec<PutRecord> = bodies
+            .iter()
+            .map(|(key, body)| PutRecord::new(key, body))
+            .collect();
+        records.insert(50, PutRecord::new("", b"no key"));
+        let mut outcomes = producer.put_batch(&records);
+        let refused = outcomes.remove(50);
+        assert!(matches!(
+            refused,
+            Err(PutError::InvalidPartitionKey { chars: 0 })
+        ));
+        records.remove(50);
+        let before = read.len();
+        while reader
+            .try_read_batch(100, |record| read.push(record.to_owned()))
+            .unwrap()
+            > 0
+        {}
+        let new = &read[before..];
+        assert_eq!(new.len(), 97);
+        for (record, outcome) in records.iter().zip(outcomes) {
+            let number = outcome.unwrap().sequence_number;
+            let found = new.iter().find(|found| found.sequence_number == number);
+            let found = found.expect("what was put is read under its number");
+            assert_eq!(
+                (found.key(), &found.data[..]),
+                (record.partition_key, record.data)
+            );
+        }
+    }
+    for key in 0..10 {
+        let key = format!("key-{key}");
+        let of_key = read.iter().filter(|record| record.key() == key);
+        let numbers: Vec<u64> = of_key
+            .map(|record| u64::from_le_bytes(record.data[..8].try_into().unwrap()))
+            .collect();
+        assert!(
+            numbers.is_sorted() && numbers.len() == 388,
+            "{key}: {numbers:?}"
+        );
+    }
+}

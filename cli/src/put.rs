@@ -8,8 +8,12 @@ use crate::output::{Place, Usage, parse_duration, progress};
 use crate::send::lines::{Lines, Single};
 use crate::send::rows::{Columns, Rows};
 use crate::send::{Item, Source, open};
+use crate::stream::show;
 use anyhow::Context;
-use ringway::{Attributes, MAX_RECORD_BYTES, Put, PutError, PutRecord, StreamProducer};
+use ringway::{
+    AggregatingProducer, Aggregation, Attributes, Flushed, MAX_RECORD_BYTES, PutError, PutRecord,
+    Scaling, SequenceNumber, Stream, StreamProducer,
+};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -64,6 +68,9 @@ pub struct Args {
     /// With --csv: what stands between two columns [default: ,]
     #[arg(long, value_name = "CHARACTER", requires = "csv")]
     delimiter: Option<char>,
+    /// Put many records as one: readers are handed each, and it costs a fraction
+    #[arg(long, conflicts_with = "data")]
+    aggregate: bool,
     /// How long to wait for room in a full shard, for each record
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_duration)]
     timeout: Duration,
@@ -72,25 +79,44 @@ pub struct Args {
 const EXAMPLES: &str = "Examples:
   ringway put demo trucks --key truck-7 '52.5,13.4'
   seq 1 100000 | ringway put demo numbers --lines -
-  ringway put demo flights --csv flights.csv --key-column tailnum
+  ringway put demo flights --csv flights.csv --key-column tailnum --aggregate
   ringway put demo trucks --hash-key 0 'to the first shard'";
 
 #[derive(Default)]
 struct Count {
     put: u64,
     by_shard: BTreeMap<u32, u64>,
-    last: Option<Put>,
+    last: Option<SequenceNumber>,
 }
 
 pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     let (_bus, stream) = place.stream(&args.bus, &args.name)?;
-    let mut producer = stream.producer()?;
+    let producer = stream.producer()?;
+    let mut putter = match args.aggregate {
+        true => Putter::Many(Box::new(producer.aggregating(Aggregation::default()))),
+        false => Putter::Each(Box::new(producer)),
+    };
     let (mut source, total) = source(args)?;
     let signal = Signal::default();
     let watch = signal.watch(|| {})?;
     let mut count = Count::default();
     let bar = progress(total);
-    let done = put_all(args, &mut producer, &mut *source, &signal, &mut count, &bar);
+    let mut watcher = Scaler::of(&stream);
+    let mut done = put_all(
+        args,
+        &mut putter,
+        &mut *source,
+        &signal,
+        &mut count,
+        |source| {
+            bar.set_position(source.bytes());
+            bar.suspend(|| watcher.tell());
+        },
+    );
+    if done.is_ok() {
+        done = putter.flush(args.timeout, &signal, &mut count);
+    }
+    watcher.tell();
     drop(watch);
     bar.finish_and_clear();
     if !done.as_ref().is_err_and(|error| error.is::<Usage>()) {
@@ -126,21 +152,62 @@ fn source(args: &Args) -> anyhow::Result<(Box<dyn Source>, u64)> {
     Ok((Box::new(Single::new(data)), 0))
 }
 
+/// Who puts: each record by itself, or many as one.
+enum Putter {
+    Each(Box<StreamProducer>),
+    Many(Box<AggregatingProducer>),
+}
+
+impl Putter {
+    /// What an attempt put.
+    fn attempt(&mut self, record: &PutRecord<'_>, count: &mut Count) -> Result<(), PutError> {
+        match self {
+            Self::Each(producer) => {
+                let put = producer.put_within(record, RETRY)?;
+                count.add(put.shard.0, 1, put.sequence_number);
+            }
+            Self::Many(producer) => {
+                let flushed = producer.put_record(record)?;
+                count.add_all(&flushed);
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(
+        &mut self,
+        timeout: Duration,
+        signal: &Signal,
+        count: &mut Count,
+    ) -> anyhow::Result<()> {
+        let Self::Many(producer) = self else {
+            return Ok(());
+        };
+        let flushed = patiently(timeout, signal, || {
+            let flushed = producer.flush()?;
+            count.add_all(&flushed);
+            Ok(())
+        })?;
+        flushed.context("the last records were not put")
+    }
+}
+
 fn put_all(
     args: &Args,
-    producer: &mut StreamProducer,
+    putter: &mut Putter,
     source: &mut dyn Source,
     signal: &Signal,
     count: &mut Count,
-    bar: &indicatif::ProgressBar,
+    mut show: impl FnMut(&dyn Source),
 ) -> anyhow::Result<()> {
+    let mut taken = 0u64;
     while let Some(item) = source.next()? {
         signal.check()?;
         let spread;
         let key = match (item.group.as_deref(), args.key.as_deref()) {
             (Some(key), _) | (None, Some(key)) => key,
             (None, None) => {
-                spread = format!("{}", count.put);
+                spread = format!("{taken}");
                 &spread
             }
         };
@@ -149,34 +216,56 @@ fn put_all(
             explicit_hash_key: args.hash_key,
             data: &item.body,
         };
-        let put = put(producer, &record, args.timeout, signal)?;
-        let put = put.map_err(|error| refused(&item, error))?;
-        count.put += 1;
-        *count.by_shard.entry(put.shard.0).or_default() += 1;
-        count.last = Some(put);
-        if count.put.is_multiple_of(SHOW_EVERY) {
-            bar.set_position(source.bytes());
+        let put = patiently(args.timeout, signal, || putter.attempt(&record, count))?;
+        put.map_err(|error| refused(&item, error))?;
+        taken += 1;
+        if taken.is_multiple_of(SHOW_EVERY) {
+            show(source);
         }
     }
     Ok(())
 }
 
 /// Waits for a full shard as long as it may, and for a throttled one too.
-fn put(
-    producer: &mut StreamProducer,
-    record: &PutRecord<'_>,
+fn patiently(
     timeout: Duration,
     signal: &Signal,
-) -> anyhow::Result<Result<Put, PutError>> {
+    mut attempt: impl FnMut() -> Result<(), PutError>,
+) -> anyhow::Result<Result<(), PutError>> {
     let end = Instant::now() + timeout;
     loop {
         signal.check()?;
-        let outcome = producer.put_within(record, RETRY);
-        match outcome {
+        match attempt() {
             Err(PutError::Full { .. }) if Instant::now() < end => {}
             Err(PutError::Throttled { .. }) if Instant::now() < end => std::thread::sleep(RETRY),
             outcome => return Ok(outcome),
         }
+    }
+}
+
+/// Says when the stream split or merged by its load.
+struct Scaler<'a> {
+    stream: &'a Stream,
+    seen: Option<Scaling>,
+}
+
+impl<'a> Scaler<'a> {
+    fn of(stream: &'a Stream) -> Self {
+        let seen = stream.scaling();
+        Self { stream, seen }
+    }
+
+    fn tell(&mut self) {
+        let now = self.stream.scaling();
+        let last = now.and_then(|now| now.last);
+        if now != self.seen
+            && let Some((scaled, _)) = last
+        {
+            let open = self.stream.stats().map_or(0, |stats| stats.open_shards);
+            let (name, did) = (self.stream.name(), show::did(scaled));
+            eprintln!("ringway: {name} has {open} shards now, by load: {did}");
+        }
+        self.seen = now;
     }
 }
 
@@ -196,17 +285,30 @@ fn refused(item: &Item, error: PutError) -> anyhow::Error {
 }
 
 impl Count {
+    fn add(&mut self, shard: u32, records: u64, number: SequenceNumber) {
+        self.put += records;
+        *self.by_shard.entry(shard).or_default() += records;
+        self.last = Some(number);
+    }
+
+    fn add_all(&mut self, flushed: &[Flushed]) {
+        for flushed in flushed {
+            let records = flushed.records.into();
+            self.add(flushed.shard.0, records, flushed.sequence_number);
+        }
+    }
+
     fn report(&self, place: &Place) {
         let by_shard: BTreeMap<String, u64> = self
             .by_shard
             .iter()
             .map(|(shard, count)| (ringway::ShardId(*shard).to_string(), *count))
             .collect();
-        let last = self.last.map(|put| put.sequence_number.to_string());
+        let last = self.last.map(|last| last.to_string());
         let json = json!({"put": self.put, "last_sequence_number": last, "by_shard": by_shard});
         place.say(json, || match (self.last, self.put) {
             (None, _) => "nothing to put".to_owned(),
-            (Some(put), 1) => format!("put 1, {} of {}", put.sequence_number, put.shard),
+            (Some(last), 1) => format!("put 1, {last} of {}", last.shard()),
             (Some(_), count) => format!("put {count}, into {} shards", self.by_shard.len()),
         });
     }

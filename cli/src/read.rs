@@ -257,6 +257,7 @@ fn write(
     let mut object = json!({
         "shard": record.shard().to_string(),
         "sequence_number": record.sequence_number.to_string(),
+        "sub_sequence_number": record.sub_sequence_number,
         "partition_key": record.key(),
         "arrival_ms": record.arrival_ms,
     });

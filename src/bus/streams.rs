@@ -7,7 +7,7 @@ use crate::error::OpenError;
 use crate::layout::{READY_OFFSET, REMOVED};
 use crate::shm::words;
 use crate::stream::{
-    self, Backpressure, Home, ShardLimits, Stream, StreamDefinition, StreamFile, shard_of,
+    self, Backpressure, Home, OnDemand, ShardLimits, Stream, StreamDefinition, StreamFile, shard_of,
 };
 use crate::sync::Ordering;
 use crate::sys::file;
@@ -27,6 +27,8 @@ pub struct StreamBuilder {
 
 #[derive(Default)]
 struct Given {
+    shards: bool,
+    on_demand: bool,
     slots: bool,
     stride: bool,
     readers: bool,
@@ -48,6 +50,7 @@ impl StreamBuilder {
     /// Shards at creation, with ranges of the same length. 1 to 1,000, default 1.
     pub fn shards(mut self, shards: u32) -> Self {
         self.definition.shards = shards;
+        self.given.shards = true;
         self
     }
 
@@ -88,6 +91,14 @@ impl StreamBuilder {
         self
     }
 
+    /// On-demand mode: the stream splits and merges its shards by its load. Unless
+    /// [`shards`](Self::shards) says something else, it begins with the fewest. Default: provisioned.
+    pub fn on_demand(mut self, mode: impl Into<Option<OnDemand>>) -> Self {
+        self.definition.on_demand = mode.into();
+        self.given.on_demand = true;
+        self
+    }
+
     /// After this long without a sign a worker of a group that is alive loses its leases. 100 ms to 1 h,
     /// default 10 s. One that is dead loses them at once.
     pub fn lease_timeout(mut self, timeout: Duration) -> Self {
@@ -124,7 +135,7 @@ impl StreamBuilder {
     /// [`OpenError`]; `AlreadyExists` when there is an object of that name.
     pub fn create(self) -> Result<Stream, OpenError> {
         self.check()?;
-        stream::create_stream(&self.attachment.site, &self.definition)?;
+        stream::create_stream(&self.attachment.site, &self.to_create())?;
         self.attach()
     }
 
@@ -134,10 +145,20 @@ impl StreamBuilder {
     /// [`OpenError`]; `Mismatch` when it exists with other values of given options.
     pub fn open_or_create(self) -> Result<Stream, OpenError> {
         self.check()?;
-        let create = || stream::create_stream(&self.attachment.site, &self.definition);
+        let create = || stream::create_stream(&self.attachment.site, &self.to_create());
         let name = &self.definition.name;
         self.attachment
             .open_or_create(name, || self.attach(), create)
+    }
+
+    fn to_create(&self) -> StreamDefinition {
+        let mut definition = self.definition.clone();
+        if let Some(mode) = definition.on_demand
+            && !self.given.shards
+        {
+            definition.shards = mode.min_shards;
+        }
+        definition
     }
 
     fn check(&self) -> Result<(), OpenError> {
@@ -156,7 +177,7 @@ impl StreamBuilder {
     }
 
     fn compare(&self, stream: &StreamFile) -> Result<(), OpenError> {
-        compare_given!(self, stream, slots stride readers backpressure limits);
+        compare_given!(self, stream, slots stride readers backpressure limits on_demand);
         compare_given!(self, stream, lease_timeout stall_timeout);
         Ok(())
     }

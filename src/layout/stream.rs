@@ -79,13 +79,29 @@ pub struct StreamHeader {
     pub huge_pages: u32,
     pub reserved: u32,
     pub name: [u8; 128],
-    pub reserved_2: [u8; PAGE - 64 - 10 * 8 - 8 * 4 - 128],
+    pub reserved_2: [u8; PAGE - 64 - 10 * 8 - 8 * 4 - 128 - size_of::<OnDemandHeader>()],
+    pub on_demand: OnDemandHeader,
+}
+
+/// Since 1.2: by what load a stream splits and merges its shards. All zero in a provisioned one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct OnDemandHeader {
+    pub min_shards: u32,
+    pub max_shards: u32,
+    /// Records and bytes a second that a shard is meant for.
+    pub records: u32,
+    pub bytes: u32,
+    pub window_ms: u32,
+    pub calm_ms: u32,
+    pub reserved: u64,
 }
 
 const _: () = {
     assert!(size_of::<StreamHeader>() == PAGE);
     assert!(offset_of!(StreamHeader, readers) == 144);
     assert!(offset_of!(StreamHeader, name) == 176);
+    assert!(offset_of!(StreamHeader, on_demand) == PAGE - 32);
 };
 
 /// Offsets of the words of a stream.
@@ -97,6 +113,13 @@ pub mod control {
     pub const OPERATION: usize = PAGE;
     /// Shards that were ever made.
     pub const COUNT: usize = PAGE + LINE_PAIR;
+    /// On demand: the window that somebody looked at the load in last, counted from the epoch of the clock
+    /// since boot; splits and merges by load; when the last was (Unix ms); which (kind 32 | shard 32).
+    pub const SCALED_WINDOW: usize = PAGE + 8 * LINE_PAIR;
+    pub const SCALED_SPLITS: usize = SCALED_WINDOW + 8;
+    pub const SCALED_MERGES: usize = SCALED_WINDOW + 16;
+    pub const SCALED_AT_MS: usize = SCALED_WINDOW + 24;
+    pub const SCALED_WHAT: usize = SCALED_WINDOW + 32;
     /// End of the control area.
     pub const END: usize = 2 * PAGE;
 }
@@ -234,14 +257,20 @@ pub struct ShardEntry {
     pub parents: [u32; 2],
     pub created_ms: u64,
     pub closed_ms: u64,
-    pub reserved: u64,
+    /// On demand: bytes that were put, as far as their producers have told.
+    pub load_bytes: u64,
     /// Records taken in this second: second 32 | count 32.
     pub taken_records: u64,
     /// Bytes taken in this second: second 32 | count 32.
     pub taken_bytes: u64,
     /// Bytes given in this second: second 32 | count 32.
     pub given_bytes: u64,
-    pub reserved_2: [u64; 3],
+    /// On demand, at the last look: when (ms since boot, mod 2³²) 32 | position mod 2³² 32; `load_bytes`.
+    pub sampled: u64,
+    pub sampled_bytes: u64,
+    /// On demand: looks in a row at which it was too much for the shard 16 | percent 16 | when it was last
+    /// too much to merge it (ms since boot, mod 2³²) 32.
+    pub load: u64,
 }
 
 const _: () = {
@@ -258,6 +287,22 @@ pub const WISHES_OFFSET: usize = GROUPS_OFFSET + GROUPS as usize * size_of::<Gro
 /// First byte that may belong to the table.
 pub const TABLE_FROM: usize = WISHES_OFFSET + WISHES * WISH_STRIDE;
 
+/// Flag of a record: the data is records of users, one behind the other, each with a [`SubHead`]; it has no
+/// key of its own.
+pub const AGGREGATED: u16 = 1;
+
+/// First bytes of a user's record in an aggregated one; behind them its partition key, then its data.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct SubHead {
+    pub data_bytes: u32,
+    /// Bytes of the partition key.
+    pub key_bytes: u16,
+    pub reserved: u16,
+}
+
+const _: () = assert!(size_of::<SubHead>() == 8);
+
 /// First bytes of a record of a stream; behind them the partition key, then the data.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -266,9 +311,10 @@ pub struct RecordHead {
     pub arrival_ms: u64,
     /// Bytes of the partition key.
     pub key_bytes: u16,
-    /// None is defined yet.
+    /// [`AGGREGATED`], or none; others mean nothing yet.
     pub flags: u16,
-    pub reserved: u32,
+    /// Aggregated: how many records of users it has.
+    pub records: u32,
 }
 
 const _: () = assert!(size_of::<RecordHead>() == 16);

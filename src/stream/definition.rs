@@ -49,6 +49,40 @@ impl ShardLimits {
     };
 }
 
+/// On-demand mode: the stream splits and merges its shards by the load that it sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnDemand {
+    /// It never merges to fewer,
+    pub min_shards: u32,
+    /// and never splits to more open shards.
+    pub max_shards: u32,
+    /// Records a second that a shard is meant for: it is split when it takes 80 % of them, window after
+    /// window.
+    pub records: u32,
+    /// Bytes a second, keys included.
+    pub bytes: u32,
+    /// The load is looked at once in this time. 10 ms to 1 h.
+    pub window: Duration,
+    /// Two adjacent shards become one when neither took 20 % of that in any window for so long. Up to 30
+    /// days.
+    pub calm: Duration,
+}
+
+impl Default for OnDemand {
+    /// 4 to 200 shards as in Kinesis, each for its 1,000 records and 1 MiB a second; a window of one second,
+    /// an hour of calm.
+    fn default() -> Self {
+        Self {
+            min_shards: 4,
+            max_shards: 200,
+            records: ShardLimits::KINESIS.records,
+            bytes: ShardLimits::KINESIS.bytes,
+            window: Duration::from_secs(1),
+            calm: Duration::from_secs(3600),
+        }
+    }
+}
+
 /// The definition of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamDefinition {
@@ -66,6 +100,8 @@ pub struct StreamDefinition {
     pub backpressure: Backpressure,
     /// Emulated limits.
     pub limits: Option<ShardLimits>,
+    /// On-demand mode; provisioned without.
+    pub on_demand: Option<OnDemand>,
     /// After this long without a sign a worker that is alive loses its leases.
     pub lease_timeout: Duration,
     /// After this long a live but stopped producer's claim is stepped over.
@@ -84,6 +120,7 @@ impl StreamDefinition {
             readers: DEFAULT_READERS,
             backpressure: Backpressure::Block(Duration::from_secs(30)),
             limits: None,
+            on_demand: None,
             lease_timeout: Duration::from_secs(10),
             stall_timeout: channel::DEFAULT_STALL_TIMEOUT,
             huge_pages: false,
@@ -136,6 +173,21 @@ impl StreamDefinition {
             && [limits.records, limits.bytes, limits.read_bytes].contains(&0)
         {
             return refuse("limits", format!("{limits:?}"), "each at least 1");
+        }
+        if let Some(mode) = self.on_demand {
+            let window = Duration::from_millis(10)..=Duration::from_secs(3600);
+            let shards = 1..=MAX_OPEN_SHARDS;
+            let possible = shards.contains(&mode.min_shards)
+                && shards.contains(&mode.max_shards)
+                && mode.min_shards <= mode.max_shards
+                && mode.records > 0
+                && mode.bytes > 0
+                && window.contains(&mode.window)
+                && mode.calm <= Duration::from_secs(30 * 24 * 3600);
+            if !possible {
+                let rule = "1 to 1000 shards, loads of at least 1, a window of 10 ms to 1 h, up to 30 days of calm";
+                return refuse("on_demand", format!("{mode:?}"), rule);
+            }
         }
         self.ring(".shard").check()
     }

@@ -1,14 +1,13 @@
 //! Stream files: the control file, and the names of the files of its shards.
 
-use super::definition::{Backpressure, ShardLimits, StreamDefinition};
+use super::definition::{Backpressure, OnDemand, ShardLimits, StreamDefinition};
 use super::hash::{uniform_end, uniform_start};
 use super::words::{self, StreamWords};
 use crate::channel;
 use crate::error::OpenError;
-use crate::layout::PAGE;
 use crate::layout::stream::{
-    FULL_BLOCKS, FULL_DROPS, FULL_REFUSES, MAGIC, NO_SHARD, SHARDS, STANDING, ShardEntry,
-    StreamHeader, TABLE_FROM,
+    FULL_BLOCKS, FULL_DROPS, FULL_REFUSES, MAGIC, NO_SHARD, OnDemandHeader, SHARDS, STANDING,
+    ShardEntry, StreamHeader, TABLE_FROM,
 };
 use crate::layout::word::Shard;
 use crate::object::Site;
@@ -114,7 +113,18 @@ fn create_control(
         huge_pages: u32::from(definition.huge_pages),
         reserved: 0,
         name: frame.name,
-        reserved_2: [0; PAGE - 64 - 10 * 8 - 8 * 4 - 128],
+        reserved_2: bytemuck::Zeroable::zeroed(),
+        on_demand: definition
+            .on_demand
+            .map_or(bytemuck::Zeroable::zeroed(), |mode| OnDemandHeader {
+                min_shards: mode.min_shards,
+                max_shards: mode.max_shards,
+                records: mode.records,
+                bytes: mode.bytes,
+                window_ms: mode.window.as_millis() as u32,
+                calm_ms: mode.calm.as_millis() as u32,
+                reserved: 0,
+            }),
     };
     let now = clock::unix_ms();
     file::create(site, &shape, header, |mapping| {
@@ -199,6 +209,17 @@ fn definition(header: &StreamHeader, name: &str) -> Result<StreamDefinition, &'s
             _ => return Err("unknown policy of full shards"),
         },
         limits,
+        on_demand: (header.on_demand.min_shards > 0).then(|| {
+            let mode = header.on_demand;
+            OnDemand {
+                min_shards: mode.min_shards,
+                max_shards: mode.max_shards,
+                records: mode.records,
+                bytes: mode.bytes,
+                window: Duration::from_millis(mode.window_ms.into()),
+                calm: Duration::from_millis(mode.calm_ms.into()),
+            }
+        }),
         lease_timeout: Duration::from_millis(header.lease_timeout_ms.into()),
         stall_timeout: Duration::from_micros(header.stall_timeout_us.into()),
         huge_pages: header.huge_pages == 1,

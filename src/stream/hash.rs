@@ -20,6 +20,74 @@ pub fn hash_key_of(partition_key: &str) -> u128 {
     u128::from_be_bytes(Md5::digest(partition_key.as_bytes()).into())
 }
 
+/// Keys whose hash keys are remembered, a power of two: as many trucks as one producer speaks for.
+const REMEMBERED: usize = 256;
+/// Longest key that is remembered: with its length and its hash key an entry is a cache line.
+const REMEMBERED_BYTES: usize = 47;
+
+#[repr(align(64))]
+#[derive(Clone, Copy)]
+struct Known {
+    hash_key: u128,
+    len: u8,
+    key: [u8; REMEMBERED_BYTES],
+}
+
+/// Hash keys that one producer has needed: MD5 takes several times as long as the rest of a put. Private to
+/// its process, so what it says is what it was told.
+pub(super) struct Hashes(Box<[Known; REMEMBERED]>);
+
+impl Default for Hashes {
+    fn default() -> Self {
+        let empty = Known {
+            hash_key: 0,
+            len: 0, // no key is empty
+            key: [0; REMEMBERED_BYTES],
+        };
+        Self(Box::new([empty; REMEMBERED]))
+    }
+}
+
+impl Hashes {
+    /// As [`hash_key_of`].
+    #[inline(always)]
+    pub fn hash_key_of(&mut self, key: &str) -> u128 {
+        let bytes = key.as_bytes();
+        let known = &self.0[place(bytes)];
+        if usize::from(known.len) == bytes.len() && known.key[..bytes.len()] == *bytes {
+            return known.hash_key;
+        }
+        self.hash(key)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn hash(&mut self, key: &str) -> u128 {
+        let hash_key = hash_key_of(key);
+        let bytes = key.as_bytes();
+        if bytes.len() <= REMEMBERED_BYTES {
+            let known = &mut self.0[place(bytes)];
+            known.hash_key = hash_key;
+            known.len = bytes.len() as u8;
+            known.key[..bytes.len()].copy_from_slice(bytes);
+        }
+        hash_key
+    }
+}
+
+/// Where a key is remembered, by its last bytes, in which keys differ most.
+#[inline(always)]
+fn place(key: &[u8]) -> usize {
+    let last = match key.last_chunk::<8>() {
+        Some(last) => u64::from_le_bytes(*last),
+        None => key.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)),
+    };
+    let mixed = last
+        .wrapping_add(key.len() as u64)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 56) as usize % REMEMBERED
+}
+
 /// Where shard `index` of `shards` with uniform ranges begins.
 pub fn uniform_start(index: u32, shards: u32) -> u128 {
     // ⌊2^128 / n⌋: 2^128 itself has no room. Only powers of two divide it.
@@ -60,6 +128,19 @@ mod tests {
         let fifth = 68_056_473_384_187_692_692_674_921_486_353_642_291;
         assert_eq!((uniform_end(0, 5), uniform_start(1, 5)), (fifth - 1, fifth));
         assert_eq!(uniform_end(4, 5), u128::MAX);
+    }
+
+    #[test]
+    fn a_remembered_hash_key_is_that_of_its_key() {
+        let mut hashes = Hashes::default();
+        let mut keys: Vec<String> = (0..1000).map(|n| format!("truck-{n}")).collect();
+        keys.extend((1..=256).map(|len| "x".repeat(len)));
+        keys.extend(["a", "ba", "b"].map(str::to_owned));
+        for _ in 0..3 {
+            for key in &keys {
+                assert_eq!(hashes.hash_key_of(key), hash_key_of(key), "{key}");
+            }
+        }
     }
 
     #[test]

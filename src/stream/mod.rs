@@ -1,21 +1,25 @@
 //! L5: streams (the Kinesis model): ordered sets of shards, each a ring of its own.
 //!
 //! ```text
-//! put  key → MD5 → hash key → the open shard whose range holds it → its ring       put
+//! put  key → MD5 → hash key → the open shard whose range holds it → its ring       put batch aggregate
 //! read shard by shard, or all of them, parents before children                     read  iterator
 //! consumers: registered by name, each with cursors of its own                      consumer subscription
 //! group: leases, checkpoints with fencing tokens, workers that come and go         group worker lease
 //! change: split, merge, groups: one at a time, anybody goes on with it             change reshard
+//! by load: who puts counts, whoever is first in a window looks and decides          demand
 //! ```
 //! What a shard, its states and a change are, and what each crash point leaves, stands in
 //! docs/decisions/0031 and 0032; leases and checkpoints in 0033. Records are kept in memory: as many as
 //! the slots of a shard, and what a group or a reliable reader has not read yet holds its producers
 //! back. There is no level, and no retention by time, that would need a disk.
 
+mod aggregate;
+mod batch;
 mod change;
 mod checkpoint;
 mod consumer;
 mod definition;
+mod demand;
 mod file;
 mod group;
 mod guard;
@@ -34,8 +38,10 @@ mod tail;
 mod words;
 mod worker;
 
+pub use aggregate::{AggregatingProducer, Aggregation, Flushed};
 pub use consumer::{Consumer, ConsumerInfo, ConsumerPolicy};
-pub use definition::{Backpressure, MAX_RECORD_BYTES, ShardLimits, StreamDefinition};
+pub use definition::{Backpressure, MAX_RECORD_BYTES, OnDemand, ShardLimits, StreamDefinition};
+pub use demand::{Scaled, Scaling};
 pub(crate) use file::{
     StreamFile, create as create_stream, examine, family_of, open as open_stream, shard_of,
 };

@@ -5,10 +5,12 @@
 //! that was quicker than the look meets the seal, and takes it then. Either way nothing is put to a shard
 //! behind its seal, and to its children nothing before it.
 
+use super::batch::Parts;
 use super::consumer::Holder;
-use super::hash::{hash_key_of, is_partition_key};
+use super::demand::Weights;
+use super::hash::{Hashes, is_partition_key};
 use super::number::SequenceNumber;
-use super::record::{self, HEAD};
+use super::record::{self, HEAD, Label};
 use super::table::Table;
 use super::words::{ConsumerWord, Counted};
 use super::{Backpressure, Inner, MAX_RECORD_BYTES};
@@ -60,10 +62,18 @@ impl<'a> PutRecord<'a> {
             data,
         }
     }
+}
 
-    fn hash_key(&self) -> u128 {
-        self.explicit_hash_key
-            .unwrap_or_else(|| hash_key_of(self.partition_key))
+/// Why nothing was appended.
+pub(super) enum Refused {
+    /// The table was taken anew: look again where the record belongs.
+    Moved,
+    Put(PutError),
+}
+
+impl From<PutError> for Refused {
+    fn from(error: PutError) -> Self {
+        Self::Put(error)
     }
 }
 
@@ -73,10 +83,13 @@ impl<'a> PutRecord<'a> {
 /// in their order. When its process dies, what was put stays. In a forked child every call returns
 /// [`PutError::Forked`].
 pub struct StreamProducer {
-    inner: Arc<Inner>,
-    table: Arc<Table>,
+    pub(super) inner: Arc<Inner>,
+    pub(super) table: Arc<Table>,
     /// By shard.
-    producers: Vec<Option<Producer>>,
+    pub(super) producers: Vec<Option<Producer>>,
+    hashes: Hashes,
+    pub(super) weights: Weights,
+    pub(super) parts: Parts,
     clock: BootClock,
     /// What the arrival time is ahead of the clock, and when that was found.
     ahead_ms: u64,
@@ -96,9 +109,12 @@ impl StreamProducer {
             ahead_ms: clock::unix_ms() - clock.kept_ms(),
             read_at: clock.kept_ms(),
             clock,
+            weights: Weights::of(&inner.definition),
             inner,
             table,
             producers: Vec::new(),
+            hashes: Hashes::default(),
+            parts: Parts::default(),
             holder: None,
             generation: fork::generation(),
             not_sync: PhantomData,
@@ -121,10 +137,7 @@ impl StreamProducer {
     /// # Errors
     /// As [`put`](Self::put).
     pub fn put_record(&mut self, record: &PutRecord<'_>) -> Result<Put, PutError> {
-        let wait = match self.inner.definition.backpressure {
-            Backpressure::Block(wait) => wait,
-            Backpressure::Fail | Backpressure::DropOldest => Duration::ZERO,
-        };
+        let wait = self.usual_wait();
         self.put_within(record, wait)
     }
 
@@ -134,55 +147,31 @@ impl StreamProducer {
     /// As [`put`](Self::put).
     pub fn put_within(&mut self, record: &PutRecord<'_>, wait: Duration) -> Result<Put, PutError> {
         match self.try_put(record) {
-            Err(full @ PutError::Full { .. }) => self.wait(record, full, || Deadline::after(wait)),
+            Err(full @ PutError::Full { .. }) => {
+                self.wait(full, Deadline::after(wait), |producer| {
+                    producer.try_put(record)
+                })
+            }
             outcome => outcome,
         }
     }
 
-    /// Puts `records` in order; what became of each. One that fails does not keep the others from being
-    /// put, except those behind it that go to the same shard if that is full: so the order of each key is
-    /// kept whatever fails. They wait for room together, as long as one put may.
-    pub fn put_batch(&mut self, records: &[PutRecord<'_>]) -> Vec<Result<Put, PutError>> {
-        let wait = match self.inner.definition.backpressure {
+    /// How long a put waits where the caller does not say.
+    pub(super) fn usual_wait(&self) -> Duration {
+        match self.inner.definition.backpressure {
             Backpressure::Block(wait) => wait,
             Backpressure::Fail | Backpressure::DropOldest => Duration::ZERO,
-        };
-        let mut until: Option<Deadline> = None;
-        let mut refused: Vec<(ShardId, PutError)> = Vec::new();
-        let mut outcomes = Vec::with_capacity(records.len());
-        for record in records {
-            let shard = ShardId(self.table.route(record.hash_key()));
-            if let Some((_, error)) = refused.iter().find(|(full, _)| *full == shard) {
-                outcomes.push(Err(again(error)));
-                continue;
-            }
-            let mut outcome = self.try_put(record);
-            if let Err(full @ PutError::Full { .. }) = outcome {
-                outcome = self.wait(record, full, || {
-                    *until.get_or_insert_with(|| Deadline::after(wait))
-                });
-            }
-            match &outcome {
-                Err(error @ PutError::Full { shard, .. })
-                | Err(error @ PutError::Throttled { shard, .. }) => {
-                    refused.push((*shard, again(error)));
-                }
-                _ => {}
-            }
-            outcomes.push(outcome);
         }
-        outcomes
     }
 
     /// Goes on trying while it may; counts at the consumer that holds it back whether it waited, and failed.
     #[cold]
-    fn wait(
+    pub(super) fn wait<T>(
         &mut self,
-        record: &PutRecord<'_>,
         mut full: PutError,
-        until: impl FnOnce() -> Deadline,
-    ) -> Result<Put, PutError> {
-        let until = until();
+        until: Deadline,
+        mut attempt: impl FnMut(&mut Self) -> Result<T, PutError>,
+    ) -> Result<T, PutError> {
         let mut looks = 0;
         while self.holder.as_ref().is_none_or(Holder::may_wait) && !until.passed() {
             if looks == 0
@@ -197,7 +186,7 @@ impl StreamProducer {
             } else {
                 core::hint::spin_loop();
             }
-            match self.try_put(record) {
+            match attempt(self) {
                 Err(again @ PutError::Full { .. }) => full = again,
                 outcome => return outcome,
             }
@@ -213,78 +202,140 @@ impl StreamProducer {
     /// # Errors
     /// As [`put`](Self::put).
     pub fn try_put(&mut self, record: &PutRecord<'_>) -> Result<Put, PutError> {
-        if self.generation != fork::generation() {
-            return Err(PutError::Forked);
-        }
-        let (key, data) = (record.partition_key, record.data);
-        if !is_partition_key(key) {
-            let chars = key.chars().count();
-            return Err(PutError::InvalidPartitionKey { chars });
-        }
-        if data.len() > MAX_RECORD_BYTES {
-            return Err(PutError::TooLarge {
-                len: data.len(),
-                max: MAX_RECORD_BYTES,
-            });
-        }
-        let hash_key = record.hash_key();
+        self.check(record)?;
+        let hash_key = self.hash_key(record);
         let arrival = self.arrival_ms();
         for _ in 0..ATTEMPTS {
-            // Relaxed: the table is read with care, and who is too quick meets the seal.
-            if self.inner.words.operation().load(Ordering::Relaxed) != self.table.version {
-                self.renew()?;
-            }
+            self.look()?;
             let shard = self.table.route(hash_key);
-            self.check_limits(shard, key.len() + data.len(), arrival)?;
-            if let Err(error) = self.open_once(shard) {
-                if !self.inner.is_retired(shard) {
-                    return Err(error);
-                }
-                self.renew()?; // closed and retired since the table was read
-                continue;
-            }
-            let producer = self.producers.get_mut(shard as usize);
-            let Some(producer) = producer.and_then(Option::as_mut) else {
-                continue; // opened just now
-            };
-            match append(producer, arrival, key.as_bytes(), data) {
-                Ok(position) => {
-                    return Ok(Put {
-                        shard: ShardId(shard),
-                        sequence_number: SequenceNumber::new(shard, position),
-                    });
-                }
-                Err(SendError::Corrupt { .. }) if producer.met_seal() => self.renew()?,
-                // The stream; or a shard that was closed and retired meanwhile.
-                Err(SendError::Removed) => self.renew()?,
-                Err(SendError::Full { by }) => {
-                    let (mended, group) = match by {
-                        None => self.inner.unblock(shard)?,
-                        Some(_) => (false, None),
-                    };
-                    if !mended {
-                        self.holder = by.and_then(|_| self.inner.holder(shard));
-                        return Err(PutError::Full {
-                            shard: ShardId(shard),
-                            by,
-                            group,
-                            consumer: self.holder.as_ref().map(|holder| holder.name.clone()),
-                        });
-                    }
-                }
-                Err(SendError::Forked) => return Err(PutError::Forked),
-                Err(source) => {
-                    let shard = ShardId(shard);
-                    return Err(PutError::Send { shard, source });
-                }
+            let label = Label::Key(record.partition_key.as_bytes());
+            match self.try_append(shard, arrival, label, record.data) {
+                Ok(put) => return Ok(put),
+                Err(Refused::Moved) => {}
+                Err(Refused::Put(error)) => return Err(error),
             }
         }
         Err(PutError::Busy { attempts: ATTEMPTS })
     }
 
+    /// Whether a record can be put at all.
+    #[inline(always)]
+    pub(super) fn check(&self, record: &PutRecord<'_>) -> Result<(), PutError> {
+        if self.generation != fork::generation() {
+            return Err(PutError::Forked);
+        }
+        if !is_partition_key(record.partition_key) {
+            let chars = record.partition_key.chars().count();
+            return Err(PutError::InvalidPartitionKey { chars });
+        }
+        if record.data.len() > MAX_RECORD_BYTES {
+            return Err(PutError::TooLarge {
+                len: record.data.len(),
+                max: MAX_RECORD_BYTES,
+            });
+        }
+        Ok(())
+    }
+
+    /// Where a record belongs. Keys that this producer has put are not hashed again.
+    #[inline(always)]
+    pub(super) fn hash_key(&mut self, record: &PutRecord<'_>) -> u128 {
+        match record.explicit_hash_key {
+            Some(key) => key,
+            None => self.hashes.hash_key_of(record.partition_key),
+        }
+    }
+
+    /// Takes the new table if the stream has changed.
+    #[inline(always)]
+    pub(super) fn look(&mut self) -> Result<(), PutError> {
+        // Relaxed: the table is read with care, and who is too quick meets the seal.
+        if self.inner.words.operation().load(Ordering::Relaxed) != self.table.version {
+            self.renew()?;
+        }
+        Ok(())
+    }
+
+    /// Puts bytes into this shard if there is room.
+    #[inline(always)]
+    pub(super) fn try_append(
+        &mut self,
+        shard: u32,
+        arrival: u64,
+        label: Label<'_>,
+        data: &[u8],
+    ) -> Result<Put, Refused> {
+        self.check_limits(shard, label.key().len() + data.len(), arrival)?;
+        for _ in 0..ATTEMPTS {
+            if let Err(error) = self.open_once(shard) {
+                if !self.inner.is_retired(shard) {
+                    return Err(error.into());
+                }
+                self.renew()?; // closed and retired since the table was read
+                return Err(Refused::Moved);
+            }
+            let producer = self.producers.get_mut(shard as usize);
+            let Some(producer) = producer.and_then(Option::as_mut) else {
+                continue; // opened just now
+            };
+            match append(producer, arrival, label, data) {
+                Ok(position) => {
+                    self.weigh(shard, label.key().len() + data.len());
+                    return Ok(Put {
+                        shard: ShardId(shard),
+                        sequence_number: SequenceNumber::new(shard, position),
+                    });
+                }
+                Err(error) => self.refused(shard, error)?,
+            }
+        }
+        Err(PutError::Busy { attempts: ATTEMPTS }.into())
+    }
+
+    /// What became of a put that failed; `Ok` to try again.
+    #[cold]
+    fn refused(&mut self, shard: u32, error: SendError) -> Result<(), Refused> {
+        let met_seal =
+            |producer: &Option<Producer>| producer.as_ref().is_some_and(Producer::met_seal);
+        match error {
+            SendError::Corrupt { .. }
+                if self.producers.get(shard as usize).is_some_and(met_seal) =>
+            {
+                self.renew()?;
+                Err(Refused::Moved)
+            }
+            // The stream; or a shard that was closed and retired meanwhile.
+            SendError::Removed => {
+                self.renew()?;
+                Err(Refused::Moved)
+            }
+            SendError::Full { by } => {
+                let (mended, group) = match by {
+                    None => self.inner.unblock(shard).map_err(PutError::from)?,
+                    Some(_) => (false, None),
+                };
+                if mended {
+                    return Ok(());
+                }
+                self.holder = by.and_then(|_| self.inner.holder(shard));
+                Err(Refused::Put(PutError::Full {
+                    shard: ShardId(shard),
+                    by,
+                    group,
+                    consumer: self.holder.as_ref().map(|holder| holder.name.clone()),
+                }))
+            }
+            SendError::Forked => Err(PutError::Forked.into()),
+            source => {
+                let shard = ShardId(shard);
+                Err(PutError::Send { shard, source }.into())
+            }
+        }
+    }
+
     /// Takes the table as it is now. Goes on with a change that stands between.
     #[cold]
-    fn renew(&mut self) -> Result<(), PutError> {
+    pub(super) fn renew(&mut self) -> Result<(), PutError> {
         if self.inner.is_removed() {
             return Err(PutError::Removed);
         }
@@ -300,7 +351,7 @@ impl StreamProducer {
     }
 
     #[inline(always)]
-    fn open_once(&mut self, shard: u32) -> Result<(), PutError> {
+    pub(super) fn open_once(&mut self, shard: u32) -> Result<(), PutError> {
         match self.producers.get(shard as usize) {
             Some(Some(_)) => Ok(()),
             _ => self.open(shard),
@@ -327,7 +378,7 @@ impl StreamProducer {
 
     /// Unix time, by a clock that is no system call: at most a second behind a wall clock that was set.
     #[inline(always)]
-    fn arrival_ms(&mut self) -> u64 {
+    pub(super) fn arrival_ms(&mut self) -> u64 {
         let now = self.clock.now_ms();
         if now.wrapping_sub(self.read_at) >= WALL_CLOCK_MS {
             self.ahead_ms = clock::unix_ms().wrapping_sub(now);
@@ -337,7 +388,7 @@ impl StreamProducer {
     }
 
     #[inline(always)]
-    fn check_limits(&self, shard: u32, bytes: usize, now: u64) -> Result<(), PutError> {
+    pub(super) fn check_limits(&self, shard: u32, bytes: usize, now: u64) -> Result<(), PutError> {
         let Some(limits) = self.inner.definition.limits else {
             return Ok(());
         };
@@ -367,37 +418,14 @@ impl StreamProducer {
 fn append(
     producer: &mut Producer,
     arrival_ms: u64,
-    key: &[u8],
+    label: Label<'_>,
     data: &[u8],
 ) -> Result<u64, SendError> {
-    let len = HEAD + key.len() + data.len();
+    let len = HEAD + label.key().len() + data.len();
     if len <= producer.inline_bytes() {
-        return producer.try_send_with(len, |out| record::write(out, arrival_ms, key, data));
+        return producer.try_send_with(len, |out| record::write(out, arrival_ms, label, data));
     }
     let mut loan = producer.loan(len)?;
-    record::write(&mut loan, arrival_ms, key, data);
+    record::write(&mut loan, arrival_ms, label, data);
     producer.try_send_loan(loan).map_err(|(error, _)| error)
-}
-
-/// The same refusal for another record.
-fn again(error: &PutError) -> PutError {
-    match error {
-        PutError::Throttled { shard, limit, unit } => PutError::Throttled {
-            shard: *shard,
-            limit: *limit,
-            unit,
-        },
-        PutError::Full {
-            shard,
-            by,
-            group,
-            consumer,
-        } => PutError::Full {
-            shard: *shard,
-            by: *by,
-            group: group.clone(),
-            consumer: consumer.clone(),
-        },
-        _ => PutError::Busy { attempts: 1 },
-    }
 }

@@ -6,7 +6,7 @@
 //! they hold its producers back, from the moment on that they have joined.
 
 use super::number::SequenceNumber;
-use super::record::StreamRecord;
+use super::record::{Content, StreamRecord};
 use super::table::{ShardInfo, ShardState, Table};
 use super::words::Counted;
 use super::{Inner, OwnedRecord, consumer, limit};
@@ -18,6 +18,7 @@ use crate::ring::seat::Start;
 use crate::ring::wait::Idle;
 use crate::sync::Ordering;
 use crate::sys::clock::{self, Deadline};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,6 +158,18 @@ pub(super) struct Tap {
     lagged: Option<(u64, u64)>,
     /// What a registered consumer was given in this second: second, bytes.
     given: (u64, u32),
+    /// Copies of what the reader has passed and was not handed out whole: more were aggregated than were
+    /// asked for.
+    rest: VecDeque<Rest>,
+    /// Records in the last position that was looked at: how many to expect in the next.
+    usual: usize,
+}
+
+/// A copy of a position, of which the first few records were handed out.
+struct Rest {
+    position: u64,
+    handed: usize,
+    bytes: Vec<u8>,
 }
 
 impl Tap {
@@ -190,6 +203,8 @@ impl Tap {
             damaged: None,
             lagged,
             given: (0, 0),
+            rest: VecDeque::new(),
+            usual: 1,
             reader,
         })
     }
@@ -203,11 +218,13 @@ impl Tap {
         if let Some((from, to)) = self.lagged.take() {
             return Err(ReadError::Lagged { from, to });
         }
-        if let Some(position) = self.damaged.take() {
+        let mut given = self.take_rest(max, each);
+        if given == 0
+            && let Some(position) = self.damaged.take()
+        {
             return Err(ReadError::Corrupt { position });
         }
-        let mut given = 0;
-        while given < max && self.damaged.is_none() {
+        while given < max && self.damaged.is_none() && self.rest.is_empty() {
             let Self {
                 shard,
                 reader,
@@ -215,20 +232,63 @@ impl Tap {
                 last_ms,
                 handed_to,
                 damaged,
+                rest,
+                usual,
                 ..
             } = self;
-            let read = reader.read_batch(max - given, |at, bytes| {
-                match StreamRecord::parse(shard.0, at.position, bytes) {
-                    Some(record) if record.arrival_ms >= *from_ms => {
-                        *from_ms = 0;
-                        *last_ms = record.arrival_ms;
-                        *handed_to = at.position + 1;
+            let most = (max - given).div_ceil(*usual);
+            let read = reader.read_batch(most, |at, bytes| {
+                let Some(content) = Content::parse(shard.0, at.position, bytes) else {
+                    *damaged = Some(damaged.unwrap_or(at.position));
+                    return;
+                };
+                if content.arrival_ms() < *from_ms {
+                    return;
+                }
+                *from_ms = 0;
+                *last_ms = content.arrival_ms();
+                let mut handed = 0;
+                match content {
+                    Content::One(record) if given < max => {
+                        *usual = 1;
                         given += 1;
                         each(record);
                     }
-                    Some(_) => {}
-                    None => *damaged = Some(damaged.unwrap_or(at.position)),
+                    Content::Several(mut records) if given < max => {
+                        *usual = (records.records() as usize).max(1);
+                        while given < max
+                            && let Some(record) = records.next()
+                        {
+                            given += 1;
+                            handed += 1;
+                            each(record);
+                        }
+                        if records.clone().next().is_some() {
+                            let bytes = bytes.to_vec();
+                            let position = at.position;
+                            rest.push_back(Rest {
+                                position,
+                                handed,
+                                bytes,
+                            });
+                            return;
+                        }
+                        if !records.is_whole() {
+                            *damaged = Some(damaged.unwrap_or(at.position));
+                        }
+                    }
+                    _ => {
+                        let bytes = bytes.to_vec();
+                        let position = at.position;
+                        rest.push_back(Rest {
+                            position,
+                            handed,
+                            bytes,
+                        });
+                        return;
+                    }
                 }
+                *handed_to = at.position + 1;
             });
             match read {
                 Ok(0) => break,
@@ -251,9 +311,50 @@ impl Tap {
         }
     }
 
+    /// Hands over what was copied before.
+    fn take_rest(&mut self, max: usize, each: &mut dyn FnMut(StreamRecord<'_>)) -> usize {
+        let mut given = 0;
+        while given < max
+            && let Some(rest) = self.rest.front_mut()
+        {
+            let position = rest.position;
+            // Parsed when it was copied.
+            let content = Content::parse(self.shard.0, position, &rest.bytes);
+            let mut is_over = true;
+            match content {
+                Some(Content::One(record)) => {
+                    each(record);
+                    given += 1;
+                }
+                Some(Content::Several(records)) => {
+                    let mut records = records.skip(rest.handed).peekable();
+                    while given < max
+                        && let Some(record) = records.next()
+                    {
+                        each(record);
+                        given += 1;
+                        rest.handed += 1;
+                    }
+                    is_over = records.peek().is_none();
+                }
+                None => {}
+            }
+            if is_over {
+                self.handed_to = position + 1;
+                self.rest.pop_front();
+            }
+        }
+        given
+    }
+
+    /// Whether something was passed that was not handed out.
+    pub fn has_rest(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
     /// How far what was handed out last is behind what is put now; 0 at the end.
     fn behind_ms(&self, ring: &Channel, now: u64) -> u64 {
-        if self.reader.position() >= super::lease::end(&ring.inner.ring) {
+        if !self.has_rest() && self.reader.position() >= super::lease::end(&ring.inner.ring) {
             return 0;
         }
         let since = if self.last_ms == 0 {
@@ -466,7 +567,8 @@ impl StreamReader {
         let tap = &self.taps[index];
         let shard = self.table.get(tap.shard);
         let position = tap.reader.position();
-        let is_read = shard.is_some_and(|shard| Inner::is_read_to_its_end(shard, position));
+        let is_read = !tap.has_rest()
+            && shard.is_some_and(|shard| Inner::is_read_to_its_end(shard, position));
         if is_read {
             self.taps.remove(index);
             self.turn = index;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! RecordHead 16 bytes | partition key | data
+//! RecordHead 16 bytes | SubHead 8 bytes | partition key | data | SubHead | …        an aggregated one
 //! ```
 //! Bytes from shared memory are input: the head is copied once and checked against the length. The rest
 //! is looked at in place; a hostile process with write permission can change it meanwhile, so the key is
@@ -9,17 +10,22 @@
 
 use super::number::SequenceNumber;
 use crate::error::ShardId;
-use crate::layout::stream::RecordHead;
+use crate::layout::stream::{AGGREGATED, RecordHead, SubHead};
 use std::borrow::Cow;
 
 /// Bytes in front of key and data.
 pub(super) const HEAD: usize = size_of::<RecordHead>();
+/// Bytes in front of key and data of a record in an aggregated one.
+pub(super) const SUB_HEAD: usize = size_of::<SubHead>();
 
 /// A record of a stream, in place: stable among well-behaved processes while it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamRecord<'a> {
     /// Its number, which names its shard too.
     pub sequence_number: SequenceNumber,
+    /// Which it is of those that a producer [aggregated](crate::AggregatingProducer) under that number; 0
+    /// for the first, and for one that is alone.
+    pub sub_sequence_number: u32,
     /// When it was put, Unix time in ms (`ApproximateArrivalTimestamp`).
     pub arrival_ms: u64,
     /// The bytes of its partition key.
@@ -43,23 +49,98 @@ impl<'a> StreamRecord<'a> {
     pub fn to_owned(&self) -> OwnedRecord {
         OwnedRecord {
             sequence_number: self.sequence_number,
+            sub_sequence_number: self.sub_sequence_number,
             arrival_ms: self.arrival_ms,
             partition_key: self.key().into_owned(),
             data: self.data.to_vec(),
         }
     }
+}
 
+/// What stands at a position: one record, or several that a producer aggregated.
+pub(super) enum Content<'a> {
+    One(StreamRecord<'a>),
+    Several(SubRecords<'a>),
+}
+
+impl<'a> Content<'a> {
     /// What stands at `position` of `shard`; `None` for bytes that no put wrote.
-    pub(super) fn parse(shard: u32, position: u64, bytes: &'a [u8]) -> Option<Self> {
+    #[inline]
+    pub fn parse(shard: u32, position: u64, bytes: &'a [u8]) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(HEAD)?;
         let head: RecordHead = bytemuck::pod_read_unaligned(head);
+        let sequence_number = SequenceNumber::new(shard, position);
+        if head.flags & AGGREGATED != 0 {
+            return Some(Self::Several(SubRecords {
+                sequence_number,
+                arrival_ms: head.arrival_ms,
+                next: 0,
+                records: head.records,
+                rest,
+            }));
+        }
         let (partition_key, data) = rest.split_at_checked(head.key_bytes.into())?;
-        Some(Self {
-            sequence_number: SequenceNumber::new(shard, position),
+        Some(Self::One(StreamRecord {
+            sequence_number,
+            sub_sequence_number: 0,
             arrival_ms: head.arrival_ms,
             partition_key,
             data,
-        })
+        }))
+    }
+
+    pub fn arrival_ms(&self) -> u64 {
+        match self {
+            Self::One(record) => record.arrival_ms,
+            Self::Several(records) => records.arrival_ms,
+        }
+    }
+}
+
+/// The records in an aggregated one, in their order. Ends at the first that does not fit into its bytes.
+#[derive(Clone)]
+pub(super) struct SubRecords<'a> {
+    sequence_number: SequenceNumber,
+    arrival_ms: u64,
+    next: u32,
+    records: u32,
+    rest: &'a [u8],
+}
+
+impl SubRecords<'_> {
+    /// How many were said to be there.
+    pub fn records(&self) -> u32 {
+        self.records
+    }
+
+    /// Whether all that were said to be there came.
+    pub fn is_whole(&self) -> bool {
+        self.next == self.records
+    }
+}
+
+impl<'a> Iterator for SubRecords<'a> {
+    type Item = StreamRecord<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<StreamRecord<'a>> {
+        if self.next >= self.records {
+            return None;
+        }
+        let (head, rest) = self.rest.split_at_checked(SUB_HEAD)?;
+        let head: SubHead = bytemuck::pod_read_unaligned(head);
+        let (partition_key, rest) = rest.split_at_checked(head.key_bytes.into())?;
+        let (data, rest) = rest.split_at_checked(head.data_bytes as usize)?;
+        let record = StreamRecord {
+            sequence_number: self.sequence_number,
+            sub_sequence_number: self.next,
+            arrival_ms: self.arrival_ms,
+            partition_key,
+            data,
+        };
+        self.rest = rest;
+        self.next += 1;
+        Some(record)
     }
 }
 
@@ -68,6 +149,8 @@ impl<'a> StreamRecord<'a> {
 pub struct OwnedRecord {
     /// Its number, which names its shard too.
     pub sequence_number: SequenceNumber,
+    /// Which it is of those that were aggregated under that number.
+    pub sub_sequence_number: u32,
     /// When it was put, Unix time in ms.
     pub arrival_ms: u64,
     /// Its partition key.
@@ -88,16 +171,49 @@ impl OwnedRecord {
     }
 }
 
+/// What a put writes in front of data: a key, or how many records the data is.
+#[derive(Clone, Copy)]
+pub(super) enum Label<'a> {
+    Key(&'a [u8]),
+    Aggregated(u32),
+}
+
+impl<'a> Label<'a> {
+    pub fn key(self) -> &'a [u8] {
+        match self {
+            Self::Key(key) => key,
+            Self::Aggregated(_) => &[],
+        }
+    }
+}
+
 /// Writes a record into `out`, which is as long as head, key and data.
 #[inline(always)]
-pub(super) fn write(out: &mut [u8], arrival_ms: u64, key: &[u8], data: &[u8]) {
+pub(super) fn write(out: &mut [u8], arrival_ms: u64, label: Label<'_>, data: &[u8]) {
+    let key = label.key();
+    let (flags, records) = match label {
+        Label::Key(_) => (0, 0),
+        Label::Aggregated(records) => (AGGREGATED, records),
+    };
     let head = RecordHead {
         arrival_ms,
         key_bytes: key.len() as u16, // at most 256 characters
-        flags: 0,
-        reserved: 0,
+        flags,
+        records,
     };
     out[..HEAD].copy_from_slice(bytemuck::bytes_of(&head));
     out[HEAD..HEAD + key.len()].copy_from_slice(key);
     out[HEAD + key.len()..].copy_from_slice(data);
+}
+
+/// Appends a record to those of an aggregated one.
+pub(super) fn aggregate(out: &mut Vec<u8>, key: &[u8], data: &[u8]) {
+    let head = SubHead {
+        data_bytes: data.len() as u32, // at most 10 MiB
+        key_bytes: key.len() as u16,
+        reserved: 0,
+    };
+    out.extend_from_slice(bytemuck::bytes_of(&head));
+    out.extend_from_slice(key);
+    out.extend_from_slice(data);
 }

@@ -137,6 +137,33 @@ fn replacing(table: &Table) -> WishEntry {
 }
 
 impl Inner {
+    /// Splits in the middle what is open and has two keys; whether it did.
+    pub(super) fn split_by_load(&self, shard: ShardId) -> Result<bool, ReshardError> {
+        let wish = self.change(|table| {
+            let Ok(known) = open_shard(table, shard) else {
+                return Ok(None); // somebody else was faster
+            };
+            if known.start == known.end {
+                return Ok(None);
+            }
+            let middle = known.start + (known.end - known.start) / 2 + 1;
+            split_wish(table, known, middle).map(Some)
+        })?;
+        Ok(wish.is_some())
+    }
+
+    /// Merges what is open and adjacent; whether it did.
+    pub(super) fn merge_by_load(&self, a: ShardId, b: ShardId) -> Result<bool, ReshardError> {
+        let wish = self.change(|table| {
+            let (Ok(a), Ok(b)) = (open_shard(table, a), open_shard(table, b)) else {
+                return Ok(None); // somebody else was faster
+            };
+            let is_adjacent = a.end.checked_add(1) == Some(b.start);
+            Ok(is_adjacent.then(|| merge_wish(table, a, b)))
+        })?;
+        Ok(wish.is_some())
+    }
+
     /// Whether a shard that is not open any more was read to its end by somebody who stands at
     /// `position`.
     pub(super) fn is_read_to_its_end(shard: &ShardInfo, position: u64) -> bool {

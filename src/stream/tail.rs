@@ -5,7 +5,7 @@
 //! write: one of a dead producer it steps over, at one of a stopped producer it waits until somebody who may
 //! has abandoned it. It polls, since who sleeps has to say so in shared memory.
 
-use super::record::StreamRecord;
+use super::record::Content;
 use super::table::{ShardInfo, ShardState, Table};
 use super::{Inner, OwnedRecord, Stream, file};
 use crate::channel;
@@ -18,6 +18,7 @@ use crate::ring::SlotRing;
 use crate::ring::read::Look;
 use crate::sync::{Label, Ordering, fence_at};
 use crate::sys::clock::{self, Deadline};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub struct StreamTail {
     known: u32,
     turn: usize,
     buffer: Vec<u8>,
+    /// Of an aggregated record, what comes next.
+    ready: VecDeque<OwnedRecord>,
 }
 
 impl Stream {
@@ -62,6 +65,7 @@ impl Stream {
             known: 0,
             turn: 0,
             buffer: Vec::new(),
+            ready: VecDeque::new(),
         };
         tail.renew(from_oldest)?;
         Ok(tail)
@@ -123,6 +127,9 @@ impl StreamTail {
         if self.inner.words.is_forked() {
             return Err(StreamReadError::Forked);
         }
+        if let Some(record) = self.ready.pop_front() {
+            return Ok(Some(record));
+        }
         if self.inner.words.operation().load(Ordering::Relaxed) != self.table.version {
             if self.inner.is_removed() {
                 return Err(StreamReadError::Removed);
@@ -148,7 +155,8 @@ impl StreamTail {
                 continue;
             }
             let place = &mut self.places[self.turn];
-            if let Some(record) = place.read(&self.segments, &mut self.buffer)? {
+            place.read(&self.segments, &mut self.buffer, &mut self.ready)?;
+            if let Some(record) = self.ready.pop_front() {
                 return Ok(Some(record));
             }
             if end.is_some_and(|end| place.next >= end) {
@@ -177,23 +185,31 @@ impl StreamTail {
 }
 
 impl Place {
-    /// Steps on to the next record and copies it.
+    /// Steps on to the next record and copies it, or all that were aggregated in it.
     fn read(
         &mut self,
         segments: &Segments,
         buffer: &mut Vec<u8>,
-    ) -> Result<Option<OwnedRecord>, StreamReadError> {
+        ready: &mut VecDeque<OwnedRecord>,
+    ) -> Result<(), StreamReadError> {
         // Bounded: a scribbled lap must not keep us here for ever.
         for _ in 0..=self.ring.memory().geometry().slots() {
             let position = self.next;
             match self.ring.look(position).1 {
-                Look::End => return Ok(None),
-                Look::Pending(word) if !self.ring.is_dead(word.owner()) => return Ok(None),
+                Look::End => return Ok(()),
+                Look::Pending(word) if !self.ring.is_dead(word.owner()) => return Ok(()),
                 Look::Record(meta) => {
                     if self.copy(position, meta, segments, buffer) {
                         self.next = position + 1;
-                        if let Some(record) = StreamRecord::parse(self.shard.0, position, buffer) {
-                            return Ok(Some(record.to_owned()));
+                        match Content::parse(self.shard.0, position, buffer) {
+                            Some(Content::One(record)) => ready.push_back(record.to_owned()),
+                            Some(Content::Several(records)) => {
+                                ready.extend(records.map(|record| record.to_owned()));
+                            }
+                            None => {}
+                        }
+                        if !ready.is_empty() {
+                            return Ok(());
                         }
                         continue; // bytes that no put wrote
                     }
@@ -212,7 +228,7 @@ impl Place {
                 _ => self.next = position + 1,
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Copies a record and says whether it was that of `position` all the time.

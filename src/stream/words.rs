@@ -25,6 +25,25 @@ pub enum Counted {
     ReadBytes,
 }
 
+/// Which word of the load of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadWord {
+    Bytes,
+    Sampled,
+    SampledBytes,
+    Load,
+}
+
+/// Which word of what a stream did by its load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScaledWord {
+    Window,
+    Splits,
+    Merges,
+    AtMs,
+    What,
+}
+
 /// Which of a registered consumer's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConsumerWord {
@@ -144,6 +163,29 @@ impl StreamWords {
             Counted::ReadBytes => offset_of!(ShardEntry, given_bytes),
         };
         word64(&self.0, shard_at(shard) + offset)
+    }
+
+    /// A word of the load of a shard.
+    pub fn load(&self, shard: u32, what: LoadWord) -> &AtomicU64 {
+        let offset = match what {
+            LoadWord::Bytes => offset_of!(ShardEntry, load_bytes),
+            LoadWord::Sampled => offset_of!(ShardEntry, sampled),
+            LoadWord::SampledBytes => offset_of!(ShardEntry, sampled_bytes),
+            LoadWord::Load => offset_of!(ShardEntry, load),
+        };
+        word64(&self.0, shard_at(shard) + offset)
+    }
+
+    /// A word of what the stream did by its load.
+    pub fn scaled(&self, what: ScaledWord) -> &AtomicU64 {
+        let offset = match what {
+            ScaledWord::Window => control::SCALED_WINDOW,
+            ScaledWord::Splits => control::SCALED_SPLITS,
+            ScaledWord::Merges => control::SCALED_MERGES,
+            ScaledWord::AtMs => control::SCALED_AT_MS,
+            ScaledWord::What => control::SCALED_WHAT,
+        };
+        word64(&self.0, offset)
     }
 
     pub fn fill_shard(&self, shard: u32, range: (u128, u128), parents: [u32; 2], created_ms: u64) {

@@ -225,6 +225,7 @@ impl GroupWorker {
             .words
             .seen_ms(group, self.member)
             .store(now, Ordering::Relaxed);
+        inner.balance();
         let table = inner.table()?;
         self.drop_lost();
         self.finish_shards(&table);
@@ -364,7 +365,8 @@ impl GroupWorker {
             let Some(end) = held.closed_at else {
                 return true;
             };
-            if held.tap.reader.position() < end || held.checkpointed < held.next() {
+            let is_read = held.tap.reader.position() >= end && !held.tap.has_rest();
+            if !is_read || held.checkpointed < held.next() {
                 return true;
             }
             if held.checkpointed < end {

@@ -2,11 +2,13 @@
 //! consumers.
 
 mod consumer;
-mod show;
+pub(crate) mod show;
 
 use crate::find;
 use crate::output::{Place, Usage, parse_bytes, parse_duration};
-use ringway::{Backpressure, OpenError, ReshardError, ShardId, ShardLimits, Stream, StreamBuilder};
+use ringway::{
+    Backpressure, OnDemand, OpenError, ReshardError, ShardId, ShardLimits, Stream, StreamBuilder,
+};
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -100,9 +102,10 @@ pub struct Create {
     bus: String,
     /// 1 to 80 characters of A-Z a-z 0-9 _ -
     name: String,
-    /// Shards: units of order, and of what consumers share, 1 to 1000
-    #[arg(long, default_value_t = 1)]
-    shards: u32,
+    /// Shards: units of order, and of what consumers share, 1 to 1000 [default: 1, or with --on-demand the
+    /// fewest]
+    #[arg(long)]
+    shards: Option<u32>,
     /// Slots of each shard, the records that it retains: a power of two from 1024 [default: 8192]
     #[arg(long)]
     slots: Option<u64>,
@@ -122,6 +125,27 @@ pub struct Create {
     /// Emulate the limits of Kinesis: 1000 records and 1 MiB a second in, 2 MiB out, for each shard
     #[arg(long)]
     limits: bool,
+    /// Split and merge shards by the load that is seen, instead of provisioning them
+    #[arg(long)]
+    on_demand: bool,
+    /// With --on-demand: the fewest shards [default: 4]
+    #[arg(long, value_name = "SHARDS", requires = "on_demand")]
+    min_shards: Option<u32>,
+    /// With --on-demand: the most shards [default: 200]
+    #[arg(long, value_name = "SHARDS", requires = "on_demand")]
+    max_shards: Option<u32>,
+    /// With --on-demand: records a second that a shard is meant for [default: 1000]
+    #[arg(long, value_name = "RECORDS", requires = "on_demand")]
+    shard_records: Option<u32>,
+    /// With --on-demand: bytes a second that a shard is meant for [default: 1M]
+    #[arg(long, value_name = "BYTES", requires = "on_demand", value_parser = parse_bytes)]
+    shard_bytes: Option<u64>,
+    /// With --on-demand: the load is looked at once in this time [default: 1s]
+    #[arg(long, value_name = "TIME", requires = "on_demand", value_parser = parse_duration)]
+    window: Option<Duration>,
+    /// With --on-demand: two neighbours are merged when they had next to nothing to do for so long [default: 1h]
+    #[arg(long, value_name = "TIME", requires = "on_demand", value_parser = parse_duration)]
+    calm: Option<Duration>,
     /// Open it when it exists already; options that are given have to agree
     #[arg(long)]
     if_missing: bool,
@@ -131,6 +155,7 @@ const CREATE_EXAMPLES: &str = "Examples:
   ringway stream create demo trucks --shards 5
   ringway stream create demo clicks --shards 16 --slots 65536 --when-full drop-oldest
   ringway stream create demo dry-run --limits
+  ringway stream create demo orders --on-demand --max-shards 32 --shard-records 100000
 A stream lies in memory: a shard retains as many records as it has slots.";
 
 const RESHARD_EXAMPLES: &str = "Examples:
@@ -264,7 +289,21 @@ fn create(args: &Create, place: &Place) -> anyhow::Result<()> {
 
 impl Create {
     fn apply(&self, mut builder: StreamBuilder) -> StreamBuilder {
-        builder = builder.shards(self.shards);
+        if let Some(shards) = self.shards {
+            builder = builder.shards(shards);
+        }
+        if self.on_demand {
+            let usual = OnDemand::default();
+            let bytes = self.shard_bytes.unwrap_or(usual.bytes.into());
+            builder = builder.on_demand(OnDemand {
+                min_shards: self.min_shards.unwrap_or(usual.min_shards),
+                max_shards: self.max_shards.unwrap_or(usual.max_shards),
+                records: self.shard_records.unwrap_or(usual.records),
+                bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+                window: self.window.unwrap_or(usual.window),
+                calm: self.calm.unwrap_or(usual.calm),
+            });
+        }
         if let Some(slots) = self.slots {
             builder = builder.slots(slots);
         }

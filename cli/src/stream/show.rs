@@ -3,9 +3,10 @@
 use super::consumer;
 use crate::find;
 use crate::output::Place;
-use ringway::{Backpressure, GroupInfo, ObjectKind, ShardInfo, ShardState, Stream};
+use ringway::{Backpressure, GroupInfo, ObjectKind, Scaled, ShardInfo, ShardState, Stream};
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::time::Duration;
 
 pub fn list(bus_name: &str, place: &Place) -> anyhow::Result<()> {
     let bus = place.open(bus_name)?;
@@ -107,6 +108,14 @@ pub fn shards(stream: &Stream, only_open: bool, place: &Place) -> anyhow::Result
     Ok(())
 }
 
+/// What a stream did by its load.
+pub fn did(scaled: Scaled) -> String {
+    match scaled {
+        Scaled::Split(shard) => format!("split {shard}"),
+        Scaled::Merge(shard) => format!("merged {shard} with its neighbour"),
+    }
+}
+
 fn group_json(group: &GroupInfo) -> Value {
     let shards: Vec<_> = group
         .shards
@@ -135,7 +144,19 @@ pub fn stat(stream: &Stream, place: &Place) -> anyhow::Result<()> {
     let limits = definition.limits.map(|limits| {
         json!({"records": limits.records, "bytes": limits.bytes, "read_bytes": limits.read_bytes})
     });
+    let scaling = stream.scaling();
+    let scaling_json = scaling.map(|scaling| {
+        json!({
+            "min_shards": scaling.mode.min_shards, "max_shards": scaling.mode.max_shards,
+            "records": scaling.mode.records, "bytes": scaling.mode.bytes,
+            "window_ms": scaling.mode.window.as_millis() as u64,
+            "calm_ms": scaling.mode.calm.as_millis() as u64,
+            "splits": scaling.splits, "merges": scaling.merges,
+            "last": scaling.last.map(|(scaled, at_ms)| json!({"did": did(scaled), "at_ms": at_ms})),
+        })
+    });
     let json = json!({
+        "on_demand": scaling_json,
         "name": definition.name, "level": "memory", "slots": definition.slots,
         "stride": definition.stride, "when_full": when_full, "limits": limits,
         "lease_timeout_ms": definition.lease_timeout.as_millis() as u64,
@@ -170,6 +191,23 @@ pub fn stat(stream: &Stream, place: &Place) -> anyhow::Result<()> {
                 "\nlimits    {} records and {} bytes in, {} bytes out, a second and shard",
                 limits.records, limits.bytes, limits.read_bytes
             );
+        }
+        if let Some(scaling) = scaling {
+            let _ = write!(
+                text,
+                "\non demand {} to {} shards, each for {} records and {} bytes a second; {} splits, {} merges",
+                scaling.mode.min_shards,
+                scaling.mode.max_shards,
+                scaling.mode.records,
+                scaling.mode.bytes,
+                scaling.splits,
+                scaling.merges
+            );
+            if let Some((scaled, at_ms)) = scaling.last {
+                let at = std::time::UNIX_EPOCH + Duration::from_millis(at_ms);
+                let at = humantime::format_rfc3339_seconds(at);
+                let _ = write!(text, ", the last at {at}: {}", did(scaled));
+            }
         }
         for group in &groups {
             let behind: u64 = group.shards.iter().map(|shard| shard.behind).sum();

@@ -260,3 +260,115 @@ fn workers_of_a_group_share_what_is_put_and_go_on_where_they_stopped() {
     assert!(refused.contains('g'), "{refused}");
     place.run(&["stream", "rm-group", "b", "s", "g"]).ok();
 }
+
+#[test]
+fn a_registered_consumer_is_subscribed_as_listed_and_deregistered() {
+    let place = Place::new();
+    place.run(&["stream", "create", "b", "s"]).ok();
+    let register = ["stream", "register", "b", "s", "billing"];
+    let said = place
+        .run(&[&register[..], &["--when-behind", "evict"]].concat())
+        .ok();
+    assert_eq!(
+        said,
+        "registered billing: behind, it loses its subscription\n"
+    );
+    let again = place.run(&register).refused(1);
+    assert!(again.contains("is registered"), "{again}");
+    place.run(&["put", "b", "s", "--key", "k", "one"]).ok();
+    let read = ["read", "b", "s", "--consumer", "billing"];
+    assert_eq!(place.run(&read).ok(), "one\n");
+    let list = place
+        .run(&["stream", "consumers", "b", "s", "--json"])
+        .json();
+    let seen = (
+        &list[0]["consumer"],
+        &list[0]["records"],
+        &list[0]["when_behind"],
+    );
+    assert_eq!(seen, (&json!("billing"), &json!(1), &json!("evict")));
+    let stat = place.run(&["stream", "stat", "b", "s"]).ok();
+    assert!(
+        stat.contains("billing") && stat.contains("nobody"),
+        "{stat}"
+    );
+    place
+        .run(&["stream", "deregister", "b", "s", "billing"])
+        .ok();
+    let gone = place.run(&read).refused(1);
+    assert!(gone.contains("no consumer \"billing\""), "{gone}");
+}
+
+#[test]
+fn lines_that_are_put_as_one_are_read_one_by_one() {
+    let place = Place::new();
+    place.run(&["stream", "create", "b", "s"]).ok();
+    let input: String = (0..5000).map(|n| format!("{n}\n")).collect();
+    let put = place
+        .run_with(
+            &[
+                "put",
+                "b",
+                "s",
+                "--lines",
+                "-",
+                "--key",
+                "k",
+                "--aggregate",
+                "--json",
+            ],
+            input.as_bytes(),
+        )
+        .json();
+    assert_eq!(
+        (&put["put"], &put["by_shard"]["shardId-000000000000"]),
+        (&json!(5000), &json!(5000))
+    );
+    assert_eq!(place.run(&["read", "b", "s"]).ok(), input);
+    let stat = place.run(&["stream", "stat", "b", "s", "--json"]).json();
+    assert!(stat["positions"].as_u64().unwrap() < 50, "{stat}");
+    let first = lines(
+        &place
+            .run(&["read", "b", "s", "--count", "3", "--json"])
+            .ok(),
+    );
+    let subs: Vec<_> = first
+        .iter()
+        .map(|record| &record["sub_sequence_number"])
+        .collect();
+    assert_eq!(subs, [0, 1, 2]);
+}
+
+#[test]
+fn a_stream_on_demand_says_that_it_split() {
+    let place = Place::new();
+    let create = [
+        "stream",
+        "create",
+        "b",
+        "s",
+        "--on-demand",
+        "--min-shards",
+        "1",
+        "--max-shards",
+        "2",
+        "--shard-records",
+        "10",
+        "--window",
+        "20ms",
+    ];
+    assert!(place.run(&create).ok().contains("s: 1 shards"));
+    let mut said = String::new();
+    until("a split by load", || {
+        let input: String = (0..50_000).map(|n| format!("{n}\n")).collect();
+        let put = place.run_with(&["put", "b", "s", "--lines", "-"], input.as_bytes());
+        said += &put.err;
+        said.contains("s has 2 shards now, by load: split shardId-000000000000")
+    });
+    let stat = place.run(&["stream", "stat", "b", "s"]).ok();
+    assert!(stat.contains("1 splits, 0 merges, the last at"), "{stat}");
+    let refused = place
+        .run(&["stream", "create", "b", "t", "--window", "1s"])
+        .refused(2);
+    assert!(refused.contains("--on-demand"), "{refused}");
+}

@@ -8,6 +8,7 @@ use super::lease::advance;
 use super::number::SequenceNumber;
 use super::worker::GroupWorker;
 use crate::error::CheckpointError;
+use std::sync::Arc;
 
 impl GroupWorker {
     /// Says that everything that was handed out is done; how many shards that moved. No system call.
@@ -19,6 +20,8 @@ impl GroupWorker {
             return Err(CheckpointError::Forked);
         }
         let group = self.group.number;
+        let inner = Arc::clone(&self.group.inner);
+        let is_live = inner.is_live(group);
         let mut moved = 0;
         let mut fenced = core::mem::take(&mut self.lost);
         self.held.retain_mut(|held| {
@@ -26,8 +29,10 @@ impl GroupWorker {
             if held.checkpointed >= to {
                 return true;
             }
-            let is_mine = advance(&held.ring.inner.ring, group, held.lease, to);
+            let ring = &held.ring.inner.ring;
+            let is_mine = is_live && advance(ring, group, held.lease, to);
             if is_mine {
+                inner.hold_again(ring, group);
                 held.checkpointed = to;
                 moved += 1;
             } else {
@@ -71,7 +76,9 @@ impl GroupWorker {
                 to: held.next(),
             });
         }
-        if advance(&held.ring.inner.ring, group, held.lease, to) {
+        let ring = &held.ring.inner.ring;
+        if self.group.inner.is_live(group) && advance(ring, group, held.lease, to) {
+            self.group.inner.hold_again(ring, group);
             held.checkpointed = to;
             return Ok(());
         }

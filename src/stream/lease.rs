@@ -13,11 +13,11 @@ use super::Inner;
 use super::table::{ShardInfo, ShardState};
 use crate::error::OpenError;
 use crate::layout::ring::NO_PIN;
-use crate::layout::stream::{GROUP_LIVE, GROUPS, STANDING};
+use crate::layout::stream::{GROUP_LIVE, GROUP_REMOVED, GROUPS, STANDING};
 use crate::layout::word::{Checkpoint, Lease, Role};
-use crate::ring::SlotRing;
+use crate::ring::{Overflow, SlotRing};
 use crate::shm::ring::{ReaderWords, RingMemory};
-use crate::sync::{Label, Ordering, order};
+use crate::sync::{Label, Ordering, fence_at, order};
 
 /// The entry of a group in a shard; of the guard, whose number is behind theirs.
 pub(super) fn place(ring: &SlotRing, group: u32) -> ReaderWords<'_> {
@@ -119,15 +119,45 @@ impl Inner {
             Ordering::AcqRel,
             Ordering::Relaxed, // somebody else was faster
         );
+        self.hold(ring, group);
+        // What went before the cursor was seen was never kept from it. Where the oldest records are dropped
+        // whoever reads, that is told as any other gap.
+        fence_at(Label::PinFence, Ordering::SeqCst);
+        let oldest = ring.oldest().unwrap_or(0);
+        if ring.overflow() == Overflow::Refuse && oldest > from {
+            let swapped = words.checkpoint.compare_exchange(
+                first.0,
+                Checkpoint::new(1, oldest).0,
+                Ordering::AcqRel,
+                Ordering::Relaxed, // somebody reads already, or was faster
+            );
+            if swapped.is_ok() {
+                words
+                    .cursor
+                    .fetch_max(oldest, order(Label::CursorStore, Ordering::Release));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the cursor of a group that holds nothing hold what the group has not checkpointed.
+    fn hold(&self, ring: &SlotRing, group: u32) {
         if let Some(position) = checkpoint(ring, group) {
-            let _ = words.cursor.compare_exchange(
+            let _ = place(ring, group).cursor.compare_exchange(
                 NO_PIN,
                 position,
                 order(Label::CursorStore, Ordering::AcqRel),
-                Ordering::Relaxed,
+                Ordering::Relaxed, // it does
             );
         }
-        Ok(())
+    }
+
+    /// Behind a checkpoint: a live group holds what it has not read. Its cursor is derived, and may have
+    /// been lost.
+    pub(super) fn hold_again(&self, ring: &SlotRing, group: u32) {
+        if place(ring, group).cursor.load(Ordering::Relaxed) == NO_PIN && self.is_live(group) {
+            self.hold(ring, group);
+        }
     }
 
     /// The group holds nobody back any more.
@@ -156,8 +186,11 @@ impl Inner {
             if seen == NO_PIN {
                 continue;
             }
+            // One that is not there yet may be on its way: only what was removed, which is for ever, or
+            // never was anything here, holds nobody back.
+            let state = Role(self.words.group(group).load(Ordering::Acquire)).state();
             let should = match checkpoint(ring, group) {
-                Some(position) if self.is_live(group) => position,
+                Some(position) if state != GROUP_REMOVED => position,
                 _ => NO_PIN,
             };
             if seen < should {

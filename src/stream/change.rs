@@ -22,7 +22,8 @@
 
 use super::Inner;
 use super::file::{create_shard, shard_file};
-use super::table::Table;
+use super::table::{ShardInfo, Table};
+use super::turn;
 use crate::error::{OpenError, ReshardError, ShardId};
 use crate::layout::stream::{
     ADD_CONSUMER, ADD_GROUP, GROUP_LIVE, GROUP_REMOVED, GROUPS, MERGE, NO_SHARD, REMOVE_CONSUMER,
@@ -30,14 +31,12 @@ use crate::layout::stream::{
 };
 use crate::layout::word::{Role, Shard};
 use crate::sync::{Label, Ordering, fence_at, order};
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashSet;
 
 /// Looks at a stream that others change.
 pub(super) const ATTEMPTS: usize = 1000;
 /// Rounds of a seal that producers outrun.
 const SEALS: usize = 1000;
-/// A participant has one place for its wish, however often it has opened the stream.
-static CHANGING_HERE: Mutex<()> = Mutex::new(());
 /// The kind of the operation word while something is being changed.
 const CHANGING: u64 = 1;
 
@@ -48,7 +47,7 @@ impl Inner {
         mut plan: impl FnMut(&Table) -> Result<Option<WishEntry>, ReshardError>,
     ) -> Result<Option<WishEntry>, ReshardError> {
         self.check()?;
-        let _one_at_a_time = CHANGING_HERE.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = turn::take();
         for _ in 0..ATTEMPTS {
             let table = self.table()?;
             let Some(wish) = plan(&table)? else {
@@ -117,11 +116,13 @@ impl Inner {
                 ADD_CONSUMER | REMOVE_CONSUMER => self.change_consumer(&wish),
                 _ => self.give_back(&wish),
             };
-            // One that others are through with may have led to what is not there any more.
-            if done.is_err() && operation.load(Ordering::Acquire) != begun.0 {
-                return Ok(());
+            match done {
+                // One that others are through with may have led to what is not there any more.
+                Err(_) if operation.load(Ordering::Acquire) != begun.0 => return Ok(()),
+                // The rings of new shards are made before a change begins: this wish is none.
+                Err(OpenError::NotFound { .. }) if self.lacks_rings(&wish) => {}
+                done => done?,
             }
-            done?;
         }
         let _ = operation.compare_exchange(
             begun.0,
@@ -134,22 +135,58 @@ impl Inner {
 
     /// Whether the words of a wish can be what somebody wrote. Scribbled ones change nothing.
     fn is_possible(&self, wish: &WishEntry) -> bool {
-        let made = |shard: u32| {
-            u64::from(shard) < SHARDS
-                && Shard(self.words.shard(shard).load(Ordering::Acquire)).state() != Shard::NONE
-        };
-        let new = children(wish).all(|child| u64::from(child) < SHARDS && child > wish.first);
         match wish.kind {
             SPLIT => {
-                let (start, end) = self.range(wish.first);
-                new && made(wish.first) && start < split_at(wish) && split_at(wish) <= end
+                self.can_replace(wish, &[wish.first]) && {
+                    let (start, end) = self.range(wish.first);
+                    start < split_at(wish) && split_at(wish) <= end
+                }
             }
-            MERGE => new && made(wish.first) && made(wish.second) && wish.child > wish.second,
+            MERGE => {
+                self.can_replace(wish, &[wish.first, wish.second]) && {
+                    let (first, second) = (self.range(wish.first), self.range(wish.second));
+                    let follows =
+                        |a: (u128, u128), b: (u128, u128)| a.1.checked_add(1) == Some(b.0);
+                    follows(first, second) || follows(second, first)
+                }
+            }
             ADD_GROUP => wish.first < GROUPS && u64::from(wish.child) <= SHARDS,
             REMOVE_GROUP | ADD_CONSUMER | REMOVE_CONSUMER => wish.first < GROUPS,
-            RETIRE => made(wish.first),
+            RETIRE => matches!(self.state(wish.first), Some(Shard::CLOSED | Shard::RETIRED)),
             _ => false,
         }
+    }
+
+    /// Whether the children can be those of these parents: not made yet, or made by who goes on with this
+    /// wish too.
+    fn can_replace(&self, wish: &WishEntry, parents: &[u32]) -> bool {
+        let is_parent = |parent: &u32| {
+            matches!(self.state(*parent), Some(Shard::OPEN | Shard::CLOSED))
+                && children(wish).all(|child| child > *parent)
+        };
+        let is_child = |child: u32| match self.state(child) {
+            Some(Shard::NONE) => true,
+            Some(_) => self.words.entry(child).parents == [wish.first, wish.second],
+            None => false,
+        };
+        u64::from(wish.child) < SHARDS
+            && parents.iter().all(is_parent)
+            && children(wish).all(is_child)
+    }
+
+    /// The state of a shard; `None` for a number that there is not.
+    fn state(&self, shard: u32) -> Option<u64> {
+        let is_one = u64::from(shard) < SHARDS;
+        is_one.then(|| Shard(self.words.shard(shard).load(Ordering::Acquire)).state())
+    }
+
+    /// Whether a new shard of the wish is not published, and can't be.
+    fn lacks_rings(&self, wish: &WishEntry) -> bool {
+        let lacks = |child| {
+            self.state(child) == Some(Shard::NONE)
+                && matches!(self.ring(child), Err(OpenError::NotFound { .. }))
+        };
+        children(wish).any(lacks)
     }
 
     fn range(&self, shard: u32) -> (u128, u128) {
@@ -169,6 +206,10 @@ impl Inner {
             let second = self.range(wish.second);
             children_ranges[0] = (first.0.min(second.0), first.1.max(second.1));
         }
+        // Nothing is closed for what can't be opened.
+        for child in children(wish) {
+            self.ring(child)?;
+        }
         let parents = [wish.first, wish.second];
         let is_parent = |parent: &&u32| **parent != NO_SHARD;
         for parent in parents.iter().filter(is_parent) {
@@ -185,9 +226,11 @@ impl Inner {
                 self.protect(child, group, 0)?;
             }
             self.guard(child)?;
-            self.words
-                .fill_shard(child, range, parents, wish.created_ms);
-            self.pass(child, Shard::NONE, Shard::OPEN);
+            if self.state(child) == Some(Shard::NONE) {
+                self.words
+                    .fill_shard(child, range, parents, wish.created_ms);
+                self.pass(child, Shard::NONE, Shard::OPEN);
+            }
         }
         let _ = self.words.count().compare_exchange(
             wish.child.into(),
@@ -232,12 +275,14 @@ impl Inner {
         );
     }
 
-    /// The end of a closed shard.
+    /// The end of a closed shard, if all groups that there are when it begins have read it, and whoever
+    /// reads what it replaced has joined it.
     pub(super) fn retire(&self, shard: ShardId) -> Result<bool, ReshardError> {
         let wish = self.change(|table| {
             let known = table.get(shard).ok_or(ReshardError::NoShard { shard })?;
             let is_closed = known.state == super::ShardState::Closed;
-            Ok(is_closed.then(|| WishEntry {
+            let goes = is_closed && self.is_done(known, table)? && self.is_joined(known, table)?;
+            Ok(goes.then(|| WishEntry {
                 kind: RETIRE,
                 first: shard.0,
                 ..bytemuck::Zeroable::zeroed()
@@ -252,6 +297,34 @@ impl Inner {
             Ok(()) | Err(OpenError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether every group has read a shard, and all that it came from, to the end.
+    fn is_done(&self, shard: &ShardInfo, table: &Table) -> Result<bool, OpenError> {
+        for group in self.live_groups() {
+            let mut left = vec![shard];
+            let mut met = HashSet::from([shard.id]);
+            while let Some(shard) = left.pop() {
+                if !self.has_finished(group, shard)? {
+                    return Ok(false);
+                }
+                let unmet = shard.lineage().filter(|parent| met.insert(*parent));
+                left.extend(unmet.filter_map(|parent| table.get(parent)));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether whoever reads a shard has joined what replaced it, and whoever reads what it replaced has joined
+    /// it.
+    fn is_joined(&self, shard: &ShardInfo, table: &Table) -> Result<bool, OpenError> {
+        let mut children = table.shards.iter();
+        while let Some(child) = children.find(|child| child.parents.contains(&Some(shard.id))) {
+            if !self.drop_guard(child.id.0)? {
+                return Ok(false);
+            }
+        }
+        self.drop_guard(shard.id.0)
     }
 
     fn add_group(&self, wish: &WishEntry) -> Result<(), OpenError> {

@@ -58,7 +58,7 @@ impl Inner {
             if !self.drop_guard(parent.0)? {
                 return Ok(false);
             }
-            // Of one that was retired everybody is through.
+            // Of one that was retired everybody has joined what replaced it: else it would be here.
             let Some(parent) = self.ring_if_there(parent.0)? else {
                 continue;
             };

@@ -35,6 +35,7 @@ mod subscription;
 mod sweep;
 mod table;
 mod tail;
+mod turn;
 mod words;
 mod worker;
 
@@ -219,8 +220,9 @@ impl Stream {
         StreamReaderBuilder::new(Arc::clone(&self.inner))
     }
 
-    /// Gives the memory of closed shards back that every group has read to its end; how many. A reader
-    /// that is at one reads on; one that comes later does not find it.
+    /// Gives the memory of closed shards back that every group has read to its end; how many. Not before
+    /// every reader of what such a shard replaced has joined it, and every reader of its own what replaced it.
+    /// A reader that is at one reads on; one that comes later does not find it.
     ///
     /// # Errors
     /// As [`shards`](Self::shards).
@@ -228,17 +230,8 @@ impl Stream {
         self.inner.check()?;
         let table = self.inner.table()?;
         let mut retired = 0;
-        let mut finished = vec![true; table.shards.len()];
-        for group in self.inner.live_groups() {
-            let by_it = self.inner.finished(group, &table)?;
-            finished
-                .iter_mut()
-                .zip(by_it)
-                .for_each(|(all, by_it)| *all &= by_it);
-        }
-        for (shard, finished) in table.shards.iter().zip(finished) {
-            let goes = finished && shard.state == ShardState::Closed;
-            if goes && self.inner.retire(shard.id)? {
+        for shard in &table.shards {
+            if shard.state == ShardState::Closed && self.inner.retire(shard.id)? {
                 retired += 1;
             }
         }

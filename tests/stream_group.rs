@@ -379,3 +379,44 @@ fn the_shards_of_a_dead_worker_move_as_soon_as_the_kernel_says_so() {
     }
     assert_eq!(again, [0, 1, 2]);
 }
+
+#[test]
+fn a_shard_that_a_worker_found_no_seat_in_is_read_when_there_is_one() {
+    let (_root, bus) = bus();
+    let stream = bus.stream("s").slots(1024).readers(1).create().unwrap();
+    stream.producer().unwrap().put("k", b"data").unwrap();
+    let group = group(&stream);
+    let seated = stream.reader().open().unwrap();
+    let mut worker = group.join().unwrap();
+    let refused = worker.try_read_batch(1, |_| {}).unwrap_err();
+    assert!(matches!(refused, StreamReadError::Join { .. }), "{refused}");
+    drop(seated);
+    assert_eq!(read(&mut worker, 1).len(), 1);
+}
+
+#[test]
+fn no_worker_is_left_without_a_shard_while_another_has_two() {
+    let (_root, bus) = bus();
+    let stream = bus.stream("s").shards(5).slots(1024).create().unwrap();
+    let group = group(&stream);
+    let mut workers: Vec<_> = (0..3).map(|_| group.join().unwrap()).collect();
+    let share = |workers: &mut [GroupWorker], wanted: &[usize]| {
+        let end = Instant::now() + WAIT;
+        loop {
+            for worker in workers.iter_mut() {
+                worker.keep_alive().unwrap();
+            }
+            let shares = workers.iter().map(|worker| worker.leases().count());
+            let mut shares: Vec<_> = shares.collect();
+            shares.sort();
+            if shares == wanted {
+                return;
+            }
+            assert!(Instant::now() < end, "{shares:?} instead of {wanted:?}");
+            std::thread::yield_now();
+        }
+    };
+    share(&mut workers, &[1, 2, 2]);
+    workers.push(group.join().unwrap());
+    share(&mut workers, &[1, 1, 1, 2]);
+}

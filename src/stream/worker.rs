@@ -3,7 +3,7 @@
 //! ```text
 //! pass, every 10 ms and at each change of the group:
 //!   say that I live; drop leases that passed on; free those of dead workers
-//!   fair share = shards that can be read / workers that live, rounded up
+//!   share = shards that can be read / workers that live; some have one more, while nobody has one less
 //!   fewer than that: take what is free, or held by a worker that has shown no sign for the lease time-out
 //!   more than that: stop reading a shard; give it back when all of it that was handed out is checkpointed
 //! ```
@@ -22,6 +22,7 @@ use super::lease::{advance, end, fence, place};
 use super::number::SequenceNumber;
 use super::read::Tap;
 use super::record::StreamRecord;
+use super::share::{Colleague, Share, share};
 use super::table::{ShardInfo, ShardState, Table};
 use super::{Inner, OwnedRecord};
 use crate::ParticipantId;
@@ -41,6 +42,8 @@ use std::time::Duration;
 /// How often a worker looks after its group: a dead one's shards are taken within this and the few
 /// milliseconds that the kernel takes to say so.
 const PASS_EVERY: Duration = Duration::from_millis(10);
+/// Ten passes: a worker that was not seen for so long is reading something, or stands still.
+const LOOKS_WITHIN_MS: u64 = 100;
 /// The kind of a member's word.
 const MEMBER: u64 = 1;
 
@@ -230,10 +233,6 @@ impl GroupWorker {
         self.drop_lost();
         self.finish_shards(&table);
         let stopped = self.look_at_members(now)?;
-        let workers = stopped
-            .iter()
-            .filter(|stopped| **stopped == Some(false))
-            .count();
         let finished = inner.finished(group, &table)?;
         let mut readable = Vec::new();
         for shard in &table.shards {
@@ -244,15 +243,15 @@ impl GroupWorker {
                 readable.push(shard);
             }
         }
-        let fair = readable.len().div_ceil(workers.max(1));
+        let share = self.share(&readable, &stopped, now)?;
         for shard in readable {
-            if self.held.len() >= fair {
+            if self.held.len() >= share.take {
                 break;
             }
             self.take_if_free(shard, &stopped)?;
         }
         for (index, held) in self.held.iter_mut().enumerate() {
-            held.leaving = index >= fair;
+            held.leaving = index >= share.keep;
         }
         self.give_up();
         Ok(())
@@ -280,11 +279,46 @@ impl GroupWorker {
             let word = Role(inner.words.member(group, member).load(Ordering::Acquire));
             if word.owner() != 0 {
                 let seen = inner.words.seen_ms(group, member).load(Ordering::Relaxed);
-                let is_late = member != self.member && now.saturating_sub(seen) > timeout;
+                // Far in the future is no sign either.
+                let is_late = member != self.member && now.abs_diff(seen) > timeout;
                 *stopped = Some(is_late);
             }
         }
         Ok(stopped)
+    }
+
+    /// What this worker is to have of the shards that can be read.
+    fn share(
+        &self,
+        readable: &[&ShardInfo],
+        stopped: &[Option<bool>; MEMBERS],
+        now: u64,
+    ) -> Result<Share, OpenError> {
+        let (inner, group) = (&self.group.inner, self.group.number);
+        let mut workers = [None; MEMBERS];
+        for (member, worker) in workers.iter_mut().enumerate() {
+            let seen = inner.words.seen_ms(group, member).load(Ordering::Relaxed);
+            let looks = member == self.member || now.abs_diff(seen) <= LOOKS_WITHIN_MS;
+            let (count, lives) = (0, stopped[member] == Some(false));
+            *worker = lives.then_some(Colleague { count, looks });
+        }
+        let mut free = 0;
+        for shard in readable {
+            let Some(channel) = inner.ring_if_there(shard.id.0)? else {
+                continue;
+            };
+            let lease = place(&channel.inner.ring, group).lease;
+            let lease = Lease(lease.load(order(Label::RoleTake, Ordering::Acquire)));
+            let member = usize::from(lease.owner().wrapping_sub(1));
+            match workers.get_mut(member) {
+                Some(Some(holder)) if lease.state() == Lease::HELD => holder.count += 1,
+                _ => free += 1,
+            }
+        }
+        if let Some(mine) = &mut workers[self.member] {
+            mine.count = self.held.len();
+        }
+        Ok(share(&workers, self.member, readable.len(), free))
     }
 
     fn take_if_free(
@@ -303,10 +337,18 @@ impl GroupWorker {
             Lease::FREE => true,
             _ => {
                 let member = usize::from(seen.owner().wrapping_sub(1));
-                // A number that no member has is a scribble.
-                stopped
-                    .get(member)
-                    .is_none_or(|stopped| *stopped == Some(true))
+                let is_known = self.held.iter().any(|held| held.tap.shard == shard.id);
+                // A number that no member has is a scribble. An entry is given back behind its leases: one
+                // that is nobody's now says that this lease is, or was written over.
+                match stopped.get(member) {
+                    None => true,
+                    Some(_) if member == self.member => !is_known,
+                    Some(stopped) => {
+                        let entry = inner.words.member(group, member);
+                        let entry = entry.load(order(Label::RoleTake, Ordering::Acquire));
+                        *stopped == Some(true) || Role(entry).owner() == 0
+                    }
+                }
             }
         };
         if !is_free {
@@ -329,7 +371,17 @@ impl GroupWorker {
         let tap = match Tap::join(&channel, shard, Start::At(position), true, self.idle) {
             // Finished by another worker and retired, since the table was read.
             Err(StreamReadError::Join { .. }) if inner.is_retired(shard.id.0) => return Ok(()),
-            tap => tap?,
+            Ok(tap) => tap,
+            Err(error) => {
+                // Or nobody would read it as long as this worker lives.
+                let _ = word.compare_exchange(
+                    mine.0,
+                    mine.given_back().0,
+                    order(Label::RoleRelease, Ordering::AcqRel),
+                    Ordering::Relaxed, // it passed on
+                );
+                return Err(error);
+            }
         };
         self.held.push(Held {
             lease: mine,
@@ -404,20 +456,30 @@ impl GroupWorker {
             if held.leaving || !held.is_mine(group) {
                 continue; // the next pass drops it
             }
-            let shard = held.tap.shard;
             match held.tap.take(max - given, &mut each) {
                 Ok(count) => given += count,
                 Err(ReadError::Removed) if !self.group.inner.is_removed() => {
                     self.passed_at = 0; // it was retired; the next pass drops it
                 }
-                Err(error) if given == 0 => return Err(StreamReadError::of(shard, error)),
-                Err(error) => {
-                    self.failed = Some(StreamReadError::of(shard, error));
-                    break;
-                }
+                Err(error) => match self.told(self.turn, error) {
+                    None => {} // the next pass drops it
+                    Some(error) if given == 0 => return Err(error),
+                    Some(error) => {
+                        self.failed = Some(error);
+                        break;
+                    }
+                },
             }
         }
         Ok(given)
+    }
+
+    /// What is told of an error that was met in a held shard: nothing, if the lease passed on meanwhile. What
+    /// was dropped since, the next worker has read.
+    pub(super) fn told(&self, index: usize, error: ReadError) -> Option<StreamReadError> {
+        let held = &self.held[index];
+        let is_mine = held.is_mine(self.group.number);
+        is_mine.then(|| StreamReadError::of(held.tap.shard, error))
     }
 
     /// The same, waiting up to `timeout` for the first record.

@@ -3,7 +3,8 @@
 
 use proptest::prelude::*;
 use ringway::{
-    Bus, ReshardError, ShardId, ShardInfo, ShardState, Stream, StreamIterator, StreamReader,
+    Bus, ReshardError, ShardId, ShardInfo, ShardState, Stream, StreamIterator, StreamReadError,
+    StreamReader,
 };
 use ringway_harness::TempBus;
 use std::collections::HashMap;
@@ -320,4 +321,87 @@ proptest! {
         }
         prop_assert_eq!(&again.0, &put);
     }
+}
+
+fn put_all(stream: &Stream, count: u64) {
+    let mut producer = stream.producer().unwrap();
+    for number in 0..count {
+        producer.put("k", number.to_string().as_bytes()).unwrap();
+    }
+}
+
+/// What a reader is handed until there is nothing, and what it is told it missed.
+fn read_all(reader: &mut StreamReader) -> (Vec<String>, Vec<ShardId>) {
+    let (mut read, mut missed) = (Vec::new(), Vec::new());
+    loop {
+        let text = |data: &[u8]| String::from_utf8(data.to_vec()).unwrap();
+        match reader.try_read_batch(100, |record| read.push(text(record.data))) {
+            Ok(0) => return (read, missed),
+            Ok(_) => {}
+            Err(StreamReadError::Lagged { shard, .. }) => missed.push(shard),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_shard_is_not_given_back_before_who_reads_its_parent_has_come_to_it() {
+    let (_root, bus) = bus();
+    let stream = bus.stream("s").slots(1024).create().unwrap();
+    let builder = stream.reader().iterator(StreamIterator::TrimHorizon);
+    let mut reader = builder.open().unwrap();
+    put_all(&stream, 3);
+    let children = stream.split(ShardId(0), None).unwrap();
+    put_all(&stream, 3);
+    stream.merge(children[0], children[1]).unwrap();
+    put_all(&stream, 3);
+    assert_eq!(
+        stream.retire_closed().unwrap(),
+        0,
+        "it has to read them all"
+    );
+    let (read, missed) = read_all(&mut reader);
+    assert_eq!(
+        read,
+        ["0", "1", "2"].repeat(3),
+        "every record of every shard, in order"
+    );
+    assert_eq!(missed, []);
+    assert_eq!(stream.retire_closed().unwrap(), 3);
+}
+
+#[test]
+fn who_holds_nobody_back_is_told_of_a_shard_that_was_given_back_unread_and_reads_in_order() {
+    let (_root, bus) = bus();
+    let stream = bus.stream("s").slots(1024).create().unwrap();
+    let builder = stream.reader().iterator(StreamIterator::TrimHorizon);
+    let mut reader = builder.lossy().open().unwrap();
+    let mut tail = stream.tail(true).unwrap();
+    put_all(&stream, 3);
+    let children = stream.split(ShardId(0), None).unwrap();
+    put_all(&stream, 3);
+    let merged = stream.merge(children[0], children[1]).unwrap();
+    put_all(&stream, 2);
+    assert_eq!(stream.retire_closed().unwrap(), 3);
+    let (read, missed) = read_all(&mut reader);
+    assert_eq!(
+        missed.len(),
+        1,
+        "three records were in one of {children:?}: {missed:?}"
+    );
+    assert_eq!(
+        read,
+        ["0", "1", "2", "0", "1"],
+        "{merged} behind all that was left"
+    );
+    let (mut again, mut told) = (Vec::new(), Vec::new());
+    loop {
+        match tail.try_next() {
+            Ok(Some(record)) => again.push(String::from_utf8(record.data).unwrap()),
+            Ok(None) => break,
+            Err(StreamReadError::Lagged { shard, .. }) => told.push(shard),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!((again, told), (read, missed));
 }

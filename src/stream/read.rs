@@ -127,6 +127,7 @@ impl StreamReaderBuilder {
             known: 0,
             turn: 0,
             failed: None,
+            missed: Vec::new(),
         };
         reader.renew()?;
         Ok(reader)
@@ -294,9 +295,13 @@ impl Tap {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) if given == 0 => return Err(error),
-                // Met again where it is not told yet; a gap that was passed is told next time.
+                // Met again where it is not told yet; what was passed is told next time.
                 Err(ReadError::Lagged { from, to }) => {
                     self.lagged = Some((from, to));
+                    break;
+                }
+                Err(ReadError::Corrupt { position }) => {
+                    self.damaged = Some(self.damaged.unwrap_or(position));
                     break;
                 }
                 Err(_) => break,
@@ -387,6 +392,8 @@ pub struct StreamReader {
     turn: usize,
     /// What is told next.
     failed: Option<StreamReadError>,
+    /// Shards that were given back before this reader came to them, and where they ended.
+    missed: Vec<(ShardId, u64)>,
 }
 
 impl StreamReader {
@@ -398,8 +405,14 @@ impl StreamReader {
         let table = self.inner.table().map_err(of_open)?;
         let first_time = self.known == 0;
         for shard in &table.shards[(self.known as usize).min(table.shards.len())..] {
-            if let Some(tap) = self.join(shard, first_time)? {
-                self.taps.push(tap);
+            let sources = table.sources(shard);
+            match self.join(shard, &sources, first_time)? {
+                Some(tap) => self.taps.push(tap),
+                None if !first_time && self.is_child(&sources) => {
+                    let end = shard.closed_at.unwrap_or(0);
+                    self.missed.extend((end > 0).then_some((shard.id, end)));
+                }
+                None => {}
             }
             self.known = shard.id.0 + 1;
         }
@@ -415,7 +428,12 @@ impl StreamReader {
         Ok(())
     }
 
-    fn join(&self, shard: &ShardInfo, first_time: bool) -> Result<Option<Tap>, StreamReadError> {
+    fn join(
+        &self,
+        shard: &ShardInfo,
+        sources: &[ShardId],
+        first_time: bool,
+    ) -> Result<Option<Tap>, StreamReadError> {
         let wanted = self.shard.is_none_or(|wanted| wanted == shard.id);
         let left_out = match self.iterator {
             // What is closed gets nothing any more.
@@ -429,7 +447,7 @@ impl StreamReader {
         }
         let start = match self.iterator {
             // What replaced something begins where that ends.
-            _ if self.is_child(shard) => Start::At(0),
+            _ if self.is_child(sources) => Start::At(0),
             _ if !first_time => Start::Earliest,
             StreamIterator::TrimHorizon | StreamIterator::AtTimestamp(_) => Start::Earliest,
             StreamIterator::Latest => Start::Latest,
@@ -453,17 +471,16 @@ impl StreamReader {
             tap.from_ms = from;
         }
         // A place that was asked for and is gone is the oldest there is: that is what an iterator says.
-        if !self.is_child(shard) {
+        if !self.is_child(sources) {
             tap.lagged = None;
         }
+        tap.parents = sources.to_vec();
         Ok(Some(tap))
     }
 
-    /// Whether something that the shard replaced is read.
-    fn is_child(&self, shard: &ShardInfo) -> bool {
-        shard
-            .lineage()
-            .any(|parent| self.taps.iter().any(|tap| tap.shard == parent))
+    /// Whether something that a shard of these sources replaced is read.
+    fn is_child(&self, sources: &[ShardId]) -> bool {
+        self.taps.iter().any(|tap| sources.contains(&tap.shard))
     }
 
     /// Whether everything that `tap` came from is read.
@@ -493,6 +510,9 @@ impl StreamReader {
         }
         if self.inner.words.operation().load(Ordering::Relaxed) != self.table.version {
             self.renew()?;
+        }
+        if let Some((shard, to)) = self.missed.pop() {
+            return Err(StreamReadError::Lagged { shard, from: 0, to });
         }
         let mut given = 0;
         // A shard that is left makes another one readable, so the round begins anew.

@@ -100,6 +100,24 @@ impl Table {
     pub fn get(&self, shard: ShardId) -> Option<&ShardInfo> {
         self.shards.get(shard.0 as usize)
     }
+
+    /// What a reader has to be through with before it reads `shard`: what that replaced, and what those
+    /// replaced that were given back, which it may not have met.
+    pub fn sources(&self, shard: &ShardInfo) -> Vec<ShardId> {
+        let mut sources: Vec<ShardId> = shard.lineage().collect();
+        let mut next = 0;
+        while let Some(source) = sources.get(next) {
+            next += 1;
+            let gone = self.get(*source);
+            let gone = gone.filter(|shard| shard.state == ShardState::Retired);
+            for older in gone.iter().flat_map(|shard| shard.lineage()) {
+                if !sources.contains(&older) {
+                    sources.push(older);
+                }
+            }
+        }
+        sources
+    }
 }
 
 impl Inner {

@@ -9,7 +9,7 @@ use super::record::Content;
 use super::table::{ShardInfo, ShardState, Table};
 use super::{Inner, OwnedRecord, Stream, file};
 use crate::channel;
-use crate::error::{OpenError, ShardId, StreamReadError};
+use crate::error::{OpenError, ReadError, ShardId, StreamReadError};
 use crate::layout::ring::{ChunkRef, Meta};
 use crate::layout::word::Chunk;
 use crate::object::Site;
@@ -47,6 +47,17 @@ pub struct StreamTail {
     buffer: Vec<u8>,
     /// Of an aggregated record, what comes next.
     ready: VecDeque<OwnedRecord>,
+    /// Shards that were given back before this reader came to them, and where they ended.
+    missed: Vec<(ShardId, u64)>,
+}
+
+/// What became of a copy.
+enum Copied {
+    Whole,
+    /// The record is not there any more.
+    Overwritten,
+    /// The record is, and its payload is not.
+    Vacated,
 }
 
 impl Stream {
@@ -66,6 +77,7 @@ impl Stream {
             turn: 0,
             buffer: Vec::new(),
             ready: VecDeque::new(),
+            missed: Vec::new(),
         };
         tail.renew(from_oldest)?;
         Ok(tail)
@@ -77,18 +89,37 @@ impl StreamTail {
         let table = self.inner.table()?;
         let first_time = self.known == 0;
         for shard in &table.shards[(self.known as usize).min(table.shards.len())..] {
-            self.known = shard.id.0 + 1;
-            let gone = shard.state == ShardState::Retired
-                || first_time && !from_oldest && shard.state == ShardState::Closed;
-            if !gone && let Some(place) = self.open(shard, first_time && !from_oldest)? {
-                self.places.push(place);
+            let sources = table.sources(shard);
+            let left_out = first_time && !from_oldest && shard.state == ShardState::Closed;
+            let opened = match shard.state {
+                ShardState::Retired => None,
+                _ if left_out => None,
+                _ => self.open(shard, sources.clone(), first_time && !from_oldest)?,
+            };
+            let is_child = self
+                .places
+                .iter()
+                .any(|place| sources.contains(&place.shard));
+            match opened {
+                Some(place) => self.places.push(place),
+                None if !first_time && is_child => {
+                    let end = shard.closed_at.unwrap_or(0);
+                    self.missed.extend((end > 0).then_some((shard.id, end)));
+                }
+                None => {}
             }
+            self.known = shard.id.0 + 1;
         }
         self.table = table;
         Ok(())
     }
 
-    fn open(&self, shard: &ShardInfo, at_end: bool) -> Result<Option<Place>, OpenError> {
+    fn open(
+        &self,
+        shard: &ShardInfo,
+        parents: Vec<ShardId>,
+        at_end: bool,
+    ) -> Result<Option<Place>, OpenError> {
         let inner = &self.inner;
         let name = file::shard_file(inner.family, shard.id.0);
         let site = Site {
@@ -110,7 +141,7 @@ impl StreamTail {
         );
         Ok(Some(Place {
             shard: shard.id,
-            parents: shard.lineage().collect(),
+            parents,
             next: match at_end {
                 true => ring.tail_now(),
                 false => ring.oldest().unwrap_or(0),
@@ -135,6 +166,9 @@ impl StreamTail {
                 return Err(StreamReadError::Removed);
             }
             self.renew(true)?;
+        }
+        if let Some((shard, to)) = self.missed.pop() {
+            return Err(StreamReadError::Lagged { shard, from: 0, to });
         }
         let mut looks = self.places.len();
         while looks > 0 && !self.places.is_empty() {
@@ -198,22 +232,28 @@ impl Place {
             match self.ring.look(position).1 {
                 Look::End => return Ok(()),
                 Look::Pending(word) if !self.ring.is_dead(word.owner()) => return Ok(()),
-                Look::Record(meta) => {
-                    if self.copy(position, meta, segments, buffer) {
+                Look::Record(meta) => match self.copy(position, meta, segments, buffer)? {
+                    Copied::Whole => {
                         self.next = position + 1;
                         match Content::parse(self.shard.0, position, buffer) {
                             Some(Content::One(record)) => ready.push_back(record.to_owned()),
                             Some(Content::Several(records)) => {
                                 ready.extend(records.map(|record| record.to_owned()));
                             }
-                            None => {}
+                            None => return Err(self.read_error(ReadError::Corrupt { position })),
                         }
                         if !ready.is_empty() {
                             return Ok(());
                         }
-                        continue; // bytes that no put wrote
+                        continue; // an empty run
                     }
-                }
+                    Copied::Vacated if self.ring.oldest().is_none_or(|at| at <= position) => {
+                        let (from, to) = (position, position + 1);
+                        self.next = to;
+                        return Err(self.read_error(ReadError::Lagged { from, to }));
+                    }
+                    Copied::Vacated | Copied::Overwritten => {}
+                },
                 Look::Pending(_) | Look::Gone => {}
             }
             match self.ring.oldest() {
@@ -231,34 +271,59 @@ impl Place {
         Ok(())
     }
 
+    fn read_error(&self, error: ReadError) -> StreamReadError {
+        StreamReadError::of(self.shard, error)
+    }
+
     /// Copies a record and says whether it was that of `position` all the time.
-    fn copy(&self, position: u64, meta: Meta, segments: &Segments, buffer: &mut Vec<u8>) -> bool {
+    ///
+    /// # Errors
+    /// When its payload can't be opened *now*: the record stays next.
+    fn copy(
+        &self,
+        position: u64,
+        meta: Meta,
+        segments: &Segments,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Copied, StreamReadError> {
         let slot = self.ring.memory().slot(position);
         let len = meta.len() as usize;
         if meta.kind() == Meta::INLINE && len <= slot.room() {
             buffer.resize(len, 0);
             slot.read_body(buffer);
-            return self.ring.still(slot, position);
+            return Ok(match self.ring.still(slot, position) {
+                true => Copied::Whole,
+                false => Copied::Overwritten,
+            });
         }
+        let gone = || match self.ring.still(slot, position) {
+            true => Copied::Vacated,
+            false => Copied::Overwritten,
+        };
         if meta.kind() != Meta::CHUNK || len != size_of::<ChunkRef>() {
-            return false;
+            return Ok(gone());
         }
         let mut bytes = [0u8; size_of::<ChunkRef>()];
         slot.read_body(&mut bytes);
         let reference: ChunkRef = bytemuck::cast(bytes);
-        let Ok(Some(segment)) = segments.open(reference.segment) else {
-            return false;
+        let segment = match segments.open(reference.segment) {
+            Ok(Some(segment)) => segment,
+            Ok(None) => return Ok(gone()),
+            Err(failure) => return Err(self.read_error(ReadError::Pool(format!("{failure:?}")))),
         };
         let is_possible = reference.chunk < segment.chunks()
             && reference.len <= segment.chunk_bytes() as u64
             && self.ring.still(slot, position);
         if !is_possible {
-            return false;
+            return Ok(gone());
         }
         buffer.resize(reference.len as usize, 0);
         segment.read(reference.chunk, buffer);
         fence_at(Label::ReadFence, Ordering::Acquire);
         let word = Chunk(segment.word(reference.chunk).load(Ordering::Relaxed));
-        word.version() == reference.version && self.ring.still(slot, position)
+        Ok(match word.version() == reference.version {
+            true if self.ring.still(slot, position) => Copied::Whole,
+            _ => gone(),
+        })
     }
 }

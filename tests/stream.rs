@@ -616,3 +616,23 @@ fn a_batch_is_put_in_its_order_whatever_lengths_and_keys_its_records_have() {
         );
     }
 }
+
+#[test]
+fn a_batch_keeps_the_order_of_a_key_also_where_the_pool_has_no_room_for_one_of_its_records() {
+    let (_root, bus) = bus();
+    let stream = bus.stream("s").slots(1024).backpressure(Backpressure::Fail);
+    let stream = stream.create().unwrap();
+    stream.group_or_create("g", GroupStart::TrimHorizon).unwrap();
+    let mut producer = stream.producer().unwrap();
+    let large = vec![7; 10 << 20];
+    while producer.put("k", &large).is_ok() {}
+    let records = [
+        PutRecord::new("k", b"before"),
+        PutRecord::new("k", &large),
+        PutRecord::new("k", b"behind"),
+    ];
+    let outcomes = producer.put_batch(&records);
+    assert!(outcomes[0].is_ok());
+    assert!(matches!(outcomes[1], Err(PutError::Send { .. })), "{:?}", outcomes[1]);
+    assert!(outcomes[2].is_err(), "it would be read before the one that is put again");
+}

@@ -20,9 +20,9 @@ struct Part {
 
 impl StreamProducer {
     /// Puts `records`, those of a shard in their order; what became of each (`PutRecords`). One that fails
-    /// does not keep the others from being put, except those behind it that go to the same shard if that is
-    /// full: so the order of each key is kept whatever fails. They wait for room together, as long as one
-    /// put may. Allocates its answer.
+    /// does not keep the others from being put, except those behind it that go to the same shard, unless it
+    /// was no record at all: so the order of each key is kept whatever fails. They wait for room together, as
+    /// long as one put may. Allocates its answer.
     pub fn put_batch(&mut self, records: &[PutRecord<'_>]) -> Vec<Result<Put, PutError>> {
         // Every place gets its outcome below.
         let mut outcomes: Vec<Result<Put, PutError>> = Vec::with_capacity(records.len());
@@ -83,12 +83,8 @@ impl StreamProducer {
                 let until = *until.get_or_insert_with(|| Deadline::after(wait));
                 outcome = self.wait(full, until, |producer| producer.try_put(record));
             }
-            let refused = match &outcome {
-                Err(error @ (PutError::Full { .. } | PutError::Throttled { .. })) => {
-                    Some(again(error))
-                }
-                _ => None,
-            };
+            // What was wrong with the record itself was found before.
+            let refused = outcome.as_ref().err().map(again);
             outcomes[next.index as usize] = outcome;
             done += 1;
             if let Some(error) = refused {

@@ -106,7 +106,7 @@ impl StreamProducer {
         let table = inner.table()?;
         let clock = BootClock::since(0);
         Ok(Self {
-            ahead_ms: clock::unix_ms() - clock.kept_ms(),
+            ahead_ms: clock::unix_ms().wrapping_sub(clock.kept_ms()),
             read_at: clock.kept_ms(),
             clock,
             weights: Weights::of(&inner.definition),

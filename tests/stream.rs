@@ -2,8 +2,8 @@
 //! place, and a record goes to the shard that Kinesis would choose.
 
 use ringway::{
-    Backpressure, Bus, ObjectKind, OpenError, OwnedRecord, PutError, PutRecord, SequenceNumber,
-    ShardId, ShardLimits, Stream, StreamIterator, StreamReadError, hash_key_of,
+    Backpressure, Bus, GroupStart, ObjectKind, OpenError, OwnedRecord, PutError, PutRecord,
+    SequenceNumber, ShardId, ShardLimits, Stream, StreamIterator, StreamReadError, hash_key_of,
 };
 use ringway_harness::TempBus;
 use std::time::Duration;
@@ -622,7 +622,9 @@ fn a_batch_keeps_the_order_of_a_key_also_where_the_pool_has_no_room_for_one_of_i
     let (_root, bus) = bus();
     let stream = bus.stream("s").slots(1024).backpressure(Backpressure::Fail);
     let stream = stream.create().unwrap();
-    stream.group_or_create("g", GroupStart::TrimHorizon).unwrap();
+    stream
+        .group_or_create("g", GroupStart::TrimHorizon)
+        .unwrap();
     let mut producer = stream.producer().unwrap();
     let large = vec![7; 10 << 20];
     while producer.put("k", &large).is_ok() {}
@@ -633,6 +635,13 @@ fn a_batch_keeps_the_order_of_a_key_also_where_the_pool_has_no_room_for_one_of_i
     ];
     let outcomes = producer.put_batch(&records);
     assert!(outcomes[0].is_ok());
-    assert!(matches!(outcomes[1], Err(PutError::Send { .. })), "{:?}", outcomes[1]);
-    assert!(outcomes[2].is_err(), "it would be read before the one that is put again");
+    assert!(
+        matches!(outcomes[1], Err(PutError::Send { .. })),
+        "{:?}",
+        outcomes[1]
+    );
+    assert!(
+        outcomes[2].is_err(),
+        "it would be read before the one that is put again"
+    );
 }

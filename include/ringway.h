@@ -2,9 +2,11 @@
  * ringway.h - a brokerless message bus in shared memory, from C11.
  *
  * A bus is a directory that the processes of one Linux host open. On it lie channels (every reader
- * sees every record, in one order) and queues (every message is consumed once, as in SQS). Any process
- * may be killed or stopped at any instruction: nobody waits for it, nothing that was acknowledged is
- * lost with it.
+ * sees every record, in one order), queues (every message is consumed once, as in SQS), streams (shards
+ * of records, in order by key, read again and shared by groups, as in Kinesis) and topics (what is
+ * published reaches every queue that wants it, as in SNS). Any process may be killed or stopped at any
+ * instruction: nobody waits for it, nothing that was acknowledged is lost with it. What survives what
+ * says docs/delivery.md.
  *
  * READ THIS FIRST
  *   Status     Every call returns an int32_t: 0 done, > 0 not now (full, empty, time-out: ordinary,
@@ -17,13 +19,14 @@
  *   Threads    "any" - as many threads at once as you like. "one" - one thread at a time, whichever:
  *              open one handle per thread. Two at once get RINGWAY_E_BUSY_HANDLE where that is seen,
  *              and it is not always seen. No thread may use a handle while another one closes it.
+ *   Any handle ringway_close, _release, _poll_fd and _wait_any take handles of several kinds, as void *.
  *   Fork       In a forked child each call on a handle of its parent returns RINGWAY_E_FORKED (closing
  *              is harmless); open the bus again there. exec is harmless, everything is close-on-exec.
  *   Death      A process that dies leaves no locks. What it had sent stays; what it was sending never
  *              was; what it had received and not deleted is received by others within milliseconds.
  *   Structs    Those that begin with `size` are filled by their ..._init, then changed field by field: a
  *              later library knows by the size which fields you know. Results have a size parameter
- *              for the same reason: pass sizeof.
+ *              for the same reason: pass sizeof. What has neither never changes.
  *   Times      timeout_ns: 0 doesn't wait, RINGWAY_FOREVER does not give up. Others are in ms.
  *   Strings    UTF-8, ended by 0. Bodies are any bytes; a body of length 0 may be NULL.
  *   Versions   Three: of this header (API), of the calls (ABI, the number in libringway.so.0), of the
@@ -36,6 +39,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #if defined(__GNUC__) || defined(__clang__)
 #define RINGWAY_MUST_CHECK __attribute__((warn_unused_result))
@@ -49,9 +53,10 @@ extern "C" {
 
 /* ---- Constants --------------------------------------------------------------------------------- */
 
-/* Of this header: major in the upper 16 bits, minor in the lower. Compare with ringway_api_version(). */
+/* Of this header: major in the upper 16 bits, minor in the lower. Compare with
+   ringway_version(RINGWAY_API). */
 #define RINGWAY_API_VERSION UINT32_C(0x00000001)
-/* Of the calls it declares. Compare with ringway_abi_version(). */
+/* Of the calls it declares. Compare with ringway_version(RINGWAY_ABI). */
 #define RINGWAY_ABI_VERSION UINT32_C(0)
 
 /* For timeout_ns. */
@@ -63,7 +68,7 @@ extern "C" {
 
 /* In a config: what the library or the queue says. In settings: stays as it is. */
 #define RINGWAY_DEFAULT UINT64_MAX
-/* In settings: no limit, no dead-letter queue. */
+/* In settings: no limit, no dead-letter queue. Of a shard: no parent. */
 #define RINGWAY_NONE (UINT64_MAX - 1)
 
 /* Room for a receipt as text, its final 0 included. */
@@ -83,6 +88,8 @@ enum ringway_status {
     RINGWAY_OVER_LIMIT = 6,     /* the queue's own limit of messages, or of messages in flight */
     RINGWAY_POOL_EXHAUSTED = 7, /* the payload pool of the bus is used up */
     RINGWAY_DEDUP_FULL = 8,     /* as many deduplication ids as there is room for */
+    RINGWAY_THROTTLED = 9,      /* an emulated limit of the shard: try again in the next second */
+    RINGWAY_END = 10,           /* the one shard that is read is closed, and read to its end */
 
     /* The call was wrong. */
     RINGWAY_E_ARGUMENT = -1,    /* NULL, misaligned, no such constant, a length no object can have */
@@ -94,7 +101,7 @@ enum ringway_status {
     RINGWAY_E_OPTION = -7,      /* an option, a setting, a delay or a visibility out of its bounds */
     RINGWAY_E_BUFFER_TOO_SMALL = -8, /* the needed length is in the result's len */
     RINGWAY_E_TOO_LARGE = -9,   /* longer than a body may be */
-    RINGWAY_E_ID = -10,         /* no group, deduplication id or trace header */
+    RINGWAY_E_ID = -10,         /* no group, deduplication id, trace header, subject or partition key */
     RINGWAY_E_ATTRIBUTE = -11,  /* no such attribute possible */
     RINGWAY_E_RECEIPT = -12,    /* no receipt */
 
@@ -110,35 +117,41 @@ enum ringway_status {
     RINGWAY_E_IN_USE = -28,     /* others are using the bus that was to be destroyed */
     RINGWAY_E_NO_SPACE = -29,   /* the file system is full */
     RINGWAY_E_PERMISSION = -30, /* ask its owner for group or mode */
-    RINGWAY_E_TOO_MANY = -31,   /* participants, readers, views or redrive targets */
+    RINGWAY_E_TOO_MANY = -31,   /* participants, readers, workers, views or redrive targets */
     RINGWAY_E_UNSUPPORTED = -32, /* the file system lacks what a bus stands on */
     RINGWAY_E_IO = -33,         /* anything else the system said */
-    RINGWAY_E_BUSY = -34,       /* an exclusive producer lives, or another task runs */
+    RINGWAY_E_BUSY = -34,       /* an exclusive producer lives, another task runs, or shards change */
     RINGWAY_E_NOT_RELIABLE = -35, /* no reliable reader where the oldest records are dropped */
 
     /* Using. */
     RINGWAY_E_FORKED = -40,     /* a handle of the parent: open the bus again in the child */
     RINGWAY_E_REMOVED = -41,    /* the object was removed: open or create it again */
     RINGWAY_E_UNLINKED = -42,   /* its file was deleted or replaced outside ringway */
-    RINGWAY_E_STALE = -43,      /* our entry was given to somebody else: open the bus again */
+    RINGWAY_E_STALE = -43,      /* taken for dead: open the bus (a worker of a group: its reader) again */
     RINGWAY_E_POOL = -44,       /* the payload pool can't be used, or a loan is of another bus */
     RINGWAY_E_GROWTH = -45,     /* the queue is full and can't grow */
     RINGWAY_E_MISSING_GROUP = -46, /* a message to a FIFO queue needs a group */
     RINGWAY_E_MISSING_DEDUP_ID = -47, /* a message to this queue needs a deduplication id */
     RINGWAY_E_NO_DEDUP = -48,   /* this queue compares no deduplication ids */
     RINGWAY_E_DELAY_IN_FIFO = -49, /* no delay of its own for a message to a FIFO queue */
-    RINGWAY_E_REDRIVE = -50,    /* that queue can't be the dead-letter queue of this one */
+    RINGWAY_E_REDRIVE = -50,    /* that queue can't take the messages of this one */
     RINGWAY_E_NOT_ON_DISK = -51, /* durable: the journal can't be written now, nothing was sent */
     RINGWAY_E_DURABILITY_UNKNOWN = -52, /* durable: sent or deleted, and on disk or not */
+    RINGWAY_E_POLICY = -53,     /* no filter policy: ringway_last_error says where */
 
     /* Settling. */
     RINGWAY_E_STALE_RECEIPT = -60, /* received again since: the receipt of that receive counts */
     RINGWAY_E_NOT_IN_FLIGHT = -61, /* visible again: the lease had ended; it can be deleted still */
     RINGWAY_E_GONE = -62,       /* deleted, purged, or past the retention of the queue */
     RINGWAY_E_OTHER_QUEUE = -63, /* a receipt of another queue */
+    RINGWAY_E_FENCED = -64,     /* the shard passed on to another worker: drop what was not checkpointed */
+    RINGWAY_E_NO_LEASE = -65,   /* this worker does not read that shard */
+    RINGWAY_E_OUT_OF_RANGE = -66, /* not between the checkpoint and what was read */
 
     RINGWAY_E_OTHER = -99       /* an error newer than this table */
 };
+
+enum ringway_version_of { RINGWAY_API = 1, RINGWAY_ABI = 2, RINGWAY_FORMAT = 3 };
 
 /* In a config 0 is always "as the library says, and not compared with what exists". */
 enum ringway_how { RINGWAY_OPEN_OR_CREATE = 0, RINGWAY_OPEN = 1, RINGWAY_CREATE = 2 };
@@ -146,6 +159,8 @@ enum ringway_switch { RINGWAY_ON = 1, RINGWAY_OFF = 2 };
 enum ringway_producers { RINGWAY_SHARED = 1, RINGWAY_EXCLUSIVE = 2 };
 enum ringway_overflow { RINGWAY_REFUSE = 1, RINGWAY_DROP_OLDEST = 2 };
 enum ringway_kind { RINGWAY_STANDARD = 1, RINGWAY_FIFO = 2 };
+/* What was acknowledged survives every process; the machine too. */
+enum ringway_durability { RINGWAY_MEMORY = 1, RINGWAY_DURABLE = 2 };
 /* The oldest record that is there, the next one that is sent, or a position. Default: latest. */
 enum ringway_start { RINGWAY_EARLIEST = 1, RINGWAY_LATEST = 2, RINGWAY_AT = 3 };
 /* Producers wait for a reliable reader; a lossy one is told what it missed. */
@@ -163,7 +178,40 @@ enum ringway_dedup {
 enum ringway_dedup_scope { RINGWAY_DEDUP_IN_QUEUE = 1, RINGWAY_DEDUP_IN_GROUP = 2 };
 enum ringway_allow { RINGWAY_ALLOW_ALL = 1, RINGWAY_ALLOW_NONE = 2, RINGWAY_ALLOW_LISTED = 3 };
 enum ringway_type { RINGWAY_STRING = 1, RINGWAY_NUMBER = 2, RINGWAY_BINARY = 3 };
-enum ringway_object { RINGWAY_UNKNOWN = 0, RINGWAY_CHANNEL = 1, RINGWAY_QUEUE = 2 };
+enum ringway_object {
+    RINGWAY_UNKNOWN = 0,
+    RINGWAY_CHANNEL = 1,
+    RINGWAY_QUEUE = 2,
+    RINGWAY_STREAM = 3,
+    RINGWAY_TOPIC = 4
+};
+/* What ringway_queue_move does, and how a task stands. */
+enum ringway_move { RINGWAY_MOVE = 1, RINGWAY_RESUME = 2, RINGWAY_CANCEL = 3, RINGWAY_LOOK = 4 };
+enum ringway_move_state {
+    RINGWAY_RUNNING = 1,
+    RINGWAY_STOPPED = 2, /* its runner left it or died: RINGWAY_RESUME goes on */
+    RINGWAY_CANCELLING = 3,
+    RINGWAY_CANCELLED = 4,
+    RINGWAY_COMPLETED = 5,
+    RINGWAY_FAILED = 6 /* its destination is gone */
+};
+/* Where to begin: the oldest record, the next one that is put (RINGWAY_LATEST), one that is known or the
+   one behind it, the first that arrived at a time or later. A place whose records are gone is the oldest
+   there is. */
+enum ringway_iterator {
+    RINGWAY_TRIM_HORIZON = 1,
+    RINGWAY_AT_SEQUENCE_NUMBER = 3,
+    RINGWAY_AFTER_SEQUENCE_NUMBER = 4,
+    RINGWAY_AT_TIMESTAMP = 5
+};
+/* It takes records; it was split or merged and has those it took; its memory was given back. */
+enum ringway_shard_state {
+    RINGWAY_SHARD_OPEN = 1,
+    RINGWAY_SHARD_CLOSED = 2,
+    RINGWAY_SHARD_RETIRED = 3
+};
+/* Where a filter policy looks. */
+enum ringway_scope { RINGWAY_IN_ATTRIBUTES = 1, RINGWAY_IN_BODY = 2 };
 
 /* ---- Handles ----------------------------------------------------------------------------------- */
 
@@ -194,9 +242,24 @@ typedef struct ringway_loan ringway_loan_t;
 /* A received message with what its sender said about it; memory to be used again and again. Processes:
    its own. Threads: one. After fork: each process has a copy. */
 typedef struct ringway_message ringway_message_t;
-/* Attributes of messages to be sent. Processes: its own. Threads: one. After fork: each process has a
-   copy. */
-typedef struct ringway_attributes ringway_attributes_t;
+/* A stream, open here. Processes: any number. Threads: any. After fork: E_FORKED. */
+typedef struct ringway_stream ringway_stream_t;
+/* Puts records into a stream; those of one key are read in its order. Processes: any number. Threads:
+   one. After fork: E_FORKED, the parent goes on. */
+typedef struct ringway_stream_producer ringway_stream_producer_t;
+/* Reads a stream: alone, and sees everything; or as a worker of a group, whose workers share the
+   shards. Processes: any number; the shards of a dead worker go to the others within milliseconds.
+   Threads: one. After fork: E_FORKED, the parent goes on. */
+typedef struct ringway_stream_reader ringway_stream_reader_t;
+/* A topic, open here. Processes: any number. Threads: any. After fork: E_FORKED. */
+typedef struct ringway_topic ringway_topic_t;
+/* Publishes to a topic, and hands on to its queues what it or others published. Processes: any number;
+   what a dead one had not handed on the others do. Threads: one. After fork: E_FORKED, the parent goes
+   on. */
+typedef struct ringway_publisher ringway_publisher_t;
+/* Hears what is published to a topic and holds nobody up. Processes: any number. Threads: one. After
+   fork: E_FORKED, the parent goes on. */
+typedef struct ringway_listener ringway_listener_t;
 
 /* ---- Structs ----------------------------------------------------------------------------------- */
 
@@ -211,8 +274,7 @@ typedef struct ringway_slice {
 typedef struct ringway_receipt {
     uint64_t queue;
     uint64_t position;
-    uint16_t receives; /* how often it had been received, this time included */
-    uint16_t reserved[3];
+    uint64_t receives; /* how often it had been received, this time included: 1 to 1,023 */
 } ringway_receipt_t;
 
 /* A record that was read. */
@@ -248,7 +310,7 @@ typedef struct ringway_sent {
     uint32_t duplicate; /* 1: its id was sent before, and it was not sent again */
 } ringway_sent_t;
 
-/* A value beside a body. */
+/* A value beside a body, of at most ten by the rules of SQS. Numbers are text. */
 typedef struct ringway_attribute {
     const char *name;
     const char *label; /* what is behind the type in "Number.float"; NULL: none */
@@ -265,6 +327,8 @@ typedef struct ringway_bus_config {
     uint64_t pool_bytes;          /* most bytes of payload pool, at creation: 1 GiB */
     uint64_t mode;                /* permission bits, at creation: 0600 */
     uint64_t group;               /* group id, at creation: the creator's */
+    const char *journal_root;     /* directory of journals, on a disk; NULL: $RINGWAY_JOURNAL_ROOT, or root
+                                     where that is on a disk, or a state directory of the user */
     int32_t how;                  /* enum ringway_how */
     int32_t pre_touch;            /* enum ringway_switch: fault pages in beforehand: on */
 } ringway_bus_config_t;
@@ -311,11 +375,14 @@ typedef struct ringway_queue_config {
     int32_t huge_pages;         /* enum ringway_switch: off */
     int32_t dedup;              /* enum ringway_dedup: optional. FIFO queues only */
     int32_t dedup_scope;        /* enum ringway_dedup_scope: in the queue */
+    int32_t durability;         /* enum ringway_durability: memory (docs/delivery.md) */
+    int32_t reserved;
 } ringway_queue_config_t;
 
 /* Changed for every process at once. */
 typedef struct ringway_settings {
     size_t size;
+    uint64_t id;            /* of this queue: told by ringway_queue_settings, and not changed */
     uint64_t visibility_ms;
     uint64_t delay_ms;
     uint64_t retention_ms;
@@ -323,7 +390,7 @@ typedef struct ringway_settings {
     uint64_t receive_wait_ms;
     uint64_t max_messages;  /* or RINGWAY_NONE */
     uint64_t max_in_flight; /* or RINGWAY_NONE */
-    uint64_t dead_letter;   /* ringway_queue_id of the dead-letter queue, or RINGWAY_NONE */
+    uint64_t dead_letter;   /* id of the dead-letter queue, or RINGWAY_NONE */
     uint64_t max_receives;  /* received so often, a message goes there: 1 to 1,000 */
     uint64_t redrive_sources[RINGWAY_REDRIVE_SOURCES]; /* with RINGWAY_ALLOW_LISTED; 0: unused */
     int32_t redrive_allow;      /* enum ringway_allow: who may have this as dead-letter queue */
@@ -337,31 +404,168 @@ typedef struct ringway_receiver_config {
     int32_t reserved;
 } ringway_receiver_config_t;
 
-/* A message and what is said about it. */
+/* A message and what is said about it, to a queue or a topic. What isn't said is NULL. */
 typedef struct ringway_outgoing {
     size_t size;
     const void *body;
     size_t len;
-    uint64_t delay_ms;        /* 0 to 900,000; default: what the queue says */
-    const char *group;        /* FIFO: its order; standard: its tenant; NULL: none */
-    const char *dedup_id;     /* or NULL */
-    const char *trace_header; /* or NULL */
-    const ringway_attributes_t *attributes; /* or NULL; not changed, may be used again */
+    const char *group;        /* FIFO: its order; standard queues: its tenant */
+    const char *dedup_id;
+    const char *trace_header;
+    const ringway_attribute_t *attributes;
+    size_t attribute_count;
+    uint64_t delay_ms;        /* queues: 0 to 900,000; default: what the queue says */
+    const char *subject;      /* topics */
 } ringway_outgoing_t;
+
+/* What became of a message that was published. */
+typedef struct ringway_published {
+    uint64_t message_id[2]; /* as a UUID: its first and its last 16 digits */
+    int32_t status;         /* in a batch: of this message */
+    uint32_t duplicate;     /* 1: it repeats one to a FIFO topic, and was not published again */
+} ringway_published_t;
 
 /* What lies in a ringway_message_t. Pointers are into it: valid until it is used again or closed. */
 typedef struct ringway_message_parts {
     const void *body;
     size_t len;
-    const char *group;        /* or NULL, as the next two */
+    const char *group;        /* or NULL, as the next three */
     const char *dedup_id;
     const char *trace_header;
-    size_t attributes;        /* how many */
-    uint64_t sender;          /* the participant that sent it */
+    const char *subject;
+    const ringway_attribute_t *attributes;
+    size_t attribute_count;
+    uint64_t sender;          /* the participant that sent it; 0: it was published */
     uint64_t origin_queue;    /* where it was moved from; 0: it was not moved */
     uint64_t origin_position;
     uint64_t origin_receives;
+    uint64_t message_id[2];   /* heard by a listener: as it was published, and when; else 0 */
+    uint64_t published_ms;
 } ringway_message_parts_t;
+
+/* What ringway_queue_move is to do. */
+typedef struct ringway_move_config {
+    size_t size;
+    const ringway_queue_t *destination; /* NULL: back to where each message came from */
+    uint64_t max_per_second;            /* default: as fast as it goes */
+    int32_t what;                       /* enum ringway_move: move */
+    int32_t reserved;
+} ringway_move_config_t;
+
+/* How the last task of a queue stands. */
+typedef struct ringway_move_status {
+    uint64_t moved;
+    uint64_t to_move; /* when it began */
+    uint64_t started_ms;
+    uint64_t destination; /* id, or RINGWAY_NONE: where each came from */
+    uint64_t runner;      /* participant that runs it, or ran it last; 0: none */
+    int32_t state;        /* enum ringway_move_state */
+    int32_t reserved;
+} ringway_move_status_t;
+
+/* Options that are given have to agree with a stream that exists, but for the number of shards. */
+typedef struct ringway_stream_config {
+    size_t size;
+    uint64_t shards;           /* at creation, 1 to 1,000: 1 */
+    uint64_t slots;            /* of each: the most records it retains, a power of two: 8,192 */
+    uint64_t stride;           /* bytes of a slot, 64 to 4,096 by 32; 48 are header: 256 */
+    uint64_t readers;          /* most readers of a shard at a time, 1 to 991: 64 */
+    uint64_t lease_timeout_ms; /* after it a worker that lives and does not read loses its shards: 10,000 */
+    uint64_t stall_timeout_ms; /* after it a stopped producer is stepped over: 20 */
+    int32_t how;               /* enum ringway_how */
+    int32_t overflow;          /* enum ringway_overflow: refuse */
+    int32_t kinesis_limits;    /* enum ringway_switch: 1,000 records and 1 MiB a second in, 2 MiB out: off */
+    int32_t huge_pages;        /* enum ringway_switch: off */
+} ringway_stream_config_t;
+
+/* A place in the 128 bits over which shards are spread: MD5 of a partition key, or chosen. */
+typedef struct ringway_hash_key {
+    uint64_t high;
+    uint64_t low;
+} ringway_hash_key_t;
+
+/* The number of a record, shard * 2^64 + position: of two the later has the higher one, in a shard and
+   in what replaces it. */
+typedef struct ringway_sequence_number {
+    uint64_t shard;
+    uint64_t position;
+} ringway_sequence_number_t;
+
+/* A record to put. */
+typedef struct ringway_put {
+    const char *partition_key; /* 1 to 256 characters: says which shard, and is kept with it */
+    const void *data;
+    size_t len;                          /* up to 10 MiB */
+    const ringway_hash_key_t *hash_key;  /* where it belongs whatever its key says; or NULL */
+} ringway_put_t;
+
+/* What became of it. */
+typedef struct ringway_put_outcome {
+    ringway_sequence_number_t sequence_number;
+    int32_t status; /* in a batch: of this record */
+    int32_t reserved;
+} ringway_put_outcome_t;
+
+/* A record of a stream. */
+typedef struct ringway_stream_record {
+    ringway_sequence_number_t sequence_number;
+    uint64_t sub_sequence_number; /* which it is of those that were put as one under that number */
+    uint64_t arrival_ms;          /* since the Unix epoch */
+    const char *partition_key;
+    const void *data;
+    size_t len;
+    uint64_t missed; /* with RINGWAY_LAGGED: positions lost before sequence_number, where reading goes on */
+} ringway_stream_record_t;
+
+typedef struct ringway_stream_reader_config {
+    size_t size;
+    const char *group;  /* become a worker of this group, which is made if there is none; NULL: read alone */
+    uint64_t shard;     /* this one alone; default: all, and what replaces them. Not in a group */
+    ringway_sequence_number_t sequence_number; /* with RINGWAY_AT_ and AFTER_SEQUENCE_NUMBER */
+    uint64_t timestamp_ms; /* with RINGWAY_AT_TIMESTAMP, since the Unix epoch */
+    int32_t iterator;    /* enum ringway_iterator: latest; of a group that is made: trim horizon */
+    int32_t reliability; /* enum ringway_reliability: reliable, unless the oldest are dropped */
+    int32_t idle;        /* enum ringway_idle: spin, then park */
+    int32_t reserved;
+} ringway_stream_reader_config_t;
+
+typedef struct ringway_shard_info {
+    uint64_t shard;
+    uint64_t parents[2]; /* what it replaced, or RINGWAY_NONE */
+    ringway_hash_key_t first; /* its hash keys */
+    ringway_hash_key_t last;
+    uint64_t created_ms;
+    uint64_t closed_ms; /* 0: it is open */
+    uint64_t oldest;    /* position of the oldest record there is, and of the next one */
+    uint64_t next;
+    int32_t state; /* enum ringway_shard_state */
+    int32_t reserved;
+} ringway_shard_info_t;
+
+typedef struct ringway_topic_config {
+    size_t size;
+    uint64_t listen_slots; /* so many messages a listener may be behind, a power of two: 16,384 */
+    int32_t how;           /* enum ringway_how */
+    int32_t kind;          /* enum ringway_kind: standard */
+} ringway_topic_config_t;
+
+/* What a subscription is to be. */
+typedef struct ringway_subscription_config {
+    size_t size;
+    const char *queue;       /* that gets the messages, of the same bus */
+    const char *filter;      /* policy of those it wants, JSON as in SNS; NULL: all */
+    const char *dead_letter; /* queue for what can't be delivered; NULL: none */
+    int32_t scope;           /* enum ringway_scope: attributes */
+    int32_t raw;             /* enum ringway_switch: as published, not as a JSON notification: off */
+} ringway_subscription_config_t;
+
+typedef struct ringway_subscription {
+    uint64_t id;
+    int32_t scope;    /* enum ringway_scope; 0: no filter */
+    int32_t raw;      /* enum ringway_switch */
+    char queue[88];
+    char dead_letter[88]; /* "": none */
+} ringway_subscription_t;
 
 typedef struct ringway_object_info {
     uint64_t bytes; /* of its files */
@@ -404,16 +608,33 @@ typedef struct ringway_queue_stats {
     uint64_t damaged;
 } ringway_queue_stats_t;
 
-/* One of the two, the other NULL. */
-typedef struct ringway_waitable {
-    ringway_reader_t *reader;
-    ringway_receiver_t *receiver;
-} ringway_waitable_t;
+typedef struct ringway_stream_stats {
+    uint64_t open_shards;
+    uint64_t closed_shards; /* that still have their records */
+    uint64_t shards_made;   /* ever */
+    uint64_t positions;     /* ever given: records, and gaps of puts that were abandoned */
+    uint64_t retained;      /* that can be read */
+    uint64_t dropped;       /* unread, oldest first */
+    uint64_t damaged;
+    uint64_t bytes;
+} ringway_stream_stats_t;
+
+typedef struct ringway_topic_stats {
+    uint64_t subscriptions;
+    uint64_t listeners;
+    uint64_t waiting;       /* to be handed on */
+    uint64_t published;     /* totals, exact within 64 for each publisher that is open */
+    uint64_t delivered;     /* to queues */
+    uint64_t retried;       /* put off since a queue had no room */
+    uint64_t dead_lettered;
+    uint64_t failed;        /* given up */
+    uint64_t damaged;
+} ringway_topic_stats_t;
 
 /* Defaults. Threads: any. */
 static inline void ringway_bus_config_init(ringway_bus_config_t *config) {
     const ringway_bus_config_t defaults = {sizeof(ringway_bus_config_t), NULL, NULL,
-        RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, 0, 0};
+        RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, NULL, 0, 0};
     *config = defaults;
 }
 static inline void ringway_channel_config_init(ringway_channel_config_t *config) {
@@ -429,13 +650,13 @@ static inline void ringway_queue_config_init(ringway_queue_config_t *config) {
     const ringway_queue_config_t defaults = {sizeof(ringway_queue_config_t), RINGWAY_DEFAULT,
         RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT,
         RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT,
-        0, 0, 0, 0, 0, 0};
+        0, 0, 0, 0, 0, 0, 0, 0};
     *config = defaults;
 }
 static inline void ringway_settings_init(ringway_settings_t *settings) {
     const ringway_settings_t same = {sizeof(ringway_settings_t), RINGWAY_DEFAULT, RINGWAY_DEFAULT,
         RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT,
-        RINGWAY_DEFAULT, RINGWAY_DEFAULT, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 0, 0};
+        RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 0, 0};
     *settings = same;
 }
 static inline void ringway_receiver_config_init(ringway_receiver_config_t *config) {
@@ -444,32 +665,68 @@ static inline void ringway_receiver_config_init(ringway_receiver_config_t *confi
     *config = defaults;
 }
 static inline void ringway_outgoing_init(ringway_outgoing_t *outgoing) {
-    const ringway_outgoing_t plain = {
-        sizeof(ringway_outgoing_t), NULL, 0, RINGWAY_DEFAULT, NULL, NULL, NULL, NULL};
+    const ringway_outgoing_t plain = {sizeof(ringway_outgoing_t), NULL, 0, NULL, NULL, NULL, NULL,
+        0, RINGWAY_DEFAULT, NULL};
     *outgoing = plain;
+}
+static inline void ringway_move_config_init(ringway_move_config_t *config) {
+    const ringway_move_config_t defaults = {
+        sizeof(ringway_move_config_t), NULL, RINGWAY_DEFAULT, 0, 0};
+    *config = defaults;
+}
+static inline void ringway_stream_config_init(ringway_stream_config_t *config) {
+    const ringway_stream_config_t defaults = {sizeof(ringway_stream_config_t), RINGWAY_DEFAULT,
+        RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, 0, 0, 0,
+        0};
+    *config = defaults;
+}
+static inline void ringway_stream_reader_config_init(ringway_stream_reader_config_t *config) {
+    const ringway_stream_reader_config_t defaults = {
+        sizeof(ringway_stream_reader_config_t), NULL, RINGWAY_DEFAULT, {0, 0}, 0, 0, 0, 0, 0};
+    *config = defaults;
+}
+static inline void ringway_topic_config_init(ringway_topic_config_t *config) {
+    const ringway_topic_config_t defaults = {
+        sizeof(ringway_topic_config_t), RINGWAY_DEFAULT, 0, 0};
+    *config = defaults;
+}
+static inline void ringway_subscription_config_init(ringway_subscription_config_t *config) {
+    const ringway_subscription_config_t defaults = {
+        sizeof(ringway_subscription_config_t), NULL, NULL, NULL, 0, 0};
+    *config = defaults;
+}
+
+/* The attribute of a received message that is called `name`; NULL: none is. Threads: any. Lifetime: as
+   that of parts. */
+static inline const ringway_attribute_t *ringway_message_attribute(
+    const ringway_message_parts_t *parts, const char *name) {
+    for (size_t i = 0; i < parts->attribute_count; i++) {
+        if (strcmp(parts->attributes[i].name, name) == 0) {
+            return &parts->attributes[i];
+        }
+    }
+    return NULL;
 }
 
 /* ---- Versions and errors ----------------------------------------------------------------------- */
 
-/* The API, ABI and FORMAT (major in the upper 16 bits, minor in the lower) of the library in use.
-   Threads: any. */
-uint32_t ringway_api_version(void);
-uint32_t ringway_abi_version(void);
-uint32_t ringway_format_version(void);
+/* The version of the library in use: of its API, ABI or FORMAT (major in the upper 16 bits, minor in the
+   lower). Threads: any. Returns: 0 for what is none of enum ringway_version_of. */
+uint32_t ringway_version(int32_t version_of);
 
 /* A status by name, such as "RINGWAY_E_NOT_FOUND", and in a few words. Threads: any. Lifetime: for
    ever. Returns: "RINGWAY_E_OTHER" and its words for a number that is none; never NULL. */
 const char *ringway_status_name(int32_t status);
 const char *ringway_status_text(int32_t status);
 
-/* What the last call of this thread that returned < 0 (or STALLED, OVER_LIMIT, POOL_EXHAUSTED or
-   DEDUP_FULL) was about, and what to do next. Threads: each has its own. Lifetime: until its next such call. Returns: "" before the first;
-   never NULL. */
+/* What the last call of this thread that returned < 0 (or STALLED, OVER_LIMIT, POOL_EXHAUSTED,
+   DEDUP_FULL or THROTTLED) was about, and what to do next. Threads: each has its own. Lifetime: until its
+   next such call. Returns: "" before the first; never NULL. */
 const char *ringway_last_error(void);
 
-/* Closes a handle of any kind; NULL is fine. A receiver's messages stay in flight, a loan goes back, an
-   open view ends. Threads: any, if no other one uses it. Returns: OK; E_HANDLE for one that is closed
-   already, and nothing happened. */
+/* Closes a handle of any kind; NULL is fine. A receiver's messages stay in flight, a worker's shards go
+   to the others, a loan goes back, an open view ends. Threads: any, if no other one uses it. Returns: OK;
+   E_HANDLE for one that is closed already, and nothing happened. */
 int32_t ringway_close(void *handle);
 
 /* ---- Buses ------------------------------------------------------------------------------------- */
@@ -480,14 +737,16 @@ int32_t ringway_close(void *handle);
 RINGWAY_MUST_CHECK int32_t ringway_bus_open(
     const char *name, const ringway_bus_config_t *config, ringway_bus_t **bus);
 
-/* Lists the objects of a bus, by name: up to `capacity` into `objects` (may be NULL with 0), all of
-   them counted in *count. Threads: any. Lifetime: copied. Returns: OK; E_FORKED, E_IO. */
+/* Lists the objects of a bus, by name, and its topics behind them: up to `capacity` into `objects` (may be
+   NULL with 0), all of them counted in *count. Threads: any. Lifetime: copied. Returns: OK; E_FORKED, E_IO. */
 RINGWAY_MUST_CHECK int32_t ringway_bus_objects(
     const ringway_bus_t *bus, ringway_object_info_t *objects, size_t capacity, size_t *count);
 
-/* Removes a channel or queue. Who has it open gets E_REMOVED; its memory goes with the last of them.
-   Threads: any. Returns: OK; E_NOT_FOUND, E_PERMISSION, E_FORKED, E_IO. */
-RINGWAY_MUST_CHECK int32_t ringway_bus_remove(const ringway_bus_t *bus, const char *object);
+/* Removes the topic of that name where kind is RINGWAY_TOPIC, else (0) what else is called so. Who has it
+   open gets E_REMOVED; its memory goes with the last of them. Threads: any. Returns: OK; E_NOT_FOUND,
+   E_PERMISSION, E_FORKED, E_IO. */
+RINGWAY_MUST_CHECK int32_t ringway_bus_remove(
+    const ringway_bus_t *bus, const char *name, int32_t kind);
 
 /* Removes the whole bus `name` under `root` (NULL as in the config). Refused while anybody lives on it,
    unless force is not 0. Threads: any. Returns: OK; E_NOT_FOUND, E_IN_USE, E_PERMISSION, E_IO. */
@@ -530,8 +789,8 @@ RINGWAY_MUST_CHECK int32_t ringway_producer_loan(
     ringway_producer_t *producer, size_t len, ringway_loan_t **loan, void **data);
 
 /* Sends the first `len` bytes of a loan without copying them. On 0 the loan is closed; else it stays
-   yours, `len` bytes long. Threads: one. Returns: as ringway_producer_send without a wait; E_ARGUMENT when len is more
-   than was lent; E_POOL for a loan of another bus. */
+   yours, `len` bytes long. Threads: one. Returns: as ringway_producer_send without a wait; E_ARGUMENT when
+   len is more than was lent; E_POOL for a loan of another bus. */
 RINGWAY_MUST_CHECK int32_t ringway_producer_send_loan(
     ringway_producer_t *producer, ringway_loan_t *loan, size_t len, uint64_t *position);
 
@@ -553,15 +812,12 @@ RINGWAY_MUST_CHECK int32_t ringway_reader_read(ringway_reader_t *reader, void *b
 RINGWAY_MUST_CHECK int32_t ringway_reader_read_batch(ringway_reader_t *reader, size_t max,
     int64_t timeout_ns, ringway_entry_t *entries, size_t *count);
 
-/* Shows the next record where it lies, without a copy. Until ringway_reader_release other calls on the
+/* Shows the next record where it lies, without a copy. Until ringway_release other calls on the
    reader return E_BUSY_HANDLE; on a reliable reader it holds producers back like a record not yet read.
    Among processes that keep the rules the bytes don't change; a hostile one can. Threads: one.
    Lifetime: *data until the release. Returns: as ringway_reader_read; E_TOO_MANY. */
 RINGWAY_MUST_CHECK int32_t ringway_reader_view(ringway_reader_t *reader, int64_t timeout_ns,
     ringway_record_t *record, const void **data);
-
-/* Ends that view. Threads: one. Returns: OK, also if there is none. */
-int32_t ringway_reader_release(ringway_reader_t *reader);
 
 /* The same as a handle of its own, which may be kept while the reader goes on (14 at a time, each costs
    the ring one slot). Threads: one. Lifetime: *data until ringway_close of *view. Returns: as
@@ -569,24 +825,13 @@ int32_t ringway_reader_release(ringway_reader_t *reader);
 RINGWAY_MUST_CHECK int32_t ringway_reader_pin(ringway_reader_t *reader, int64_t timeout_ns,
     ringway_view_t **view, ringway_record_t *record, const void **data);
 
-/* Goes on at `position`: forwards, or, a lossy reader, back as far as records are there. Threads: one.
-   Returns: OK. */
-int32_t ringway_reader_seek(ringway_reader_t *reader, uint64_t position);
-
-/* A descriptor for poll, epoll or an event loop: readable when there is something to read. Then read
-   until EMPTY, which arms it again. Starts a small thread; the second call returns the same. Threads:
-   one. Lifetime: until the reader is closed; don't close it yourself. Returns: OK; E_IO, E_FORKED. */
-RINGWAY_MUST_CHECK int32_t ringway_reader_poll_fd(ringway_reader_t *reader, int32_t *fd);
-
 /* ---- Queues ------------------------------------------------------------------------------------ */
 
-/* Opens or creates a queue. config may be NULL. Threads: any. Lifetime: until ringway_close; leases
-   outlive it. Returns: as ringway_bus_open; E_MISMATCH, E_FORKED. */
+/* Opens or creates a queue. config may be NULL. Of a durable one whoever comes first after a restart reads
+   the journal, and the others wait. Threads: any. Lifetime: until ringway_close; leases outlive it.
+   Returns: as ringway_bus_open; E_MISMATCH, E_FORKED. */
 RINGWAY_MUST_CHECK int32_t ringway_queue_open(const ringway_bus_t *bus, const char *name,
     const ringway_queue_config_t *config, ringway_queue_t **queue);
-
-/* Its number on the bus: the first part of its receipts, and what settings name it by. Threads: any. */
-RINGWAY_MUST_CHECK int32_t ringway_queue_id(const ringway_queue_t *queue, uint64_t *id);
 
 /* Counts what is there: a look at each slot, about 1 ms per 100,000. size: sizeof *stats. Threads: any.
    Returns: OK; E_STRUCT_SIZE. */
@@ -605,6 +850,16 @@ RINGWAY_MUST_CHECK int32_t ringway_queue_set(
 /* Removes every message that was sent before the call; how many to *purged (may be NULL). Threads: any.
    Returns: OK. */
 int32_t ringway_queue_purge(const ringway_queue_t *queue, uint64_t *purged);
+
+/* Moves the messages of a queue, visible and parked ones, to another one or back to where they came from,
+   for up to timeout_ns; goes on with such a task, cancels it, or looks at it (config->what). How it stands
+   to *status (may be NULL; size: sizeof *status). config may be NULL. A task has one runner; when that
+   leaves it or dies, anybody may go on. Threads: any. Returns: OK, the task is completed (or cancelled, or
+   looked at); TIMEOUT, it stands, moved so far; E_NOT_FOUND where there is none, or no such destination;
+   E_BUSY, another one runs it; E_REDRIVE, E_TOO_MANY, E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_queue_move(const ringway_queue_t *queue,
+    const ringway_move_config_t *config, int64_t timeout_ns, ringway_move_status_t *status,
+    size_t size);
 
 /* Deletes the message of a receipt, from whichever process it came. Twice is no error. Never blocks.
    Threads: any. Returns: OK; E_STALE_RECEIPT (received again: it stays), E_OTHER_QUEUE, E_RECEIPT,
@@ -637,8 +892,8 @@ RINGWAY_MUST_CHECK int32_t ringway_sender_open(
     const ringway_queue_t *queue, ringway_sender_t **sender);
 
 /* Sends a message; its position to *position (may be NULL). Waits for room up to timeout_ns. On 0 it
-   survives the death of this and every process. Threads: one. Lifetime: the body is copied. Returns: OK;
-   FULL, OVER_LIMIT, POOL_EXHAUSTED; E_TOO_LARGE, E_MISSING_GROUP (FIFO: ringway_sender_send_message),
+   survives the death of this and every process, and in a durable queue that of the machine. Threads: one.
+   Lifetime: the body is copied. Returns: OK; FULL, OVER_LIMIT, POOL_EXHAUSTED; E_TOO_LARGE, E_MISSING_GROUP (FIFO: ringway_sender_send_message),
    E_NO_SPACE, E_GROWTH, E_REMOVED, E_UNLINKED, E_STALE, E_FORKED, E_DAMAGED, E_POOL. */
 RINGWAY_MUST_CHECK int32_t ringway_sender_send(ringway_sender_t *sender, const void *body,
     size_t len, int64_t timeout_ns, uint64_t *position);
@@ -649,18 +904,25 @@ RINGWAY_MUST_CHECK int32_t ringway_sender_send(ringway_sender_t *sender, const v
 RINGWAY_MUST_CHECK int32_t ringway_sender_send_batch(
     ringway_sender_t *sender, const ringway_slice_t *bodies, size_t count, size_t *sent);
 
-/* Sends a message with what is said about it. A duplicate is no error: sent->duplicate. `sent` may be
-   NULL. Threads: one. Lifetime: copied. Returns: as ringway_sender_send without a wait; DEDUP_FULL;
-   E_ID, E_OPTION, E_DELAY_IN_FIFO, E_MISSING_DEDUP_ID, E_NO_DEDUP. */
-RINGWAY_MUST_CHECK int32_t ringway_sender_send_message(
-    ringway_sender_t *sender, const ringway_outgoing_t *message, ringway_sent_t *sent);
-
-/* Sends `count` messages in order, with one wake; what became of each to sent[i].status. One that can't
-   be sent for a reason of its own does not keep the others; behind one that finds no room all are
-   refused. Each has the `size` of the first. Threads: one. Lifetime: copied. Returns: OK when the
-   outcomes are written, whatever they are. */
+/* Sends `count` messages with what is said about them, in order, with one wake; what became of each to
+   sent[i].status: OK (a duplicate is no error: sent[i].duplicate), what ringway_sender_send returns
+   without a wait, DEDUP_FULL, E_ID, E_ATTRIBUTE, E_OPTION, E_DELAY_IN_FIFO, E_MISSING_DEDUP_ID, E_NO_DEDUP.
+   One that can't be sent for a reason of its own does not keep the others; behind one that finds no room
+   all are refused. Each has the `size` of the first. Threads: one. Lifetime: copied. Returns: OK when the
+   outcomes are written, whatever they are; else nothing was sent. */
 RINGWAY_MUST_CHECK int32_t ringway_sender_send_messages(ringway_sender_t *sender,
     const ringway_outgoing_t *messages, size_t count, ringway_sent_t *sent);
+
+/* The same with one message, whose outcome is returned. `sent` may be NULL. */
+RINGWAY_MUST_CHECK static inline int32_t ringway_sender_send_message(
+    ringway_sender_t *sender, const ringway_outgoing_t *message, ringway_sent_t *sent) {
+    ringway_sent_t one = {0, 0, 0};
+    const int32_t status = ringway_sender_send_messages(sender, message, 1, &one);
+    if (status == RINGWAY_OK && one.status == RINGWAY_OK && sent != NULL) {
+        *sent = one;
+    }
+    return status != RINGWAY_OK ? status : one.status;
+}
 
 /* As ringway_producer_loan and ringway_producer_send_loan, for a queue. Threads: one. Lifetime and
    Returns: as there, and as ringway_sender_send; behind DURABILITY_UNKNOWN the loan is sent: free it, and
@@ -669,14 +931,6 @@ RINGWAY_MUST_CHECK int32_t ringway_sender_loan(
     ringway_sender_t *sender, size_t len, ringway_loan_t **loan, void **data);
 RINGWAY_MUST_CHECK int32_t ringway_sender_send_loan(
     ringway_sender_t *sender, ringway_loan_t *loan, size_t len, uint64_t *position);
-
-/* Attributes to send with messages, as often as you like. Threads: any. Lifetime: until ringway_close. */
-RINGWAY_MUST_CHECK int32_t ringway_attributes_open(ringway_attributes_t **attributes);
-
-/* Adds one, checked by the rules of SQS. Numbers are text. Threads: one. Lifetime: copied. Returns: OK;
-   E_ATTRIBUTE. */
-RINGWAY_MUST_CHECK int32_t ringway_attributes_add(
-    ringway_attributes_t *attributes, const ringway_attribute_t *attribute);
 
 /* ---- Receiving from queues --------------------------------------------------------------------- */
 
@@ -710,14 +964,11 @@ RINGWAY_MUST_CHECK int32_t ringway_receiver_receive_message(ringway_receiver_t *
     ringway_message_t *message, int64_t timeout_ns, ringway_received_t *received);
 
 /* Receives a message and shows its body where it lies. The lease decides who may delete it, and ends as
-   ever; the bytes stay until ringway_receiver_release, until when other calls on the receiver return
+   ever; the bytes stay until ringway_release, until when other calls on the receiver return
    E_BUSY_HANDLE (settle by the queue). Threads: one. Lifetime: the body until the release. Returns: as
    ringway_receiver_receive, but for E_BUFFER_TOO_SMALL; E_TOO_MANY. */
 RINGWAY_MUST_CHECK int32_t ringway_receiver_view(
     ringway_receiver_t *receiver, int64_t timeout_ns, ringway_delivery_t *delivery);
-
-/* Ends that view; the message stays in flight. Threads: one. Returns: OK, also if there is none. */
-int32_t ringway_receiver_release(ringway_receiver_t *receiver);
 
 /* As ringway_queue_delete, and faster for what was received here. Threads: one. */
 RINGWAY_MUST_CHECK int32_t ringway_receiver_delete(
@@ -729,10 +980,7 @@ RINGWAY_MUST_CHECK int32_t ringway_receiver_delete(
 RINGWAY_MUST_CHECK int32_t ringway_receiver_delete_batch(ringway_receiver_t *receiver,
     const ringway_receipt_t *receipts, size_t count, int32_t *statuses, size_t *failed);
 
-/* As ringway_reader_poll_fd: readable when there is a message. Receive until EMPTY. */
-RINGWAY_MUST_CHECK int32_t ringway_receiver_poll_fd(ringway_receiver_t *receiver, int32_t *fd);
-
-/* Memory for received messages. Threads: any. Lifetime: until ringway_close. */
+/* Memory for messages that are received or heard. Threads: any. Lifetime: until ringway_close. */
 RINGWAY_MUST_CHECK int32_t ringway_message_open(ringway_message_t **message);
 
 /* What lies in it. size: sizeof *parts. Threads: one. Lifetime: see the struct. Returns: OK;
@@ -740,29 +988,152 @@ RINGWAY_MUST_CHECK int32_t ringway_message_open(ringway_message_t **message);
 RINGWAY_MUST_CHECK int32_t ringway_message_parts(
     const ringway_message_t *message, ringway_message_parts_t *parts, size_t size);
 
-/* Its attribute number `index`, below parts.attributes; or the one called `name`. Threads: one.
-   Lifetime: pointers into the message. Returns: OK; E_NOT_FOUND. */
-RINGWAY_MUST_CHECK int32_t ringway_message_attribute(
-    const ringway_message_t *message, size_t index, ringway_attribute_t *attribute);
-RINGWAY_MUST_CHECK int32_t ringway_message_find(
-    const ringway_message_t *message, const char *name, ringway_attribute_t *attribute);
+/* ---- Streams ----------------------------------------------------------------------------------- */
+
+/* Opens or creates a stream. config may be NULL. Threads: any. Lifetime: until ringway_close. Returns: as
+   ringway_bus_open; E_MISMATCH, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_stream_open(const ringway_bus_t *bus, const char *name,
+    const ringway_stream_config_t *config, ringway_stream_t **stream);
+
+/* Counts, each current by itself. size: sizeof *stats. Threads: any. Returns: OK; E_STRUCT_SIZE,
+   E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_stream_stats(
+    const ringway_stream_t *stream, ringway_stream_stats_t *stats, size_t size);
+
+/* Lists every shard that was ever made, by number: up to `capacity` into `shards` (may be NULL with 0),
+   all of them counted in *count. Splitting and merging is the command's (ringway stream scale); readers
+   and producers follow. Threads: any. Lifetime: copied. Returns: OK; E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_stream_shards(const ringway_stream_t *stream,
+    ringway_shard_info_t *shards, size_t capacity, size_t *count);
+
+/* Becomes a producer. Threads: any. Lifetime: until ringway_close. Returns: OK; E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_stream_producer_open(
+    const ringway_stream_t *stream, ringway_stream_producer_t **producer);
+
+/* Puts a record; where it stands to *outcome (may be NULL). Waits for room in its shard up to timeout_ns.
+   Without a wait: no system call unless somebody sleeps. On 0 it survives the death of this and every
+   process. Threads: one. Lifetime: copied. Returns: OK; FULL (ringway_last_error of a group that holds
+   it), THROTTLED, POOL_EXHAUSTED; E_ID (the key), E_TOO_LARGE, E_BUSY, E_NO_SPACE, E_REMOVED, E_FORKED,
+   E_DAMAGED, E_POOL. */
+RINGWAY_MUST_CHECK int32_t ringway_stream_put(ringway_stream_producer_t *producer,
+    const ringway_put_t *record, int64_t timeout_ns, ringway_put_outcome_t *outcome);
+
+/* Puts `count` records in order; what became of each to outcomes[i].status. One that fails does not keep
+   the others from being put, except those behind it that go to the same shard if that is full: the order
+   of each key is kept. They wait for room together. Threads: one. Lifetime: copied. Returns: OK when the
+   outcomes are written, whatever they are; else nothing was put. */
+RINGWAY_MUST_CHECK int32_t ringway_stream_put_batch(ringway_stream_producer_t *producer,
+    const ringway_put_t *records, size_t count, int64_t timeout_ns,
+    ringway_put_outcome_t *outcomes);
+
+/* Becomes a reader, alone or in a group (config->group). config may be NULL. Threads: any. Lifetime: until
+   ringway_close. Returns: OK; E_NOT_FOUND (the shard), E_OPTION (an iterator that needs a shard, is of
+   another one, or is none for a group), E_NAME (the group), E_TOO_MANY, E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_stream_reader_open(const ringway_stream_t *stream,
+    const ringway_stream_reader_config_t *config, ringway_stream_reader_t **reader);
+
+/* Copies up to `max` records, as soon as there is one, into memory of the reader; how many to *count.
+   Those of a key come in the order they were put in, also across a split. A worker is given records of
+   its shards at least once; one that is busy for longer than the lease time-out calls this with 0
+   meanwhile. Threads: one. Lifetime: pointers until the next call on the reader. Returns: OK; EMPTY,
+   TIMEOUT, END, THROTTLED; LAGGED (records[0].missed were lost, reading goes on); E_STALE (a worker
+   that was taken for dead, or whose group is gone: open a new one), E_REMOVED, E_FORKED, E_DAMAGED,
+   E_POOL. */
+RINGWAY_MUST_CHECK int32_t ringway_stream_read(ringway_stream_reader_t *reader, size_t max,
+    int64_t timeout_ns, ringway_stream_record_t *records, size_t *count);
+
+/* Says that a worker is done with the record of that number and all before it in its shard; NULL: with
+   all that it was given. What was not checkpointed is read again by whoever reads the shard next.
+   Threads: one. Returns: OK; E_FENCED (a shard passed on since: drop what was done of it; the others are
+   checkpointed), E_NO_LEASE, E_OUT_OF_RANGE; E_OPTION for a reader that is in no group; E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_stream_checkpoint(
+    ringway_stream_reader_t *reader, const ringway_sequence_number_t *sequence_number);
+
+/* ---- Topics ------------------------------------------------------------------------------------ */
+
+/* Opens or creates a topic. config may be NULL. Threads: any. Lifetime: until ringway_close. Returns: as
+   ringway_bus_open; E_MISMATCH, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_topic_open(const ringway_bus_t *bus, const char *name,
+    const ringway_topic_config_t *config, ringway_topic_t **topic);
+
+/* Counts, each current by itself. size: sizeof *stats. Threads: any. Returns: OK; E_STRUCT_SIZE,
+   E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_topic_stats(
+    const ringway_topic_t *topic, ringway_topic_stats_t *stats, size_t size);
+
+/* Subscribes a queue: every message whose publish begins when this has returned, and that the policy
+   wants, is delivered to it; the subscription's number to *id (may be NULL). It stays until it is ended,
+   whoever dies. Threads: any. Lifetime: copied. Returns: OK; E_NOT_FOUND (a queue), E_POLICY,
+   E_TOO_LARGE, E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_topic_subscribe(const ringway_topic_t *topic,
+    const ringway_subscription_config_t *config, uint64_t *id);
+
+/* Ends a subscription. What was published before may still be delivered. Threads: any. Returns: OK;
+   E_NOT_FOUND, E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_topic_unsubscribe(const ringway_topic_t *topic, uint64_t id);
+
+/* Lists the subscriptions, by number: up to `capacity` into `subscriptions` (may be NULL with 0), all of
+   them counted in *count. Threads: any. Lifetime: copied. Returns: OK; E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_topic_subscriptions(const ringway_topic_t *topic,
+    ringway_subscription_t *subscriptions, size_t capacity, size_t *count);
+
+/* Becomes a publisher. Reads the subscriptions there are, 2 us each. Threads: any. Lifetime: until
+   ringway_close. Returns: OK; E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_publisher_open(
+    const ringway_topic_t *topic, ringway_publisher_t **publisher);
+
+/* Publishes `count` messages in order and hands them on; what became of each to published[i].status: OK
+   (a repeat to a FIFO topic is no error: published[i].duplicate), FULL, OVER_LIMIT, POOL_EXHAUSTED,
+   E_MISSING_GROUP, E_ID, E_ATTRIBUTE, E_OPTION, E_TOO_LARGE, E_NO_SPACE, E_REMOVED. Each has the `size` of
+   the first. On 0 it survives this process, and mostly it is delivered by then. Threads: one. Lifetime:
+   copied. Returns: OK when the outcomes are written, whatever they are; else nothing was published. */
+RINGWAY_MUST_CHECK int32_t ringway_publisher_publish_batch(ringway_publisher_t *publisher,
+    const ringway_outgoing_t *messages, size_t count, ringway_published_t *published);
+
+/* The same with one message, whose outcome is returned. `published` may be NULL. */
+RINGWAY_MUST_CHECK static inline int32_t ringway_publisher_publish(ringway_publisher_t *publisher,
+    const ringway_outgoing_t *message, ringway_published_t *published) {
+    ringway_published_t one = {{0, 0}, 0, 0};
+    const int32_t status = ringway_publisher_publish_batch(publisher, message, 1, &one);
+    if (status == RINGWAY_OK && one.status == RINGWAY_OK && published != NULL) {
+        *published = one;
+    }
+    return status != RINGWAY_OK ? status : one.status;
+}
+
+/* Becomes a listener: hears every message whose publish begins when this has returned. Threads: any.
+   Lifetime: until ringway_close. Returns: OK; E_TOO_MANY, E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_listener_open(
+    const ringway_topic_t *topic, ringway_listener_t **listener);
+
+/* Hears the next message, into `message`, waiting for it up to timeout_ns. Threads: one. Lifetime: until
+   `message` is used again or closed. Returns: OK; EMPTY, TIMEOUT; LAGGED (*missed, may be NULL, positions
+   were lost, hearing goes on); E_REMOVED, E_UNLINKED, E_STALE, E_FORKED, E_POOL. */
+RINGWAY_MUST_CHECK int32_t ringway_listener_hear(ringway_listener_t *listener,
+    ringway_message_t *message, int64_t timeout_ns, uint64_t *missed);
 
 /* ---- Waiting, pinning -------------------------------------------------------------------------- */
 
-/* Waits up to timeout_ns until one of `count` readers and receivers has something; its index, the
-   lowest where several have, to *ready. Sleeps on all at once; another receiver may be faster then.
-   Threads: one for each of them. Returns: OK; EMPTY, TIMEOUT; E_BUSY_HANDLE for one given twice;
+/* Waits up to timeout_ns until one of `count` readers (of channels) and receivers has something; its
+   index, the lowest where several have, to *ready. Sleeps on all at once; another receiver may be faster
+   then. Threads: one for each of them. Returns: OK; EMPTY, TIMEOUT; E_BUSY_HANDLE for one given twice;
    E_REMOVED, E_UNLINKED, E_STALE, E_FORKED. */
 RINGWAY_MUST_CHECK int32_t ringway_wait_any(
-    const ringway_waitable_t *waitables, size_t count, int64_t timeout_ns, size_t *ready);
+    void *const *readers_receivers, size_t count, int64_t timeout_ns, size_t *ready);
+
+/* A descriptor for poll, epoll or an event loop: readable when the reader (of a channel) or receiver has
+   something. Then read until EMPTY, which arms it again. Starts a small thread; the second call returns
+   the same. Threads: one. Lifetime: until the handle is closed; don't close it yourself. Returns: OK;
+   E_IO, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_poll_fd(void *reader_receiver, int32_t *fd);
+
+/* Ends the view of ringway_reader_view or ringway_receiver_view; a message stays in flight. Threads: one.
+   Returns: OK, also if there is none. */
+int32_t ringway_release(void *reader_receiver);
 
 /* Pins the calling thread to a core. Threads: affects its own; children inherit it. Returns: OK;
    E_OPTION where this process may not run there. */
 RINGWAY_MUST_CHECK int32_t ringway_pin_thread(uint32_t core);
-
-/* The cores that the calling thread may run on: up to `capacity` into `cores` (may be NULL with 0), all
-   of them counted in *count. Threads: any. Returns: OK. */
-RINGWAY_MUST_CHECK int32_t ringway_cores(uint32_t *cores, size_t capacity, size_t *count);
 
 #ifdef __cplusplus
 }

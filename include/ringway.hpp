@@ -37,6 +37,16 @@
 #include <stdexcept>
 #endif
 
+// Where lookup finds them: beside their struct.
+[[nodiscard]] constexpr bool operator==(
+    const ringway_sequence_number_t &a, const ringway_sequence_number_t &b) noexcept {
+    return a.shard == b.shard && a.position == b.position;
+}
+[[nodiscard]] constexpr bool operator<(
+    const ringway_sequence_number_t &a, const ringway_sequence_number_t &b) noexcept {
+    return a.shard != b.shard ? a.shard < b.shard : a.position < b.position;
+}
+
 namespace ringway {
 
 #if defined(__cpp_exceptions)
@@ -239,6 +249,26 @@ struct QueueConfig : ringway_queue_config_t {
 struct ReceiverConfig : ringway_receiver_config_t {
     ReceiverConfig() : ringway_receiver_config_t() { ringway_receiver_config_init(this); }
 };
+struct StreamConfig : ringway_stream_config_t {
+    StreamConfig() : ringway_stream_config_t() { ringway_stream_config_init(this); }
+};
+struct StreamReaderConfig : ringway_stream_reader_config_t {
+    StreamReaderConfig() : ringway_stream_reader_config_t() {
+        ringway_stream_reader_config_init(this);
+    }
+};
+struct TopicConfig : ringway_topic_config_t {
+    TopicConfig() : ringway_topic_config_t() { ringway_topic_config_init(this); }
+};
+struct SubscriptionConfig : ringway_subscription_config_t {
+    explicit SubscriptionConfig(const char *to_queue) : ringway_subscription_config_t() {
+        ringway_subscription_config_init(this);
+        queue = to_queue;
+    }
+};
+struct MoveConfig : ringway_move_config_t {
+    MoveConfig() : ringway_move_config_t() { ringway_move_config_init(this); }
+};
 struct Settings : ringway_settings_t {
     Settings() : ringway_settings_t() { ringway_settings_init(this); }
 };
@@ -247,6 +277,9 @@ using Record = ringway_record_t;
 using Received = ringway_received_t;
 using Receipt = ringway_receipt_t;
 using Sent = ringway_sent_t;
+using Published = ringway_published_t;
+using SequenceNumber = ringway_sequence_number_t;
+using StreamRecord = ringway_stream_record_t;
 
 /// A receipt as text, to be sent elsewhere, and back.
 [[nodiscard]] inline Result<std::string> to_text(const Receipt &receipt) {
@@ -344,7 +377,7 @@ private:
 };
 
 /// A record or a message looked at in place, until the scope of the view ends.
-template <class Owner, int32_t (*release)(Owner *), class About> class View {
+template <class Owner, class About> class View {
 public:
     View() = default;
     View(Owner *owner, About about, Bytes bytes) : owner_(owner), about_(about), bytes_(bytes) {}
@@ -364,7 +397,7 @@ public:
     ~View() { end(); }
     void end() noexcept {
         if (Owner *owner = std::exchange(owner_, nullptr)) {
-            release(owner);
+            ringway_release(owner);
         }
     }
     [[nodiscard]] Bytes bytes() const noexcept { return bytes_; }
@@ -375,8 +408,22 @@ private:
     About about_{};
     Bytes bytes_;
 };
-using RecordView = View<ringway_reader_t, ringway_reader_release, Record>;
-using MessageView = View<ringway_receiver_t, ringway_receiver_release, Received>;
+namespace detail {
+/// Everything that a call lists into an array.
+template <class T, class List> Result<std::vector<T>> listed(List list) {
+    std::vector<T> all;
+    std::size_t count = 16;
+    int32_t status = RINGWAY_OK;
+    do {
+        all.resize(count);
+        status = list(all.data(), all.size(), &count);
+    } while (status == RINGWAY_OK && count > all.size());
+    all.resize(status == RINGWAY_OK ? count : 0);
+    return {status, std::move(all)};
+}
+} // namespace detail
+using RecordView = View<ringway_reader_t, Record>;
+using MessageView = View<ringway_receiver_t, Received>;
 
 class Reader : public Handle<ringway_reader_t> {
 public:
@@ -421,12 +468,9 @@ public:
         const int32_t status = ringway_reader_pin(handle_, wait.ns(), &view, &record, &data);
         return {status, PinnedRecord(view, record, data)};
     }
-    [[nodiscard]] Result<void> seek(uint64_t position) {
-        return Result<void>(ringway_reader_seek(handle_, position));
-    }
     [[nodiscard]] Result<int32_t> poll_fd() {
         int32_t fd = -1;
-        const int32_t status = ringway_reader_poll_fd(handle_, &fd);
+        const int32_t status = ringway_poll_fd(handle_, &fd);
         return {status, fd};
     }
 };
@@ -453,31 +497,26 @@ public:
 
 // ---- Queues --------------------------------------------------------------------------------------
 
-/// Attributes to send with messages.
-class Attributes : public Handle<ringway_attributes_t> {
+/// Attributes to send with messages, as often as you like. Borrows names and values; what is wrong with one
+/// the send says.
+class Attributes {
 public:
-    using Handle::Handle;
-    [[nodiscard]] static Result<Attributes> make() {
-        ringway_attributes_t *attributes = nullptr;
-        const int32_t status = ringway_attributes_open(&attributes);
-        return {status, Attributes(attributes)};
-    }
-    [[nodiscard]] Result<void> string(const char *name, std::string_view value) {
+    Attributes &string(const char *name, std::string_view value) {
         return add(name, RINGWAY_STRING, value);
     }
     /// A number as text: up to 38 digits.
-    [[nodiscard]] Result<void> number(const char *name, std::string_view value) {
+    Attributes &number(const char *name, std::string_view value) {
         return add(name, RINGWAY_NUMBER, value);
     }
-    [[nodiscard]] Result<void> binary(const char *name, Bytes value) {
-        return add(name, RINGWAY_BINARY, value);
-    }
+    Attributes &binary(const char *name, Bytes value) { return add(name, RINGWAY_BINARY, value); }
+    [[nodiscard]] const std::vector<ringway_attribute_t> &all() const noexcept { return all_; }
 
 private:
-    Result<void> add(const char *name, int32_t type, Bytes value) {
-        const ringway_attribute_t attribute = {name, nullptr, value.data(), value.size(), type, 0};
-        return Result<void>(ringway_attributes_add(handle_, &attribute));
+    Attributes &add(const char *name, int32_t type, Bytes value) {
+        all_.push_back({name, nullptr, value.data(), value.size(), type, 0});
+        return *this;
     }
+    std::vector<ringway_attribute_t> all_;
 };
 
 /// A message and what is said about it; borrows everything.
@@ -491,7 +530,13 @@ public:
     Outgoing &group(const char *group) { return c_.group = group, *this; }
     Outgoing &dedup_id(const char *id) { return c_.dedup_id = id, *this; }
     Outgoing &trace_header(const char *header) { return c_.trace_header = header, *this; }
-    Outgoing &attributes(const Attributes &all) { return c_.attributes = all.get(), *this; }
+    Outgoing &attributes(const Attributes &of) {
+        c_.attributes = of.all().data();
+        c_.attribute_count = of.all().size();
+        return *this;
+    }
+    /// Of what is published.
+    Outgoing &subject(const char *subject) { return c_.subject = subject, *this; }
     Outgoing &delay(std::chrono::milliseconds delay) {
         return c_.delay_ms = static_cast<uint64_t>(delay.count()), *this;
     }
@@ -562,15 +607,15 @@ public:
         auto all = parts().value();
         return {all.body, all.len};
     }
-    [[nodiscard]] Result<ringway_attribute_t> attribute(std::size_t index) const {
-        ringway_attribute_t attribute{};
-        const int32_t status = ringway_message_attribute(handle_, index, &attribute);
-        return {status, attribute};
-    }
+    /// The attribute that is called so; it points into the message.
     [[nodiscard]] Result<ringway_attribute_t> attribute(const char *name) const {
-        ringway_attribute_t attribute{};
-        const int32_t status = ringway_message_find(handle_, name, &attribute);
-        return {status, attribute};
+        auto all = parts();
+        if (!all) {
+            return {all.status(), {}};
+        }
+        const ringway_attribute_t *found = ringway_message_attribute(&all.told(), name);
+        return {found != nullptr ? RINGWAY_OK : RINGWAY_E_NOT_FOUND,
+            found != nullptr ? *found : ringway_attribute_t{}};
     }
 };
 
@@ -633,7 +678,7 @@ public:
     }
     [[nodiscard]] Result<int32_t> poll_fd() {
         int32_t fd = -1;
-        const int32_t status = ringway_receiver_poll_fd(handle_, &fd);
+        const int32_t status = ringway_poll_fd(handle_, &fd);
         return {status, fd};
     }
 };
@@ -651,10 +696,17 @@ public:
         const int32_t status = ringway_receiver_open(handle_, &config, &receiver);
         return {status, Receiver(receiver)};
     }
+    /// Its number: what the settings of others name it by.
     [[nodiscard]] Result<uint64_t> id() const {
-        uint64_t id = 0;
-        const int32_t status = ringway_queue_id(handle_, &id);
-        return {status, id};
+        auto all = settings();
+        return {all.status(), all.told().id};
+    }
+    /// Moves its messages to another queue, or back to where they came from.
+    [[nodiscard]] Result<ringway_move_status_t> move(const MoveConfig &config, Wait wait) const {
+        ringway_move_status_t moved{};
+        const int32_t status =
+            ringway_queue_move(handle_, &config, wait.ns(), &moved, sizeof moved);
+        return {status, moved};
     }
     [[nodiscard]] Result<ringway_queue_stats_t> stats() const {
         ringway_queue_stats_t stats{};
@@ -689,6 +741,154 @@ public:
     }
 };
 
+// ---- Streams -------------------------------------------------------------------------------------
+
+/// A record to put; borrows everything.
+struct Put : ringway_put_t {
+    Put(const char *key, Bytes bytes) : ringway_put_t{key, bytes.data(), bytes.size(), nullptr} {}
+};
+
+class StreamProducer : public Handle<ringway_stream_producer_t> {
+public:
+    using Handle::Handle;
+    /// Puts a record; its number.
+    [[nodiscard]] Result<SequenceNumber> put(const Put &record, Wait wait = {}) {
+        ringway_put_outcome_t outcome{};
+        const int32_t status = ringway_stream_put(handle_, &record, wait.ns(), &outcome);
+        return {status, outcome.sequence_number};
+    }
+    [[nodiscard]] Result<SequenceNumber> put(const char *key, Bytes data, Wait wait = {}) {
+        return put(Put(key, data), wait);
+    }
+    /// Puts records; what became of each.
+    [[nodiscard]] Result<std::vector<ringway_put_outcome_t>> put_batch(
+        const std::vector<ringway_put_t> &records, Wait wait = {}) {
+        std::vector<ringway_put_outcome_t> outcomes(records.size());
+        const int32_t status = ringway_stream_put_batch(
+            handle_, records.data(), records.size(), wait.ns(), outcomes.data());
+        return {status, std::move(outcomes)};
+    }
+};
+
+/// Alone, or a worker of a group.
+class StreamReader : public Handle<ringway_stream_reader_t> {
+public:
+    using Handle::Handle;
+    /// Up to `max` records; valid until the next call. Lagged: told()[0].missed says how much.
+    [[nodiscard]] Result<std::vector<StreamRecord>> read(std::size_t max, Wait wait = {}) {
+        std::vector<StreamRecord> records(max);
+        std::size_t count = 0;
+        const int32_t status =
+            ringway_stream_read(handle_, max, wait.ns(), records.data(), &count);
+        records.resize(status == RINGWAY_OK ? count : status == RINGWAY_LAGGED ? 1 : 0);
+        return {status, std::move(records)};
+    }
+    /// Done with everything that was read.
+    [[nodiscard]] Result<void> checkpoint() {
+        return Result<void>(ringway_stream_checkpoint(handle_, nullptr));
+    }
+    /// Done with this record and all before it in its shard.
+    [[nodiscard]] Result<void> checkpoint(const SequenceNumber &number) {
+        return Result<void>(ringway_stream_checkpoint(handle_, &number));
+    }
+};
+
+class Stream : public Handle<ringway_stream_t> {
+public:
+    using Handle::Handle;
+    [[nodiscard]] Result<StreamProducer> producer() const {
+        ringway_stream_producer_t *producer = nullptr;
+        const int32_t status = ringway_stream_producer_open(handle_, &producer);
+        return {status, StreamProducer(producer)};
+    }
+    [[nodiscard]] Result<StreamReader> reader(const StreamReaderConfig &config = {}) const {
+        ringway_stream_reader_t *reader = nullptr;
+        const int32_t status = ringway_stream_reader_open(handle_, &config, &reader);
+        return {status, StreamReader(reader)};
+    }
+    /// Becomes a worker of a group, which is made if there is none.
+    [[nodiscard]] Result<StreamReader> worker(const char *group) const {
+        StreamReaderConfig config;
+        config.group = group;
+        return reader(config);
+    }
+    [[nodiscard]] Result<std::vector<ringway_shard_info_t>> shards() const {
+        return detail::listed<ringway_shard_info_t>([&](auto *all, auto capacity, auto *count) {
+            return ringway_stream_shards(handle_, all, capacity, count);
+        });
+    }
+    [[nodiscard]] Result<ringway_stream_stats_t> stats() const {
+        ringway_stream_stats_t stats{};
+        const int32_t status = ringway_stream_stats(handle_, &stats, sizeof stats);
+        return {status, stats};
+    }
+};
+
+// ---- Topics --------------------------------------------------------------------------------------
+
+class Publisher : public Handle<ringway_publisher_t> {
+public:
+    using Handle::Handle;
+    [[nodiscard]] Result<Published> publish(const Outgoing &message) {
+        Published published{};
+        const int32_t status = ringway_publisher_publish(handle_, message.c(), &published);
+        return {status, published};
+    }
+    /// Publishes messages; what became of each.
+    [[nodiscard]] Result<std::vector<Published>> publish_batch(
+        const std::vector<ringway_outgoing_t> &messages) {
+        std::vector<Published> published(messages.size());
+        const int32_t status = ringway_publisher_publish_batch(
+            handle_, messages.data(), messages.size(), published.data());
+        return {status, std::move(published)};
+    }
+};
+
+class Listener : public Handle<ringway_listener_t> {
+public:
+    using Handle::Handle;
+    /// Hears the next message. Lagged: told() positions were lost.
+    [[nodiscard]] Result<uint64_t> hear(Message &message, Wait wait = {}) {
+        uint64_t missed = 0;
+        const int32_t status = ringway_listener_hear(handle_, message.get(), wait.ns(), &missed);
+        return {status, missed};
+    }
+};
+
+class Topic : public Handle<ringway_topic_t> {
+public:
+    using Handle::Handle;
+    [[nodiscard]] Result<Publisher> publisher() const {
+        ringway_publisher_t *publisher = nullptr;
+        const int32_t status = ringway_publisher_open(handle_, &publisher);
+        return {status, Publisher(publisher)};
+    }
+    [[nodiscard]] Result<Listener> listener() const {
+        ringway_listener_t *listener = nullptr;
+        const int32_t status = ringway_listener_open(handle_, &listener);
+        return {status, Listener(listener)};
+    }
+    /// Subscribes a queue; the subscription's number.
+    [[nodiscard]] Result<uint64_t> subscribe(const SubscriptionConfig &config) const {
+        uint64_t id = 0;
+        const int32_t status = ringway_topic_subscribe(handle_, &config, &id);
+        return {status, id};
+    }
+    [[nodiscard]] Result<void> unsubscribe(uint64_t id) const {
+        return Result<void>(ringway_topic_unsubscribe(handle_, id));
+    }
+    [[nodiscard]] Result<std::vector<ringway_subscription_t>> subscriptions() const {
+        return detail::listed<ringway_subscription_t>([&](auto *all, auto capacity, auto *count) {
+            return ringway_topic_subscriptions(handle_, all, capacity, count);
+        });
+    }
+    [[nodiscard]] Result<ringway_topic_stats_t> stats() const {
+        ringway_topic_stats_t stats{};
+        const int32_t status = ringway_topic_stats(handle_, &stats, sizeof stats);
+        return {status, stats};
+    }
+};
+
 // ---- Buses ---------------------------------------------------------------------------------------
 
 class Bus : public Handle<ringway_bus_t> {
@@ -713,31 +913,31 @@ public:
         const int32_t status = ringway_queue_open(handle_, name, &config, &queue);
         return {status, Queue(queue)};
     }
-    [[nodiscard]] Result<void> remove(const char *object) const {
-        return Result<void>(ringway_bus_remove(handle_, object));
+    [[nodiscard]] Result<Stream> stream(const char *name, const StreamConfig &config = {}) const {
+        ringway_stream_t *stream = nullptr;
+        const int32_t status = ringway_stream_open(handle_, name, &config, &stream);
+        return {status, Stream(stream)};
+    }
+    [[nodiscard]] Result<Topic> topic(const char *name, const TopicConfig &config = {}) const {
+        ringway_topic_t *topic = nullptr;
+        const int32_t status = ringway_topic_open(handle_, name, &config, &topic);
+        return {status, Topic(topic)};
+    }
+    /// A topic where kind is RINGWAY_TOPIC; else what else is called so.
+    [[nodiscard]] Result<void> remove(const char *name, int32_t kind = 0) const {
+        return Result<void>(ringway_bus_remove(handle_, name, kind));
     }
     [[nodiscard]] Result<std::vector<ringway_object_info_t>> objects() const {
-        std::vector<ringway_object_info_t> objects;
-        std::size_t count = 16;
-        int32_t status = RINGWAY_OK;
-        do {
-            objects.resize(count);
-            status = ringway_bus_objects(handle_, objects.data(), objects.size(), &count);
-        } while (status == RINGWAY_OK && count > objects.size());
-        objects.resize(status == RINGWAY_OK ? count : 0);
-        return {status, std::move(objects)};
+        return detail::listed<ringway_object_info_t>([&](auto *all, auto capacity, auto *count) {
+            return ringway_bus_objects(handle_, all, capacity, count);
+        });
     }
 };
-
-namespace detail {
-inline ringway_waitable_t waitable(Reader &reader) { return {reader.get(), nullptr}; }
-inline ringway_waitable_t waitable(Receiver &receiver) { return {nullptr, receiver.get()}; }
-} // namespace detail
 
 /// Waits until one of several readers and receivers has something; its number in the list.
 template <class... Waiting>
 [[nodiscard]] Result<std::size_t> wait_any(Wait wait, Waiting &...waiting) {
-    const std::array<ringway_waitable_t, sizeof...(Waiting)> all = {detail::waitable(waiting)...};
+    const std::array<void *, sizeof...(Waiting)> all = {waiting.get()...};
     std::size_t ready = 0;
     const int32_t status = ringway_wait_any(all.data(), all.size(), wait.ns(), &ready);
     return {status, ready};

@@ -40,7 +40,7 @@ def declarations(header: str) -> str:
     text = text[text.index("enum ringway_status") : text.rindex("#ifdef __cplusplus")]
     text = re.sub(r"^#.*$", "", text, flags=re.M)
     text = text.replace("RINGWAY_MUST_CHECK", "")
-    text = re.sub(r"static inline (void \w+\([^)]*\)) \{.*?\n\}", r"\1;", text, flags=re.S)
+    text = re.sub(r"static inline ([^{;]*\)) \{.*?\n\}", r"\1;", text, flags=re.S)
     text = text.replace("[RINGWAY_REDRIVE_SOURCES]", "[...]")
     return "".join(f"#define {name} ...\n" for name in CONSTANTS) + text
 

@@ -158,7 +158,15 @@ pub fn sized<T: Sized0>(pointer: *const T, what: &str) -> Result<Option<T>, Fail
     Ok(Some(value))
 }
 
-/// Writes as much of a result as the caller knows: `size` bytes, at least `first`.
+/// Whether a result can be written so far as the caller knows it: `size` bytes, at least `first`.
+pub fn knows<T>(first: usize, pointer: *mut T, size: usize, what: &str) -> Result<(), Failure> {
+    if !(first..=size_of::<T>()).contains(&size) {
+        return Err(unknown_size(size, size_of::<T>()));
+    }
+    check(pointer, 1, what)
+}
+
+/// Writes as much of a result as the caller knows.
 pub fn write_known<T: Copy>(
     value: &T,
     first: usize,
@@ -166,10 +174,7 @@ pub fn write_known<T: Copy>(
     size: usize,
     what: &str,
 ) -> Result<Code, Failure> {
-    if !(first..=size_of::<T>()).contains(&size) {
-        return Err(unknown_size(size, size_of::<T>()));
-    }
-    check(pointer, 1, what)?;
+    knows(first, pointer, size, what)?;
     // SAFETY: by ringway.h there is room for `size` bytes, and by the check no more than a T has.
     unsafe {
         core::ptr::copy_nonoverlapping((&raw const *value).cast::<u8>(), pointer.cast(), size);

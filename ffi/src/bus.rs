@@ -4,12 +4,17 @@ use crate::argument::{self, How, given, switch};
 use crate::code::{Code, Failure};
 use crate::fence::abi;
 use crate::handle::{keep, shared};
-use crate::layout::{BusConfig, ObjectInfo};
+use crate::layout::{BusConfig, ObjectInfo, name_in};
 use core::ffi::{c_char, c_void};
 use ringway::{Bus, ObjectKind};
 use std::path::Path;
 
 pub struct BusHandle(pub Bus);
+
+/// `RINGWAY_TOPIC`.
+const TOPIC: i32 = 4;
+/// What a topic takes by itself.
+const PAGE: u64 = 4096;
 
 /// A field that has to fit into 32 bits.
 fn narrow(field: u64, what: &str) -> Result<Option<u32>, Failure> {
@@ -29,6 +34,9 @@ fn open(name: &str, config: Option<BusConfig>) -> Result<Bus, Failure> {
         }
         if let Some(name) = argument::optional_text(config.participant_name, "participant_name")? {
             builder = builder.participant_name(name);
+        }
+        if let Some(root) = argument::optional_text(config.journal_root, "journal_root")? {
+            builder = builder.journal_root(root);
         }
         if let Some(bytes) = given(config.pool_bytes) {
             builder = builder.pool_bytes(bytes);
@@ -73,18 +81,30 @@ abi! {
     ) {
         let room = argument::room(objects, capacity, "objects")?;
         let count = argument::out(count, "count")?;
-        let found = shared::<BusHandle>(bus)?.0.objects()?;
-        for (place, object) in room.iter_mut().zip(&found) {
-            place.write(info(&object.name, object.kind, object.bytes));
+        let bus = &shared::<BusHandle>(bus)?.0;
+        let (found, topics) = (bus.objects()?, bus.topics()?);
+        let objects = found.iter().map(|object| info(&object.name, number(object.kind), object.bytes));
+        let topics = topics.iter().map(|name| info(name, TOPIC, PAGE));
+        let mut all = 0;
+        let mut places = room.iter_mut();
+        for one in objects.chain(topics) {
+            all += 1;
+            if let Some(place) = places.next() {
+                place.write(one);
+            }
         }
-        count.write(found.len());
+        count.write(all);
         Ok(Code::Ok)
     }
 
     /// Removes an object of a bus.
-    fn ringway_bus_remove(bus: *const c_void, object: *const c_char) {
-        let object = argument::text(object, "object")?;
-        shared::<BusHandle>(bus)?.0.remove(object)?;
+    fn ringway_bus_remove(bus: *const c_void, name: *const c_char, kind: i32) {
+        let name = argument::text(name, "name")?;
+        let bus = &shared::<BusHandle>(bus)?.0;
+        match argument::choice(kind, &[(TOPIC, ())], "kind")? {
+            Some(()) => bus.remove_topic(name)?,
+            None => bus.remove(name)?,
+        }
         Ok(Code::Ok)
     }
 
@@ -102,35 +122,22 @@ abi! {
             .map_err(|error| Failure::new(Code::Option, error.to_string()))?;
         Ok(Code::Ok)
     }
+}
 
-    /// Lists the cores of the calling thread.
-    fn ringway_cores(cores: *mut u32, capacity: usize, count: *mut usize) {
-        let room = argument::room(cores, capacity, "cores")?;
-        let count = argument::out(count, "count")?;
-        let found = ringway::affinity::cores();
-        for (place, core) in room.iter_mut().zip(&found) {
-            place.write(u32::try_from(*core).unwrap_or(u32::MAX));
-        }
-        count.write(found.len());
-        Ok(Code::Ok)
+fn number(kind: ObjectKind) -> i32 {
+    match kind {
+        ObjectKind::Channel => 1,
+        ObjectKind::Queue => 2,
+        ObjectKind::Stream => 3,
+        _ => 0,
     }
 }
 
-fn info(name: &str, kind: ObjectKind, bytes: u64) -> ObjectInfo {
-    let mut info = ObjectInfo {
+fn info(name: &str, object: i32, bytes: u64) -> ObjectInfo {
+    ObjectInfo {
         bytes,
-        object: match kind {
-            ObjectKind::Channel => 1,
-            ObjectKind::Queue => 2,
-            _ => 0,
-        },
+        object,
         reserved: 0,
-        name: [0; 88],
-    };
-    // The last byte stays 0. Names of objects are shorter; others lie there by accident.
-    let room = info.name.len() - 1;
-    for (place, byte) in info.name[..room].iter_mut().zip(name.bytes()) {
-        *place = byte;
+        name: name_in(name),
     }
-    info
 }

@@ -55,11 +55,27 @@ impl ReaderHandle {
         // borrowed exclusively.
         Ok(unsafe { self.reader.as_mut() })
     }
+
+    /// The descriptor, made by `make` when it is first asked for.
+    pub fn descriptor(
+        &mut self,
+        make: impl FnOnce(&mut Reader) -> Result<PollDescriptor, Failure>,
+    ) -> Result<i32, Failure> {
+        if self.poll.is_none() {
+            self.poll = Some(make(self.reader()?)?);
+        }
+        Ok(self.poll.as_ref().map_or(-1, AsRawFd::as_raw_fd))
+    }
+
+    /// Ends the view.
+    pub fn release(&mut self) {
+        self.view = None;
+    }
 }
 
 #[cold]
 fn viewing() -> Failure {
-    let text = "a view of this reader is open; call ringway_reader_release first";
+    let text = "a view of this reader is open; call ringway_release first";
     Failure::new(Code::BusyHandle, text)
 }
 
@@ -454,14 +470,6 @@ abi! {
         })
     }
 
-    /// Ends the view of a reader.
-    fn ringway_reader_release(reader: *mut c_void) {
-        with::<ReaderHandle>(reader, |handle| {
-            handle.view = None;
-            Ok(Code::Ok)
-        })
-    }
-
     /// Keeps the next record in place.
     fn ringway_reader_pin(
         reader: *mut c_void,
@@ -487,27 +495,6 @@ abi! {
                     out.write(record);
                 })),
             }
-        })
-    }
-
-    /// Goes on elsewhere.
-    fn ringway_reader_seek(reader: *mut c_void, position: u64) {
-        with::<ReaderHandle>(reader, |handle| {
-            handle.reader()?.seek(position);
-            Ok(Code::Ok)
-        })
-    }
-
-    /// A descriptor to poll.
-    fn ringway_reader_poll_fd(reader: *mut c_void, fd: *mut i32) {
-        let fd = argument::out(fd, "fd")?;
-        with::<ReaderHandle>(reader, |handle| {
-            if handle.poll.is_none() {
-                let poll = handle.reader()?.poll_descriptor();
-                handle.poll = Some(poll.map_err(|error| crate::wait::no_descriptor(&error))?);
-            }
-            fd.write(handle.poll.as_ref().map_or(-1, AsRawFd::as_raw_fd));
-            Ok(Code::Ok)
         })
     }
 }

@@ -5,8 +5,9 @@
 //! with the header.
 
 use ringway::{
-    AttributeError, JoinError, OpenError, QueueSendError, ReadError, ReceiptError, ReceiveError,
-    SendError, SetError, SettleError, WaitError,
+    AttributeError, CheckpointError, GroupError, JoinError, MoveError, NumberError, OpenError,
+    PublishError, PutError, QueueSendError, ReadError, ReceiptError, ReceiveError, SendError,
+    SetError, SettleError, StreamReadError, SubscribeError, WaitError,
 };
 
 /// What went wrong. What is to be said about it is kept for `ringway_last_error` at once: so an outcome
@@ -58,6 +59,8 @@ codes! {
     OverLimit = 6, "RINGWAY_OVER_LIMIT", "as many messages as the queue allows";
     PoolExhausted = 7, "RINGWAY_POOL_EXHAUSTED", "the payload pool is used up";
     DedupFull = 8, "RINGWAY_DEDUP_FULL", "no room for another deduplication id";
+    Throttled = 9, "RINGWAY_THROTTLED", "as much as the shard allows in a second";
+    End = 10, "RINGWAY_END", "the shard is read to its end";
     Argument = -1, "RINGWAY_E_ARGUMENT", "an argument is not possible";
     Handle = -2, "RINGWAY_E_HANDLE", "no handle, a closed one, or one of another kind";
     StructSize = -3, "RINGWAY_E_STRUCT_SIZE", "a struct of unknown size";
@@ -67,7 +70,7 @@ codes! {
     Option = -7, "RINGWAY_E_OPTION", "an option is out of its bounds";
     BufferTooSmall = -8, "RINGWAY_E_BUFFER_TOO_SMALL", "the buffer is too small";
     TooLarge = -9, "RINGWAY_E_TOO_LARGE", "the body is too large";
-    Id = -10, "RINGWAY_E_ID", "no group, deduplication id or trace header";
+    Id = -10, "RINGWAY_E_ID", "no group, deduplication id, trace header, subject or key";
     Attribute = -11, "RINGWAY_E_ATTRIBUTE", "the attribute is not possible";
     Receipt = -12, "RINGWAY_E_RECEIPT", "no receipt";
     NotFound = -20, "RINGWAY_E_NOT_FOUND", "there is none of that name";
@@ -89,38 +92,54 @@ codes! {
     Forked = -40, "RINGWAY_E_FORKED", "a handle of the parent process";
     Removed = -41, "RINGWAY_E_REMOVED", "it has been removed";
     Unlinked = -42, "RINGWAY_E_UNLINKED", "its file was deleted or replaced";
-    Stale = -43, "RINGWAY_E_STALE", "the entry was given to somebody else";
+    Stale = -43, "RINGWAY_E_STALE", "taken for dead";
     Pool = -44, "RINGWAY_E_POOL", "the payload pool can't be used";
     Growth = -45, "RINGWAY_E_GROWTH", "the queue is full and can't grow";
     MissingGroup = -46, "RINGWAY_E_MISSING_GROUP", "a FIFO queue needs a group";
     MissingDedupId = -47, "RINGWAY_E_MISSING_DEDUP_ID", "the queue needs a deduplication id";
     NoDedup = -48, "RINGWAY_E_NO_DEDUP", "the queue does not deduplicate";
     DelayInFifo = -49, "RINGWAY_E_DELAY_IN_FIFO", "no delay of its own in a FIFO queue";
-    Redrive = -50, "RINGWAY_E_REDRIVE", "it can't be the dead-letter queue";
+    Redrive = -50, "RINGWAY_E_REDRIVE", "that queue can't take the messages of this one";
     NotOnDisk = -51, "RINGWAY_E_NOT_ON_DISK", "the journal can't be written, nothing was sent";
     DurabilityUnknown = -52, "RINGWAY_E_DURABILITY_UNKNOWN", "done, and on disk or not";
+    Policy = -53, "RINGWAY_E_POLICY", "no filter policy";
     StaleReceipt = -60, "RINGWAY_E_STALE_RECEIPT", "received again since";
     NotInFlight = -61, "RINGWAY_E_NOT_IN_FLIGHT", "visible again";
     Gone = -62, "RINGWAY_E_GONE", "the message is gone";
     OtherQueue = -63, "RINGWAY_E_OTHER_QUEUE", "a receipt of another queue";
+    Fenced = -64, "RINGWAY_E_FENCED", "the shard passed on to another worker";
+    NoLease = -65, "RINGWAY_E_NO_LEASE", "this worker does not read that shard";
+    OutOfRange = -66, "RINGWAY_E_OUT_OF_RANGE", "not between the checkpoint and what was read";
     Other = -99, "RINGWAY_E_OTHER", "an error newer than this table";
 }
 
-/// Failures of one kind of error: which variant is which code. What is polled keeps no text.
+/// Which code an error has.
+trait Coded {
+    fn code(&self) -> Code;
+}
+
+/// Failures of one kind of error: which variant is which code, and which is what lies in it. What is
+/// polled keeps no text, unless there is something in it that the code does not say.
 macro_rules! failures {
-    ($error:ident: $($variant:ident => $code:ident,)*) => {
+    ($error:ident: $($variant:ident => $code:ident,)* $(; inside: $($outer:ident => $field:tt,)*)?) => {
+        impl Coded for $error {
+            fn code(&self) -> Code {
+                match self {
+                    $(Self::$variant { .. } => Code::$code,)*
+                    $($(Self::$outer { $field: inner, .. } => inner.code(),)*)?
+                    #[allow(unreachable_patterns)]
+                    _ => Code::Other,
+                }
+            }
+        }
+
         impl From<$error> for Failure {
             #[cold]
             fn from(error: $error) -> Self {
-                let code = match &error {
-                    $($error::$variant { .. } => Code::$code,)*
-                    #[allow(unreachable_patterns)]
-                    _ => Code::Other,
-                };
-                if code == Code::Full {
-                    return Self::not_now(code);
+                match error.code() {
+                    code @ Code::Full => Self::not_now(code),
+                    code => Self::new(code, error.to_string()),
                 }
-                Self::new(code, error.to_string())
             }
         }
     };
@@ -262,6 +281,95 @@ failures! { SetError:
     Open => Redrive,
     Forked => Forked,
     Removed => Removed,
+}
+
+failures! { PutError:
+    Full => Full,
+    Throttled => Throttled,
+    InvalidPartitionKey => Id,
+    TooLarge => TooLarge,
+    Busy => Busy,
+    Forked => Forked,
+    Removed => Removed,
+    ; inside:
+    Open => 0,
+    Send => source,
+}
+
+failures! { StreamReadError:
+    Lagged => Lagged,
+    Throttled => Throttled,
+    NoShard => NotFound,
+    NeedsShard => Option,
+    OtherShard => Option,
+    Forked => Forked,
+    Removed => Removed,
+    NotMember => Stale,
+    ; inside:
+    Open => 0,
+    Join => source,
+    Read => source,
+}
+
+failures! { GroupError:
+    NoGroup => NotFound,
+    InvalidName => Name,
+    TooManyGroups => TooMany,
+    TooManyWorkers => TooMany,
+    Busy => Busy,
+    ; inside:
+    Open => 0,
+}
+
+failures! { CheckpointError:
+    Fenced => Fenced,
+    NoLease => NoLease,
+    OutOfRange => OutOfRange,
+    Forked => Forked,
+}
+
+failures! { MoveError:
+    Busy => Busy,
+    OwnDestination => Redrive,
+    NoSuchDestination => NotFound,
+    OtherKind => Redrive,
+    OnDisk => Redrive,
+    TooManyDestinations => TooMany,
+    DestinationGone => NotFound,
+    Lost => Busy,
+    Forked => Forked,
+    Removed => Removed,
+    ; inside:
+    Open => 0,
+}
+
+failures! { PublishError:
+    MissingGroup => MissingGroup,
+    InvalidSubject => Id,
+    InvalidId => Id,
+    Removed => Removed,
+    Forked => Forked,
+    ; inside:
+    Transit => 0,
+    Open => 0,
+    Join => 0,
+}
+
+failures! { SubscribeError:
+    TooLarge => TooLarge,
+    Policy => Policy,
+    NotFound => NotFound,
+    Corrupt => Damaged,
+    Removed => Removed,
+    ; inside:
+    Open => 0,
+}
+
+impl From<NumberError> for Failure {
+    #[cold]
+    fn from(error: NumberError) -> Self {
+        Self::new(Code::Option, error.to_string())
+    }
 }
 
 impl From<ReceiptError> for Failure {

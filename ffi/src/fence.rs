@@ -91,20 +91,19 @@ pub extern "C" fn ringway_last_error() -> *const c_char {
     .unwrap_or(none)
 }
 
-#[unsafe(no_mangle)]
-pub extern "C" fn ringway_api_version() -> u32 {
-    1
-}
+/// Of the header.
+const API: u32 = 1;
+/// Of the calls.
+const ABI: u32 = 0;
 
 #[unsafe(no_mangle)]
-pub extern "C" fn ringway_abi_version() -> u32 {
-    0
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn ringway_format_version() -> u32 {
-    let (major, minor) = ringway::FORMAT;
-    u32::from(major) << 16 | u32::from(minor)
+pub extern "C" fn ringway_version(version_of: i32) -> u32 {
+    match version_of {
+        1 => API,
+        2 => ABI,
+        3 => u32::from(ringway::FORMAT.0) << 16 | u32::from(ringway::FORMAT.1),
+        _ => 0,
+    }
 }
 
 #[cfg(test)]

@@ -62,7 +62,12 @@ kept! {
     8 "receiver" crate::receive::ReceiverHandle;
     9 "loan" crate::send::LoanHandle;
     10 "message" crate::message::MessageHandle;
-    11 "attributes" crate::message::AttributesHandle;
+    11 "stream" crate::stream::StreamHandle;
+    12 "stream producer" crate::put::StreamProducerHandle;
+    13 "stream reader" crate::stream::StreamReaderHandle;
+    14 "topic" crate::topic::TopicHandle;
+    15 "publisher" crate::publish::PublisherHandle;
+    16 "listener" crate::publish::ListenerHandle;
 }
 
 /// A line for each: a thread's mark does not disturb the others.
@@ -93,6 +98,11 @@ static USED: AtomicU64 = AtomicU64::new(0);
 #[inline(always)]
 fn slot(word: u64) -> &'static Slot {
     &TABLE[word as usize & (SLOTS - 1)]
+}
+
+/// The kind that a handle says it is of. Whether it is one, its use tells.
+pub fn kind(token: *const c_void) -> u64 {
+    kind_of(token.addr() as u64)
 }
 
 #[inline(always)]
@@ -272,7 +282,8 @@ crate::fence::abi! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{AttributesHandle, MessageHandle};
+    use crate::channel::ProducerHandle;
+    use crate::message::MessageHandle;
 
     fn code(outcome: Result<Code, Failure>) -> Code {
         outcome.unwrap_or_else(|failure| failure.code)
@@ -299,7 +310,7 @@ mod tests {
     fn a_handle_of_another_kind_is_none() {
         let message = keep(MessageHandle::default()).ok().unwrap();
         assert_eq!(
-            code(with::<AttributesHandle>(message, |_| Ok(Code::Ok))),
+            code(with::<ProducerHandle>(message, |_| Ok(Code::Ok))),
             Code::Handle
         );
         assert_eq!(code(close(message)), Code::Ok);

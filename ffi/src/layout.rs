@@ -45,8 +45,7 @@ structs! {
     Receipt "ringway_receipt_t" {
         queue: u64,
         position: u64,
-        receives: u16,
-        reserved: [u16; 3],
+        receives: u64,
     }
     Record "ringway_record_t" {
         position: u64,
@@ -86,6 +85,7 @@ structs! {
         pool_bytes: u64,
         mode: u64,
         group: u64,
+        journal_root: *const c_char,
         how: i32,
         pre_touch: i32,
     }
@@ -127,9 +127,12 @@ structs! {
         huge_pages: i32,
         dedup: i32,
         dedup_scope: i32,
+        durability: i32,
+        reserved: i32,
     }
     SettingsStruct "ringway_settings_t" {
         size: usize,
+        id: u64,
         visibility_ms: u64,
         delay_ms: u64,
         retention_ms: u64,
@@ -153,11 +156,18 @@ structs! {
         size: usize,
         body: *const c_void,
         len: usize,
-        delay_ms: u64,
         group: *const c_char,
         dedup_id: *const c_char,
         trace_header: *const c_char,
-        attributes: *const c_void,
+        attributes: *const Attribute,
+        attribute_count: usize,
+        delay_ms: u64,
+        subject: *const c_char,
+    }
+    Published "ringway_published_t" {
+        message_id: [u64; 2],
+        status: i32,
+        duplicate: u32,
     }
     MessageParts "ringway_message_parts_t" {
         body: *const c_void,
@@ -165,11 +175,116 @@ structs! {
         group: *const c_char,
         dedup_id: *const c_char,
         trace_header: *const c_char,
-        attributes: usize,
+        subject: *const c_char,
+        attributes: *const Attribute,
+        attribute_count: usize,
         sender: u64,
         origin_queue: u64,
         origin_position: u64,
         origin_receives: u64,
+        message_id: [u64; 2],
+        published_ms: u64,
+    }
+    MoveConfig "ringway_move_config_t" {
+        size: usize,
+        destination: *const c_void,
+        max_per_second: u64,
+        what: i32,
+        reserved: i32,
+    }
+    MoveStatus "ringway_move_status_t" {
+        moved: u64,
+        to_move: u64,
+        started_ms: u64,
+        destination: u64,
+        runner: u64,
+        state: i32,
+        reserved: i32,
+    }
+    StreamConfig "ringway_stream_config_t" {
+        size: usize,
+        shards: u64,
+        slots: u64,
+        stride: u64,
+        readers: u64,
+        lease_timeout_ms: u64,
+        stall_timeout_ms: u64,
+        how: i32,
+        overflow: i32,
+        kinesis_limits: i32,
+        huge_pages: i32,
+    }
+    HashKey "ringway_hash_key_t" {
+        high: u64,
+        low: u64,
+    }
+    SequenceNumber "ringway_sequence_number_t" {
+        shard: u64,
+        position: u64,
+    }
+    Put "ringway_put_t" {
+        partition_key: *const c_char,
+        data: *const c_void,
+        len: usize,
+        hash_key: *const HashKey,
+    }
+    PutOutcome "ringway_put_outcome_t" {
+        sequence_number: SequenceNumber,
+        status: i32,
+        reserved: i32,
+    }
+    StreamRecord "ringway_stream_record_t" {
+        sequence_number: SequenceNumber,
+        sub_sequence_number: u64,
+        arrival_ms: u64,
+        partition_key: *const c_char,
+        data: *const c_void,
+        len: usize,
+        missed: u64,
+    }
+    StreamReaderConfig "ringway_stream_reader_config_t" {
+        size: usize,
+        group: *const c_char,
+        shard: u64,
+        sequence_number: SequenceNumber,
+        timestamp_ms: u64,
+        iterator: i32,
+        reliability: i32,
+        idle: i32,
+        reserved: i32,
+    }
+    ShardInfo "ringway_shard_info_t" {
+        shard: u64,
+        parents: [u64; 2],
+        first: HashKey,
+        last: HashKey,
+        created_ms: u64,
+        closed_ms: u64,
+        oldest: u64,
+        next: u64,
+        state: i32,
+        reserved: i32,
+    }
+    TopicConfig "ringway_topic_config_t" {
+        size: usize,
+        listen_slots: u64,
+        how: i32,
+        kind: i32,
+    }
+    SubscriptionConfig "ringway_subscription_config_t" {
+        size: usize,
+        queue: *const c_char,
+        filter: *const c_char,
+        dead_letter: *const c_char,
+        scope: i32,
+        raw: i32,
+    }
+    Subscription "ringway_subscription_t" {
+        id: u64,
+        scope: i32,
+        raw: i32,
+        queue: [u8; 88],
+        dead_letter: [u8; 88],
     }
     ObjectInfo "ringway_object_info_t" {
         bytes: u64,
@@ -209,10 +324,46 @@ structs! {
         duplicates: u64,
         damaged: u64,
     }
-    Waitable "ringway_waitable_t" {
-        reader: *mut c_void,
-        receiver: *mut c_void,
+    StreamStats "ringway_stream_stats_t" {
+        open_shards: u64,
+        closed_shards: u64,
+        shards_made: u64,
+        positions: u64,
+        retained: u64,
+        dropped: u64,
+        damaged: u64,
+        bytes: u64,
     }
+    TopicStats "ringway_topic_stats_t" {
+        subscriptions: u64,
+        listeners: u64,
+        waiting: u64,
+        published: u64,
+        delivered: u64,
+        retried: u64,
+        dead_lettered: u64,
+        failed: u64,
+        damaged: u64,
+    }
+}
+
+impl Default for SequenceNumber {
+    fn default() -> Self {
+        Self {
+            shard: 0,
+            position: 0,
+        }
+    }
+}
+
+/// A name in a result. The last byte stays 0; names of objects are shorter, and others lie there by
+/// accident.
+pub fn name_in<const N: usize>(name: &str) -> [u8; N] {
+    let mut room = [0; N];
+    for (place, byte) in room[..N - 1].iter_mut().zip(name.bytes()) {
+        *place = byte;
+    }
+    room
 }
 
 /// What nobody has said anything in: numbers say nothing, choices and pointers are 0.
@@ -234,27 +385,38 @@ macro_rules! sized {
 }
 
 sized! {
-    BusConfig 56 { pool_bytes mode group } { how pre_touch } { root participant_name }
+    BusConfig 64 { pool_bytes mode group } { how pre_touch }
+        { root participant_name journal_root }
     ChannelConfig 56 { slots stride readers stall_timeout_ms }
         { how producers overflow huge_pages } {}
     ReaderConfig 32 {} { position start reliability idle reserved } {}
-    QueueConfig 120 {
+    QueueConfig 128 {
         slots stride max_bytes visibility_ms delay_ms retention_ms max_message_bytes
         receive_wait_ms stall_timeout_ms dedup_ids dedup_window_ms
-    } { how kind redeliver_on_death huge_pages dedup dedup_scope } {}
-    SettingsStruct 168 {
-        visibility_ms delay_ms retention_ms max_message_bytes receive_wait_ms max_messages
+    } { how kind redeliver_on_death huge_pages dedup dedup_scope durability reserved } {}
+    SettingsStruct 176 {
+        id visibility_ms delay_ms retention_ms max_message_bytes receive_wait_ms max_messages
         max_in_flight dead_letter max_receives
     } { redrive_sources redrive_allow redeliver_on_death } {}
     ReceiverConfig 24 { visibility_ms } { idle reserved } {}
-    OutgoingStruct 64 { delay_ms } { len }
-        { body group dedup_id trace_header attributes }
+    OutgoingStruct 80 { delay_ms } { len attribute_count }
+        { body group dedup_id trace_header attributes subject }
+    MoveConfig 32 { max_per_second } { what reserved } { destination }
+    StreamConfig 72 { shards slots stride readers lease_timeout_ms stall_timeout_ms }
+        { how overflow kinesis_limits huge_pages } {}
+    StreamReaderConfig 64 { shard } { sequence_number timestamp_ms iterator reliability idle reserved }
+        { group }
+    TopicConfig 24 { listen_slots } { how kind } {}
+    SubscriptionConfig 40 {} { scope raw } { queue filter dead_letter }
 }
 
 /// Sizes of results in the first version of the ABI.
-pub const FIRST_MESSAGE_PARTS: usize = 80;
+pub const FIRST_MESSAGE_PARTS: usize = 120;
 pub const FIRST_CHANNEL_STATS: usize = 72;
 pub const FIRST_QUEUE_STATS: usize = 152;
+pub const FIRST_MOVE_STATUS: usize = 48;
+pub const FIRST_STREAM_STATS: usize = 64;
+pub const FIRST_TOPIC_STATS: usize = 72;
 
 const _: () = {
     // As long as there is one version only. A struct that grows leaves its first size where it is.
@@ -265,6 +427,14 @@ const _: () = {
     assert!(size_of::<SettingsStruct>() == SettingsStruct::FIRST);
     assert!(size_of::<ReceiverConfig>() == ReceiverConfig::FIRST);
     assert!(size_of::<OutgoingStruct>() == OutgoingStruct::FIRST);
+    assert!(size_of::<MoveConfig>() == MoveConfig::FIRST);
+    assert!(size_of::<StreamConfig>() == StreamConfig::FIRST);
+    assert!(size_of::<StreamReaderConfig>() == StreamReaderConfig::FIRST);
+    assert!(size_of::<TopicConfig>() == TopicConfig::FIRST);
+    assert!(size_of::<SubscriptionConfig>() == SubscriptionConfig::FIRST);
+    assert!(size_of::<MoveStatus>() == FIRST_MOVE_STATUS);
+    assert!(size_of::<StreamStats>() == FIRST_STREAM_STATS);
+    assert!(size_of::<TopicStats>() == FIRST_TOPIC_STATS);
     assert!(size_of::<MessageParts>() == FIRST_MESSAGE_PARTS);
     assert!(size_of::<ChannelStats>() == FIRST_CHANNEL_STATS);
     assert!(size_of::<QueueStats>() == FIRST_QUEUE_STATS);

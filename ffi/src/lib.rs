@@ -19,9 +19,15 @@ mod fence;
 mod handle;
 mod layout;
 mod message;
+mod moving;
+mod publish;
+mod put;
 mod queue;
 mod receive;
+mod said;
 mod send;
+mod stream;
+mod topic;
 mod wait;
 
 pub use code::{CODES, Code};

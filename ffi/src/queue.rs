@@ -10,8 +10,8 @@ use crate::layout::{FIRST_QUEUE_STATS, QueueConfig, QueueStats, Receipt, Setting
 use core::ffi::{c_char, c_void};
 use core::time::Duration;
 use ringway::{
-    Bus, DedupScope, Deduplication, Queue, QueueKind, QueueSettings, Redrive, RedriveAllow,
-    Settings,
+    Bus, DedupScope, Deduplication, Durability, Queue, QueueKind, QueueSettings, Redrive,
+    RedriveAllow, Settings,
 };
 
 pub struct QueueHandle(pub Queue);
@@ -32,8 +32,9 @@ pub fn receipt_from(receipt: &Receipt) -> Result<ringway::Receipt, Failure> {
         queue,
         position,
         receives,
-        ..
     } = *receipt;
+    // More than fits is as little a count as 0.
+    let receives = u16::try_from(receives).unwrap_or(0);
     Ok(ringway::Receipt::from_parts(queue, position, receives)?)
 }
 
@@ -42,8 +43,7 @@ pub fn receipt_out(receipt: ringway::Receipt) -> Receipt {
     Receipt {
         queue: receipt.queue(),
         position: receipt.position(),
-        receives: receipt.receives(),
-        reserved: [0; 3],
+        receives: receipt.receives().into(),
     }
 }
 
@@ -106,6 +106,10 @@ fn open(bus: &Bus, name: &str, config: Option<QueueConfig>) -> Result<Queue, Fai
         if let Some(huge_pages) = switch(config.huge_pages, "huge_pages")? {
             builder = builder.huge_pages(huge_pages);
         }
+        let levels = [(1, Durability::Memory), (2, Durability::Durable)];
+        if let Some(durability) = choice(config.durability, &levels, "durability")? {
+            builder = builder.durability(durability);
+        }
         if let Some(dedup) = deduplication(&config)? {
             builder = builder.deduplicate(dedup);
         }
@@ -144,9 +148,10 @@ fn stats(queue: &Queue) -> QueueStats {
     }
 }
 
-fn settings_out(settings: &QueueSettings) -> SettingsStruct {
+fn settings_out(id: u64, settings: &QueueSettings) -> SettingsStruct {
     let ms = |time: Duration| time.as_millis() as u64;
     let mut out = SettingsStruct::initial();
+    out.id = id;
     out.visibility_ms = ms(settings.visibility);
     out.delay_ms = ms(settings.delay);
     out.retention_ms = ms(settings.retention);
@@ -258,13 +263,6 @@ abi! {
         Ok(Code::Ok)
     }
 
-    /// Its number on the bus.
-    fn ringway_queue_id(queue: *const c_void, id: *mut u64) {
-        let id = argument::out(id, "id")?;
-        id.write(shared::<QueueHandle>(queue)?.0.id());
-        Ok(Code::Ok)
-    }
-
     /// What is there.
     fn ringway_queue_stats(
         queue: *const c_void,
@@ -281,7 +279,8 @@ abi! {
         result: *mut SettingsStruct,
         size: usize,
     ) {
-        let mut settings = settings_out(&shared::<QueueHandle>(queue)?.0.settings());
+        let queue = &shared::<QueueHandle>(queue)?.0;
+        let mut settings = settings_out(queue.id(), &queue.settings());
         settings.size = size;
         let first = SettingsStruct::FIRST;
         argument::write_known(&settings, first, result, size, "settings")

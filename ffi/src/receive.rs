@@ -44,6 +44,24 @@ impl Arena {
         core::ptr::without_provenance(at)
     }
 
+    /// Copies text and a final 0; its offset, as a pointer.
+    pub fn push_text(&mut self, text: &[u8]) -> *const c_void {
+        let at = self.1;
+        let units = (text.len() + 1).div_ceil(ALIGN);
+        if self.0.len() < at + units {
+            self.0.resize((at + units).next_power_of_two(), 0);
+        }
+        self.1 = at + units;
+        // What lies behind the text in the last unit ends it.
+        self.0[at + units - 1] = 0;
+        // SAFETY: `units` units from `at` on were made room for, and hold more than text.len() bytes.
+        unsafe {
+            let place = self.0.as_mut_ptr().add(at).cast::<u8>();
+            core::ptr::copy_nonoverlapping(text.as_ptr(), place, text.len());
+        }
+        core::ptr::without_provenance(at)
+    }
+
     /// Where the body of an offset lies now.
     #[inline]
     pub fn at(&self, offset: *const c_void) -> *const c_void {
@@ -79,11 +97,28 @@ impl ReceiverHandle {
         // borrowed exclusively.
         Ok(unsafe { self.receiver.as_mut() })
     }
+
+    /// The descriptor, made by `make` when it is first asked for.
+    pub fn descriptor(
+        &mut self,
+        make: impl FnOnce(&mut QueueReceiver) -> Result<PollDescriptor, Failure>,
+    ) -> Result<i32, Failure> {
+        if self.poll.is_none() {
+            self.poll = Some(make(self.receiver()?)?);
+        }
+        Ok(self.poll.as_ref().map_or(-1, AsRawFd::as_raw_fd))
+    }
+
+    /// Ends the view.
+    pub fn release(&mut self) {
+        self.view = None;
+    }
 }
 
 #[cold]
 fn viewing() -> Failure {
-    let text = "a view of this receiver is open; call ringway_receiver_release first, or settle by the queue";
+    let text =
+        "a view of this receiver is open; call ringway_release first, or settle by the queue";
     Failure::new(Code::BusyHandle, text)
 }
 
@@ -165,7 +200,6 @@ fn refused(error: ReceiveError, tell: impl FnOnce(Received)) -> Failure {
             queue: 0,
             position: 0,
             receives: 0,
-            reserved: [0; 3],
         };
         tell(Received {
             receipt,
@@ -351,14 +385,6 @@ abi! {
         })
     }
 
-    /// Ends the view of a receiver.
-    fn ringway_receiver_release(receiver: *mut c_void) {
-        with::<ReceiverHandle>(receiver, |handle| {
-            handle.view = None;
-            Ok(Code::Ok)
-        })
-    }
-
     /// Deletes a message.
     fn ringway_receiver_delete(receiver: *mut c_void, receipt: *const Receipt) {
         let receipt = receipt_in(receipt)?;
@@ -403,19 +429,6 @@ abi! {
                 failed.write(failures);
             }
             last.map_or(Ok(Code::Ok), Err)
-        })
-    }
-
-    /// A descriptor to poll.
-    fn ringway_receiver_poll_fd(receiver: *mut c_void, fd: *mut i32) {
-        let fd = argument::out(fd, "fd")?;
-        with::<ReceiverHandle>(receiver, |handle| {
-            if handle.poll.is_none() {
-                let poll = handle.receiver()?.poll_descriptor();
-                handle.poll = Some(poll.map_err(|error| crate::wait::no_descriptor(&error))?);
-            }
-            fd.write(handle.poll.as_ref().map_or(-1, AsRawFd::as_raw_fd));
-            Ok(Code::Ok)
         })
     }
 }

@@ -1,18 +1,27 @@
 //! Sending to queues, and what a loan is.
 
-use crate::argument::{self, given, timeout};
+use crate::argument::{self, timeout};
 use crate::code::{Code, Failure};
 use crate::fence::abi;
 use crate::handle::{close, keep, shared, with};
 use crate::layout::{OutgoingStruct, Sent, Slice};
-use crate::message::AttributesHandle;
 use crate::queue::QueueHandle;
+use crate::said::{Said, each, structs};
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
-use core::time::Duration;
-use ringway::{Loan, Outgoing, QueueSender};
+use ringway::{Attributes, Loan, QueueSender};
 
-pub struct SenderHandle(QueueSender);
+/// A sender, and memory for the attributes of a message sent alone.
+pub struct SenderHandle(QueueSender, Attributes);
+
+impl SenderHandle {
+    fn send_message(&mut self, said: &OutgoingStruct) -> Result<ringway::Sent, Failure> {
+        let said = Said::of(said, core::mem::take(&mut self.1))?;
+        let sent = self.0.send_message(&said.outgoing()?)?;
+        self.1 = said.into_attributes();
+        Ok(sent)
+    }
+}
 
 /// A loan; it is not there only while it is being sent.
 pub struct LoanHandle(Option<Loan>);
@@ -83,48 +92,18 @@ fn send_within(sender: &mut QueueSender, body: &[u8], timeout_ns: i64) -> Result
     Ok(sender.send_timeout(body, timeout(timeout_ns)?)?)
 }
 
-fn outgoing(said: &OutgoingStruct) -> Result<Outgoing<'static>, Failure> {
-    let mut outgoing = Outgoing::new(argument::bytes(said.body, said.len)?);
-    if let Some(delay_ms) = given(said.delay_ms) {
-        outgoing = outgoing.delay(Duration::from_millis(delay_ms));
-    }
-    if let Some(group) = argument::optional_text(said.group, "group")? {
-        outgoing = outgoing.group(group);
-    }
-    if let Some(id) = argument::optional_text(said.dedup_id, "dedup_id")? {
-        outgoing = outgoing.dedup_id(id);
-    }
-    if let Some(header) = argument::optional_text(said.trace_header, "trace_header")? {
-        outgoing = outgoing.trace_header(header);
-    }
-    if !said.attributes.is_null() {
-        outgoing = outgoing.attributes(&shared::<AttributesHandle>(said.attributes)?.0);
-    }
-    Ok(outgoing)
-}
-
-fn message(message: *const OutgoingStruct) -> Result<OutgoingStruct, Failure> {
-    let said = argument::sized(message, "message")?;
-    said.ok_or_else(|| Failure::new(Code::Argument, "message is NULL"))
-}
-
-/// The messages of an array whose elements have the size of the first.
-fn messages(first: *const OutgoingStruct, count: usize) -> Result<Vec<Outgoing<'static>>, Failure> {
-    if count == 0 {
-        return Ok(Vec::new());
-    }
-    let size = message(first)?.size;
-    let bytes: &[u8] = argument::slice(first.cast(), count.saturating_mul(size), "messages")?;
-    let each = bytes.chunks_exact(size);
-    each.map(|one| outgoing(&message(one.as_ptr().cast())?))
-        .collect()
-}
-
-fn sent_out(sent: ringway::Sent) -> Sent {
-    Sent {
-        position: sent.position,
-        status: 0,
-        duplicate: sent.duplicate.into(),
+fn sent_out(outcome: Result<ringway::Sent, Failure>) -> Sent {
+    match outcome {
+        Ok(sent) => Sent {
+            position: sent.position,
+            status: 0,
+            duplicate: sent.duplicate.into(),
+        },
+        Err(failure) => Sent {
+            position: 0,
+            status: failure.code as i32,
+            duplicate: 0,
+        },
     }
 }
 
@@ -133,7 +112,7 @@ abi! {
     fn ringway_sender_open(queue: *const c_void, sender: *mut *mut c_void) {
         let sender = argument::out(sender, "sender")?;
         let opened = shared::<QueueHandle>(queue)?.0.sender()?;
-        sender.write(keep(SenderHandle(opened))?);
+        sender.write(keep(SenderHandle(opened, Attributes::new()))?);
         Ok(Code::Ok)
     }
 
@@ -147,7 +126,7 @@ abi! {
     ) {
         let body = argument::bytes(body, len)?;
         let position = argument::optional(position, "position")?;
-        with::<SenderHandle>(sender, |SenderHandle(sender)| {
+        with::<SenderHandle>(sender, |SenderHandle(sender, _)| {
             let sent = if timeout_ns == 0 {
                 sender.send(body)?
             } else {
@@ -169,25 +148,8 @@ abi! {
     ) {
         let bodies = bodies(slices, count)?;
         let sent = argument::out(sent, "sent")?;
-        with::<SenderHandle>(sender, |SenderHandle(sender)| {
+        with::<SenderHandle>(sender, |SenderHandle(sender, _)| {
             sent.write(sender.send_batch(bodies)?);
-            Ok(Code::Ok)
-        })
-    }
-
-    /// Sends a message with what is said about it.
-    fn ringway_sender_send_message(
-        sender: *mut c_void,
-        said: *const OutgoingStruct,
-        sent: *mut Sent,
-    ) {
-        let out = argument::optional(sent, "sent")?;
-        let outgoing = outgoing(&message(said)?)?;
-        with::<SenderHandle>(sender, |SenderHandle(sender)| {
-            let sent = sender.send_message(&outgoing)?;
-            if let Some(out) = out {
-                out.write(sent_out(sent));
-            }
             Ok(Code::Ok)
         })
     }
@@ -195,23 +157,34 @@ abi! {
     /// Sends messages with what is said about them.
     fn ringway_sender_send_messages(
         sender: *mut c_void,
-        said: *const OutgoingStruct,
+        messages: *const OutgoingStruct,
         count: usize,
         sent: *mut Sent,
     ) {
-        let out = argument::room(sent, count, "sent")?;
-        let outgoing = messages(said, count)?;
-        with::<SenderHandle>(sender, |SenderHandle(sender)| {
-            let outcomes = sender.send_message_batch(&outgoing);
-            for (place, outcome) in out.iter_mut().zip(outcomes) {
-                place.write(match outcome {
-                    Ok(sent) => sent_out(sent),
-                    Err(error) => {
-                        let failure = Failure::from(error);
-                        Sent { position: 0, status: failure.code as i32, duplicate: 0 }
-                    }
-                });
+        let places = argument::room(sent, count, "sent")?;
+        let mut said = structs(messages, count, "messages")?;
+        with::<SenderHandle>(sender, |handle| {
+            if let [place] = places {
+                let only = said.next().and_then(Result::ok);
+                let only = only.ok_or_else(|| Failure::new(Code::Argument, "no message"))?;
+                place.write(sent_out(handle.send_message(&only)));
+                return Ok(Code::Ok);
             }
+            let said: Vec<_> = said
+                .map(|one| Said::of(&one?, Attributes::new()))
+                .collect();
+            let taken: Vec<_> = said
+                .iter()
+                .map(|one| one.as_ref().map_err(|failure| *failure)?.outgoing())
+                .collect();
+            let send = |messages: Vec<&ringway::Outgoing<'_>>| {
+                let messages: Vec<_> = messages.into_iter().copied().collect();
+                let outcomes = handle.0.send_message_batch(&messages).into_iter();
+                outcomes.map(|outcome| outcome.map_err(Failure::from))
+            };
+            each(&taken, send, |at, outcome| {
+                places[at].write(sent_out(outcome));
+            });
             Ok(Code::Ok)
         })
     }
@@ -225,7 +198,7 @@ abi! {
     ) {
         let loan = argument::out(loan, "loan")?;
         let data = argument::out(data, "data")?;
-        with::<SenderHandle>(sender, |SenderHandle(sender)| {
+        with::<SenderHandle>(sender, |SenderHandle(sender, _)| {
             lend(sender.loan(len)?, loan, data)
         })
     }
@@ -238,7 +211,7 @@ abi! {
         position: *mut u64,
     ) {
         let position = argument::optional(position, "position")?;
-        with::<SenderHandle>(sender, |SenderHandle(sender)| {
+        with::<SenderHandle>(sender, |SenderHandle(sender, _)| {
             with::<LoanHandle>(loan, |loan| {
                 let sent = loan.send(len, |loan| sender.send_loan(loan))?;
                 if let Some(position) = position {

@@ -1,11 +1,12 @@
-//! Waiting for several readers and receivers at once.
+//! What readers of channels and receivers of queues have in common: waiting for several, a descriptor,
+//! the end of a view.
 
 use crate::argument::{self, nothing, timeout};
 use crate::channel::ReaderHandle;
 use crate::code::{Code, Failure};
 use crate::fence::abi;
-use crate::handle::{enter, leave};
-use crate::layout::Waitable;
+use crate::handle::{Kept, enter, kind, leave, with};
+use crate::receive::ReceiverHandle;
 use core::ffi::c_void;
 use core::time::Duration;
 use ringway::wait_any;
@@ -13,7 +14,7 @@ use std::io;
 
 /// Why there is no descriptor.
 #[cold]
-pub fn no_descriptor(error: &io::Error) -> Failure {
+fn no_descriptor(error: io::Error) -> Failure {
     let is_forked = error.get_ref().is_some_and(|inner| {
         matches!(inner.downcast_ref(), Some(ringway::ReadError::Forked))
             || matches!(inner.downcast_ref(), Some(ringway::ReceiveError::Forked))
@@ -22,55 +23,42 @@ pub fn no_descriptor(error: &io::Error) -> Failure {
     Failure::new(code, error.to_string())
 }
 
-/// Marks the handle of a waitable as being used.
-fn take(
-    waitable: &Waitable,
-) -> Result<(*const c_void, &'static mut dyn ringway::Waitable), Failure> {
-    match (waitable.reader.is_null(), waitable.receiver.is_null()) {
-        (false, true) => {
-            // SAFETY: used until `leave` only, in `wait`.
-            let reader = unsafe { enter::<ReaderHandle>(waitable.reader)? };
-            let reader = reader.reader().inspect_err(|_| leave(waitable.reader))?;
-            Ok((waitable.reader, reader))
-        }
-        (true, false) => {
-            // SAFETY: as above.
-            let receiver = unsafe { enter::<crate::receive::ReceiverHandle>(waitable.receiver)? };
-            let receiver = receiver
-                .receiver()
-                .inspect_err(|_| leave(waitable.receiver))?;
-            Ok((waitable.receiver, receiver))
-        }
-        _ => {
-            let text = "a waitable has a reader or a receiver, and not both";
-            Err(Failure::new(Code::Argument, text))
-        }
-    }
+fn is_receiver(token: *const c_void) -> bool {
+    kind(token) == ReceiverHandle::KIND
 }
 
-fn wait(waitables: &[Waitable], timeout: Duration) -> Result<Option<usize>, Failure> {
-    let mut taken = Vec::with_capacity(waitables.len());
-    let mut marked: Vec<*const c_void> = Vec::with_capacity(waitables.len());
+/// Marks a reader or receiver as being used.
+fn take(token: *const c_void) -> Result<&'static mut dyn ringway::Waitable, Failure> {
+    if is_receiver(token) {
+        // SAFETY: used until `leave` only, in `wait`.
+        let receiver = unsafe { enter::<ReceiverHandle>(token)? };
+        return Ok(receiver.receiver().inspect_err(|_| leave(token))?);
+    }
+    // SAFETY: as above.
+    let reader = unsafe { enter::<ReaderHandle>(token)? };
+    Ok(reader.reader().inspect_err(|_| leave(token))?)
+}
+
+fn wait(tokens: &[*const c_void], timeout: Duration) -> Result<Option<usize>, Failure> {
+    let mut taken = Vec::with_capacity(tokens.len());
     let mut refused = None;
-    for waitable in waitables {
-        match take(waitable) {
-            Ok((token, one)) => {
-                marked.push(token);
-                taken.push(one);
-            }
+    for token in tokens {
+        match take(*token) {
+            Ok(one) => taken.push(one),
             Err(failure) => {
                 refused = Some(failure);
                 break;
             }
         }
     }
+    let marked = taken.len();
     let waited = match refused {
         Some(failure) => Err(failure),
         None => wait_any(&mut taken, timeout).map_err(Failure::from),
     };
     drop(taken);
-    for token in marked {
-        leave(token);
+    for token in &tokens[..marked] {
+        leave(*token);
     }
     waited
 }
@@ -78,18 +66,52 @@ fn wait(waitables: &[Waitable], timeout: Duration) -> Result<Option<usize>, Fail
 abi! {
     /// Waits for one of several.
     fn ringway_wait_any(
-        waitables: *const Waitable,
+        tokens: *const *const c_void,
         count: usize,
         timeout_ns: i64,
         ready: *mut usize,
     ) {
-        let waitables = argument::slice(waitables, count, "waitables")?;
+        let tokens = argument::slice(tokens, count, "readers_receivers")?;
         let ready = argument::out(ready, "ready")?;
         let time = timeout(timeout_ns)?;
-        let Some(index) = wait(waitables, time)? else {
+        let Some(index) = wait(tokens, time)? else {
             return Ok(nothing(timeout_ns));
         };
         ready.write(index);
         Ok(Code::Ok)
+    }
+
+    /// A descriptor to poll.
+    fn ringway_poll_fd(token: *mut c_void, fd: *mut i32) {
+        let fd = argument::out(fd, "fd")?;
+        let mut made = -1;
+        if is_receiver(token) {
+            with::<ReceiverHandle>(token, |handle| {
+                made = handle.descriptor(|of| of.poll_descriptor().map_err(no_descriptor))?;
+                Ok(Code::Ok)
+            })?;
+        } else {
+            with::<ReaderHandle>(token, |handle| {
+                made = handle.descriptor(|of| of.poll_descriptor().map_err(no_descriptor))?;
+                Ok(Code::Ok)
+            })?;
+        }
+        fd.write(made);
+        Ok(Code::Ok)
+    }
+
+    /// Ends a view.
+    fn ringway_release(token: *mut c_void) {
+        if is_receiver(token) {
+            with::<ReceiverHandle>(token, |handle| {
+                handle.release();
+                Ok(Code::Ok)
+            })
+        } else {
+            with::<ReaderHandle>(token, |handle| {
+                handle.release();
+                Ok(Code::Ok)
+            })
+        }
     }
 }

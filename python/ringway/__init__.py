@@ -10,8 +10,14 @@
             print(message.body)
             receiver.delete(message)
 
+        trucks = bus.stream("trucks", shards=4)
+        trucks.producer().put("truck-7", b"52.5,13.4")
+        news = bus.topic("news")
+        news.subscribe("orders", filter={"kind": ["order"]}, raw=True)
+        news.publisher().publish(b"order 2", attributes={"kind": "order"})
+
 Handles are context managers, and close when nobody refers to them any more. Senders, receivers,
-producers and readers are for one thread at a time; the others for any. After a fork every handle of the
+producers, readers, publishers and listeners are for one thread at a time; the others for any. After a fork every handle of the
 parent raises in the child: open the bus again there (with multiprocessing use "spawn", or open in the
 worker). Calls that wait release the GIL, and Ctrl-C ends them.
 
@@ -34,6 +40,17 @@ from .queue import (
     Sent,
     wait_any,
 )
+from .stream import (
+    Put,
+    SequenceNumber,
+    ShardInfo,
+    Stream,
+    StreamBatch,
+    StreamProducer,
+    StreamReader,
+    StreamRecord,
+)
+from .topic import Listener, Notification, Published, Publisher, Subscription, Topic
 
 __all__ = [
     "Attribute",
@@ -43,13 +60,18 @@ __all__ = [
     "Error",
     "Full",
     "Lagged",
+    "Listener",
     "Loan",
     "Message",
     "NotNow",
+    "Notification",
     "ObjectInfo",
     "Outgoing",
     "PinnedRecord",
     "Producer",
+    "Published",
+    "Publisher",
+    "Put",
     "Queue",
     "Reader",
     "Receipt",
@@ -57,6 +79,15 @@ __all__ = [
     "Record",
     "Sender",
     "Sent",
+    "SequenceNumber",
+    "ShardInfo",
+    "Stream",
+    "StreamBatch",
+    "StreamProducer",
+    "StreamReader",
+    "StreamRecord",
+    "Subscription",
+    "Topic",
     "View",
     "wait_any",
 ]

@@ -19,7 +19,7 @@ class NotNow(Error):
 
 
 class Full(NotNow):
-    """No room: in the ring, in the pool, or by a limit of the queue."""
+    """No room: in the ring, in the pool, or by a limit of the queue or the shard."""
 
 
 class Empty(NotNow):
@@ -27,7 +27,7 @@ class Empty(NotNow):
 
 
 class Lagged(NotNow):
-    """A lossy reader was too slow: `missed` records are lost, reading goes on at `position`."""
+    """A lossy reader or a listener was too slow: `missed` records are lost, reading goes on (at `position`)."""
 
     missed = 0
     position = 0
@@ -39,6 +39,7 @@ _FULL = (
     lib.RINGWAY_OVER_LIMIT,
     lib.RINGWAY_POOL_EXHAUSTED,
     lib.RINGWAY_DEDUP_FULL,
+    lib.RINGWAY_THROTTLED,
 )
 NOTHING = (lib.RINGWAY_EMPTY, lib.RINGWAY_TIMEOUT)
 

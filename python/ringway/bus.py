@@ -10,14 +10,17 @@ from ._handle import Handle, opened, text
 from ._native import ffi, lib
 from .channel import Channel
 from .queue import Queue
+from .stream import Stream
+from .topic import Topic
 
 HOW = {"open_or_create": 0, "open": 1, "create": 2}
-_KINDS = {1: "channel", 2: "queue"}
+_KINDS = {1: "channel", 2: "queue", 3: "stream", 4: "topic"}
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One object of a bus: its name, "channel", "queue" or "unknown", and the bytes of its files."""
+    """One object of a bus: its name, "channel", "queue", "stream", "topic" or "unknown", and the bytes of
+    its files."""
 
     name: str
     kind: str
@@ -58,12 +61,14 @@ class Bus(Handle):
         pool_bytes: Optional[int] = None,
         mode: Optional[int] = None,
         group: Optional[int] = None,
+        journal_root: Optional[str] = None,
     ) -> "Bus":
-        """Opens the bus, or creates it: how is "open_or_create", "open" or "create"."""
+        """Opens the bus, or creates it: how is "open_or_create", "open" or "create". `journal_root`: a
+        directory on a disk, for durable queues."""
         config = ffi.new("ringway_bus_config_t *")
         lib.ringway_bus_config_init(config)
-        kept = (text(name), text(root), text(participant_name))
-        config.root, config.participant_name = kept[1], kept[2]
+        kept = (text(name), text(root), text(participant_name), text(journal_root))
+        config.root, config.participant_name, config.journal_root = kept[1], kept[2], kept[3]
         _choice(config, "how", HOW, how)
         _number(config, "pool_bytes", pool_bytes)
         _number(config, "mode", mode)
@@ -123,9 +128,11 @@ class Bus(Handle):
         dedup_ids: Optional[int] = None,
         dedup_window: Optional[float] = None,
         dedup_in_group: Optional[bool] = None,
+        durability: Optional[str] = None,
     ) -> Queue:
         """Opens or creates a queue; times in seconds. Options that are given have to agree with one that
-        exists. dedup: "by_id", "by_content", "optional" or "none"; FIFO queues only."""
+        exists. dedup: "by_id", "by_content", "optional" or "none"; FIFO queues only. durability: "memory"
+        or "durable"."""
         config = ffi.new("ringway_queue_config_t *")
         lib.ringway_queue_config_init(config)
         _choice(config, "how", HOW, how)
@@ -141,6 +148,7 @@ class Bus(Handle):
         _ms(config, "receive_wait_ms", receive_wait)
         _switch(config, "redeliver_on_death", redeliver_on_death)
         _choice(config, "dedup", {"by_id": 1, "by_content": 2, "optional": 3, "none": 4}, dedup)
+        _choice(config, "durability", {"memory": 1, "durable": 2}, durability)
         _number(config, "dedup_ids", dedup_ids)
         _ms(config, "dedup_window_ms", dedup_window)
         if dedup_in_group is not None:
@@ -152,8 +160,61 @@ class Bus(Handle):
             opened("ringway_queue_t", lambda out: call(self._handle, text(name), config, out))
         )
 
+    def stream(
+        self,
+        name: str,
+        how: str = "open_or_create",
+        *,
+        shards: Optional[int] = None,
+        slots: Optional[int] = None,
+        stride: Optional[int] = None,
+        readers: Optional[int] = None,
+        drop_oldest: Optional[bool] = None,
+        kinesis_limits: Optional[bool] = None,
+        lease_timeout: Optional[float] = None,
+        stall_timeout: Optional[float] = None,
+    ) -> Stream:
+        """Opens or creates a stream. Options that are given have to agree with one that exists, but for the
+        number of shards."""
+        config = ffi.new("ringway_stream_config_t *")
+        lib.ringway_stream_config_init(config)
+        _choice(config, "how", HOW, how)
+        _number(config, "shards", shards)
+        _number(config, "slots", slots)
+        _number(config, "stride", stride)
+        _number(config, "readers", readers)
+        _ms(config, "lease_timeout_ms", lease_timeout)
+        _ms(config, "stall_timeout_ms", stall_timeout)
+        _switch(config, "kinesis_limits", kinesis_limits)
+        if drop_oldest is not None:
+            config.overflow = lib.RINGWAY_DROP_OLDEST if drop_oldest else lib.RINGWAY_REFUSE
+        call = lib.ringway_stream_open
+        return Stream(
+            opened("ringway_stream_t", lambda out: call(self._handle, text(name), config, out))
+        )
+
+    def topic(
+        self,
+        name: str,
+        how: str = "open_or_create",
+        *,
+        fifo: Optional[bool] = None,
+        listen_slots: Optional[int] = None,
+    ) -> Topic:
+        """Opens or creates a topic."""
+        config = ffi.new("ringway_topic_config_t *")
+        lib.ringway_topic_config_init(config)
+        _choice(config, "how", HOW, how)
+        _number(config, "listen_slots", listen_slots)
+        if fifo is not None:
+            config.kind = lib.RINGWAY_FIFO if fifo else lib.RINGWAY_STANDARD
+        call = lib.ringway_topic_open
+        return Topic(
+            opened("ringway_topic_t", lambda out: call(self._handle, text(name), config, out))
+        )
+
     def objects(self) -> List[ObjectInfo]:
-        """Every object, by name."""
+        """Every object, by name, and behind them the topics."""
         count = ffi.new("size_t *", 16)
         while True:
             room = count[0]
@@ -171,5 +232,9 @@ class Bus(Handle):
         ]
 
     def remove(self, name: str) -> None:
-        """Removes an object; whoever has it open is told."""
-        check(lib.ringway_bus_remove(self._handle, text(name)))
+        """Removes a channel, queue or stream; whoever has it open is told."""
+        check(lib.ringway_bus_remove(self._handle, text(name), 0))
+
+    def remove_topic(self, name: str) -> None:
+        """Removes a topic; whoever has it open is told."""
+        check(lib.ringway_bus_remove(self._handle, text(name), lib.RINGWAY_TOPIC))

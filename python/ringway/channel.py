@@ -124,7 +124,7 @@ class Reader(Handle):
             return None
         self._missed(status, record)
         check(status)
-        end = lambda: check(lib.ringway_reader_release(self._handle))  # noqa: E731
+        end = lambda: check(lib.ringway_release(self._handle))  # noqa: E731
         return View(end, int(record.position), data[0], int(record.len))
 
     def pin(self, timeout: Optional[float] = 0) -> Optional[PinnedRecord]:
@@ -149,15 +149,11 @@ class Reader(Handle):
                 return
             yield record
 
-    def seek(self, position: int) -> None:
-        """Goes on at `position`."""
-        check(lib.ringway_reader_seek(self._handle, position))
-
     def fileno(self) -> int:
         """A descriptor for select, poll or asyncio: readable when there is something. Then read until
         None, which arms it again."""
         fd = ffi.new("int32_t *")
-        check(lib.ringway_reader_poll_fd(self._handle, fd))
+        check(lib.ringway_poll_fd(self._handle, fd))
         return int(fd[0])
 
 

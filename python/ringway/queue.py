@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ._errors import NOTHING, Error, check, error
 from ._handle import Buffer, Handle, bytes_of, opened, patiently, text
@@ -75,7 +75,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A message and what is said about it; delay in seconds."""
+    """A message and what is said about it; the delay, in seconds, to queues alone, the subject to topics."""
 
     body: Buffer
     group: Optional[str] = None
@@ -83,9 +83,11 @@ class Outgoing:
     trace_header: Optional[str] = None
     delay: Optional[float] = None
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    subject: Optional[str] = None
 
 
 Settled = Union[Receipt, Message, View[Message]]
+_MOVES = {"move": 1, "resume": 2, "cancel": 3, "look": 4}
 
 
 def _receipt(of: Settled) -> Any:
@@ -94,38 +96,64 @@ def _receipt(of: Settled) -> Any:
     return (of.receipt if isinstance(of, Message) else of)._c()
 
 
-class _Attributes(Handle):
-    def __init__(self, attributes: Mapping[str, Attribute]) -> None:
-        super().__init__(opened("ringway_attributes_t", lib.ringway_attributes_open))
-        for name, value in attributes.items():
-            kind, data = lib.RINGWAY_BINARY, b""
-            if isinstance(value, str):
-                kind, data = lib.RINGWAY_STRING, value.encode()
-            elif isinstance(value, (int, float)):
-                kind, data = lib.RINGWAY_NUMBER, repr(value).encode()
-            else:
-                data = bytes(value)
-            kept = (text(name), ffi.from_buffer("char[]", data))
-            one = ffi.new("ringway_attribute_t *")
-            one.name, one.value, one.len, one.data_type = kept[0], kept[1], len(data), kind
-            check(lib.ringway_attributes_add(self._handle, one))
+def _attributes(attributes: Mapping[str, Attribute], kept: List[Any]) -> Any:
+    all_ = ffi.new("ringway_attribute_t[]", len(attributes))
+    for one, (name, value) in zip(all_, attributes.items()):
+        kind, data = lib.RINGWAY_BINARY, b""
+        if isinstance(value, str):
+            kind, data = lib.RINGWAY_STRING, value.encode()
+        elif isinstance(value, (int, float)):
+            kind, data = lib.RINGWAY_NUMBER, repr(value).encode()
+        else:
+            data = bytes(value)
+        one.name, one.value = text(name), ffi.from_buffer("char[]", data)
+        one.len, one.data_type = len(data), kind
+        kept += [data, one.name, one.value]
+    kept.append(all_)
+    return all_
 
 
-def _say(place: Any, message: Outgoing, kept: List[Any]) -> None:
+def say(place: Any, message: Outgoing, kept: List[Any]) -> None:
     """Writes a message into a struct; `kept` holds what that points to."""
     lib.ringway_outgoing_init(place)
     data = bytes_of(message.body)
     place.body, place.len = data, len(data)
     group, dedup_id = text(message.group), text(message.dedup_id)
-    trace_header = text(message.trace_header)
-    place.group, place.dedup_id, place.trace_header = group, dedup_id, trace_header
+    trace_header, subject = text(message.trace_header), text(message.subject)
+    place.group, place.dedup_id = group, dedup_id
+    place.trace_header, place.subject = trace_header, subject
     if message.delay is not None:
         place.delay_ms = round(message.delay * 1000)
-    kept += [data, group, dedup_id, trace_header]
+    kept += [data, group, dedup_id, trace_header, subject]
     if message.attributes:
-        attributes = _Attributes(message.attributes)
-        place.attributes = attributes._handle
-        kept.append(attributes)
+        place.attributes = _attributes(message.attributes, kept)
+        place.attribute_count = len(message.attributes)
+
+
+def string(c: Any) -> Optional[str]:
+    """A string of C that may not be there."""
+    return None if c == ffi.NULL else str(ffi.string(c).decode())
+
+
+def parts_of(message: Any) -> Any:
+    """What lies in the memory of a message."""
+    parts = ffi.new("ringway_message_parts_t *")
+    check(lib.ringway_message_parts(message, parts, ffi.sizeof(parts[0])))
+    return parts
+
+
+def attributes_of(parts: Any) -> Tuple[Dict[str, Union[str, bytes]], Dict[str, str]]:
+    """Values and types of the attributes of a message, by name."""
+    values: Dict[str, Union[str, bytes]] = {}
+    types: Dict[str, str] = {}
+    names = {1: "String", 2: "Number", 3: "Binary"}
+    for at in range(parts.attribute_count):
+        one = parts.attributes[at]
+        name, value = ffi.string(one.name).decode(), bytes(ffi.buffer(one.value, one.len))
+        values[name] = value if one.data_type == lib.RINGWAY_BINARY else value.decode()
+        label = "" if one.label == ffi.NULL else "." + ffi.string(one.label).decode()
+        types[name] = names[one.data_type] + label
+    return values, types
 
 
 class Sender(Handle):
@@ -147,8 +175,9 @@ class Sender(Handle):
         """Sends a message with what is said about it."""
         kept: List[Any] = []
         place, sent = ffi.new("ringway_outgoing_t *"), ffi.new("ringway_sent_t *")
-        _say(place, message, kept)
-        check(lib.ringway_sender_send_message(self._handle, place, sent))
+        say(place, message, kept)
+        check(lib.ringway_sender_send_messages(self._handle, place, 1, sent))
+        check(sent.status)
         return Sent(int(sent.position), bool(sent.duplicate))
 
     def send_messages(self, messages: Sequence[Outgoing]) -> List[Union[Sent, Error]]:
@@ -158,7 +187,7 @@ class Sender(Handle):
         places = ffi.new("ringway_outgoing_t[]", len(messages))
         sent = ffi.new("ringway_sent_t[]", len(messages))
         for at, message in enumerate(messages):
-            _say(ffi.addressof(places, at), message, kept)
+            say(ffi.addressof(places, at), message, kept)
         check(lib.ringway_sender_send_messages(self._handle, places, len(messages), sent))
         return [
             Sent(int(one.position), bool(one.duplicate)) if one.status == 0 else error(one.status)
@@ -203,20 +232,8 @@ class Receiver(Handle):
         return self._whole(received)
 
     def _whole(self, received: Any) -> Message:
-        parts = ffi.new("ringway_message_parts_t *")
-        check(lib.ringway_message_parts(self._message, parts, ffi.sizeof(parts[0])))
-        attributes: Dict[str, Union[str, bytes]] = {}
-        types: Dict[str, str] = {}
-        names = {1: "String", 2: "Number", 3: "Binary"}
-        one = ffi.new("ringway_attribute_t *")
-        for at in range(parts.attributes):
-            check(lib.ringway_message_attribute(self._message, at, one))
-            name, value = ffi.string(one.name).decode(), bytes(ffi.buffer(one.value, one.len))
-            is_binary = one.data_type == lib.RINGWAY_BINARY
-            attributes[name] = value if is_binary else value.decode()
-            label = "" if one.label == ffi.NULL else "." + ffi.string(one.label).decode()
-            types[name] = names[one.data_type] + label
-        string = lambda c: None if c == ffi.NULL else ffi.string(c).decode()  # noqa: E731
+        parts = parts_of(self._message)
+        attributes, types = attributes_of(parts)
         return Message(
             bytes(ffi.buffer(parts.body, parts.len)),
             Receipt._of(received.receipt),
@@ -259,7 +276,7 @@ class Receiver(Handle):
         check(status)
         received = delivery.received
         about = Message(b"", Receipt._of(received.receipt), int(received.sent_ms))
-        end = lambda: check(lib.ringway_receiver_release(self._handle))  # noqa: E731
+        end = lambda: check(lib.ringway_release(self._handle))  # noqa: E731
         return View(end, about, delivery.body, int(received.len))
 
     def messages(self, timeout: Optional[float] = None) -> Iterator[Message]:
@@ -289,7 +306,7 @@ class Receiver(Handle):
         """A descriptor for select, poll or asyncio: readable when there is a message. Then receive until
         None, which arms it again."""
         fd = ffi.new("int32_t *")
-        check(lib.ringway_receiver_poll_fd(self._handle, fd))
+        check(lib.ringway_poll_fd(self._handle, fd))
         return int(fd[0])
 
 
@@ -298,10 +315,10 @@ class Queue(Handle):
 
     @property
     def id(self) -> int:
-        """Its number on the bus."""
-        out = ffi.new("uint64_t *")
-        check(lib.ringway_queue_id(self._handle, out))
-        return int(out[0])
+        """Its number on the bus: what the settings of others name it by."""
+        out = ffi.new("ringway_settings_t *")
+        check(lib.ringway_queue_settings(self._handle, out, ffi.sizeof(out[0])))
+        return int(out.id)
 
     def sender(self) -> Sender:
         """Becomes a sender."""
@@ -339,6 +356,36 @@ class Queue(Handle):
         check(lib.ringway_queue_purge(self._handle, out))
         return int(out[0])
 
+    def move(
+        self,
+        destination: Optional["Queue"] = None,
+        *,
+        max_per_second: Optional[int] = None,
+        what: str = "move",
+        timeout: Optional[float] = None,
+    ) -> Dict[str, int]:
+        """Moves its messages to another queue, or (None) back to where they came from, for up to `timeout`
+        seconds (None: to the end); what: "move", "resume", "cancel" or "look". How the task stands."""
+        config, moved = ffi.new("ringway_move_config_t *"), ffi.new("ringway_move_status_t *")
+        lib.ringway_move_config_init(config)
+        config.what = _MOVES[what]
+        if destination is not None:
+            config.destination = destination._handle
+        if max_per_second is not None:
+            config.max_per_second = max_per_second
+
+        def call(ns: int) -> int:
+            size = ffi.sizeof(moved[0])
+            status = lib.ringway_queue_move(self._handle, config, ns, moved, size)
+            if status == lib.RINGWAY_TIMEOUT:
+                config.what = lib.RINGWAY_RESUME
+            return int(status)
+
+        status = patiently(call, timeout, NOTHING)
+        if status != lib.RINGWAY_TIMEOUT:
+            check(status)
+        return {name: int(getattr(moved, name)) for name in dir(moved) if name != "reserved"}
+
     def stats(self) -> Dict[str, int]:
         """What is there, and totals."""
         stats = ffi.new("ringway_queue_stats_t *")
@@ -350,7 +397,7 @@ class Queue(Handle):
         out = ffi.new("ringway_settings_t *")
         check(lib.ringway_queue_settings(self._handle, out, ffi.sizeof(out[0])))
         absent = (lib.RINGWAY_NONE, lib.RINGWAY_DEFAULT)
-        names = [name for name in dir(out) if name not in ("size", "redrive_sources")]
+        names = [name for name in dir(out) if name not in ("size", "id", "redrive_sources")]
         values = {name: int(getattr(out, name)) for name in names}
         return {name: None if value in absent else value for name, value in values.items()}
 
@@ -360,7 +407,7 @@ class Queue(Handle):
         wanted = ffi.new("ringway_settings_t *")
         lib.ringway_settings_init(wanted)
         for name, value in settings.items():
-            if name == "size" or name not in dir(wanted):
+            if name in ("size", "id") or name not in dir(wanted):
                 raise TypeError(f"{name!r} is no setting")
             setattr(wanted, name, lib.RINGWAY_NONE if value is None else value)
         check(lib.ringway_queue_set(self._handle, wanted))
@@ -371,12 +418,7 @@ def wait_any(
 ) -> Optional[int]:
     """Waits until one of several readers and receivers has something; its number in the list. None when
     none had within `timeout` seconds."""
-    all_ = ffi.new("ringway_waitable_t[]", len(waiting))
-    for place, one in zip(all_, waiting):
-        if isinstance(one, Reader):
-            place.reader = one._handle
-        else:
-            place.receiver = one._handle
+    all_ = ffi.new("void *[]", [one._handle for one in waiting])
     ready = ffi.new("size_t *")
     call = lib.ringway_wait_any
     status = patiently(lambda ns: call(all_, len(waiting), ns, ready), timeout, NOTHING)

@@ -24,7 +24,9 @@ use core::str::FromStr;
 pub struct Receipt {
     queue: u64,
     position: u64,
-    receives: u16,
+    /// At most 1,023, and as wide as its neighbours: what copies a receipt loads what was stored, and does
+    /// not wait for two halves to meet in the cache (a dozen cycles each time).
+    receives: u64,
 }
 
 /// Bytes of a receipt.
@@ -35,7 +37,7 @@ impl Receipt {
         Self {
             queue,
             position,
-            receives,
+            receives: receives.into(),
         }
     }
 
@@ -64,7 +66,7 @@ impl Receipt {
     /// How often the message had been received, this time included: 1 to 1,023.
     #[inline]
     pub fn receives(&self) -> u16 {
-        self.receives
+        self.receives as u16
     }
 
     /// The receipt as bytes: queue, position, count, little-endian.
@@ -72,7 +74,7 @@ impl Receipt {
         let mut bytes = [0; BYTES];
         bytes[..8].copy_from_slice(&self.queue.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.position.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.receives.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.receives().to_le_bytes());
         bytes
     }
 
@@ -94,7 +96,8 @@ impl Receipt {
 
     #[inline(always)]
     fn checked(self) -> Option<Self> {
-        let possible = (1..=RECEIVES_MAX).contains(&self.receives) && self.position < MAX_POSITION;
+        let possible =
+            (1..=RECEIVES_MAX).contains(&self.receives()) && self.position < MAX_POSITION;
         possible.then_some(self)
     }
 }
@@ -122,7 +125,7 @@ impl FromStr for Receipt {
             let receipt = Self {
                 queue: u64::from_str_radix(queue, 16).ok()?,
                 position: position.parse().ok()?,
-                receives: receives.parse().ok()?,
+                receives: receives.parse::<u16>().ok()?.into(),
             };
             receipt.checked()
         };

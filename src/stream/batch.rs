@@ -18,12 +18,35 @@ struct Part {
     hash_key: u128,
 }
 
+/// How long a batch may wait, from the first record on that finds no room.
+struct Patience {
+    wait: Duration,
+    until: Option<Deadline>,
+}
+
+impl Patience {
+    fn end(&mut self) -> Deadline {
+        *self
+            .until
+            .get_or_insert_with(|| Deadline::after(self.wait))
+    }
+}
+
 impl StreamProducer {
     /// Puts `records`, those of a shard in their order; what became of each (`PutRecords`). One that fails
     /// does not keep the others from being put, except those behind it that go to the same shard, unless it
     /// was no record at all: so the order of each key is kept whatever fails. They wait for room together, as
     /// long as one put may. Allocates its answer.
     pub fn put_batch(&mut self, records: &[PutRecord<'_>]) -> Vec<Result<Put, PutError>> {
+        self.put_batch_within(records, self.usual_wait())
+    }
+
+    /// The same, waiting for room up to `wait` for all of them whatever the stream says.
+    pub fn put_batch_within(
+        &mut self,
+        records: &[PutRecord<'_>],
+        wait: Duration,
+    ) -> Vec<Result<Put, PutError>> {
         // Every place gets its outcome below.
         let mut outcomes: Vec<Result<Put, PutError>> = Vec::with_capacity(records.len());
         outcomes.resize_with(records.len(), || Err(PutError::Busy { attempts: 0 }));
@@ -39,7 +62,7 @@ impl StreamProducer {
                 Err(error) => outcomes[index] = Err(error),
             }
         }
-        let mut until = None;
+        let mut patience = Patience { wait, until: None };
         while !parts.0.is_empty() {
             if let Err(error) = self.look() {
                 for part in parts.0.drain(..) {
@@ -51,7 +74,7 @@ impl StreamProducer {
                 part.shard = self.table.route(part.hash_key);
             }
             parts.0.sort_by_key(|part| part.shard); // stable
-            self.put_parts(records, &mut parts.0, &mut outcomes, &mut until);
+            self.put_parts(records, &mut parts.0, &mut outcomes, &mut patience);
         }
         self.parts = parts;
         outcomes
@@ -63,7 +86,7 @@ impl StreamProducer {
         records: &[PutRecord<'_>],
         parts: &mut Vec<Part>,
         outcomes: &mut [Result<Put, PutError>],
-        until: &mut Option<Deadline>,
+        patience: &mut Patience,
     ) {
         let version = self.table.version;
         let mut done = 0;
@@ -79,8 +102,7 @@ impl StreamProducer {
             let record = &records[next.index as usize];
             let mut outcome = self.try_put(record);
             if let Err(full @ PutError::Full { .. }) = outcome {
-                let wait = self.usual_wait();
-                let until = *until.get_or_insert_with(|| Deadline::after(wait));
+                let until = patience.end();
                 outcome = self.wait(full, until, |producer| producer.try_put(record));
             }
             // What was wrong with the record itself was found before.

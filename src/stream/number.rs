@@ -42,6 +42,18 @@ impl SequenceNumber {
         Self((shard as u128) << 64 | position as u128)
     }
 
+    /// The number of the record at `position` of `shard`.
+    ///
+    /// # Errors
+    /// [`NumberError`] where no record can stand.
+    pub fn from_parts(shard: ShardId, position: u64) -> Result<Self, NumberError> {
+        let number = Self::new(shard.0, position);
+        match position < MAX_POSITION {
+            true => Ok(number),
+            false => Err(NumberError::no_number(&number.to_string())),
+        }
+    }
+
     /// The shard that the record is in.
     pub const fn shard(self) -> ShardId {
         ShardId((self.0 >> 64) as u32)
@@ -66,10 +78,16 @@ impl FromStr for SequenceNumber {
         let number = text.parse().ok();
         let number = number
             .filter(|number: &u128| number >> 96 == 0 && Self(*number).position() < MAX_POSITION);
-        number.map(Self).ok_or_else(|| NumberError {
-            given: text.chars().take(64).collect(),
+        number.map(Self).ok_or_else(|| NumberError::no_number(text))
+    }
+}
+
+impl NumberError {
+    fn no_number(given: &str) -> Self {
+        Self {
+            given: given.chars().take(64).collect(),
             expected: "sequence number; take one that a put or a record said",
-        })
+        }
     }
 }
 
@@ -86,6 +104,8 @@ mod tests {
         let number = SequenceNumber::new(3, 77);
         assert_eq!(number.to_string().parse(), Ok(number));
         assert_eq!((number.shard(), number.position()), (shard, 77));
+        assert_eq!(SequenceNumber::from_parts(shard, 77), Ok(number));
+        assert!(SequenceNumber::from_parts(shard, MAX_POSITION).is_err());
         assert!(number < SequenceNumber::new(3, 78) && number < SequenceNumber::new(4, 0));
         for wrong in ["", "-1", "x", &u128::MAX.to_string()] {
             assert!(wrong.parse::<SequenceNumber>().is_err(), "{wrong:?}");

@@ -21,6 +21,13 @@ const HEAD: usize = size_of::<MessageHead>();
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MessageId(pub(super) [u64; 2]);
 
+impl MessageId {
+    /// The first and the last 16 digits of it.
+    pub const fn halves(self) -> [u64; 2] {
+        self.0
+    }
+}
+
 impl fmt::Display for MessageId {
     /// As a UUID is written.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

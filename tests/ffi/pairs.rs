@@ -4,7 +4,7 @@
 use crate::examples::rust_example;
 use crate::python::script;
 use crate::tools::{program_with, run, scratch};
-use ringway::Bus;
+use ringway::{Bus, GroupStart, SubscribeOptions};
 use ringway_harness::{TempBus, await_condition};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,6 +14,8 @@ use std::process::{Child, Stdio};
 const COUNT: u64 = 3_000;
 /// How often a side is killed.
 const KILLS: u64 = 4;
+/// The same where the other tests have killed the languages already, and it is about the product.
+const FEW_KILLS: u64 = 1;
 
 /// The peers, built; each a name and how it is started.
 fn peers(directory: &TempBus) -> Vec<(&'static str, PathBuf)> {
@@ -106,6 +108,34 @@ fn until(what: &str, condition: impl FnMut() -> bool) {
     await_condition(what, condition).unwrap();
 }
 
+/// One language sends and another one receives, and both are killed on the way.
+fn exchange(
+    root: &TempBus,
+    name: &str,
+    (sending, send): (&Path, &str),
+    (receiving, receive): (&Path, &str),
+    kills: u64,
+) {
+    let board = Board::new(root.path().join("board"));
+    let send = || Side::start(sending, root, send, name, &board);
+    let receive = || Side::start(receiving, root, receive, name, &board);
+    let (mut sender, mut receiver) = (send(), receive());
+    for kill in 1..=kills {
+        let part = COUNT * kill / (kills + 1);
+        until(&format!("{name}: {part} sent"), || board.word(0) >= part);
+        sender.kill();
+        sender = send();
+        until(&format!("{name}: {part} seen"), || {
+            board.seen() as u64 >= part / 2
+        });
+        receiver.kill();
+        receiver = receive();
+    }
+    sender.succeeds(&format!("{name}: the sender"));
+    receiver.succeeds(&format!("{name}: the receiver"));
+    assert_eq!(board.seen() as u64, COUNT, "{name}");
+}
+
 #[test]
 fn queues_lose_nothing_between_any_two_languages_while_both_sides_are_killed() {
     let programs = scratch();
@@ -116,25 +146,49 @@ fn queues_lose_nothing_between_any_two_languages_while_both_sides_are_killed() {
             let name = format!("{from}-{to}");
             let bus = Bus::builder("peers").root(root.path()).create().unwrap();
             let queue = bus.queue(&name).slots(1024).create().unwrap();
-            let board = Board::new(root.path().join("board"));
-            let send = || Side::start(sending, &root, "send", &name, &board);
-            let receive = || Side::start(receiving, &root, "receive", &name, &board);
-            let (mut sender, mut receiver) = (send(), receive());
-            for kill in 1..=KILLS {
-                let part = COUNT * kill / (KILLS + 1);
-                until(&format!("{name}: {part} sent"), || board.word(0) >= part);
-                sender.kill();
-                sender = send();
-                until(&format!("{name}: {part} seen"), || {
-                    board.seen() as u64 >= part / 2
-                });
-                receiver.kill();
-                receiver = receive();
-            }
-            sender.succeeds(&format!("{name}: the sender"));
-            receiver.succeeds(&format!("{name}: the receiver"));
-            assert_eq!(board.seen() as u64, COUNT, "{name}");
+            exchange(&root, &name, (sending, "send"), (receiving, "receive"), KILLS);
             assert_eq!(queue.stats().damaged, 0, "{name}");
+        }
+    }
+}
+
+#[test]
+fn streams_lose_nothing_between_any_two_languages_while_both_sides_are_killed() {
+    let programs = scratch();
+    let peers = peers(&programs);
+    for (from, putting) in &peers {
+        for (to, working) in &peers {
+            let root = scratch();
+            let name = format!("{from}-{to}");
+            let bus = Bus::builder("peers").root(root.path()).create().unwrap();
+            let stream = bus.stream(&name).shards(3).slots(1024).create().unwrap();
+            // It holds what its workers have not checkpointed, from before they come.
+            stream
+                .group_or_create("peers", GroupStart::TrimHorizon)
+                .unwrap();
+            exchange(&root, &name, (putting, "put"), (working, "work"), FEW_KILLS);
+            assert_eq!(stream.stats().unwrap().damaged, 0, "{name}");
+        }
+    }
+}
+
+#[test]
+fn topics_lose_nothing_between_any_two_languages_while_both_sides_are_killed() {
+    let programs = scratch();
+    let peers = peers(&programs);
+    for (from, publishing) in &peers {
+        for (to, receiving) in &peers {
+            let root = scratch();
+            let name = format!("{from}-{to}");
+            let bus = Bus::builder("peers").root(root.path()).create().unwrap();
+            let topic = bus.topic(&name).create().unwrap();
+            let _queue = bus.queue(&name).create().unwrap();
+            let options = SubscribeOptions::new(&name).raw(true);
+            topic.subscribe(&options).unwrap();
+            let sides = ((&**publishing, "announce"), (&**receiving, "receive"));
+            exchange(&root, &name, sides.0, sides.1, FEW_KILLS);
+            let stats = topic.stats().unwrap();
+            assert_eq!((stats.damaged, stats.failed), (0, 0), "{name}");
         }
     }
 }

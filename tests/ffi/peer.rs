@@ -2,13 +2,13 @@
 //! the Python peer:
 //!
 //! ```text
-//! peer send|publish NAME BOARD COUNT     from what the board says was acknowledged, up to COUNT
-//! peer receive|read NAME BOARD COUNT     until every one of COUNT was seen
+//! peer send|publish|put|announce NAME BOARD COUNT     from what the board says was acknowledged, up to COUNT
+//! peer receive|read|work NAME BOARD COUNT             until every one of COUNT was seen
 //! ```
-//! The board is a file: 8 bytes with how many sends were acknowledged, 8 with whether a reader is there,
+//! To a queue, a channel, a stream, a topic; from a queue, a channel, a stream as one of a group. The board is a file: 8 bytes with how many sends were acknowledged, 8 with whether a reader is there,
 //! then a byte for each number that was seen. Message i is i as 8 bytes and i mod 200 bytes of i mod 251.
 
-use ringway::{Bus, Start};
+use ringway::{Bus, GroupStart, Publication, PutRecord, Start};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn is_whole(board: &File, count: usize) -> std::io::Result<bool> {
 fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [verb, name, board, count] = &arguments[..] else {
-        return Err("peer send|publish|receive|read NAME BOARD COUNT".into());
+        return Err("peer VERB NAME BOARD COUNT".into());
     };
     let board = File::options().read(true).write(true).open(board)?;
     let count: u64 = count.parse()?;
@@ -59,6 +59,35 @@ fn main() -> Outcome {
             for number in acknowledged..count {
                 producer.send(&body(number), LONG)?;
                 board.write_all_at(&(number + 1).to_le_bytes(), 0)?;
+            }
+        }
+        "put" => {
+            let mut producer = bus.stream(name).open()?.producer()?;
+            for number in acknowledged..count {
+                let key = format!("key-{}", number % 7);
+                producer.put_within(&PutRecord::new(&key, &body(number)), LONG)?;
+                board.write_all_at(&(number + 1).to_le_bytes(), 0)?;
+            }
+        }
+        "announce" => {
+            let mut publisher = bus.topic(name).open()?.publisher()?;
+            for number in acknowledged..count {
+                publisher.publish(&Publication::new(&body(number)))?;
+                board.write_all_at(&(number + 1).to_le_bytes(), 0)?;
+            }
+        }
+        "work" => {
+            let stream = bus.stream(name).open()?;
+            let group = stream.group_or_create("peers", GroupStart::TrimHorizon)?;
+            let mut worker = group.join()?;
+            while !is_whole(&board, count as usize)? {
+                let mut taken = Vec::new();
+                let wait = Duration::from_millis(50);
+                worker.read_batch(100, wait, |record| taken.push(record.data.to_vec()))?;
+                for data in &taken {
+                    see(&board, data)?;
+                }
+                worker.checkpoint()?;
             }
         }
         "receive" => {

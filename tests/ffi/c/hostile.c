@@ -3,7 +3,7 @@
 #include "check.h"
 
 /* Handles of every kind, all closed; and what is none at all. */
-static void *closed[11];
+static void *closed[16];
 static ringway_bus_t *bus;
 static ringway_channel_t *channel;
 static ringway_producer_t *producer;
@@ -12,7 +12,12 @@ static ringway_queue_t *queue;
 static ringway_sender_t *sender;
 static ringway_receiver_t *receiver;
 static ringway_message_t *message;
-static ringway_attributes_t *attributes;
+static ringway_stream_t *stream;
+static ringway_stream_producer_t *putter;
+static ringway_stream_reader_t *taker;
+static ringway_topic_t *topic;
+static ringway_publisher_t *publisher;
+static ringway_listener_t *listener;
 
 /* Misaligned by one, and with room behind. */
 static char room[4096];
@@ -28,6 +33,12 @@ static void with_handle(void *h) {
     size_t count;
     uint64_t number;
     int32_t fd;
+    ringway_stream_t *t;
+    ringway_stream_producer_t *u;
+    ringway_stream_reader_t *x;
+    ringway_topic_t *n;
+    ringway_publisher_t *z;
+    ringway_listener_t *y;
     ringway_channel_t *c;
     ringway_producer_t *p;
     ringway_reader_t *r;
@@ -45,8 +56,20 @@ static void with_handle(void *h) {
     ringway_queue_stats_t queue_stats;
     ringway_settings_t settings;
     ringway_outgoing_t outgoing;
-    ringway_attribute_t attribute = {"n", NULL, "v", 1, RINGWAY_STRING, 0};
+    ringway_published_t published;
     ringway_message_parts_t parts;
+    ringway_stream_stats_t stream_stats;
+    ringway_topic_stats_t topic_stats;
+    ringway_shard_info_t shard;
+    ringway_subscription_t subscription;
+    ringway_stream_record_t stream_record;
+    ringway_put_outcome_t outcome;
+    ringway_put_t put = {"key", "x", 1, NULL};
+    ringway_move_config_t move;
+    ringway_subscription_config_t wish;
+    ringway_move_config_init(&move);
+    ringway_subscription_config_init(&wish);
+    wish.queue = "q";
     ringway_slice_t slice = {"x", 1};
     ringway_receipt_t receipt;
     DONE(ringway_receipt_parse("00000000000000ff-12-1", &receipt));
@@ -55,7 +78,8 @@ static void with_handle(void *h) {
 
 #define NO_HANDLE(call) EXPECT(RINGWAY_E_HANDLE, call)
     NO_HANDLE(ringway_bus_objects(h, NULL, 0, &count));
-    NO_HANDLE(ringway_bus_remove(h, "x"));
+    NO_HANDLE(ringway_bus_remove(h, "x", 0));
+    NO_HANDLE(ringway_bus_remove(h, "x", RINGWAY_TOPIC));
     NO_HANDLE(ringway_channel_open(h, "x", NULL, &c));
     NO_HANDLE(ringway_channel_stats(h, &channel_stats, sizeof channel_stats));
     NO_HANDLE(ringway_producer_open(h, &p));
@@ -68,12 +92,8 @@ static void with_handle(void *h) {
     NO_HANDLE(ringway_reader_read(h, buffer, 8, 0, &record));
     NO_HANDLE(ringway_reader_read_batch(h, 1, 0, &entry, &count));
     NO_HANDLE(ringway_reader_view(h, 0, &record, &seen));
-    NO_HANDLE(ringway_reader_release(h));
     NO_HANDLE(ringway_reader_pin(h, 0, &w, &record, &seen));
-    NO_HANDLE(ringway_reader_seek(h, 0));
-    NO_HANDLE(ringway_reader_poll_fd(h, &fd));
     NO_HANDLE(ringway_queue_open(h, "x", NULL, &q));
-    NO_HANDLE(ringway_queue_id(h, &number));
     NO_HANDLE(ringway_queue_stats(h, &queue_stats, sizeof queue_stats));
     NO_HANDLE(ringway_queue_settings(h, &settings, sizeof settings));
     NO_HANDLE(ringway_queue_set(h, &settings));
@@ -89,7 +109,6 @@ static void with_handle(void *h) {
     NO_HANDLE(ringway_sender_loan(h, 1, &l, &data));
     NO_HANDLE(ringway_sender_send_loan(h, NULL, 1, NULL));
     NO_HANDLE(ringway_sender_send_loan(sender, h, 1, NULL));
-    NO_HANDLE(ringway_attributes_add(h, &attribute));
     NO_HANDLE(ringway_receiver_open(h, NULL, &v));
     NO_HANDLE(ringway_receiver_receive(h, buffer, 8, 0, &received));
     NO_HANDLE(ringway_receiver_consume(h, buffer, 8, 0, &received));
@@ -97,22 +116,37 @@ static void with_handle(void *h) {
     NO_HANDLE(ringway_receiver_receive_message(h, message, 0, &received));
     NO_HANDLE(ringway_receiver_receive_message(receiver, h, 0, &received));
     NO_HANDLE(ringway_receiver_view(h, 0, &delivery));
-    NO_HANDLE(ringway_receiver_release(h));
     NO_HANDLE(ringway_receiver_delete(h, &receipt));
     NO_HANDLE(ringway_receiver_delete_batch(h, &receipt, 1, NULL, NULL));
-    NO_HANDLE(ringway_receiver_poll_fd(h, &fd));
+    NO_HANDLE(ringway_queue_move(h, NULL, 0, NULL, 0));
+    NO_HANDLE(ringway_poll_fd(h, &fd));
+    NO_HANDLE(ringway_release(h));
+    NO_HANDLE(ringway_stream_open(h, "x", NULL, &t));
+    NO_HANDLE(ringway_stream_stats(h, &stream_stats, sizeof stream_stats));
+    NO_HANDLE(ringway_stream_shards(h, &shard, 1, &count));
+    NO_HANDLE(ringway_stream_producer_open(h, &u));
+    NO_HANDLE(ringway_stream_put(h, &put, 0, &outcome));
+    NO_HANDLE(ringway_stream_put_batch(h, &put, 1, 0, &outcome));
+    NO_HANDLE(ringway_stream_reader_open(h, NULL, &x));
+    NO_HANDLE(ringway_stream_read(h, 1, 0, &stream_record, &count));
+    NO_HANDLE(ringway_stream_checkpoint(h, NULL));
+    NO_HANDLE(ringway_topic_open(h, "x", NULL, &n));
+    NO_HANDLE(ringway_topic_stats(h, &topic_stats, sizeof topic_stats));
+    NO_HANDLE(ringway_topic_subscribe(h, &wish, &number));
+    NO_HANDLE(ringway_topic_unsubscribe(h, 1));
+    NO_HANDLE(ringway_topic_subscriptions(h, &subscription, 1, &count));
+    NO_HANDLE(ringway_publisher_open(h, &z));
+    NO_HANDLE(ringway_publisher_publish_batch(h, &outgoing, 1, &published));
+    NO_HANDLE(ringway_listener_open(h, &y));
+    NO_HANDLE(ringway_listener_hear(h, message, 0, &number));
+    NO_HANDLE(ringway_listener_hear(listener, h, 0, &number));
     NO_HANDLE(ringway_message_parts(h, &parts, sizeof parts));
-    NO_HANDLE(ringway_message_attribute(h, 0, &attribute));
-    NO_HANDLE(ringway_message_find(h, "x", &attribute));
     if (h != NULL) {
         NO_HANDLE(ringway_close(h));
-        outgoing.attributes = h;
-        NO_HANDLE(ringway_sender_send_message(sender, &outgoing, &sent));
-        ringway_waitable_t waitables[2] = {{reader, NULL}, {NULL, h}};
-        NO_HANDLE(ringway_wait_any(waitables, 2, 0, &count));
-        waitables[1].reader = h;
-        waitables[1].receiver = NULL;
-        NO_HANDLE(ringway_wait_any(waitables, 2, 0, &count));
+        move.destination = h;
+        NO_HANDLE(ringway_queue_move(queue, &move, 0, NULL, 0));
+        void *waiting[2] = {reader, h};
+        NO_HANDLE(ringway_wait_any(waiting, 2, 0, &count));
     }
     CHECK(strlen(ringway_last_error()) > 0);
 }
@@ -134,6 +168,11 @@ static void with_pointers(void) {
     ringway_receipt_t receipt;
     ringway_outgoing_t outgoing;
     ringway_settings_t settings;
+    ringway_published_t published;
+    ringway_stream_record_t stream_record;
+    ringway_put_outcome_t outcome;
+    ringway_put_t put = {"key", "x", 1, NULL};
+    uint64_t number;
     ringway_outgoing_init(&outgoing);
     ringway_settings_init(&settings);
     DONE(ringway_receipt_parse("00000000000000ff-12-1", &receipt));
@@ -159,9 +198,7 @@ static void with_pointers(void) {
         REFUSED(ringway_reader_view(reader, 0, &record, bad));
         REFUSED(ringway_reader_pin(reader, 0, bad, &record, &seen));
         REFUSED(ringway_reader_pin(reader, 0, &view, bad, &seen));
-        REFUSED(ringway_reader_poll_fd(reader, bad));
         REFUSED(ringway_queue_open(bus, "x", NULL, bad));
-        REFUSED(ringway_queue_id(queue, bad));
         REFUSED(ringway_queue_stats(queue, bad, sizeof(ringway_queue_stats_t)));
         REFUSED(ringway_queue_settings(queue, bad, sizeof settings));
         REFUSED(ringway_queue_set(queue, bad));
@@ -175,8 +212,6 @@ static void with_pointers(void) {
         REFUSED(ringway_sender_send_message(sender, bad, &sent));
         REFUSED(ringway_sender_send_messages(sender, bad, 1, &sent));
         REFUSED(ringway_sender_send_messages(sender, &outgoing, 1, bad));
-        REFUSED(ringway_attributes_open(bad));
-        REFUSED(ringway_attributes_add(attributes, bad));
         REFUSED(ringway_receiver_open(queue, NULL, bad));
         REFUSED(ringway_receiver_receive(receiver, buffer, 8, 0, bad));
         REFUSED(ringway_receiver_consume(receiver, buffer, 8, 0, bad));
@@ -186,23 +221,40 @@ static void with_pointers(void) {
         REFUSED(ringway_receiver_view(receiver, 0, bad));
         REFUSED(ringway_receiver_delete(receiver, bad));
         REFUSED(ringway_receiver_delete_batch(receiver, bad, 1, NULL, NULL));
-        REFUSED(ringway_receiver_poll_fd(receiver, bad));
         REFUSED(ringway_message_open(bad));
         REFUSED(ringway_message_parts(message, bad, sizeof(ringway_message_parts_t)));
-        REFUSED(ringway_message_attribute(message, 0, bad));
-        REFUSED(ringway_message_find(message, "x", bad));
         REFUSED(ringway_wait_any(bad, 1, 0, &count));
-        REFUSED(ringway_cores(bad, 1, &count));
-        REFUSED(ringway_cores(NULL, 0, bad));
+        REFUSED(ringway_poll_fd(reader, bad));
+        REFUSED(ringway_poll_fd(receiver, bad));
+        REFUSED(ringway_stream_open(bus, "x", NULL, bad));
+        REFUSED(ringway_stream_stats(stream, bad, sizeof(ringway_stream_stats_t)));
+        REFUSED(ringway_stream_shards(stream, bad, 1, &count));
+        REFUSED(ringway_stream_shards(stream, NULL, 0, bad));
+        REFUSED(ringway_stream_producer_open(stream, bad));
+        REFUSED(ringway_stream_put(putter, bad, 0, &outcome));
+        REFUSED(ringway_stream_put_batch(putter, bad, 1, 0, &outcome));
+        REFUSED(ringway_stream_put_batch(putter, &put, 1, 0, bad));
+        REFUSED(ringway_stream_reader_open(stream, NULL, bad));
+        REFUSED(ringway_stream_read(taker, 1, 0, bad, &count));
+        REFUSED(ringway_stream_read(taker, 1, 0, &stream_record, bad));
+        REFUSED(ringway_topic_open(bus, "x", NULL, bad));
+        REFUSED(ringway_topic_stats(topic, bad, sizeof(ringway_topic_stats_t)));
+        REFUSED(ringway_topic_subscribe(topic, bad, &number));
+        REFUSED(ringway_topic_subscriptions(topic, bad, 1, &count));
+        REFUSED(ringway_topic_subscriptions(topic, NULL, 0, bad));
+        REFUSED(ringway_publisher_open(topic, bad));
+        REFUSED(ringway_publisher_publish_batch(publisher, bad, 1, &published));
+        REFUSED(ringway_publisher_publish_batch(publisher, &outgoing, 1, bad));
+        REFUSED(ringway_listener_open(topic, bad));
     }
     REFUSED(ringway_bus_open("x", crooked, &bus));
     REFUSED(ringway_bus_open(NULL, NULL, &bus));
-    REFUSED(ringway_bus_remove(bus, NULL));
-    REFUSED(ringway_bus_remove(bus, "\xff\xfe"));
+    REFUSED(ringway_bus_remove(bus, NULL, 0));
+    REFUSED(ringway_bus_remove(bus, "\xff\xfe", 0));
+    REFUSED(ringway_bus_remove(bus, "q", 99));
     REFUSED(ringway_bus_destroy(NULL, NULL, 0));
     REFUSED(ringway_queue_open(bus, NULL, NULL, &queue));
     REFUSED(ringway_receipt_parse(NULL, &receipt));
-    REFUSED(ringway_message_find(message, NULL, (ringway_attribute_t *)(void *)room));
 
     /* Bodies and buffers. */
     REFUSED(ringway_producer_send(producer, NULL, 1, 0, NULL));
@@ -220,7 +272,7 @@ static void with_pointers(void) {
     REFUSED(ringway_receiver_delete_batch(receiver, &receipt, SIZE_MAX, NULL, NULL));
     REFUSED(ringway_sender_send_batch(sender, &slice, SIZE_MAX, &count));
     REFUSED(ringway_sender_send_messages(sender, &outgoing, SIZE_MAX, &sent));
-    REFUSED(ringway_wait_any((const ringway_waitable_t *)(const void *)room, SIZE_MAX, 0, &count));
+    REFUSED(ringway_wait_any((void *const *)(const void *)room, SIZE_MAX, 0, &count));
     slice.len = huge;
     REFUSED(ringway_sender_send_batch(sender, &slice, 1, &count));
     REFUSED(ringway_producer_send_batch(producer, &slice, 1, &count));
@@ -229,9 +281,8 @@ static void with_pointers(void) {
     REFUSED(ringway_sender_send(sender, "x", 1, -7, NULL));
     REFUSED(ringway_receiver_receive(receiver, buffer, 8, -7, &received));
     REFUSED(ringway_reader_read(reader, buffer, 8, RINGWAY_QUEUE_WAIT, &record));
-    ringway_waitable_t neither = {NULL, NULL}, both = {reader, receiver};
-    REFUSED(ringway_wait_any(&neither, 1, 0, &count));
-    REFUSED(ringway_wait_any(&both, 1, 0, &count));
+    void *neither[1] = {NULL};
+    EXPECT(RINGWAY_E_HANDLE, ringway_wait_any(neither, 1, 0, &count));
 
     /* Receipts that no receive hands out; a buffer without room for one. */
     EXPECT(RINGWAY_E_BUFFER_TOO_SMALL, ringway_receipt_format(&receipt, buffer, sizeof buffer));
@@ -243,7 +294,9 @@ static void with_pointers(void) {
     receipt.receives = 1;
     receipt.position = UINT64_MAX;
     EXPECT(RINGWAY_E_RECEIPT, ringway_queue_nack(queue, &receipt, 0));
-    DONE(ringway_queue_id(queue, &receipt.queue));
+    DONE(ringway_queue_settings(queue, &settings, sizeof settings));
+    receipt.queue = settings.id;
+    ringway_settings_init(&settings);
     receipt.position = 1ULL << 40;
     DONE(ringway_queue_delete(queue, &receipt));
     EXPECT(RINGWAY_E_OPTION, ringway_queue_extend(queue, &receipt, UINT64_MAX));
@@ -286,16 +339,34 @@ static void with_pointers(void) {
     EXPECT(RINGWAY_E_NAME, ringway_queue_open(bus, "no/name", NULL, &another));
     EXPECT(RINGWAY_E_NAME, ringway_queue_open(bus, "", NULL, &another));
     ringway_attribute_t attribute = {"n", NULL, "v", 1, 9, 0};
-    REFUSED(ringway_attributes_add(attributes, &attribute));
+    outgoing.attributes = &attribute;
+    outgoing.attribute_count = 1;
+    REFUSED(ringway_sender_send_message(sender, &outgoing, &sent));
+    REFUSED(ringway_publisher_publish(publisher, &outgoing, &published));
     attribute.data_type = RINGWAY_STRING;
     attribute.value = "\xff";
-    EXPECT(RINGWAY_E_ATTRIBUTE, ringway_attributes_add(attributes, &attribute));
+    EXPECT(RINGWAY_E_ATTRIBUTE, ringway_sender_send_message(sender, &outgoing, &sent));
     attribute.len = huge;
-    REFUSED(ringway_attributes_add(attributes, &attribute));
+    REFUSED(ringway_sender_send_message(sender, &outgoing, &sent));
+    attribute.name = NULL;
+    REFUSED(ringway_sender_send_message(sender, &outgoing, &sent));
+    outgoing.attribute_count = huge;
+    REFUSED(ringway_sender_send_message(sender, &outgoing, &sent));
+    outgoing.attributes = crooked;
+    outgoing.attribute_count = 1;
+    REFUSED(ringway_sender_send_message(sender, &outgoing, &sent));
+    outgoing.attributes = NULL;
+    outgoing.attribute_count = 0;
+    DONE(ringway_sender_send_messages(sender, NULL, 0, NULL));
     outgoing.group = "";
     EXPECT(RINGWAY_E_ID, ringway_sender_send_message(sender, &outgoing, &sent));
+    EXPECT(RINGWAY_E_ID, ringway_publisher_publish(publisher, &outgoing, &published));
     outgoing.group = "\xff";
     REFUSED(ringway_sender_send_message(sender, &outgoing, &sent));
+    outgoing.group = NULL;
+    outgoing.subject = "\n";
+    EXPECT(RINGWAY_E_ID, ringway_publisher_publish(publisher, &outgoing, &published));
+    outgoing.subject = NULL;
     settings.redrive_allow = 7;
     REFUSED(ringway_queue_set(queue, &settings));
     settings.redrive_allow = 0;
@@ -306,6 +377,125 @@ static void with_pointers(void) {
     settings.max_receives = UINT64_MAX - 1;
     EXPECT(RINGWAY_E_OPTION, ringway_queue_set(queue, &settings));
     (void)deliveries;
+}
+
+/* The same for what streams, topics and moves have of their own. */
+static void with_streams_and_topics(void) {
+    ringway_put_t put = {"key", NULL, 1, NULL};
+    ringway_put_outcome_t outcome;
+    ringway_stream_record_t record;
+    size_t count;
+    uint64_t number;
+    REFUSED(ringway_stream_put(putter, &put, 0, NULL));
+    put.data = "x";
+    put.len = huge;
+    REFUSED(ringway_stream_put(putter, &put, 0, NULL));
+    put.len = (11 << 20);
+    put.data = calloc(1, put.len);
+    EXPECT(RINGWAY_E_TOO_LARGE, ringway_stream_put(putter, &put, 0, NULL));
+    free((void *)(uintptr_t)put.data);
+    put.data = "x";
+    put.len = 1;
+    put.partition_key = NULL;
+    REFUSED(ringway_stream_put(putter, &put, 0, NULL));
+    put.partition_key = "\xff";
+    REFUSED(ringway_stream_put(putter, &put, 0, NULL));
+    DONE(ringway_stream_put_batch(putter, &put, 1, 0, &outcome));
+    CHECK(outcome.status == RINGWAY_E_ARGUMENT);
+    put.partition_key = "";
+    EXPECT(RINGWAY_E_ID, ringway_stream_put(putter, &put, 0, NULL));
+    put.partition_key = "key";
+    put.hash_key = crooked;
+    REFUSED(ringway_stream_put(putter, &put, 0, NULL));
+    put.hash_key = NULL;
+    REFUSED(ringway_stream_put(putter, &put, -7, NULL));
+    REFUSED(ringway_stream_put(putter, &put, 0, crooked));
+    REFUSED(ringway_stream_put_batch(putter, &put, SIZE_MAX, 0, &outcome));
+    REFUSED(ringway_stream_put_batch(putter, &put, huge, 0, &outcome));
+    REFUSED(ringway_stream_read(taker, SIZE_MAX, 0, &record, &count));
+    REFUSED(ringway_stream_read(taker, huge, 0, &record, &count));
+    REFUSED(ringway_stream_read(taker, 1, -7, &record, &count));
+    REFUSED(ringway_stream_checkpoint(taker, crooked));
+    REFUSED(ringway_listener_hear(listener, message, -7, NULL));
+    REFUSED(ringway_listener_hear(listener, message, 0, crooked));
+
+    ringway_stream_reader_config_t joining;
+    ringway_stream_reader_t *reading;
+    for (int i = 0; i < 5; i++) {
+        ringway_stream_reader_config_init(&joining);
+        int32_t *choices[3] = {&joining.iterator, &joining.reliability, &joining.idle};
+        if (i < 3) {
+            *choices[i] = 99;
+            REFUSED(ringway_stream_reader_open(stream, &joining, &reading));
+            *choices[i] = 0;
+        }
+        joining.iterator = RINGWAY_AT_SEQUENCE_NUMBER + i % 2;
+        joining.shard = 0;
+        joining.sequence_number.shard = (uint64_t)i * 77;
+        joining.sequence_number.position = i == 0 ? UINT64_MAX : 1;
+        EXPECT(RINGWAY_E_OPTION, ringway_stream_reader_open(stream, &joining, &reading));
+        joining.size = (size_t)i;
+        EXPECT(RINGWAY_E_STRUCT_SIZE, ringway_stream_reader_open(stream, &joining, &reading));
+    }
+    ringway_stream_reader_config_init(&joining);
+    joining.group = "no/name";
+    EXPECT(RINGWAY_E_NAME, ringway_stream_reader_open(stream, &joining, &reading));
+    joining.group = "\xff";
+    REFUSED(ringway_stream_reader_open(stream, &joining, &reading));
+
+    ringway_stream_config_t config;
+    ringway_stream_t *another;
+    ringway_stream_config_init(&config);
+    uint64_t *numbers[] = {&config.shards, &config.slots, &config.stride, &config.readers,
+        &config.lease_timeout_ms, &config.stall_timeout_ms};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        ringway_stream_config_init(&config);
+        *numbers[i] = UINT64_MAX - 1;
+        EXPECT(RINGWAY_E_OPTION, ringway_stream_open(bus, "other", &config, &another));
+    }
+    int32_t *choices[] = {&config.how, &config.overflow, &config.kinesis_limits, &config.huge_pages};
+    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
+        ringway_stream_config_init(&config);
+        *choices[i] = 99;
+        REFUSED(ringway_stream_open(bus, "other", &config, &another));
+    }
+    ringway_topic_config_t kind;
+    ringway_topic_t *other;
+    ringway_topic_config_init(&kind);
+    kind.listen_slots = 7;
+    EXPECT(RINGWAY_E_OPTION, ringway_topic_open(bus, "other", &kind, &other));
+    kind.kind = 9;
+    REFUSED(ringway_topic_open(bus, "other", &kind, &other));
+    EXPECT(RINGWAY_E_NAME, ringway_topic_open(bus, "no/name", NULL, &other));
+
+    ringway_subscription_config_t wish;
+    ringway_subscription_config_init(&wish);
+    REFUSED(ringway_topic_subscribe(topic, &wish, &number));
+    wish.queue = "q";
+    wish.scope = 7;
+    REFUSED(ringway_topic_subscribe(topic, &wish, &number));
+    wish.scope = 0;
+    wish.raw = 7;
+    REFUSED(ringway_topic_subscribe(topic, &wish, &number));
+    wish.raw = 0;
+    REFUSED(ringway_topic_subscribe(topic, &wish, crooked));
+    const char *const policies[] = {"", "{", "[]", "{\"a\": {}}", "{\"a\": [{\"numeric\": [\"?\", 1]}]}"};
+    for (size_t i = 0; i < sizeof policies / sizeof policies[0]; i++) {
+        wish.filter = policies[i];
+        EXPECT(RINGWAY_E_POLICY, ringway_topic_subscribe(topic, &wish, &number));
+    }
+
+    ringway_move_config_t move;
+    ringway_move_status_t status;
+    ringway_move_config_init(&move);
+    move.what = 9;
+    REFUSED(ringway_queue_move(queue, &move, 0, &status, sizeof status));
+    move.what = 0;
+    move.max_per_second = 0;
+    EXPECT(RINGWAY_E_OPTION, ringway_queue_move(queue, &move, 0, &status, sizeof status));
+    REFUSED(ringway_queue_move(queue, NULL, -7, &status, sizeof status));
+    REFUSED(ringway_queue_move(queue, NULL, 0, crooked, sizeof status));
+    EXPECT(RINGWAY_E_STRUCT_SIZE, ringway_queue_move(queue, NULL, 0, &status, 7));
 }
 
 int main(void) {
@@ -328,7 +518,12 @@ int main(void) {
         DONE(ringway_sender_open(queue, &sender));
         DONE(ringway_receiver_open(queue, NULL, &receiver));
         DONE(ringway_message_open(&message));
-        DONE(ringway_attributes_open(&attributes));
+        DONE(ringway_stream_open(bus, "s", NULL, &stream));
+        DONE(ringway_stream_producer_open(stream, &putter));
+        DONE(ringway_stream_reader_open(stream, NULL, &taker));
+        DONE(ringway_topic_open(bus, "t", NULL, &topic));
+        DONE(ringway_publisher_open(topic, &publisher));
+        DONE(ringway_listener_open(topic, &listener));
         if (round == 1) {
             break;
         }
@@ -337,16 +532,16 @@ int main(void) {
         DONE(ringway_producer_send(producer, "x", 1, 0, NULL));
         DONE(ringway_reader_pin(reader, 0, &view, &record, &seen));
         DONE(ringway_sender_loan(sender, 100, &loan, &data));
-        void *all[11] = {second, channel, producer, reader, view, queue, sender, receiver, loan,
-            message, attributes};
-        for (int i = 0; i < 11; i++) {
+        void *all[16] = {second, channel, producer, reader, view, queue, sender, receiver, loan,
+            message, stream, putter, taker, topic, publisher, listener};
+        for (int i = 0; i < 16; i++) {
             DONE(ringway_close(all[i]));
             closed[i] = all[i];
         }
     }
 
     with_handle(NULL);
-    for (int i = 0; i < 11; i++) {
+    for (int i = 0; i < 16; i++) {
         with_handle(closed[i]);
     }
     with_handle(room);
@@ -369,8 +564,10 @@ int main(void) {
     /* One kind for another. */
     EXPECT(RINGWAY_E_HANDLE, ringway_sender_send((ringway_sender_t *)(void *)receiver, "x", 1, 0, NULL));
     EXPECT(RINGWAY_E_HANDLE, ringway_queue_purge((const ringway_queue_t *)(void *)channel, NULL));
-    EXPECT(RINGWAY_E_HANDLE, ringway_reader_seek((ringway_reader_t *)(void *)bus, 0));
+    EXPECT(RINGWAY_E_HANDLE, ringway_release(bus));
+    EXPECT(RINGWAY_E_HANDLE, ringway_stream_checkpoint((ringway_stream_reader_t *)(void *)putter, NULL));
     with_pointers();
+    with_streams_and_topics();
 
     /* After all that everything works. */
     char buffer[8];
@@ -378,8 +575,9 @@ int main(void) {
     DONE(ringway_sender_send(sender, "fine", 4, 0, NULL));
     DONE(ringway_receiver_receive(receiver, buffer, 8, 0, &received));
     CHECK(received.len == 4 && memcmp(buffer, "fine", 4) == 0);
-    void *all[9] = {message, attributes, receiver, sender, queue, reader, producer, channel, bus};
-    for (int i = 0; i < 9; i++) {
+    void *all[14] = {message, listener, publisher, topic, taker, putter, stream, receiver, sender, queue,
+        reader, producer, channel, bus};
+    for (int i = 0; i < 14; i++) {
         DONE(ringway_close(all[i]));
         EXPECT(RINGWAY_E_HANDLE, ringway_close(all[i]));
     }

@@ -33,6 +33,56 @@ static int is_whole(size_t count) {
     return whole;
 }
 
+static void put(ringway_bus_t *bus, const char *name, uint64_t number, uint64_t count) {
+    unsigned char buffer[512];
+    char key[16];
+    ringway_stream_t *stream;
+    ringway_stream_producer_t *producer;
+    DONE(ringway_stream_open(bus, name, NULL, &stream));
+    DONE(ringway_stream_producer_open(stream, &producer));
+    for (; number < count; number++) {
+        snprintf(key, sizeof key, "key-%d", (int)(number % 7));
+        const ringway_put_t record = {key, buffer, body(number, buffer), NULL};
+        DONE(ringway_stream_put(producer, &record, RINGWAY_FOREVER, NULL));
+        note(number + 1, 0);
+    }
+}
+
+static void work(ringway_bus_t *bus, const char *name, uint64_t count) {
+    ringway_stream_t *stream;
+    ringway_stream_reader_t *worker;
+    ringway_stream_reader_config_t config;
+    ringway_stream_reader_config_init(&config);
+    config.group = "peers";
+    DONE(ringway_stream_open(bus, name, NULL, &stream));
+    DONE(ringway_stream_reader_open(stream, &config, &worker));
+    while (!is_whole(count)) {
+        ringway_stream_record_t records[100];
+        size_t read = 0;
+        CHECK(ringway_stream_read(worker, 100, 50 * RINGWAY_MILLISECOND, records, &read) >= 0);
+        for (size_t i = 0; i < read; i++) {
+            see(records[i].data, records[i].len);
+        }
+        DONE(ringway_stream_checkpoint(worker, NULL));
+    }
+}
+
+static void announce(ringway_bus_t *bus, const char *name, uint64_t number, uint64_t count) {
+    unsigned char buffer[512];
+    ringway_topic_t *topic;
+    ringway_publisher_t *publisher;
+    ringway_outgoing_t message;
+    ringway_outgoing_init(&message);
+    message.body = buffer;
+    DONE(ringway_topic_open(bus, name, NULL, &topic));
+    DONE(ringway_publisher_open(topic, &publisher));
+    for (; number < count; number++) {
+        message.len = body(number, buffer);
+        DONE(ringway_publisher_publish(publisher, &message, NULL));
+        note(number + 1, 0);
+    }
+}
+
 int main(int argc, char **argv) {
     CHECK(argc == 5);
     const char *verb = argv[1], *name = argv[2];
@@ -42,6 +92,15 @@ int main(int argc, char **argv) {
     unsigned char buffer[512];
     ringway_bus_t *bus;
     DONE(ringway_bus_open("peers", NULL, &bus));
+    if (strcmp(verb, "put") == 0) {
+        return put(bus, name, number, count), 0;
+    }
+    if (strcmp(verb, "work") == 0) {
+        return work(bus, name, count), 0;
+    }
+    if (strcmp(verb, "announce") == 0) {
+        return announce(bus, name, number, count), 0;
+    }
     if (strcmp(verb, "send") == 0 || strcmp(verb, "receive") == 0) {
         ringway_queue_t *queue;
         ringway_sender_t *sender;
@@ -95,7 +154,7 @@ int main(int argc, char **argv) {
         const void *seen;
         while (ringway_reader_view(reader, 50 * RINGWAY_MILLISECOND, &record, &seen) == RINGWAY_OK) {
             see(seen, record.len);
-            DONE(ringway_reader_release(reader));
+            DONE(ringway_release(reader));
         }
     }
     return 0;

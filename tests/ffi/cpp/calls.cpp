@@ -69,7 +69,6 @@ void channels(const ringway::Bus &bus) {
     CHECK(pinned.bytes().text() == "kept");
     CHECK(ticks.stats().value().readers == 1);
     CHECK(reader.poll_fd().value() >= 0);
-    reader.seek(0).value();
 }
 
 void queues(const ringway::Bus &bus) {
@@ -95,11 +94,11 @@ void queues(const ringway::Bus &bus) {
     CHECK(fix.value.latitude == 2);
     receiver.remove(fix.about.receipt).value();
 
-    auto attributes = ringway::Attributes::make().value();
-    attributes.string("city", "Graz").value();
-    attributes.number("seats", "12").value();
-    attributes.binary("seal", std::vector<uint8_t>{1, 2}).value();
-    CHECK(attributes.number("more", "many").status() == RINGWAY_E_ATTRIBUTE);
+    const std::vector<uint8_t> seal{1, 2};
+    ringway::Attributes attributes;
+    attributes.string("city", "Graz").number("seats", "12").binary("seal", seal);
+    const auto wrong = ringway::Attributes().number("more", "many");
+    CHECK(sender.send(ringway::Outgoing("x").attributes(wrong)).status() == RINGWAY_E_ATTRIBUTE);
     auto sent = sender.send(ringway::Outgoing("said").group("truck").attributes(attributes));
     CHECK(sent && sent->duplicate == 0);
     auto message = ringway::Message::make().value();
@@ -107,7 +106,8 @@ void queues(const ringway::Bus &bus) {
     CHECK(message.body().text() == "said");
     CHECK(std::string(message.parts().value().group) == "truck");
     CHECK(message.attribute("seats").value().len == 2);
-    CHECK(message.attribute(2).value().data_type == RINGWAY_BINARY);
+    CHECK(message.parts().value().attributes[2].data_type == RINGWAY_BINARY);
+    CHECK(message.attribute("none").status() == RINGWAY_E_NOT_FOUND);
     receiver.remove(received.receipt).value();
 
     auto loan = sender.loan(sizeof(Fix) * 1000).value();
@@ -146,6 +146,65 @@ void queues(const ringway::Bus &bus) {
     CHECK(orders.settings().value().visibility_ms == 1000);
     CHECK(orders.stats().value().visible == 1 && orders.id().value() != 0);
     CHECK(receiver.poll_fd().value() >= 0);
+
+    auto others = bus.queue("others").value();
+    ringway::MoveConfig move;
+    move.destination = others.get();
+    const auto moved = orders.move(move, ringway::forever).value();
+    CHECK(moved.state == RINGWAY_COMPLETED && moved.moved == 1);
+    bus.remove("others").value();
+}
+
+void streams(const ringway::Bus &bus) {
+    ringway::StreamConfig config;
+    config.shards = 2;
+    auto trucks = bus.stream("trucks", config).value();
+    auto producer = trucks.producer().value();
+    auto reader = trucks.reader().value();
+    auto worker = trucks.worker("dispatch").value();
+    const auto first = producer.put("truck-7", "52.5,13.4").value();
+    auto outcomes =
+        producer.put_batch({ringway::Put("truck-7", "52.6,13.5"), ringway::Put("", "no key")}, 1s);
+    CHECK(outcomes->at(0).status == RINGWAY_OK && outcomes->at(1).status == RINGWAY_E_ID);
+    CHECK(first < outcomes->at(0).sequence_number);
+    const auto records = reader.read(10, 1s).value();
+    CHECK(records.size() == 2 && records[0].sequence_number == first);
+    CHECK(ringway::Bytes(records[1].data, records[1].len).text() == "52.6,13.5");
+    CHECK(std::string(records[0].partition_key) == "truck-7");
+    CHECK(worker.read(10, 10s).value().size() == 2);
+    CHECK(reader.checkpoint().status() == RINGWAY_E_OPTION);
+    worker.checkpoint(first).value();
+    worker.checkpoint().value();
+    CHECK(worker.read(10).not_now());
+    CHECK(trucks.shards().value().size() == 2 && trucks.stats().value().open_shards == 2);
+}
+
+void topics(const ringway::Bus &bus) {
+    auto news = bus.topic("news").value();
+    auto sport = bus.queue("sport").value();
+    ringway::SubscriptionConfig wish("sport");
+    wish.raw = RINGWAY_ON;
+    wish.filter = R"({"kind": ["sport"]})";
+    const auto id = news.subscribe(wish).value();
+    CHECK(news.subscriptions().value().size() == 1);
+    auto publisher = news.publisher().value();
+    auto listener = news.listener().value();
+    const auto kind = ringway::Attributes().string("kind", "sport");
+    auto said = ringway::Outgoing("1:0").attributes(kind).subject("goal");
+    const auto published = publisher.publish(said).value();
+    CHECK(publisher.publish_batch({*said.c(), *ringway::Outgoing("x").c()}).value().size() == 2);
+    std::array<char, 64> body{};
+    auto receiver = sport.receiver().value();
+    CHECK(receiver.consume(body, 1s)->len == 3 && receiver.consume(body)->len == 3);
+    CHECK(receiver.consume(body).not_now());
+    auto message = ringway::Message::make().value();
+    listener.hear(message, 1s).value();
+    CHECK(message.body().text() == "1:0" && message.attribute("kind").value().len == 5);
+    CHECK(message.parts().value().message_id[0] == published.message_id[0]);
+    news.unsubscribe(id).value();
+    CHECK(news.stats().value().subscriptions == 0);
+    bus.remove("news", RINGWAY_TOPIC).value();
+    CHECK(news.publisher().status() == RINGWAY_E_REMOVED);
 }
 
 } // namespace
@@ -156,7 +215,9 @@ int main() {
     auto bus = ringway::Bus::open("calls-cpp", config).value();
     channels(bus);
     queues(bus);
-    CHECK(bus.objects().value().size() == 2);
+    streams(bus);
+    topics(bus);
+    CHECK(bus.objects().value().size() == 4);
     bus.remove("orders").value();
 #if defined(__cpp_exceptions)
     try {

@@ -46,7 +46,7 @@ bool is_whole(std::size_t count) {
 } // namespace
 
 int main(int argc, char **argv) try {
-    require(argc == 5, "peer send|publish|receive|read NAME BOARD COUNT");
+    require(argc == 5, "peer VERB NAME BOARD COUNT");
     const std::string verb = argv[1];
     const uint64_t count = std::stoull(argv[4]);
     uint64_t number = 0;
@@ -64,6 +64,30 @@ int main(int argc, char **argv) try {
         for (; number < count; number++) {
             producer.send(body(number), ringway::forever).value();
             note(number + 1, 0);
+        }
+    } else if (verb == "put") {
+        auto producer = bus.stream(argv[2]).value().producer().value();
+        for (; number < count; number++) {
+            const auto key = "key-" + std::to_string(number % 7);
+            producer.put(key.c_str(), body(number), ringway::forever).value();
+            note(number + 1, 0);
+        }
+    } else if (verb == "announce") {
+        auto publisher = bus.topic(argv[2]).value().publisher().value();
+        for (; number < count; number++) {
+            const auto text = body(number);
+            publisher.publish(ringway::Outgoing(text)).value();
+            note(number + 1, 0);
+        }
+    } else if (verb == "work") {
+        auto worker = bus.stream(argv[2]).value().worker("peers").value();
+        while (!is_whole(count)) {
+            auto records = worker.read(100, 50ms);
+            require(records || records.not_now(), "a worker");
+            for (const auto &record : records.told()) {
+                see({record.data, record.len});
+            }
+            worker.checkpoint().value();
         }
     } else if (verb == "receive") {
         auto receiver = bus.queue(argv[2]).value().receiver().value();

@@ -29,6 +29,22 @@ def main(verb: str, name: str, path: str, count: int) -> None:
         for number in range(acknowledged, count):
             to.send(body(number), timeout=None)
             os.pwrite(board, struct.pack("<Q", number + 1), 0)
+    elif verb == "put":
+        producer = bus.stream(name).producer()
+        for number in range(acknowledged, count):
+            producer.put(f"key-{number % 7}", body(number), timeout=None)
+            os.pwrite(board, struct.pack("<Q", number + 1), 0)
+    elif verb == "announce":
+        publisher = bus.topic(name).publisher()
+        for number in range(acknowledged, count):
+            publisher.publish(body(number))
+            os.pwrite(board, struct.pack("<Q", number + 1), 0)
+    elif verb == "work":
+        worker = bus.stream(name).worker("peers")
+        while not is_whole():
+            for record in worker.read(100, timeout=0.05):
+                see(record.data)
+            worker.checkpoint()
     elif verb == "receive":
         receiver = bus.queue(name).receiver()
         while not is_whole():

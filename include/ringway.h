@@ -737,8 +737,9 @@ int32_t ringway_close(void *handle);
 RINGWAY_MUST_CHECK int32_t ringway_bus_open(
     const char *name, const ringway_bus_config_t *config, ringway_bus_t **bus);
 
-/* Lists the objects of a bus, by name, and its topics behind them: up to `capacity` into `objects` (may be
-   NULL with 0), all of them counted in *count. Threads: any. Lifetime: copied. Returns: OK; E_FORKED, E_IO. */
+/* Lists the objects of a bus, by name, and its topics behind them: up to `capacity` into `objects`
+   (may be NULL with 0), all of them counted in *count. Threads: any. Lifetime: copied. Returns: OK;
+   E_FORKED, E_IO. */
 RINGWAY_MUST_CHECK int32_t ringway_bus_objects(
     const ringway_bus_t *bus, ringway_object_info_t *objects, size_t capacity, size_t *count);
 
@@ -789,8 +790,8 @@ RINGWAY_MUST_CHECK int32_t ringway_producer_loan(
     ringway_producer_t *producer, size_t len, ringway_loan_t **loan, void **data);
 
 /* Sends the first `len` bytes of a loan without copying them. On 0 the loan is closed; else it stays
-   yours, `len` bytes long. Threads: one. Returns: as ringway_producer_send without a wait; E_ARGUMENT when
-   len is more than was lent; E_POOL for a loan of another bus. */
+   yours, `len` bytes long. Threads: one. Returns: as ringway_producer_send without a wait; E_ARGUMENT
+   when len is more than was lent; E_POOL for a loan of another bus. */
 RINGWAY_MUST_CHECK int32_t ringway_producer_send_loan(
     ringway_producer_t *producer, ringway_loan_t *loan, size_t len, uint64_t *position);
 
@@ -827,9 +828,9 @@ RINGWAY_MUST_CHECK int32_t ringway_reader_pin(ringway_reader_t *reader, int64_t 
 
 /* ---- Queues ------------------------------------------------------------------------------------ */
 
-/* Opens or creates a queue. config may be NULL. Of a durable one whoever comes first after a restart reads
-   the journal, and the others wait. Threads: any. Lifetime: until ringway_close; leases outlive it.
-   Returns: as ringway_bus_open; E_MISMATCH, E_FORKED. */
+/* Opens or creates a queue. config may be NULL. Of a durable one whoever comes first after a restart
+   reads the journal, and the others wait. Threads: any. Lifetime: until ringway_close; leases outlive
+   it. Returns: as ringway_bus_open; E_MISMATCH, E_FORKED. */
 RINGWAY_MUST_CHECK int32_t ringway_queue_open(const ringway_bus_t *bus, const char *name,
     const ringway_queue_config_t *config, ringway_queue_t **queue);
 
@@ -851,19 +852,19 @@ RINGWAY_MUST_CHECK int32_t ringway_queue_set(
    Returns: OK. */
 int32_t ringway_queue_purge(const ringway_queue_t *queue, uint64_t *purged);
 
-/* Moves the messages of a queue, visible and parked ones, to another one or back to where they came from,
-   for up to timeout_ns; goes on with such a task, cancels it, or looks at it (config->what). How it stands
-   to *status (may be NULL; size: sizeof *status). config may be NULL. A task has one runner; when that
-   leaves it or dies, anybody may go on. Threads: any. Returns: OK, the task is completed (or cancelled, or
-   looked at); TIMEOUT, it stands, moved so far; E_NOT_FOUND where there is none, or no such destination;
-   E_BUSY, another one runs it; E_REDRIVE, E_TOO_MANY, E_REMOVED, E_FORKED. */
+/* Moves the messages of a queue, visible and parked ones, to another one or back to where they came
+   from, for up to timeout_ns; goes on with such a task, cancels it, or looks at it (config->what). How
+   it stands to *status (may be NULL; size: sizeof *status). config may be NULL. A task has one runner;
+   when that leaves it or dies, anybody may go on. Threads: any. Returns: OK, the task is completed (or
+   cancelled, or looked at); TIMEOUT, it stands, moved so far; E_NOT_FOUND where there is none, or no
+   such destination; E_BUSY, another one runs it; E_REDRIVE, E_TOO_MANY, E_REMOVED, E_FORKED. */
 RINGWAY_MUST_CHECK int32_t ringway_queue_move(const ringway_queue_t *queue,
     const ringway_move_config_t *config, int64_t timeout_ns, ringway_move_status_t *status,
     size_t size);
 
-/* Deletes the message of a receipt, from whichever process it came. Twice is no error. Never blocks.
-   Threads: any. Returns: OK; E_STALE_RECEIPT (received again: it stays), E_OTHER_QUEUE, E_RECEIPT,
-   E_FORKED. */
+/* Deletes the message of a receipt, from whichever process it came. Twice is no error. Never blocks, but
+   for the disk of a durable queue. Threads: any. Returns: OK; E_STALE_RECEIPT (received again: it
+   stays), E_OTHER_QUEUE, E_RECEIPT, E_DURABILITY_UNKNOWN, E_FORKED. */
 RINGWAY_MUST_CHECK int32_t ringway_queue_delete(
     const ringway_queue_t *queue, const ringway_receipt_t *receipt);
 
@@ -892,9 +893,11 @@ RINGWAY_MUST_CHECK int32_t ringway_sender_open(
     const ringway_queue_t *queue, ringway_sender_t **sender);
 
 /* Sends a message; its position to *position (may be NULL). Waits for room up to timeout_ns. On 0 it
-   survives the death of this and every process, and in a durable queue that of the machine. Threads: one.
-   Lifetime: the body is copied. Returns: OK; FULL, OVER_LIMIT, POOL_EXHAUSTED; E_TOO_LARGE, E_MISSING_GROUP (FIFO: ringway_sender_send_message),
-   E_NO_SPACE, E_GROWTH, E_REMOVED, E_UNLINKED, E_STALE, E_FORKED, E_DAMAGED, E_POOL. */
+   survives the death of this and every process, and in a durable queue, which waits for the disk, that
+   of the machine. Threads: one. Lifetime: the body is copied. Returns: OK; FULL, OVER_LIMIT,
+   POOL_EXHAUSTED; E_TOO_LARGE, E_MISSING_GROUP (FIFO: ringway_sender_send_message), E_NOT_ON_DISK,
+   E_DURABILITY_UNKNOWN, E_NO_SPACE, E_GROWTH, E_REMOVED, E_UNLINKED, E_STALE, E_FORKED, E_DAMAGED,
+   E_POOL. */
 RINGWAY_MUST_CHECK int32_t ringway_sender_send(ringway_sender_t *sender, const void *body,
     size_t len, int64_t timeout_ns, uint64_t *position);
 
@@ -906,10 +909,10 @@ RINGWAY_MUST_CHECK int32_t ringway_sender_send_batch(
 
 /* Sends `count` messages with what is said about them, in order, with one wake; what became of each to
    sent[i].status: OK (a duplicate is no error: sent[i].duplicate), what ringway_sender_send returns
-   without a wait, DEDUP_FULL, E_ID, E_ATTRIBUTE, E_OPTION, E_DELAY_IN_FIFO, E_MISSING_DEDUP_ID, E_NO_DEDUP.
-   One that can't be sent for a reason of its own does not keep the others; behind one that finds no room
-   all are refused. Each has the `size` of the first. Threads: one. Lifetime: copied. Returns: OK when the
-   outcomes are written, whatever they are; else nothing was sent. */
+   without a wait, DEDUP_FULL, E_ID, E_ATTRIBUTE, E_OPTION, E_DELAY_IN_FIFO, E_MISSING_DEDUP_ID,
+   E_NO_DEDUP. One that can't be sent for a reason of its own does not keep the others; behind one that
+   finds no room all are refused. Each has the `size` of the first. Threads: one. Lifetime: copied.
+   Returns: OK when the outcomes are written, whatever they are; else nothing was sent. */
 RINGWAY_MUST_CHECK int32_t ringway_sender_send_messages(ringway_sender_t *sender,
     const ringway_outgoing_t *messages, size_t count, ringway_sent_t *sent);
 
@@ -1026,9 +1029,9 @@ RINGWAY_MUST_CHECK int32_t ringway_stream_put_batch(ringway_stream_producer_t *p
     const ringway_put_t *records, size_t count, int64_t timeout_ns,
     ringway_put_outcome_t *outcomes);
 
-/* Becomes a reader, alone or in a group (config->group). config may be NULL. Threads: any. Lifetime: until
-   ringway_close. Returns: OK; E_NOT_FOUND (the shard), E_OPTION (an iterator that needs a shard, is of
-   another one, or is none for a group), E_NAME (the group), E_TOO_MANY, E_REMOVED, E_FORKED. */
+/* Becomes a reader, alone or in a group (config->group). config may be NULL. Threads: any. Lifetime:
+   until ringway_close. Returns: OK; E_NOT_FOUND (the shard), E_OPTION (an iterator that needs a shard,
+   is of another one, or is none for a group), E_NAME (the group), E_TOO_MANY, E_REMOVED, E_FORKED. */
 RINGWAY_MUST_CHECK int32_t ringway_stream_reader_open(const ringway_stream_t *stream,
     const ringway_stream_reader_config_t *config, ringway_stream_reader_t **reader);
 
@@ -1082,11 +1085,12 @@ RINGWAY_MUST_CHECK int32_t ringway_topic_subscriptions(const ringway_topic_t *to
 RINGWAY_MUST_CHECK int32_t ringway_publisher_open(
     const ringway_topic_t *topic, ringway_publisher_t **publisher);
 
-/* Publishes `count` messages in order and hands them on; what became of each to published[i].status: OK
-   (a repeat to a FIFO topic is no error: published[i].duplicate), FULL, OVER_LIMIT, POOL_EXHAUSTED,
-   E_MISSING_GROUP, E_ID, E_ATTRIBUTE, E_OPTION, E_TOO_LARGE, E_NO_SPACE, E_REMOVED. Each has the `size` of
-   the first. On 0 it survives this process, and mostly it is delivered by then. Threads: one. Lifetime:
-   copied. Returns: OK when the outcomes are written, whatever they are; else nothing was published. */
+/* Publishes `count` messages in order and hands them on; what became of each to published[i].status:
+   OK (a repeat to a FIFO topic is no error: published[i].duplicate), FULL, OVER_LIMIT, POOL_EXHAUSTED,
+   E_MISSING_GROUP, E_ID, E_ATTRIBUTE, E_OPTION, E_TOO_LARGE, E_NO_SPACE, E_REMOVED. Each has the
+   `size` of the first. On 0 it survives this process, and mostly it is delivered by then. Threads:
+   one. Lifetime: copied. Returns: OK when the outcomes are written, whatever they are; else nothing
+   was published. */
 RINGWAY_MUST_CHECK int32_t ringway_publisher_publish_batch(ringway_publisher_t *publisher,
     const ringway_outgoing_t *messages, size_t count, ringway_published_t *published);
 

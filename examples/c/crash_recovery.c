@@ -42,7 +42,7 @@ int main(void) {
 
     /* The kernel says that the worker is dead: nobody waits for its lease of 30 s to end. */
     check(ringway_receiver_receive(receiver, body, sizeof body, 10 * RINGWAY_SECOND, &received));
-    printf("%.*s, received %d times\n", (int)received.len, body, received.receipt.receives);
+    printf("%.*s, received %d times\n", (int)received.len, body, (int)received.receipt.receives);
     check(ringway_receiver_delete(receiver, &received.receipt));
 
     check(ringway_close(sender));

@@ -37,7 +37,7 @@ int main(void) {
         sum += ((const unsigned char *)seen)[i];
     }
     printf("%zu bytes seen in place, their sum is %ld\n", record.len, sum);
-    check(ringway_reader_release(reader)); /* until here the bytes stay */
+    check(ringway_release(reader)); /* until here the bytes stay */
 
     check(ringway_close(reader));
     check(ringway_close(producer));

@@ -106,9 +106,9 @@ def _attributes(attributes: Mapping[str, Attribute], kept: List[Any]) -> Any:
             kind, data = lib.RINGWAY_NUMBER, repr(value).encode()
         else:
             data = bytes(value)
-        one.name, one.value = text(name), ffi.from_buffer("char[]", data)
-        one.len, one.data_type = len(data), kind
-        kept += [data, one.name, one.value]
+        called, bytes_ = text(name), ffi.from_buffer("char[]", data)
+        one.name, one.value, one.len, one.data_type = called, bytes_, len(data), kind
+        kept += [called, bytes_]
     kept.append(all_)
     return all_
 

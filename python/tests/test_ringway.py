@@ -244,10 +244,136 @@ def test_what_a_killed_process_had_received_comes_again_at_once(bus, tmp_path):
 
 
 def test_objects_are_listed_and_removed(bus):
-    bus.queue("orders"), bus.channel("ticks")
-    assert [(one.name, one.kind) for one in bus.objects()] == [("orders", "queue"), ("ticks", "channel")]
+    bus.queue("orders"), bus.channel("ticks"), bus.stream("trucks"), bus.topic("news")
+    assert [(one.name, one.kind) for one in bus.objects()] == [
+        ("orders", "queue"),
+        ("ticks", "channel"),
+        ("trucks", "stream"),
+        ("news", "topic"),
+    ]
     bus.remove("ticks")
     with pytest.raises(ringway.Error, match="RINGWAY_E_NOT_FOUND"):
         bus.channel("ticks", "open")
     with pytest.raises(ringway.Error, match="RINGWAY_E_IN_USE"):
         ringway.Bus.destroy("py")
+
+
+def test_a_stream_is_read_in_order_by_key_and_again(bus):
+    stream = bus.stream("trucks", shards=4, slots=1024)
+    producer = stream.producer()
+    first = producer.put("truck-7", b"0")
+    outcomes = producer.put_batch(
+        [ringway.Put("truck-7", b"1"), ringway.Put("", b"no key"), ringway.Put("truck-8", b"x", 0)]
+    )
+    assert outcomes[0] > first and outcomes[2].shard == 0
+    assert outcomes[1].name == "RINGWAY_E_ID"
+    reader = stream.reader("trim_horizon")
+    records = list(reader.records(timeout=0.01))
+    assert [record.data for record in records if record.partition_key == "truck-7"] == [b"0", b"1"]
+    behind = stream.reader("after_sequence_number", shard=first.shard, sequence_number=first)
+    assert behind.read(1)[0].sequence_number == outcomes[0]
+    assert reader.read() == [] and int(first) == first.shard << 64 | first.position
+    shards = stream.shards()
+    assert len(shards) == 4 and shards[0].first == 0 and shards[3].last == (1 << 128) - 1
+    assert shards[first.shard].next >= 2 and shards[0].state == "open" and shards[0].parents == ()
+    assert stream.stats()["open_shards"] == 4
+    with pytest.raises(ringway.Error, match="RINGWAY_E_OPTION"):
+        reader.checkpoint()
+
+
+def test_workers_of_a_group_go_on_where_the_last_checkpoint_was(bus):
+    stream = bus.stream("trucks")
+    producer = stream.producer()
+    with stream.worker("dispatch") as worker:
+        for number in range(5):
+            producer.put("truck", b"%d" % number)
+        records = worker.read(10, timeout=10)
+        assert [record.data for record in records] == [b"0", b"1", b"2", b"3", b"4"]
+        worker.checkpoint(records[2])
+        with pytest.raises(ringway.Error, match="RINGWAY_E_OUT_OF_RANGE"):
+            worker.checkpoint(records[2])
+    with stream.worker("dispatch") as worker:
+        assert [record.data for record in worker.read(10, timeout=10)] == [b"3", b"4"]
+        worker.checkpoint()
+
+
+def test_numpy_looks_at_a_batch_of_records_and_keeps_it(bus):
+    numpy = pytest.importorskip("numpy")
+    stream = bus.stream("fixes")
+    reader = stream.reader()
+    stream.producer().put("a", numpy.arange(8, dtype="int32"))
+    stream.producer().put("b", b"")
+    with reader.batch(10, timeout=1) as batch:
+        views = dict(zip(batch.keys(), batch.views()))
+        seen = views["a"].array("int32")
+        assert seen[7] == 7 and not seen.flags.owndata and len(views["b"]) == 0
+        with pytest.raises(BufferError):
+            reader.read()
+        with pytest.raises(BufferError):
+            batch.close()
+        del seen, views
+    assert reader.read() == []
+
+
+def test_a_full_shard_raises_full_and_a_dropping_one_tells_what_was_missed(bus):
+    held = bus.stream("held", slots=1024, drop_oldest=False)
+    held.worker("slow")
+    producer = held.producer()
+    with pytest.raises(ringway.Full):
+        while True:
+            producer.put("key", b"x")
+    stream = bus.stream("fast", slots=1024, drop_oldest=True)
+    reader, producer = stream.reader(), stream.producer()
+    for _ in range(3_000):
+        producer.put("key", b"x")
+    with pytest.raises(ringway.Lagged) as lagged:
+        reader.read()
+    assert lagged.value.missed > 0 and reader.read(1)
+
+
+def test_a_topic_reaches_the_queues_that_want_it_and_its_listeners(bus):
+    topic = bus.topic("news")
+    everything, sport = bus.queue("everything"), bus.queue("sport")
+    topic.subscribe("everything")
+    subscription = topic.subscribe("sport", filter={"kind": ["sport"]}, raw=True, dead_letter="everything")
+    assert {(one.queue, one.filtered, one.raw) for one in topic.subscriptions()} == {
+        ("everything", None, False),
+        ("sport", "attributes", True),
+    }
+    publisher, listener = topic.publisher(), topic.listener()
+    published = publisher.publish(b"1:0", subject="goal", attributes={"kind": "sport", "minute": 7})
+    publisher.publish(b"rain")
+    assert sport.receiver().receive(timeout=1).body == b"1:0"
+    assert sport.receiver().receive() is None
+    assert b"MessageId" in everything.receiver().receive(timeout=1).body
+    heard = listener.hear(timeout=1)
+    assert (heard.body, heard.subject, heard.message_id) == (b"1:0", "goal", published.message_id)
+    assert heard.attributes == {"kind": "sport", "minute": "7"} and heard.published_ms > 0
+    assert [heard.body for heard in listener.notifications(timeout=0)] == [b"rain"]
+    topic.unsubscribe(subscription)
+    with pytest.raises(ringway.Error, match="RINGWAY_E_NOT_FOUND"):
+        topic.unsubscribe(subscription)
+    with pytest.raises(ringway.Error, match="RINGWAY_E_POLICY"):
+        topic.subscribe("sport", filter={"kind": 7})
+    assert topic.stats()["subscriptions"] == 1
+    bus.remove_topic("news")
+    with pytest.raises(ringway.Error, match="RINGWAY_E_REMOVED"):
+        topic.publisher()
+
+
+def test_a_fifo_topic_publishes_a_repeat_once(bus):
+    publisher = bus.topic("trips", fifo=True).publisher()
+    once = publisher.publish(b"departed", group="truck-7", dedup_id="1")
+    again = publisher.publish(b"departed", group="truck-7", dedup_id="1")
+    assert (once.duplicate, again.duplicate) == (False, True)
+    outcomes = publisher.publish_batch([ringway.Outgoing(b"x"), ringway.Outgoing(b"x", group="g")])
+    assert outcomes[0].name == "RINGWAY_E_MISSING_GROUP" and not outcomes[1].duplicate
+
+
+def test_messages_are_moved_to_another_queue_and_back(bus):
+    dead, orders = bus.queue("dead"), bus.queue("orders")
+    orders.sender().send_batch([b"a", b"b", b"c"])
+    moved = orders.move(dead, timeout=0)
+    assert moved["moved"] == 3 and dead.stats()["visible"] == 3
+    assert dead.move()["moved"] == 3 and orders.stats()["visible"] == 3
+    assert dead.move(what="look")["state"] == moved["state"]

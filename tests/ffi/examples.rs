@@ -6,9 +6,11 @@ use std::process::Command;
 use std::time::SystemTime;
 
 /// What each prints.
-const EXAMPLES: [(&str, &str); 4] = [
+const EXAMPLES: [(&str, &str); 6] = [
     ("hello_queue", "hello"),
     ("work_pool", "1000 jobs done, their sum is 500500"),
+    ("fan_out", "100 orders published, 100 billed, 25 shipped"),
+    ("sharded_stream", "600 reports of 12 trucks, 0 out of order"),
     (
         "zero_copy",
         "1048576 bytes seen in place, their sum is 7340032",

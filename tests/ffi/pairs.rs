@@ -146,7 +146,13 @@ fn queues_lose_nothing_between_any_two_languages_while_both_sides_are_killed() {
             let name = format!("{from}-{to}");
             let bus = Bus::builder("peers").root(root.path()).create().unwrap();
             let queue = bus.queue(&name).slots(1024).create().unwrap();
-            exchange(&root, &name, (sending, "send"), (receiving, "receive"), KILLS);
+            exchange(
+                &root,
+                &name,
+                (sending, "send"),
+                (receiving, "receive"),
+                KILLS,
+            );
             assert_eq!(queue.stats().damaged, 0, "{name}");
         }
     }

@@ -17,8 +17,9 @@ pub struct Layout {
 }
 
 macro_rules! structs {
-    ($($name:ident $c_name:literal { $($field:ident: $type:ty,)* })*) => {
+    ($($(#[$about:meta])* $name:ident $c_name:literal { $($field:ident: $type:ty,)* })*) => {
         $(
+            $(#[$about])*
             #[derive(Clone, Copy)]
             #[repr(C)]
             pub struct $name {
@@ -218,6 +219,7 @@ structs! {
         high: u64,
         low: u64,
     }
+    #[derive(Default)]
     SequenceNumber "ringway_sequence_number_t" {
         shard: u64,
         position: u64,
@@ -344,15 +346,6 @@ structs! {
         dead_lettered: u64,
         failed: u64,
         damaged: u64,
-    }
-}
-
-impl Default for SequenceNumber {
-    fn default() -> Self {
-        Self {
-            shard: 0,
-            position: 0,
-        }
     }
 }
 

@@ -47,12 +47,14 @@ class Put:
 
 @dataclass(frozen=True)
 class StreamRecord:
-    """A record that was read; arrival_ms since the Unix epoch."""
+    """A record that was read; arrival_ms since the Unix epoch. sub_sequence_number: which it is of those
+    that were put as one under its number."""
 
     sequence_number: SequenceNumber
     arrival_ms: int
     partition_key: str
     data: bytes
+    sub_sequence_number: int = 0
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ class StreamReader(Handle):
                 int(one.arrival_ms),
                 str(ffi.string(one.partition_key).decode(errors="replace")),
                 bytes(ffi.buffer(one.data, one.len)),
+                int(one.sub_sequence_number),
             )
             for one in records[0:count]
         ]

@@ -9,6 +9,7 @@ use super::put::{Put, PutRecord, StreamProducer};
 use super::record::{self, HEAD, Label};
 use crate::error::{PutError, ShardId};
 use crate::sys::clock::Deadline;
+use std::time::Duration;
 
 /// A record of the batch that has no outcome yet.
 #[derive(Clone, Copy)]
@@ -26,9 +27,7 @@ struct Patience {
 
 impl Patience {
     fn end(&mut self) -> Deadline {
-        *self
-            .until
-            .get_or_insert_with(|| Deadline::after(self.wait))
+        *self.until.get_or_insert_with(|| Deadline::after(self.wait))
     }
 }
 

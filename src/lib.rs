@@ -50,8 +50,9 @@ pub mod bus {
 #[cfg(not(loom))]
 pub use {
     bus::{
-        Builder, Bus, ChannelBuilder, DEFAULT_POOL_BYTES, DEFAULT_ROOT, ObjectInfo, ObjectKind,
-        Origin, ParticipantInfo, QueueBuilder, ROOT_VARIABLE, Report, StreamBuilder,
+        Builder, Bus, ChannelBuilder, DEFAULT_POOL_BYTES, DEFAULT_ROOT, Holder, ObjectInfo,
+        ObjectKind, ObservedChannel, ObservedQueue, ObservedShard, ObservedStream, Observer,
+        Origin, ParticipantInfo, PoolStats, QueueBuilder, ROOT_VARIABLE, Report, StreamBuilder,
     },
     channel::{
         Channel, ChannelStats, Definition, PinnedView, Producer, Reader, ReaderBuilder,
@@ -98,7 +99,7 @@ pub const FORMAT: (u16, u16) = (layout::FORMAT_MAJOR, layout::FORMAT_MINOR);
 
 #[cfg(all(feature = "topics", not(loom)))]
 pub use {
-    bus::TopicBuilder,
+    bus::{ObservedTopic, TopicBuilder},
     error::{PublishError, SubscribeError},
     topic::{
         Dispatcher, Listener, MessageId, Notification, Publication, Published, Publisher,

@@ -63,6 +63,8 @@ pub(super) struct Local {
     pub pre_touch: bool,
     /// Where journals lie.
     pub journals: Option<PathBuf>,
+    /// Whether it only looks.
+    pub is_observer: bool,
 }
 
 impl Bus {
@@ -99,6 +101,7 @@ impl Bus {
         Local {
             pre_touch,
             journals,
+            is_observer,
         }: Local,
     ) -> Self {
         let access = Access {
@@ -117,6 +120,7 @@ impl Bus {
                 pre_touch,
                 huge_pages: false,
                 read_only: false,
+                private: is_observer,
             },
         };
         let site = Site {
@@ -127,6 +131,7 @@ impl Bus {
             temporary_prefix: prefix,
             pre_touch,
             read_only: false,
+            observed: is_observer,
             journals,
         };
         let liveness = Arc::new(RegistryLiveness(Arc::clone(&registry)));
@@ -331,6 +336,9 @@ impl Host for Attachment {
     }
 
     fn tick(&self) {
+        if self.site.observed {
+            return;
+        }
         let now = clock::coarse();
         let last = self.last_scan.load(Ordering::Relaxed);
         if now.saturating_sub(last) >= SCAN_EVERY.as_nanos() as u64
@@ -346,7 +354,9 @@ impl Host for Attachment {
     }
 
     fn reap_now(&self) {
-        let _ = self.reap_dead();
+        if !self.site.observed {
+            let _ = self.reap_dead();
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! several processes that find it exactly one moves exactly that directory.
 
 use super::attachment::{Bus, Local};
-use super::registry::Registry;
+use super::registry::{Membership, Registry};
 use super::{BUS_FILE, OBJECTS, POOL, aside, name};
 use crate::error::OpenError;
 use crate::layout::bus::{BUS_FILE_BYTES, BusHeader, MAGIC, PARTICIPANTS, RESET_LOCK};
@@ -303,8 +303,34 @@ impl Builder {
         Ok(())
     }
 
-    /// Opens what is there and joins.
-    fn attach(&self, origin: Origin) -> Result<Bus, OpenError> {
+    /// Opens the bus to look at it, see [`Observer`](super::Observer): joins nothing, changes nothing, and
+    /// needs no more than permission to read.
+    ///
+    /// # Errors
+    /// [`OpenError`]; as [`open`](Self::open).
+    pub fn observe(self) -> Result<super::Observer, OpenError> {
+        name::check(&self.name)?;
+        let (directory, path, file) = self.find(file::open_to_read)?;
+        let (header, mapping) = map(&file, &path, true)?;
+        let local = Local {
+            pre_touch: false,
+            journals: None,
+            is_observer: true,
+        };
+        let registry = Arc::new(Registry::new(mapping, file));
+        let nobody = Membership::of_nobody();
+        let origin = Origin::Opened;
+        let bus = Bus::new(
+            self.name, directory, header, registry, nobody, origin, local,
+        );
+        Ok(super::Observer::new(bus))
+    }
+
+    /// The directory of the bus, its file, and that file, opened.
+    fn find(
+        &self,
+        open: impl Fn(&Path) -> io::Result<std::fs::File>,
+    ) -> Result<(PathBuf, PathBuf, std::fs::File), OpenError> {
         let directory = self.directory();
         let path = directory.join(BUS_FILE);
         // Leases and retention are measured by one clock for all.
@@ -321,33 +347,19 @@ impl Builder {
                 source,
             });
         }
-        let at = |error| OpenError::io(&path, error);
-        let file = file::open(&path).map_err(|error| {
-            if error.kind() == io::ErrorKind::NotFound {
-                OpenError::NotFound {
-                    path: directory.clone(),
-                }
-            } else {
-                OpenError::io(&path, error)
+        match open(&path) {
+            Ok(file) => Ok((directory, path, file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(OpenError::NotFound { path: directory })
             }
-        })?;
-        let header = check(&file, &path)?;
-        let mapping = Mapping::new(
-            &file,
-            MapOptions {
-                pre_touch: true,
-                ..MapOptions::default()
-            },
-        )
-        .map_err(at)?;
-        if mapping.len() < BUS_FILE_BYTES {
-            let (expected, actual) = (BUS_FILE_BYTES as u64, mapping.len() as u64);
-            return Err(OpenError::WrongLength {
-                path,
-                expected,
-                actual,
-            });
+            Err(error) => Err(OpenError::io(&path, error)),
         }
+    }
+
+    /// Opens what is there and joins.
+    fn attach(&self, origin: Origin) -> Result<Bus, OpenError> {
+        let (directory, path, file) = self.find(file::open)?;
+        let (header, mapping) = map(&file, &path, false)?;
         let registry = Arc::new(Registry::new(mapping, file));
         // The very file that was checked, through a new open file description.
         let join = |slots| {
@@ -377,6 +389,7 @@ impl Builder {
                 Local {
                     pre_touch: self.pre_touch,
                     journals: self.journals(),
+                    is_observer: false,
                 },
             )
         };
@@ -455,6 +468,29 @@ impl Builder {
         }
         Ok(check(&stale, &path).err().map(|why| (stale, why)))
     }
+}
+
+/// Checks and maps a bus file.
+fn map(
+    file: &std::fs::File,
+    path: &Path,
+    private: bool,
+) -> Result<(BusHeader, Mapping), OpenError> {
+    let header = check(file, path)?;
+    let options = MapOptions {
+        pre_touch: !private,
+        private,
+        ..MapOptions::default()
+    };
+    let mapping = Mapping::new(file, options).map_err(|e| OpenError::io(path, e))?;
+    if mapping.len() < BUS_FILE_BYTES {
+        return Err(OpenError::WrongLength {
+            path: path.into(),
+            expected: BUS_FILE_BYTES as u64,
+            actual: mapping.len() as u64,
+        });
+    }
+    Ok((header, mapping))
 }
 
 /// Checks the header of a bus file.

@@ -80,7 +80,7 @@ impl ObjectKind {
 
 /// The first bytes of an object's file.
 pub(super) fn preamble(path: &Path) -> io::Result<Preamble> {
-    file::open(path).and_then(|file| object_file::read_header(&file))
+    file::open_to_read(path).and_then(|file| object_file::read_header(&file))
 }
 
 /// Options for opening or creating a channel. An option that is given has to agree with an
@@ -210,7 +210,7 @@ impl ChannelBuilder {
         self.definition.check()
     }
 
-    fn attach(&self) -> Result<Channel, OpenError> {
+    pub(super) fn attach(&self) -> Result<Channel, OpenError> {
         let attachment = &self.attachment;
         // Noted before anything can be left there.
         attachment

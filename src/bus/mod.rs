@@ -17,6 +17,7 @@ mod builder;
 mod catalog;
 mod doctor;
 mod name;
+mod observe;
 mod participant;
 mod queues;
 mod reap;
@@ -29,6 +30,11 @@ pub use attachment::Bus;
 pub use builder::{Builder, DEFAULT_POOL_BYTES, DEFAULT_ROOT, Origin, ROOT_VARIABLE};
 pub use catalog::{ChannelBuilder, ObjectInfo, ObjectKind};
 pub use doctor::Report;
+#[cfg(feature = "topics")]
+pub use observe::ObservedTopic;
+pub use observe::{
+    Holder, ObservedChannel, ObservedQueue, ObservedShard, ObservedStream, Observer, PoolStats,
+};
 pub use queues::QueueBuilder;
 pub use registry::ParticipantInfo;
 pub use streams::StreamBuilder;

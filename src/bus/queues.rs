@@ -264,7 +264,8 @@ impl QueueBuilder {
         Ok(())
     }
 
-    fn attach(&self) -> Result<Queue, OpenError> {
+    /// Opens what is there. For an observer that is all: a journal is not looked at.
+    pub(super) fn attach(&self) -> Result<Queue, OpenError> {
         let attachment = &self.attachment;
         // Noted before anything can be left there.
         attachment
@@ -274,7 +275,9 @@ impl QueueBuilder {
         let delivery = attachment.delivery(&file);
         file.definition.set(&QueueSettings::of(&delivery));
         self.compare(&file)?;
-        queue::check_journal(&attachment.site, &file)?;
+        if !attachment.site.observed {
+            queue::check_journal(&attachment.site, &file)?;
+        }
         let first = Link::first(delivery.clone(), file.bytes);
         let ring_bytes = file.definition.slots * file.definition.stride;
         let journal = file
@@ -303,7 +306,9 @@ impl QueueBuilder {
                 host: Arc::clone(attachment) as _,
             }),
         };
-        queue.inner.begin_journal()?;
+        if !attachment.site.observed {
+            queue.inner.begin_journal()?;
+        }
         Ok(queue)
     }
 

@@ -49,7 +49,7 @@ pub struct Registry {
 pub struct Membership {
     pub slot: u16,
     pub generation: u64,
-    _lock: LockFd,
+    _lock: Option<LockFd>,
     joined: Mutex<Vec<u64>>,
 }
 
@@ -70,6 +70,18 @@ pub struct ParticipantInfo {
     pub joined_ms: u64,
     /// Its name.
     pub name: String,
+}
+
+impl Membership {
+    /// Of who only looks: entry 0, which is nobody's.
+    pub fn of_nobody() -> Self {
+        Self {
+            slot: 0,
+            generation: 0,
+            _lock: None,
+            joined: Mutex::default(),
+        }
+    }
 }
 
 impl Registry {
@@ -133,7 +145,7 @@ impl Registry {
                     return Ok(Some(Membership {
                         slot,
                         generation,
-                        _lock: lock_fd,
+                        _lock: Some(lock_fd),
                         joined: Mutex::default(),
                     }));
                 }
@@ -172,6 +184,9 @@ impl Registry {
 
     /// Notes that `member` may leave something in the object of this name hash. Before it does.
     pub fn note_joined(&self, member: &Membership, hash: u64) {
+        if member.slot == 0 {
+            return; // who only looks leaves nothing
+        }
         let mut joined = member
             .joined
             .lock()

@@ -167,7 +167,7 @@ impl StreamBuilder {
         self.definition.check()
     }
 
-    fn attach(&self) -> Result<Stream, OpenError> {
+    pub(super) fn attach(&self) -> Result<Stream, OpenError> {
         let attachment = &self.attachment;
         // Noted before anything can be left there.
         attachment.note_joined(&self.definition.name);
@@ -190,6 +190,9 @@ impl Home for Attachment {
     }
 
     fn remove_ring(&self, file_name: &str) -> Result<(), OpenError> {
+        if self.site.observed {
+            return Ok(()); // an observer goes on with a change for itself alone
+        }
         self.remove_ring_file(file_name)
     }
 }

@@ -49,7 +49,7 @@ pub struct TopicBuilder {
 }
 
 impl TopicBuilder {
-    fn new(attachment: Arc<Attachment>, name: &str) -> Self {
+    pub(super) fn new(attachment: Arc<Attachment>, name: &str) -> Self {
         Self {
             attachment,
             definition: TopicDefinition {
@@ -149,7 +149,7 @@ impl TopicBuilder {
         }
     }
 
-    fn attach(&self) -> Result<Topic, OpenError> {
+    pub(super) fn attach(&self) -> Result<Topic, OpenError> {
         let site = self.attachment.topics_site();
         let opened = topic::open_topic(site, &self.definition.name)?;
         let (existing, wanted) = (opened.definition.kind, self.definition.kind);
@@ -274,8 +274,12 @@ impl Surroundings for Attachment {
 
     fn transit(self: Arc<Self>, topic: &TopicInner) -> Result<Queue, OpenError> {
         let name = format!("{TRANSIT_PREFIX}{}", topic.name);
-        let builder = QueueBuilder::new(self, &name)
-            .hidden()
+        let is_observer = self.site.observed;
+        let builder = QueueBuilder::new(self, &name).hidden();
+        if is_observer {
+            return builder.attach();
+        }
+        let builder = builder
             .retention(TRANSIT_RETENTION)
             .max_message_bytes(TRANSIT_MESSAGE_BYTES);
         match topic.definition.kind {
@@ -287,8 +291,12 @@ impl Surroundings for Attachment {
 
     fn listeners(self: Arc<Self>, topic: &TopicInner) -> Result<Channel, OpenError> {
         let name = format!("{LISTEN_PREFIX}{}", topic.name);
-        ChannelBuilder::new(self, &name)
-            .hidden()
+        let is_observer = self.site.observed;
+        let builder = ChannelBuilder::new(self, &name).hidden();
+        if is_observer {
+            return builder.attach();
+        }
+        builder
             .slots(topic.definition.listen_slots)
             .stride(LISTEN_STRIDE)
             .overflow(Overflow::DropOldest)

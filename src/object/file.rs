@@ -277,7 +277,7 @@ pub fn open<H: Header>(
 ) -> Result<Opened<H>, OpenError> {
     let path = site.directory.join(file_name);
     let io = |error| OpenError::io(&path, error);
-    let file = file::open(&path).map_err(io)?;
+    let file = site.open(&path).map_err(io)?;
     let actual = file.metadata().map_err(io)?.len();
     let wrong_length = |expected| OpenError::WrongLength {
         path: path.clone(),
@@ -359,6 +359,7 @@ impl<H: Header> Opened<H> {
             pre_touch: site.pre_touch,
             huge_pages: frame.huge_pages == 1,
             read_only: site.read_only,
+            private: site.observed,
         };
         // `RingMemory::new` checks against the length that is mapped, whatever it was before.
         let mapping =

@@ -8,8 +8,11 @@ pub mod poll;
 pub mod wait;
 
 use crate::ring::Liveness;
-use crate::sys::file::Access;
-use std::path::PathBuf;
+use crate::sys::file::{self as file_system, Access};
+use crate::sys::mapping::MapOptions;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Where the objects of a bus lie and what every file of it has in common.
 #[derive(Clone, Debug)]
@@ -23,8 +26,28 @@ pub struct Site {
     pub pre_touch: bool,
     /// Slots and the words beside them are only read.
     pub read_only: bool,
+    /// Nothing is changed: files are opened to be read, mapped privately, and none is made or removed.
+    pub observed: bool,
     /// Where the journals of its objects lie; `None` where nobody could say.
     pub journals: Option<PathBuf>,
+}
+
+impl Site {
+    /// Opens a file of the bus.
+    pub fn open(&self, path: &Path) -> io::Result<File> {
+        match self.observed {
+            true => file_system::open_to_read(path),
+            false => file_system::open(path),
+        }
+    }
+
+    /// How a file of the bus is mapped that has no slots.
+    pub fn map_options(&self) -> MapOptions {
+        MapOptions {
+            private: self.observed,
+            ..MapOptions::default()
+        }
+    }
 }
 
 /// What an object needs of the attachment it was opened through.

@@ -146,7 +146,11 @@ impl Segments {
             let number = self.known();
             let Some(place) = self.table.get(number) else { return Ok(any) };
             let path = self.path(number);
-            let file = match file::open(&path) {
+            let opened = match self.policy.map.private {
+                true => file::open_to_read(&path),
+                false => file::open(&path),
+            };
+            let file = match opened {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(any),
                 Err(error) => return Err(error.into()),

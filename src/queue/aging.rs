@@ -83,6 +83,7 @@ impl Stage {
             pre_touch: false,
             journals: None,
             read_only: false,
+            observed: false,
         };
         let mut definition = QueueDefinition::named(&name);
         (definition.slots, definition.stride, definition.retention) = (1024, 128, retention);

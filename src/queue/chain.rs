@@ -228,7 +228,7 @@ pub(crate) fn further_links(
             .fetch_max(last.into(), Ordering::AcqRel);
         links.retain(|link| {
             let is_leftover = link.number < last && link.is_leftover();
-            if is_leftover {
+            if is_leftover && !site.observed {
                 link.unlink();
             }
             !is_leftover

@@ -14,7 +14,7 @@ use crate::object::Site;
 use crate::object::file::{self, Shape, framed};
 use crate::sync::Ordering;
 use crate::sys::file as files;
-use crate::sys::mapping::{MapOptions, Mapping};
+use crate::sys::mapping::Mapping;
 use crate::sys::{clock, host};
 use std::fs::File;
 use std::path::PathBuf;
@@ -171,7 +171,7 @@ pub(crate) fn open(site: &Site, name: &str) -> Result<StreamFile, OpenError> {
     if (header.slots, header.stride, header.slots_offset) != shape {
         return Err(opened.scribbled("its shard table is not where it should be"));
     }
-    let mapping = Mapping::new(&opened.file, MapOptions::default())
+    let mapping = Mapping::new(&opened.file, site.map_options())
         .map_err(|e| OpenError::io(&opened.path, e))?;
     if mapping.len() < words::END {
         return Err(opened.scribbled("the shard table does not fit into the file"));

@@ -147,6 +147,14 @@ pub fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// The same, to be read alone: who may not write may do that.
+pub fn open_to_read(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+}
+
 /// Removes a directory that has nothing in it.
 pub fn remove_empty_directory(path: &Path) -> io::Result<()> {
     std::fs::remove_dir(path)

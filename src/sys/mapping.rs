@@ -28,6 +28,8 @@ pub struct MapOptions {
     pub huge_pages: bool,
     /// Only to be read: a store faults, and no caller may make one.
     pub read_only: bool,
+    /// Whatever is stored is stored into a page of this process's own, which nobody else sees.
+    pub private: bool,
 }
 
 impl Mapping {
@@ -43,7 +45,13 @@ impl Mapping {
         }
         let mut how = MmapOptions::new();
         let how = how.len(len);
-        let (map, populate) = if options.read_only {
+        let (map, populate) = if options.private {
+            // Of a large file hardly a page is ever stored into: no memory is set aside for the rest.
+            // SAFETY: what lies there is never borrowed as bytes, whoever changes the file meanwhile:
+            // every access is atomic or volatile, as in a shared mapping.
+            let map = unsafe { how.no_reserve_swap().map_copy(file)? };
+            (map.into(), Advice::PopulateRead)
+        } else if options.read_only {
             (how.map_raw_read_only(file)?, Advice::PopulateRead)
         } else {
             (how.map_raw(file)?, Advice::PopulateWrite)

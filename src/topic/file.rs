@@ -70,7 +70,7 @@ pub fn create(site: &Site, definition: &TopicDefinition) -> Result<(), OpenError
 pub fn open(site: &Site, name: &str) -> Result<TopicFile, OpenError> {
     let path = site.directory.join(name);
     let at = |error| OpenError::io(&path, error);
-    let opened = file::open(&path).map_err(at)?;
+    let opened = site.open(&path).map_err(at)?;
     let actual = opened.metadata().map_err(at)?.len();
     if actual != PAGE as u64 {
         let expected = PAGE as u64;
@@ -100,7 +100,7 @@ pub fn open(site: &Site, name: &str) -> Result<TopicFile, OpenError> {
         KIND_FIFO => TopicKind::Fifo,
         _ => return Err(scribbled("unknown kind of topic")),
     };
-    let mapping = Mapping::new(&opened, MapOptions::default()).map_err(at)?;
+    let mapping = Mapping::new(&opened, site.map_options()).map_err(at)?;
     if mapping.len() < PAGE {
         return Err(scribbled("it was truncated"));
     }

@@ -37,6 +37,7 @@ pub(super) struct Entry<'a> {
 pub(super) struct Log {
     file: File,
     path: PathBuf,
+    map: MapOptions,
     mapping: Mapping,
     next: usize,
     /// Records behind which it was read on, that were claimed and not committed.
@@ -103,19 +104,21 @@ pub(super) fn open_error(path: &Path, failure: CreateFailure) -> OpenError {
 }
 
 impl Log {
-    pub fn open(path: PathBuf, topic: u64) -> Result<Self, OpenError> {
+    pub fn open(site: &Site, path: PathBuf, topic: u64) -> Result<Self, OpenError> {
         let at = |error| OpenError::io(&path, error);
-        let file = file::open(&path).map_err(at)?;
+        let file = site.open(&path).map_err(at)?;
         let header: LogHeader = read_header(&file).map_err(at)?;
         check_preamble(&header.preamble, LOG_MAGIC, "topic log", &path)?;
         if header.topic != topic {
             let what = "it is of another topic";
             return Err(OpenError::Scribbled { path, what });
         }
-        let mapping = Mapping::new(&file, MapOptions::default()).map_err(at)?;
+        let map = site.map_options();
+        let mapping = Mapping::new(&file, map).map_err(at)?;
         Ok(Self {
             file,
             path,
+            map,
             mapping,
             next: PAGE,
             pending: Vec::new(),
@@ -238,7 +241,7 @@ impl Log {
     /// Maps what the file has become longer by. Whether it has.
     fn follow(&mut self) -> Result<bool, OpenError> {
         let at = |error| OpenError::io(&self.path, error);
-        let mapping = Mapping::new(&self.file, MapOptions::default()).map_err(at)?;
+        let mapping = Mapping::new(&self.file, self.map).map_err(at)?;
         let is_longer = mapping.len() > self.mapping.len();
         if is_longer {
             self.mapping = mapping;

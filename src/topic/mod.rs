@@ -298,20 +298,21 @@ impl Topic {
         let mut subscriptions = Subscriptions::new();
         subscriptions.follow(topic)?;
         let is_listened = topic.word(offsets::LISTENED).load(Ordering::Acquire) != 0;
+        // Who only looks makes neither, and there is none before the first use.
         let listeners = match is_listened {
-            true => Arc::clone(&topic.host)
-                .listeners(topic)?
-                .stats()
-                .readers
-                .len(),
-            false => 0,
+            true => if_there(Arc::clone(&topic.host).listeners(topic))?,
+            false => None,
         };
+        let listeners = listeners.map_or(0, |ring| ring.stats().readers.len());
         let count = |offset| topic.word(offset).load(Ordering::Relaxed);
         let waiting = match subscriptions.is_empty() && count(offsets::DELIVERED) == 0 {
             true => 0,
             false => {
-                let transit = Arc::clone(&topic.host).transit(topic)?.stats();
-                transit.visible + transit.in_flight + transit.delayed
+                let transit = if_there(Arc::clone(&topic.host).transit(topic))?;
+                transit.map_or(0, |transit| {
+                    let stats = transit.stats();
+                    stats.visible + stats.in_flight + stats.delayed
+                })
             }
         };
         Ok(TopicStats {
@@ -333,6 +334,14 @@ impl Topic {
             Err(_) => Err(SubscribeError::Removed),
             Ok(()) => Ok(()),
         }
+    }
+}
+
+fn if_there<T>(opened: Result<T, OpenError>) -> Result<Option<T>, OpenError> {
+    match opened {
+        Ok(opened) => Ok(Some(opened)),
+        Err(OpenError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -103,7 +103,7 @@ impl Subscriptions {
         }
         match &mut self.log {
             Some(log) => Ok(log),
-            none => Ok(none.insert(Log::open(path, topic.id)?)),
+            none => Ok(none.insert(Log::open(topic.host.site(), path, topic.id)?)),
         }
     }
 

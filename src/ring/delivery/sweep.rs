@@ -461,6 +461,18 @@ impl Delivery {
         census
     }
 
+    /// Shows the holder of every lease that runs at `now`, and whoever moves a message.
+    #[cfg(not(loom))]
+    pub fn each_lease(&self, now: u64, mut look: impl FnMut(u16)) {
+        self.each(|standing| {
+            if let Some(holder) = standing.holder()
+                && !standing.has_ended(now)
+            {
+                look(holder);
+            }
+        });
+    }
+
     /// Shows every message that is not consumed.
     pub fn each(&self, mut look: impl FnMut(Standing<'_>)) {
         for at in 0..self.ring.memory.geometry().slots() {

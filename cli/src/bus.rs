@@ -1,8 +1,9 @@
 //! `ringway bus`: create, list, inspect, remove.
 
 use crate::output::{Place, parse_bytes, parse_mode};
+use crate::stat;
 use anyhow::Context;
-use ringway::{Bus, ObjectKind};
+use ringway::Bus;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -27,11 +28,8 @@ pub enum Command {
     },
     /// List the buses under the root
     Ls,
-    /// Show participants, channels, queues, streams and pool of a bus
-    Stat {
-        /// The bus
-        name: String,
-    },
+    /// The same as `ringway stat`
+    Stat(stat::Args),
     /// Remove a bus and everything on it
     Rm {
         /// The bus
@@ -75,7 +73,7 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             );
         }
         Command::Ls => list(place)?,
-        Command::Stat { name } => stat(&name, place)?,
+        Command::Stat(args) => return stat::run(&args, place),
         Command::Rm { name, force } => {
             Bus::remove_bus(&name, place.root.as_deref(), force)?;
             place.say(json!({"removed": name}), || format!("removed {name}"));
@@ -95,59 +93,6 @@ fn list(place: &Place) -> anyhow::Result<()> {
         } else {
             names.join("\n")
         }
-    });
-    Ok(())
-}
-
-fn stat(name: &str, place: &Place) -> anyhow::Result<()> {
-    let bus = place.open(name)?;
-    let participants = bus.participants()?;
-    let objects = bus.objects()?;
-    let report = bus.doctor(false)?;
-    let people: Vec<_> = participants
-        .iter()
-        .map(|p| {
-            json!({"entry": p.slot, "generation": p.generation, "alive": p.alive, "pid": p.pid,
-                   "name": p.name, "joined_ms": p.joined_ms})
-        })
-        .collect();
-    let json_of = |kind| {
-        let of_kind = objects.iter().filter(|object| object.kind == kind);
-        let all = of_kind.map(|o| json!({"name": o.name, "bytes": o.bytes}));
-        all.collect::<Vec<_>>()
-    };
-    let [free, owned, attached] = report.chunks;
-    let json = json!({
-        "bus": name, "directory": bus.directory(), "participants": people,
-        "channels": json_of(ObjectKind::Channel), "queues": json_of(ObjectKind::Queue),
-        "streams": json_of(ObjectKind::Stream),
-        "pool_chunks": {"free": free, "owned": owned, "attached": attached},
-    });
-    place.say(json, || {
-        let mut text = format!("{}\n\nparticipants\n", bus.directory().display());
-        for p in &participants {
-            let state = if p.alive { "alive" } else { "dead" };
-            text += &format!(
-                "  {:>4}  pid {:>7}  {state:<5}  {}\n",
-                p.slot, p.pid, p.name
-            );
-        }
-        for (kind, title) in [
-            (ObjectKind::Channel, "channels"),
-            (ObjectKind::Queue, "queues"),
-            (ObjectKind::Stream, "streams"),
-            (ObjectKind::Unknown, "not known to this version"),
-        ] {
-            let mut of_kind = objects.iter().filter(|o| o.kind == kind).peekable();
-            if of_kind.peek().is_some() {
-                text += &format!("\n{title}\n");
-            }
-            for object in of_kind {
-                text += &format!("  {:<40} {:>12} bytes\n", object.name, object.bytes);
-            }
-        }
-        text += &format!("\npool chunks: {free} free, {owned} owned, {attached} attached");
-        text
     });
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::output::Place;
 use anyhow::anyhow;
-use ringway::{Bus, ObjectKind, OpenError, Queue, Stream};
+use ringway::{Bus, ObjectKind, Observer, OpenError, Queue, Stream};
 use std::fmt::Write;
 
 /// Names are near from this similarity (0 to 1) on.
@@ -13,14 +13,25 @@ const MOST: usize = 5;
 impl Place {
     /// The open bus, or an error that says which there are.
     pub fn open(&self, bus: &str) -> anyhow::Result<Bus> {
-        self.builder(bus).open().map_err(|error| match error {
+        let opened = self.builder(bus).open();
+        opened.map_err(|error| self.explain_bus(bus, error))
+    }
+
+    /// The bus to be looked at, or an error that says which there are.
+    pub fn observe(&self, bus: &str) -> anyhow::Result<Observer> {
+        let observer = self.builder(bus).observe();
+        observer.map_err(|error| self.explain_bus(bus, error))
+    }
+
+    fn explain_bus(&self, bus: &str, error: OpenError) -> anyhow::Error {
+        match error {
             OpenError::NotFound { .. } => {
                 let mut text = format!("there is no bus {bus:?} under {}", self.root().display());
                 text += &near(bus, &self.buses().unwrap_or_default());
                 anyhow!("{text}; `ringway bus create {bus}` makes it")
             }
             other => other.into(),
-        })
+        }
     }
 
     /// Names of the buses under the root, in order.

@@ -13,13 +13,17 @@ mod doctor;
 mod find;
 mod interrupt;
 mod journal;
+mod metrics;
 mod output;
 mod put;
 mod queue;
 mod read;
 mod receive;
 mod send;
+mod snapshot;
+mod stat;
 mod stream;
+mod top;
 mod topic;
 mod work;
 
@@ -66,6 +70,7 @@ const EXAMPLES: &str = "Examples:
   ringway stream create demo trucks --shards 5
   ringway put demo trucks --key truck-7 52.5,13.4
   ringway read demo trucks --iterator trim-horizon
+  ringway stat demo --interval 1s
   ringway demo
   ringway doctor demo
   ringway bus rm demo --force
@@ -97,6 +102,9 @@ enum Command {
     Put(put::Args),
     Read(read::Args),
     Work(work::Args),
+    Stat(stat::Args),
+    Top(top::Args),
+    Metrics(metrics::Args),
     Doctor(doctor::Args),
     #[command(subcommand)]
     Journal(journal::Command),
@@ -144,6 +152,9 @@ fn main() -> ExitCode {
         Command::Read(args) => read::run(&args, &place),
         Command::Work(args) => work::run(&args, &place),
         Command::Journal(command) => journal::run(command, &place),
+        Command::Stat(args) => stat::run(&args, &place),
+        Command::Top(args) => top::run(&args, &place),
+        Command::Metrics(args) => metrics::run(&args, &place),
         Command::Doctor(args) => doctor::run(&args, &place),
         Command::Demo(args) => demo::run(&args, &place),
         Command::DemoPart { part } => demo::run_part(&part),

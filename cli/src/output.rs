@@ -3,6 +3,7 @@
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use ringway::Bus;
+use rustix::time::{ClockId, clock_gettime};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -80,6 +81,12 @@ pub fn progress(total_bytes: u64) -> ProgressBar {
     }
     let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec}");
     ProgressBar::new(total_bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Nanoseconds on the one clock of all processes.
+pub fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// Bytes with an optional unit: 4096, 64K, 16MiB, 1G. Units are powers of 1,024.

@@ -18,13 +18,13 @@ mod troupe;
 pub use part::run as run_part;
 
 use crate::interrupt::Signal;
-use crate::output::{Place, parse_duration};
+use crate::output::{Place, now_ns, parse_duration};
 use anyhow::Context;
 use flights::Flights;
 use indicatif::{ProgressBar, ProgressStyle};
 use leg::{HalfWay, Leg};
 use part::{OUTPUTS, Part, Role, STOP};
-use record::now_ns;
+
 use report::{Played, Report};
 use ringway::Bus;
 use std::path::PathBuf;

@@ -2,9 +2,9 @@
 //! stop.
 
 use super::flights::Flights;
-use super::record::now_ns;
+
 use super::{durable, queue, stream, topic};
-use crate::output::Place;
+use crate::output::{Place, now_ns};
 use anyhow::Context;
 use ringway::Bus;
 use rustix::process::{Signal, set_parent_process_death_signal};

@@ -5,9 +5,9 @@
 //! short by the kill is no record.
 
 use super::flights::{Flights, Row};
+use crate::output::now_ns;
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
-use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
@@ -15,12 +15,6 @@ use std::path::Path;
 const BODY_HEAD: usize = 24;
 /// Bytes in front of the row, in a record.
 const RECORD_HEAD: usize = 40;
-
-/// Nanoseconds on the one clock of all processes.
-pub fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
 
 /// The body of row `number`.
 pub fn body(flights: &Flights, number: usize, into: &mut Vec<u8>) {

@@ -4,11 +4,14 @@
 
 mod demo;
 mod journal;
+mod metrics;
 mod moves;
 mod place;
 mod queue;
 mod receive;
 mod send;
+mod stat;
 mod stream;
+mod top;
 mod topic;
 mod work;

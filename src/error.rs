@@ -11,7 +11,8 @@ mod topic;
 
 pub use journal::JournalError;
 pub use queue::{
-    AttributeError, MoveError, QueueSendError, ReceiptError, ReceiveError, SetError, SettleError,
+    AttributeError, FlushError, MoveError, QueueSendError, ReceiptError, ReceiveError, SetError,
+    SettleError,
 };
 
 pub use stream::{

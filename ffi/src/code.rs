@@ -215,6 +215,7 @@ failures! { QueueSendError:
     Full => Full,
     MessageTooLarge => TooLarge,
     OverQuota => OverLimit,
+    OverDiskQuota => OverLimit,
     InvalidDelay => Option,
     InvalidId => Id,
     InvalidTraceHeader => Id,

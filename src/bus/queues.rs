@@ -45,6 +45,8 @@ struct Given {
     stall_timeout: bool,
     max_bytes: bool,
     durability: bool,
+    read_ahead: bool,
+    journal_max_bytes: bool,
 }
 
 impl QueueBuilder {
@@ -175,14 +177,33 @@ impl QueueBuilder {
 
     /// What the queue survives. Default: [`Durability::Memory`].
     ///
-    /// A durable queue keeps a journal under the [`journal_root`](crate::Builder::journal_root) of the
-    /// bus. It does not grow, and its dead-letter queue is durable too.
+    /// A queue on disk keeps a journal under the [`journal_root`](crate::Builder::journal_root) of the
+    /// bus. It does not grow, and its dead-letter queue survives at least as much.
     /// Behind a restart of the machine [`open`](Self::open) and
     /// [`open_or_create`](Self::open_or_create) find it with everything that was acknowledged;
     /// whoever opens it first reads the journal, and the others wait.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.definition.durability = durability;
         self.given.durability = true;
+        self
+    }
+
+    /// Durable: messages are received before they are on disk, as in memory; a send still waits for it.
+    /// Behind a crash a message that was received may be gone, if its send had not returned. Not where
+    /// the queue deduplicates. Default: off.
+    pub fn read_ahead(mut self, read_ahead: bool) -> Self {
+        self.definition.read_ahead = read_ahead;
+        self.given.read_ahead = true;
+        self
+    }
+
+    /// On disk: while its journal takes so many bytes sends are refused, with
+    /// [`QueueSendError::OverDiskQuota`](crate::QueueSendError::OverDiskQuota); receives and deletes go on, and
+    /// make room by whole segments. At least four segments (16 to 256 MiB, by the size of the ring).
+    /// Default: as much as the disk has.
+    pub fn journal_max_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
+        self.definition.journal_max_bytes = bytes.into();
+        self.given.journal_max_bytes = true;
         self
     }
 
@@ -315,7 +336,7 @@ impl QueueBuilder {
     fn compare(&self, queue: &QueueFile) -> Result<(), OpenError> {
         compare_given!(self, queue, kind dedup slots stride visibility delay retention);
         compare_given!(self, queue, max_message_bytes redeliver_on_death receive_wait stall_timeout);
-        compare_given!(self, queue, max_bytes durability);
+        compare_given!(self, queue, max_bytes durability read_ahead journal_max_bytes);
         Ok(())
     }
 }
@@ -404,7 +425,9 @@ impl Attachment {
             None => delivery,
         };
         match &file.durable {
-            Some((words, _)) => delivery.with_durable(words.clone()),
+            Some((words, _)) => delivery
+                .with_durable(words.clone())
+                .reading_ahead(file.definition.reads_ahead()),
             None => delivery,
         }
     }

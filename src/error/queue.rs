@@ -30,6 +30,11 @@ pub enum QueueSendError {
         "the queue holds as many messages as it may, {limit}; receive and delete some, or set a larger max_messages"
     )]
     OverQuota { limit: u64 },
+    /// The journal of the queue takes as many bytes as it may.
+    #[error(
+        "the queue's journal takes {bytes} bytes, and may take {quota}; receive and delete some messages, the oldest first, or create the queue with a larger journal_max_bytes"
+    )]
+    OverDiskQuota { bytes: u64, quota: u64 },
     /// A delay outside of what there is.
     #[error("a delay of {given:?} is not possible: 0 to 900 s in whole milliseconds")]
     InvalidDelay { given: Duration },
@@ -399,6 +404,26 @@ pub enum MoveError {
     /// A queue can't be opened now.
     #[error(transparent)]
     Open(#[from] super::OpenError),
+    /// The handle belongs to the parent of this forked process.
+    #[error("this handle was made before a fork; open the bus again in the child")]
+    Forked,
+    /// The queue has been removed.
+    #[error("the queue has been removed; open or create it again")]
+    Removed,
+}
+
+/// Waiting for the disk, or keeping the role of its writer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// The queue lives in memory.
+    #[error(
+        "the queue lives in memory and has no journal; create it with another durability to have it on disk"
+    )]
+    NoDisk,
+    /// The journal can't be written now.
+    #[error("the journal can't be written: {why}; it is tried again with the next send or flush")]
+    NotOnDisk { why: String },
     /// The handle belongs to the parent of this forked process.
     #[error("this handle was made before a fork; open the bus again in the child")]
     Forked,

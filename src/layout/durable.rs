@@ -27,7 +27,9 @@ use core::mem::offset_of;
 
 /// It lives in memory, and survives the death of every process.
 pub const MEMORY: u32 = 0;
-/// On disk before a send or a delete returns. (1 is kept for a level between the two.)
+/// Since 1.2: on disk soon after a send or a delete has returned.
+pub const ASYNC: u32 = 1;
+/// On disk before a send or a delete returns.
 pub const DURABLE: u32 = 2;
 
 /// Offsets of the shared words of a queue that is on disk.
@@ -60,11 +62,20 @@ pub mod control {
     pub const FLUSHES: usize = FAILED + 16;
     /// Counter: take-overs of the role from somebody who was dead or stood still.
     pub const TAKE_OVERS: usize = FAILED + 24;
+    /// Since 1.2. Futex word, u32: changes when somebody asks whoever keeps the role for a flush. Behind
+    /// it, u32: 1 while that one may sleep on it.
+    pub const ASKED: usize = PAGE + 30 * LINE_PAIR;
+    /// See [`ASKED`].
+    pub const ASLEEP: usize = ASKED + 4;
+    /// Since 1.2: bytes of the journal's segments, as its writer last saw them.
+    pub const JOURNAL_BYTES: usize = ASKED + 8;
+    /// Since 1.2: 1 where the next flush is to look for segments that can be given back.
+    pub const LOOK_AGAIN: usize = ASKED + 16;
 }
 
 const _: () = {
     assert!(control::DURABLE > super::queue::control::VIEWS);
-    assert!(control::FAILED + LINE_PAIR <= super::ring::control::END);
+    assert!(control::LOOK_AGAIN + 8 <= super::ring::control::END);
 };
 
 /// Nobody writes, and there is no segment to go on in: the next one begins an epoch.

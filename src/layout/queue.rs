@@ -122,7 +122,11 @@ pub struct QueueHeader {
     pub clock_base_ms: u64,
     /// On disk: the directory of its journal.
     pub journal: [u8; JOURNAL_PATH_BYTES],
-    pub reserved: [u8; PAGE - 384 - JOURNAL_PATH_BYTES],
+    /// Since 1.2. On disk: sends are refused while its journal takes so many bytes; 0: never.
+    pub journal_max_bytes: u64,
+    /// Since 1.2. On disk: 1 where messages are received before the disk has them.
+    pub read_ahead: u32,
+    pub reserved: [u8; PAGE - 396 - JOURNAL_PATH_BYTES],
 }
 
 /// Longest path of a journal's directory.
@@ -168,7 +172,9 @@ const _: () = {
     assert!(offset_of!(QueueHeader, journal_bytes) == 364);
     assert!(offset_of!(QueueHeader, changed_offset) == 368);
     assert!(offset_of!(QueueHeader, journal) == 384);
-    assert!(offset_of!(QueueHeader, reserved) == 384 + JOURNAL_PATH_BYTES);
+    assert!(offset_of!(QueueHeader, journal_max_bytes) == 384 + JOURNAL_PATH_BYTES);
+    assert!(offset_of!(QueueHeader, read_ahead) == 392 + JOURNAL_PATH_BYTES);
+    assert!(offset_of!(QueueHeader, reserved) == 396 + JOURNAL_PATH_BYTES);
     assert!(CLOCK_BASE_MS > MAX_RETENTION_MS as u64);
 };
 

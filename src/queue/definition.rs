@@ -2,6 +2,7 @@
 
 use super::RedriveAllow;
 use super::dedup::Deduplication;
+use super::persist::segment_bytes;
 use super::settings::QueueSettings;
 use crate::error::OpenError;
 use crate::layout::queue::{MAX_BODY_ON_DISK, MIN_FIFO_STRIDE};
@@ -36,6 +37,7 @@ pub enum QueueKind {
 /// | level | processes die | the kernel crashes | power is lost |
 /// |---|---|---|---|
 /// | `Memory` | everything is there | everything is gone | everything is gone |
+/// | `Async` | everything is there | what was acknowledged in the last moment is gone | the same |
 /// | `Durable` | everything is there | everything that was acknowledged is there | the same |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -43,6 +45,10 @@ pub enum Durability {
     /// It lives in memory.
     #[default]
     Memory,
+    /// A send and a delete return at once, and are on disk soon after: within 10 ms, and what the disk takes
+    /// to write what came together. [`Queue::flush`](crate::Queue::flush) waits for it. Messages are
+    /// received before they are on disk, unless the queue deduplicates.
+    Async,
     /// A send and a delete return when they are on disk.
     Durable,
 }
@@ -83,6 +89,10 @@ pub struct QueueDefinition {
     pub max_bytes: u64,
     /// What it survives.
     pub durability: Durability,
+    /// Durable: whether messages are received before they are on disk.
+    pub read_ahead: bool,
+    /// On disk: bytes of its journal at which sends are refused; `None`: never.
+    pub journal_max_bytes: Option<u64>,
 }
 
 impl QueueKind {
@@ -112,6 +122,8 @@ impl QueueDefinition {
             huge_pages: false,
             max_bytes: DEFAULT_MAX_BYTES,
             durability: Durability::Memory,
+            read_ahead: false,
+            journal_max_bytes: None,
         }
     }
 
@@ -149,6 +161,18 @@ impl QueueDefinition {
             let given = self.max_message_bytes.to_string();
             return refuse("max_message_bytes", given, rule);
         }
+        if self.read_ahead && (!self.is_on_disk() || self.dedup.is_some()) {
+            let rule = "of a queue on disk that does not deduplicate: the id of a message that is \
+                        consumed before it is written would be forgotten";
+            return refuse("read_ahead", "true".to_owned(), rule.to_owned());
+        }
+        if let Some(most) = self.journal_max_bytes {
+            let least = 4 * segment_bytes(self.slots * self.stride, self.max_message_bytes);
+            if !self.is_on_disk() || most < least {
+                let rule = format!("of a queue on disk: at least four segments, {least} bytes");
+                return refuse("journal_max_bytes", most.to_string(), rule);
+            }
+        }
         let stall = whole_ms(self.stall_timeout, MAX_STALL_MS);
         if stall.is_none_or(|ms| ms == 0) {
             let rule = "1ms to 60s in whole milliseconds".to_owned();
@@ -156,6 +180,15 @@ impl QueueDefinition {
         }
         let checked = self.settings().check();
         checked.or_else(|refused| refuse(refused.setting, refused.given, refused.rule))
+    }
+
+    /// Whether messages are received before the disk has them.
+    pub(crate) fn reads_ahead(&self) -> bool {
+        match self.durability {
+            Durability::Memory => false,
+            Durability::Async => self.dedup.is_none(),
+            Durability::Durable => self.read_ahead,
+        }
     }
 
     /// Whether it has a journal.

@@ -129,8 +129,11 @@ pub(super) fn create_as(
             kind,
             durability: match definition.durability {
                 Durability::Memory => durable::MEMORY,
+                Durability::Async => durable::ASYNC,
                 Durability::Durable => durable::DURABLE,
             },
+            read_ahead: definition.read_ahead.into(),
+            journal_max_bytes: definition.journal_max_bytes.unwrap_or(0),
             journal_bytes: journal.len() as u32,
             journal: journal_path,
             changed_offset: match definition.is_on_disk() {
@@ -473,7 +476,7 @@ pub(super) fn definition_of(
 ) -> Result<QueueDefinition, &'static str> {
     let base_ms = match header.durability {
         durable::MEMORY => 0,
-        durable::DURABLE => CLOCK_BASE_MS,
+        durable::ASYNC | durable::DURABLE => CLOCK_BASE_MS,
         _ => return Err("it has a level of durability that there is not"),
     };
     if header.clock_base_ms != base_ms {
@@ -501,8 +504,11 @@ pub(super) fn definition_of(
         max_bytes: header.max_bytes,
         durability: match header.durability {
             durable::DURABLE => Durability::Durable,
+            durable::ASYNC => Durability::Async,
             _ => Durability::Memory,
         },
+        read_ahead: header.read_ahead == 1,
+        journal_max_bytes: Some(header.journal_max_bytes).filter(|most| *most != 0),
     };
     if header.stride < definition.kind.min_stride() {
         return Err("its slots are too short for a FIFO queue");

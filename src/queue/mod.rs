@@ -17,6 +17,7 @@ mod aging;
 mod asynchronous;
 mod attempt;
 mod attributes;
+mod behind;
 mod chain;
 mod dedup;
 mod definition;
@@ -36,6 +37,7 @@ mod opens;
 mod outgoing;
 mod payload;
 mod persist;
+mod persister;
 mod pod;
 mod quota;
 mod receipt;
@@ -71,6 +73,7 @@ pub(crate) use moves::{Outcome, Side, settle_move};
 pub(crate) use opens::{Holding, Opens};
 pub use outgoing::{Outgoing, Sent};
 pub(crate) use persist::Journal;
+pub use persister::Persister;
 pub use pod::PodError;
 pub use receipt::Receipt;
 pub use receive::{QueueReceiver, Received};
@@ -85,12 +88,14 @@ pub use view::MessageView;
 
 use crate::error::{JoinError, OpenError};
 use crate::layout::REMOVED;
+use crate::layout::durable::POSITIONS;
 use crate::object::{Host, Site};
 use crate::pool::segment::Segments;
 use crate::ring::Counter;
 use crate::ring::delivery::sweep::Census;
 use crate::ring::delivery::{Clock, Delivery, Total};
-use crate::sync::Ordering;
+use crate::shm::durable::DurableWords;
+use crate::sync::{AtomicU64, Ordering};
 use crate::sys::{clock, file as files};
 use std::fs::File;
 use std::path::PathBuf;
@@ -237,6 +242,17 @@ pub struct QueueStats {
     pub renewed: u64,
     /// Slots found with an impossible header.
     pub damaged: u64,
+
+    /// On disk: the first position that is not there yet; 0 in memory.
+    pub durable_position: u64,
+    /// On disk: positions that were given out and are not there yet.
+    pub unwritten: u64,
+    /// On disk: flushes of its journal.
+    pub flushes: u64,
+    /// On disk: times that the journal was taken over from a writer that was dead or stood still.
+    pub take_overs: u64,
+    /// On disk: bytes of its journal, as its writer last saw them.
+    pub journal_bytes: u64,
 }
 
 /// A message that was received 1,000 times and not deleted, or as often as the redrive policy says
@@ -308,7 +324,7 @@ impl Queue {
         self.inner
             .each_ring(|ring| purged += ring.purge(&mut payloads));
         // What can't be written now is written with the next that can.
-        let _ = self.inner.reach_consumed();
+        let _ = self.inner.acknowledge_consumed();
         purged
     }
 
@@ -353,7 +369,7 @@ impl Queue {
                 && standing.parked_after().is_some()
                 && ring.consume(&standing, &mut self.inner.payloads())
         });
-        let _ = self.inner.reach_consumed(); // as behind a purge
+        let _ = self.inner.acknowledge_consumed(); // as behind a purge
         deleted
     }
 }
@@ -410,6 +426,10 @@ impl Inner {
         let memory = self.delivery.ring().memory();
         let of_ring = |counter: Counter| memory.counter(counter.offset()).load(Ordering::Relaxed);
         let total = |total| self.delivery.total(total);
+        let on_disk = |word: fn(&DurableWords) -> &AtomicU64| {
+            let words = self.delivery.durable();
+            words.map_or(0, |words| word(words).load(Ordering::Relaxed))
+        };
         QueueStats {
             visible: census.visible,
             in_flight: census.in_flight,
@@ -437,6 +457,17 @@ impl Inner {
             voided: of_ring(Counter::Voided),
             renewed: of_ring(Counter::Renewed),
             damaged: of_ring(Counter::Damaged),
+            durable_position: on_disk(DurableWords::durable) & (POSITIONS - 1),
+            unwritten: match self.journal {
+                Some(_) => {
+                    let tail = self.delivery.ring().tail_now();
+                    tail.saturating_sub(self.delivery.on_disk_below())
+                }
+                None => 0,
+            },
+            flushes: on_disk(DurableWords::flushes),
+            take_overs: on_disk(DurableWords::take_overs),
+            journal_bytes: on_disk(DurableWords::journal_bytes),
         }
     }
 
@@ -464,6 +495,7 @@ impl Drop for Inner {
             }
             return;
         }
+        self.end_behind();
         let leave = || self.each_ring(Delivery::leave);
         self.opens.close(self.object_id, leave);
     }

@@ -23,6 +23,7 @@
 //! touched by it.
 
 use super::Inner;
+use super::behind::Behind;
 use crate::error::{JournalError, OpenError};
 use crate::journal::{Cursor, DEFINITION_BYTES, Disk, Options, Pushed, Writer};
 use crate::layout::durable::{
@@ -40,6 +41,7 @@ use crate::sync::Ordering;
 use crate::sys::clock;
 use crate::sys::futex;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +64,13 @@ const LARGE: usize = 64 << 10;
 const SEGMENT_BYTES: core::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
 /// See [`SEGMENT_BYTES`].
 const BODIES_A_SEGMENT: u64 = 16;
+
+/// Bytes of a segment of a queue whose first ring and longest body have so many.
+pub(super) fn segment_bytes(ring_bytes: u64, max_message_bytes: u64) -> u64 {
+    let bodies = BODIES_A_SEGMENT * max_message_bytes.min(MAX_BODY_ON_DISK);
+    let wanted = bodies.max(4 * ring_bytes).next_power_of_two();
+    wanted.clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end())
+}
 
 /// What somebody waits for.
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +137,10 @@ pub(crate) struct Journal {
     disk: Mutex<Option<Arc<Disk>>>,
     /// The writer of the last flush from here, and what it knows.
     kept: Mutex<Option<Kept>>,
+    /// Who writes behind those who do not wait.
+    pub(super) behind: Behind,
+    /// Bytes that it may take before sends are refused; 0: any number.
+    pub(super) most_bytes: u64,
 }
 
 pub(super) struct Kept {
@@ -164,19 +177,18 @@ impl Journal {
     pub fn new(directory: PathBuf, header: &QueueHeader, ring_bytes: u64) -> Self {
         let mut definition = Box::new([0; DEFINITION_BYTES]);
         definition.copy_from_slice(bytemuck::bytes_of(header));
-        let (least, most) = (*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end());
-        let bodies = BODIES_A_SEGMENT * header.max_message_bytes.min(MAX_BODY_ON_DISK);
-        let wanted = bodies.max(4 * ring_bytes);
         Self {
             directory,
             object_id: header.preamble.object_id,
             definition,
             options: Options {
-                segment_bytes: wanted.next_power_of_two().clamp(least, most),
+                segment_bytes: segment_bytes(ring_bytes, header.max_message_bytes),
                 ..Options::default()
             },
             disk: Mutex::new(None),
             kept: Mutex::new(None),
+            behind: Behind::default(),
+            most_bytes: header.journal_max_bytes,
         }
     }
 
@@ -290,11 +302,12 @@ impl Inner {
                 }
             };
             if may_write {
-                self.write_up_to(journal, turn, goal)?;
+                self.write_up_to(journal, turn, goal, None)?;
                 continue;
             }
             has_slept = true;
             let seen = queue.prepare_wait();
+            queue.ask_for_flush();
             if !self.is_reached(goal) && queue.turn() == Some(turn) {
                 let flushed = queue.durable().map(|words| words.flushed());
                 if let Some(flushed) = flushed {
@@ -323,7 +336,7 @@ impl Inner {
     fn is_reached(&self, goal: Goal) -> bool {
         let queue = &self.delivery;
         match goal {
-            Goal::Position(position) => position < queue.delivered_below(),
+            Goal::Position(position) => position < queue.on_disk_below(),
             Goal::Flush(flush) => queue.is_flushed(flush),
             Goal::Thawed => !queue.is_frozen(),
         }
@@ -334,14 +347,22 @@ impl Inner {
         self.reach(Goal::Flush(self.delivery.next_flush()))
     }
 
-    fn write_up_to(&self, journal: &Journal, turn: Turn, goal: Goal) -> Result<(), NotOnDisk> {
+    /// Takes the role, if it is still as it was seen, and writes until `goal` is reached; or keeps it until
+    /// `keeper` is true.
+    pub(super) fn write_up_to(
+        &self,
+        journal: &Journal,
+        turn: Turn,
+        goal: Goal,
+        keeper: Option<&AtomicBool>,
+    ) -> Result<(), NotOnDisk> {
         let queue = &self.delivery;
         let Some(mut writing) = queue.begin_writing(turn)? else {
             return Ok(());
         };
         let mut is_second = false;
         loop {
-            let error = match self.write(journal, &writing, goal) {
+            let error = match self.write(journal, &writing, goal, keeper) {
                 Ok(Written::Reached(kept)) => {
                     let cursor = kept.writer.cursor();
                     // First kept, then laid down: who takes the role next finds it here.
@@ -379,18 +400,20 @@ impl Inner {
         }
     }
 
-    /// Writes flush after flush until `goal` is reached.
+    /// Writes flush after flush until `goal` is reached, or as long as it is kept at it.
     fn write(
         &self,
         journal: &Journal,
         writing: &Writing,
         goal: Goal,
+        keeper: Option<&AtomicBool>,
     ) -> Result<Written, JournalError> {
         let queue = &self.delivery;
-        let mut from = queue.delivered_below();
+        let mut from = queue.on_disk_below();
         queue.note_step(writing.cursor.is_none());
         let mut kept = journal.writer(writing, from)?;
         loop {
+            let asked = queue.flushes_asked();
             queue.note_step(journal.is_near_the_end(&kept));
             let number = queue.begin_flush();
             let Some(to) = self.collect(&mut kept, writing, from, goal)? else {
@@ -410,15 +433,24 @@ impl Inner {
             queue.thaw();
             from = to;
             queue.ring().wake_behind_commit();
-            if self.is_reached(goal) {
+            let is_over = match keeper {
+                Some(ended) => ended.load(Ordering::Relaxed), // looked at every 20 ms
+                None => self.is_reached(goal),
+            };
+            if is_over || keeper.is_some() {
                 let released = self.release_segments(journal, &mut kept, to);
                 // What is waited for is on disk; an old segment that can't be read now stays.
                 if kept.writer.is_frozen() {
                     released?;
                 }
+            }
+            if is_over {
                 return Ok(Written::Reached(Box::new(kept)));
             }
             queue.wake_behind_flush();
+            if let Some(ended) = keeper {
+                self.await_work(ended, asked, from);
+            }
         }
     }
 

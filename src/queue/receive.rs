@@ -213,7 +213,7 @@ impl QueueReceiver {
         self.note_deleted(u64::from(taken.is_some()));
         if taken.is_some() && self.inner.journal.is_some() {
             // The message is in the buffer: it must not be lost with an error about the disk.
-            let _ = self.inner.reach_consumed();
+            let _ = self.inner.acknowledge_consumed();
         }
         Ok(taken.map(|taken| taken.received))
     }
@@ -520,12 +520,16 @@ impl QueueReceiver {
     /// else for as long as a sender may stand still writes it, and everything behind it.
     #[cold]
     fn write_leftovers(&mut self, now: u64) {
-        let first = self.delivery.delivered_below();
+        let first = self.delivery.on_disk_below();
         if !self.delivery.is_written(first) {
             self.leftover = None;
             return;
         }
         match self.leftover {
+            // Its sender does not wait for the disk, and it is not received before.
+            _ if self.inner.is_write_behind() && self.delivery.delivered_below() == first => {
+                let _ = self.inner.reach(Goal::Position(first));
+            }
             Some((seen, since)) if seen == first => {
                 if now.saturating_sub(since) >= LEFT_AFTER_MS {
                     self.leftover = None;

@@ -14,6 +14,7 @@ use super::persist::{Journal, Kept, push};
 use crate::error::JournalError;
 use crate::journal::{Recovery, SegmentId, SegmentInfo};
 use crate::layout::durable::ENTRY_AGAIN;
+use crate::sync::Ordering;
 use crate::sys::clock;
 
 /// Segments from which on what is left in the older half of them is written again.
@@ -29,7 +30,11 @@ impl Inner {
         durable: u64,
     ) -> Result<(), JournalError> {
         let at = kept.segment();
-        if at == kept.released_at || at != kept.settings_at {
+        let words = self.delivery.durable();
+        // A hint of who was refused: he asks again.
+        let looks_again =
+            words.is_some_and(|words| words.look_again().swap(0, Ordering::Relaxed) != 0);
+        if (at == kept.released_at && !looks_again) || at != kept.settings_at {
             return Ok(());
         }
         kept.released_at = at;
@@ -65,6 +70,11 @@ impl Inner {
             .collect();
         if !done.is_empty() {
             kept.writer.release(&done)?;
+        }
+        let left = segments.iter().filter(|it| !done.contains(&it.id));
+        let bytes = left.map(|it| it.file_bytes).sum();
+        if let Some(words) = words {
+            words.journal_bytes().store(bytes, Ordering::Relaxed); // one writes
         }
         Ok(())
     }

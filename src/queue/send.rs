@@ -6,7 +6,7 @@ use super::definition::whole_ms;
 use super::grow::{Full, NoGrowth};
 use super::once::Once;
 use super::payload::Payloads;
-use super::persist::{Goal, NotOnDisk};
+use super::persist::{Goal, Journal, NotOnDisk};
 use super::quota::Share;
 use super::{Inner, Sent};
 use crate::ParticipantId;
@@ -273,6 +273,10 @@ impl QueueSender {
 
     #[cold]
     fn reach_disk(&self, position: u64) -> Result<(), QueueSendError> {
+        if self.inner.is_write_behind() {
+            self.inner.write_later(position);
+            return Ok(());
+        }
         let reached = self.inner.reach(Goal::Position(position));
         reached.map_err(|why| QueueSendError::DurabilityUnknown {
             position,
@@ -462,6 +466,11 @@ impl QueueSender {
     /// Before a claim: whether the queue may hold one more message.
     #[inline(always)]
     pub(super) fn check_limit(&mut self) -> Result<(), QueueSendError> {
+        if let Some(journal) = &self.inner.journal
+            && journal.most_bytes != 0
+        {
+            self.check_disk_quota(journal)?;
+        }
         let limit = self.delivery.max_messages();
         if limit != 0 {
             let now = self.clock.now_ms();
@@ -470,6 +479,25 @@ impl QueueSender {
             }
         }
         Ok(())
+    }
+
+    /// Whether the journal may take more. Where it may not, segments in which nothing is left are given
+    /// back first.
+    #[cold]
+    fn check_disk_quota(&self, journal: &Journal) -> Result<(), QueueSendError> {
+        let (Some(words), quota) = (self.delivery.durable(), journal.most_bytes) else {
+            return Ok(());
+        };
+        let bytes = || words.journal_bytes().load(Ordering::Relaxed);
+        if bytes() < quota {
+            return Ok(());
+        }
+        words.look_again().store(1, Ordering::Relaxed);
+        let _ = self.inner.reach_consumed(); // a disk that refuses says so below
+        match bytes() {
+            bytes if bytes >= quota => Err(QueueSendError::OverDiskQuota { bytes, quota }),
+            _ => Ok(()),
+        }
     }
 
     /// Behind a commit.

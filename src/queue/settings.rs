@@ -369,7 +369,7 @@ impl Inner {
         QueueSettings::of(&self.delivery)
     }
 
-    fn set(&self, settings: &Settings) -> Result<(), SetError> {
+    fn set(self: &Arc<Self>, settings: &Settings) -> Result<(), SetError> {
         if self.is_forked() {
             return Err(SetError::Forked);
         }
@@ -406,7 +406,7 @@ impl Inner {
             self.delivery.delay_anew(delay.as_millis() as u32);
         }
         // What can't be written now is written with the next that can.
-        let _ = self.reach_consumed();
+        let _ = self.acknowledge_consumed();
         Ok(())
     }
 

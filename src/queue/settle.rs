@@ -6,6 +6,7 @@ use crate::error::SettleError;
 use crate::layout::queue::{MAX_DELAY_MS, MAX_VISIBILITY_MS};
 use crate::ring::delivery::Delivery;
 use crate::ring::delivery::settle::Settled;
+use std::sync::Arc;
 use std::time::Duration;
 
 impl Queue {
@@ -123,7 +124,7 @@ impl QueueReceiver {
             .iter()
             .map(|receipt| self.delete_in_memory(receipt).err())
             .collect();
-        if let Err(why) = self.inner.reach_consumed() {
+        if let Err(why) = self.inner.acknowledge_consumed() {
             for (outcome, receipt) in outcomes.iter_mut().zip(receipts) {
                 let (position, why) = (receipt.position(), why.to_string());
                 outcome.get_or_insert(SettleError::DurabilityUnknown { position, why });
@@ -175,7 +176,7 @@ impl Inner {
 
     /// Behind a delete: in a durable queue the disk is waited for.
     #[inline(always)]
-    pub(super) fn acknowledge_delete(&self, position: u64) -> Result<(), SettleError> {
+    pub(super) fn acknowledge_delete(self: &Arc<Self>, position: u64) -> Result<(), SettleError> {
         if self.journal.is_some() {
             return self.reach_disk_behind(position);
         }
@@ -183,8 +184,8 @@ impl Inner {
     }
 
     #[cold]
-    fn reach_disk_behind(&self, position: u64) -> Result<(), SettleError> {
-        let reached = self.reach_consumed();
+    fn reach_disk_behind(self: &Arc<Self>, position: u64) -> Result<(), SettleError> {
+        let reached = self.acknowledge_consumed();
         reached.map_err(|why| SettleError::DurabilityUnknown {
             position,
             why: why.to_string(),

@@ -81,6 +81,10 @@ impl DurableWords {
         flushes at control::FLUSHES;
         /// Counter of take-overs.
         take_overs at control::TAKE_OVERS;
+        /// Bytes of the journal.
+        journal_bytes at control::JOURNAL_BYTES;
+        /// 1 where the next flush is to look for segments that can be given back.
+        look_again at control::LOOK_AGAIN;
     }
 
     /// Futex word: changes with every flush.
@@ -93,6 +97,18 @@ impl DurableWords {
     #[inline]
     pub fn waiting(&self) -> &AtomicU32 {
         word32(&self.mapping, control::WAITING)
+    }
+
+    /// Futex word: changes when somebody asks whoever keeps the role for a flush.
+    #[inline]
+    pub fn asked(&self) -> &AtomicU32 {
+        word32(&self.mapping, control::ASKED)
+    }
+
+    /// 1 while that one may sleep on it.
+    #[inline]
+    pub fn asleep(&self) -> &AtomicU32 {
+        word32(&self.mapping, control::ASLEEP)
     }
 
     /// How many words of changed bits there are.

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 ringway_harness::roles! {
-    send => send, delete => delete, reopen => reopen, starve => starve, leave => leave
+    send => send, delete => delete, reopen => reopen, starve => starve, leave => leave, keep => keep
 }
 
 /// Longer than a writer may stand still before others take over.
@@ -37,6 +37,10 @@ fn main() -> ExitCode {
         (
             "one that writes for all is stopped, and goes on late",
             stopped_and_gone_on,
+        ),
+        (
+            "one that keeps the role of the writer is killed, and the others write by themselves",
+            keepers_are_killed,
         ),
         (
             "those who open first are killed, and the queue is there once",
@@ -205,6 +209,18 @@ fn leave(stage: &Stage) -> Result<(), String> {
     loop {
         sender.send(b"12345678").map_err(text)?;
         board.add(20, 1);
+    }
+}
+
+/// Writes for all.
+fn keep(stage: &Stage) -> Result<(), String> {
+    let (_bus, queue) = open(&stage.path("memory"), &stage.path("disk"))?;
+    let board = stage.board("board");
+    let persister = queue.persister(None).map_err(text)?;
+    board.add(21, 1);
+    loop {
+        std::thread::park();
+        assert!(!persister.is_over(), "the queue is there");
     }
 }
 
@@ -389,6 +405,30 @@ fn stopped_and_gone_on() -> Result<(), String> {
         scene
             .board
             .await_at_least(stopped + 1, late + 1, &troupe[stopped], what)?;
+    }
+    for victim in &mut troupe {
+        victim.kill()?;
+    }
+    scene.forget()?;
+    scene.verify()
+}
+
+fn keepers_are_killed() -> Result<(), String> {
+    let mut random = Random::new(announce("when the keeper is killed"));
+    let scene = Scene::new()?;
+    let mut troupe = scene.troupe(0)?;
+    for _ in 0..8 {
+        let before = scene.board.get(21);
+        let mut keeper = scene.child("keep", 8, 0)?;
+        let what = "the one that keeps the role";
+        scene.board.await_at_least(21, before + 1, &keeper, what)?;
+        std::thread::sleep(Duration::from_micros(random.below(40_000)));
+        keeper.kill()?;
+        let before: Vec<_> = (1..5).map(|me| scene.board.get(me)).collect();
+        await_condition("the others go on", || {
+            let mut all = (1..5).zip(&before);
+            all.all(|(me, before)| scene.board.get(me) > *before)
+        })?;
     }
     for victim in &mut troupe {
         victim.kill()?;

@@ -2,6 +2,7 @@
 
 pub mod dedup;
 mod moves;
+mod persist;
 mod policy;
 mod settings;
 mod settle;
@@ -85,6 +86,8 @@ pub enum Command {
     Move(moves::MoveArgs),
     /// Show, cancel or go on with the last redrive or move of a queue
     Task(moves::TaskArgs),
+    /// Write the journal of a queue for everybody, from a thread of its own, until it is interrupted
+    Persist(persist::Args),
     /// Delete received messages by their receipts
     Delete(settle::Receipts),
     /// Give received messages back, at once or after a delay
@@ -210,6 +213,7 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
         Command::Redrive(args) => return moves::redrive(&args, place),
         Command::Move(args) => return moves::send_on(&args, place),
         Command::Task(args) => return moves::task(&args, place),
+        Command::Persist(args) => persist::run(&args, place)?,
         Command::Delete(args) => return settle::delete(&args, place),
         Command::Nack(args) => return settle::nack(&args, place),
         Command::Extend(args) => return settle::extend(&args, place),

@@ -73,9 +73,15 @@ pub struct Geometry {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     stall_timeout: Option<Duration>,
     /// What it survives: memory, the death of all processes; durable, the loss of power: a send waits for
-    /// the disk, and its messages lie in their slots [default: memory]
-    #[arg(long, value_name = "memory|durable", value_parser = parse_durability)]
+    /// the disk; async, the same but for the last moment: a send does not wait [default: memory]
+    #[arg(long, value_name = "memory|async|durable", value_parser = parse_durability)]
     durability: Option<Durability>,
+    /// Durable: messages are received before they are on disk
+    #[arg(long)]
+    read_ahead: bool,
+    /// On disk: refuse sends while the journal takes so many bytes [default: as many as there are]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    journal_max_bytes: Option<u64>,
     /// Ask for transparent huge pages
     #[arg(long)]
     huge_pages: bool,
@@ -84,8 +90,9 @@ pub struct Geometry {
 fn parse_durability(text: &str) -> anyhow::Result<Durability> {
     match text {
         "memory" => Ok(Durability::Memory),
+        "async" => Ok(Durability::Async),
         "durable" => Ok(Durability::Durable),
-        _ => bail!("{text:?} is neither memory nor durable"),
+        _ => bail!("{text:?} is neither memory, async nor durable"),
     }
 }
 
@@ -161,6 +168,8 @@ impl Geometry {
             stride = self.stride,
             stall_timeout = self.stall_timeout,
             durability = self.durability,
+            read_ahead = self.read_ahead.then_some(true),
+            journal_max_bytes = self.journal_max_bytes,
         )
     }
 }

@@ -4,7 +4,7 @@ use super::policy::{self, Names};
 use super::{dedup, moves};
 use crate::find;
 use crate::output::Place;
-use ringway::{Bus, Durability, ObjectKind, Queue, QueueKind, QueueSettings};
+use ringway::{Bus, Durability, ObjectKind, Queue, QueueKind, QueueSettings, QueueStats};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -82,10 +82,16 @@ fn describe(queue: &Queue, names: &Names) -> Value {
         "slots": definition.slots,
         "stride": definition.stride,
         "max_bytes": definition.max_bytes,
-        "durability": match definition.durability {
-            Durability::Durable => "durable",
-            _ => "memory",
-        },
+        "durability": durability(queue),
+        "journal": (definition.durability != Durability::Memory).then(|| json!({
+            "read_ahead": definition.read_ahead,
+            "durable_position": stats.durable_position,
+            "unwritten": stats.unwritten,
+            "flushes": stats.flushes,
+            "take_overs": stats.take_overs,
+            "bytes": stats.journal_bytes,
+            "max_bytes": definition.journal_max_bytes,
+        })),
         "stall_timeout_ms": ms(definition.stall_timeout),
         "messages": {
             "visible": stats.visible,
@@ -122,6 +128,36 @@ pub fn kind(queue: &Queue) -> &'static str {
         QueueKind::Standard => "standard",
         QueueKind::Fifo => "FIFO",
     }
+}
+
+fn durability(queue: &Queue) -> &'static str {
+    match queue.definition().durability {
+        Durability::Durable => "durable",
+        Durability::Async => "async",
+        _ => "memory",
+    }
+}
+
+/// What there is to be said of a journal; nothing in memory.
+fn journal_rows(queue: &Queue, stats: &QueueStats) -> Vec<(&'static str, String)> {
+    let definition = queue.definition();
+    if definition.durability == Durability::Memory {
+        return Vec::new();
+    }
+    let ahead = if definition.read_ahead { "yes" } else { "no" };
+    let most = definition
+        .journal_max_bytes
+        .map_or("no limit".to_owned(), |most| format!("{most} bytes"));
+    vec![
+        ("durability", durability(queue).to_owned()),
+        ("read ahead", ahead.to_owned()),
+        ("on disk below position", stats.durable_position.to_string()),
+        ("not on disk yet", stats.unwritten.to_string()),
+        ("bytes", stats.journal_bytes.to_string()),
+        ("most bytes", most),
+        ("flushes", stats.flushes.to_string()),
+        ("taken over", stats.take_overs.to_string()),
+    ]
 }
 
 fn ms(time: Duration) -> u64 {
@@ -236,7 +272,9 @@ fn table(queue: &Queue, names: &Names, sources: &[String]) -> String {
     if !sources.is_empty() {
         text += &format!("\nthe dead-letter queue of {}", sources.join(", "));
     }
-    for (title, group) in groups {
+    let on_disk = ("journal", journal_rows(queue, &stats));
+    let groups = groups.into_iter().chain([on_disk]);
+    for (title, group) in groups.filter(|(_, group)| !group.is_empty()) {
         text += &format!("\n\n{title}\n{}", rows(&group));
     }
     text

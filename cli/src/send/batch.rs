@@ -65,7 +65,11 @@ impl<'a> Batch<'a> {
                     next += sent;
                     deadline = None;
                 }
-                Err(error @ (QueueSendError::Full { .. } | QueueSendError::OverQuota { .. })) => {
+                Err(
+                    error @ (QueueSendError::Full { .. }
+                    | QueueSendError::OverQuota { .. }
+                    | QueueSendError::OverDiskQuota { .. }),
+                ) => {
                     self.shared.signal.check()?;
                     let now = Instant::now();
                     let until = *deadline.get_or_insert(now + self.timeout);
@@ -109,7 +113,9 @@ impl<'a> Batch<'a> {
 
     fn refused(&self, item: &Item, error: QueueSendError) -> anyhow::Error {
         let error = match error {
-            QueueSendError::Full { .. } | QueueSendError::OverQuota { .. } => {
+            QueueSendError::Full { .. }
+            | QueueSendError::OverQuota { .. }
+            | QueueSendError::OverDiskQuota { .. } => {
                 let waited = humantime::format_duration(self.timeout);
                 anyhow!("no room within {waited} (--timeout): {error}")
             }

@@ -60,6 +60,14 @@ impl Delivery {
         }
     }
 
+    /// The same, delivering messages before the disk has them.
+    pub fn reading_ahead(self, reads_ahead: bool) -> Self {
+        Self {
+            reads_ahead,
+            ..self
+        }
+    }
+
     /// Its words, if it is on disk.
     #[inline(always)]
     pub fn durable(&self) -> Option<&DurableWords> {
@@ -69,6 +77,15 @@ impl Delivery {
     /// Messages at and above this are not delivered yet.
     #[inline(always)]
     pub fn delivered_below(&self) -> u64 {
+        match self.reads_ahead {
+            true => u64::MAX,
+            false => self.on_disk_below(),
+        }
+    }
+
+    /// Everything below is on disk.
+    #[inline(always)]
+    pub fn on_disk_below(&self) -> u64 {
         match &self.durable {
             Some(words) => words.on_disk_below(),
             None => u64::MAX,
@@ -333,5 +350,42 @@ impl Delivery {
     /// As [`DurableWords::prepare_wait`].
     pub fn prepare_wait(&self) -> u32 {
         self.durable.as_ref().map_or(0, DurableWords::prepare_wait)
+    }
+}
+
+/// Between those who wait and one who keeps the role of the writer.
+#[cfg(not(loom))]
+impl Delivery {
+    /// Asks whoever keeps the role for a flush. A hint: he looks by himself every few milliseconds.
+    pub fn ask_for_flush(&self) {
+        let Some(words) = &self.durable else {
+            return;
+        };
+        words.asked().fetch_add(1, Ordering::Relaxed); // hints; the fences order them
+        fence_behind_rmw(Label::WakeFence);
+        if words.asleep().load(Ordering::Relaxed) != 0 {
+            words.asleep().store(0, Ordering::Relaxed);
+            crate::sys::futex::wake_all(words.asked());
+        }
+    }
+
+    /// How often a flush was asked for.
+    pub fn flushes_asked(&self) -> u32 {
+        let asked = |words: &DurableWords| words.asked().load(Ordering::Relaxed);
+        self.durable.as_ref().map_or(0, asked)
+    }
+
+    /// Sleeps until a flush is asked for that was not by `seen`, or something is written at `position`; no
+    /// longer than `longest`.
+    pub fn await_asking(&self, seen: u32, position: u64, longest: core::time::Duration) {
+        let Some(words) = &self.durable else {
+            return;
+        };
+        words.asleep().store(1, Ordering::Relaxed);
+        fence_at(Label::SleepFence, Ordering::SeqCst);
+        if words.asked().load(Ordering::Relaxed) == seen && !self.is_written(position) {
+            crate::sys::futex::wait(words.asked(), seen, longest);
+        }
+        words.asleep().store(0, Ordering::Relaxed);
     }
 }

@@ -98,6 +98,8 @@ pub struct Delivery {
     envelope: Envelope,
     dedup: Option<Dedup>,
     durable: Option<DurableWords>,
+    /// On disk, and delivered before it is there.
+    reads_ahead: bool,
 }
 
 /// A message as it stood when it was looked at. What is done about it is a CAS of exactly `dlv`.
@@ -147,6 +149,7 @@ impl Delivery {
             envelope,
             dedup: None,
             durable: None,
+            reads_ahead: false,
         }
     }
 
@@ -205,6 +208,7 @@ impl Delivery {
             envelope: self.envelope,
             dedup: None, // a FIFO queue has one ring
             durable: None, // and so has one that is on disk
+            reads_ahead: false,
         }
     }
 

@@ -1,0 +1,194 @@
+//! Writing behind: at the level between memory and disk nobody waits, so somebody has to write later.
+//!
+//! The first send or delete that leaves something unwritten starts a thread of this open, or wakes it; it
+//! lets [`LAG`] pass, so that much comes together, takes the role as whoever waits would, and writes all
+//! there is. So what is lost with the machine is what was acknowledged within that time and the time that the
+//! disk takes for it; and never more than a sender may be ahead ([`MOST_UNWRITTEN`]), for who finds more
+//! waits for a flush himself. Where the disk is slower than those who send, they go at its speed.
+//!
+//! # What each crash point leaves
+//! The death of the process: messages in the ring, unwritten; the next who sends, deletes or flushes, in any
+//! process, and whoever receives and finds nothing for 20 ms, writes them. The thread belongs to one
+//! open of the queue and ends with it, behind a last flush. A forked child has none, and no handle that works.
+
+use super::persist::{Goal, NotOnDisk};
+use super::{Durability, Inner, Queue};
+use crate::error::FlushError;
+use crate::sync::Ordering;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Between the first message that is not on disk and the flush that takes it there.
+const LAG: Duration = Duration::from_millis(10);
+/// Bytes of slots that may be unwritten before a sender waits for a flush.
+const MOST_UNWRITTEN: u64 = 4 << 20;
+/// Pause behind a flush that the disk refused.
+const PAUSE: Duration = Duration::from_millis(200);
+/// A sleeping thread looks this often whether anybody still needs it.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+
+/// One open's thread that writes behind.
+#[derive(Default)]
+pub(crate) struct Behind {
+    signal: Arc<Signal>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Signal {
+    /// Something is unwritten.
+    armed: AtomicBool,
+    ended: AtomicBool,
+}
+
+impl Queue {
+    /// Waits until everything that was sent to the queue and deleted from it before the call, by anybody, is
+    /// on disk. A queue in memory has no disk, and nothing to wait for. Blocks for the disk.
+    ///
+    /// # Errors
+    /// [`FlushError`]; what it was called for may be on disk or not then.
+    pub fn flush(&self) -> Result<(), FlushError> {
+        if self.inner.is_forked() {
+            return Err(FlushError::Forked);
+        }
+        self.inner.flush().map_err(|why| match why {
+            NotOnDisk::Removed => FlushError::Removed,
+            why => FlushError::NotOnDisk {
+                why: why.to_string(),
+            },
+        })
+    }
+
+    /// The first position that is not on disk: everything below is, or holds no message. In memory, and in
+    /// a forked child, 0.
+    pub fn durable_position(&self) -> u64 {
+        if self.inner.is_forked() || self.inner.journal.is_none() {
+            return 0;
+        }
+        self.inner.delivery.on_disk_below()
+    }
+}
+
+impl Inner {
+    /// Whether a send and a delete return before the disk has them.
+    #[inline]
+    pub(super) fn is_write_behind(&self) -> bool {
+        self.definition.durability == Durability::Async
+    }
+
+    /// What this thread has consumed: the disk is waited for, or will have it soon.
+    pub(super) fn acknowledge_consumed(self: &Arc<Self>) -> Result<(), NotOnDisk> {
+        if self.is_write_behind() {
+            self.wake_behind();
+            return Ok(());
+        }
+        self.reach_consumed()
+    }
+
+    /// Behind a send to `position` that does not wait.
+    pub(super) fn write_later(self: &Arc<Self>, position: u64) {
+        self.wake_behind();
+        let unwritten = position.saturating_sub(self.delivery.on_disk_below());
+        if unwritten.saturating_mul(self.definition.stride) > MOST_UNWRITTEN {
+            // If that fails the next send is told: nothing more is claimed then.
+            let _ = self.reach(Goal::Position(position));
+        }
+    }
+
+    fn flush(&self) -> Result<(), NotOnDisk> {
+        if self.journal.is_none() {
+            return Ok(());
+        }
+        let tail = self.delivery.ring().tail_now();
+        if tail > self.delivery.on_disk_below() {
+            self.reach(Goal::Position(tail - 1))?;
+        }
+        self.reach_consumed()
+    }
+
+    fn wake_behind(self: &Arc<Self>) {
+        let Some(journal) = &self.journal else {
+            return;
+        };
+        let behind = &journal.behind;
+        // Relaxed: who is told late writes late, and looks by himself before long.
+        if behind.signal.armed.load(Ordering::Relaxed)
+            || behind.signal.armed.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        let mut thread = behind.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*thread {
+            Some(thread) => thread.thread().unpark(),
+            None => {
+                let (queue, signal) = (Arc::downgrade(self), Arc::clone(&behind.signal));
+                let named = thread::Builder::new().name("ringway-behind".to_owned());
+                // Without a thread senders write, when they are too far ahead.
+                *thread = named.spawn(move || write_behind(&queue, &signal)).ok();
+            }
+        }
+    }
+
+    /// At the end of this open: the thread ends, and what is unwritten is written.
+    pub(super) fn end_behind(&self) {
+        let Some(journal) = &self.journal else {
+            return;
+        };
+        let behind = &journal.behind;
+        behind.signal.ended.store(true, Ordering::Release);
+        let thread = behind
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread
+            && thread.thread().id() != thread::current().id()
+        {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+        if behind.signal.armed.load(Ordering::Acquire) {
+            let _ = self.flush(); // nobody is left to be told
+        }
+    }
+}
+
+fn write_behind(queue: &Weak<Inner>, signal: &Signal) {
+    let is_over = || signal.ended.load(Ordering::Acquire);
+    loop {
+        while !signal.armed.load(Ordering::Acquire) {
+            if is_over() || queue.strong_count() == 0 {
+                return;
+            }
+            thread::park_timeout(LONGEST_SLEEP);
+        }
+        sleep(LAG, signal);
+        let Some(queue) = queue.upgrade().filter(|_| !is_over()) else {
+            return;
+        };
+        // Before the flush: who sends from here on wakes this thread again.
+        signal.armed.store(false, Ordering::SeqCst);
+        let flushed = queue.flush();
+        if flushed.is_err() {
+            signal.armed.store(true, Ordering::Release);
+        }
+        drop(queue);
+        match flushed {
+            Ok(()) => {}
+            Err(NotOnDisk::Removed | NotOnDisk::Unlinked | NotOnDisk::NoEpoch) => return,
+            Err(_) => sleep(PAUSE, signal),
+        }
+    }
+}
+
+fn sleep(time: Duration, signal: &Signal) {
+    let begun = Instant::now();
+    while !signal.ended.load(Ordering::Acquire) {
+        match time.checked_sub(begun.elapsed()) {
+            Some(left) if !left.is_zero() => thread::park_timeout(left),
+            _ => return,
+        }
+    }
+}

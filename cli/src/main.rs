@@ -5,6 +5,7 @@
 //! object a line where records stream. Exit status: 0 done, 1 it failed or (doctor) found
 //! something, 2 wrong usage.
 
+mod agent;
 mod bench;
 mod bus;
 mod channel;
@@ -71,6 +72,7 @@ const EXAMPLES: &str = "Examples:
   ringway put demo trucks --key truck-7 52.5,13.4
   ringway read demo trucks --iterator trim-horizon
   ringway stat demo --interval 1s
+  ringway agent demo logs '/var/log/app/*.log'
   ringway demo
   ringway doctor demo
   ringway bus rm demo --force
@@ -101,6 +103,7 @@ enum Command {
     Receive(receive::Args),
     Put(put::Args),
     Read(read::Args),
+    Agent(agent::Args),
     Work(work::Args),
     Stat(stat::Args),
     Top(top::Args),
@@ -150,6 +153,7 @@ fn main() -> ExitCode {
         Command::Receive(args) => receive::run(&args, &place),
         Command::Put(args) => put::run(&args, &place),
         Command::Read(args) => read::run(&args, &place),
+        Command::Agent(args) => agent::run(&args, &place),
         Command::Work(args) => work::run(&args, &place),
         Command::Journal(command) => journal::run(command, &place),
         Command::Stat(args) => stat::run(&args, &place),

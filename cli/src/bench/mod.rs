@@ -16,6 +16,7 @@ mod queue;
 mod ringway;
 mod roster;
 mod schedule;
+mod stream;
 mod summary;
 mod table;
 
@@ -51,6 +52,8 @@ use std::process::ExitCode;
 ///   queue       a queue's message sent, received and deleted, one by one
 ///   queue-batch the same in batches of 10
 ///   fifo        the same with 100 groups in order, and no repeats
+///   stream      latency, throughput and batch of streams, beside the shared channel that a shard is:
+///               put one by one, in batches, aggregated, and read by four registered consumers
 ///   depth       one process on a queue, empty and with a backlog and leases
 ///   durable     the four that follow; they write some GB under $TMPDIR or /var/tmp
 ///   durable-one    until a message is on the disk, one at a time
@@ -164,6 +167,7 @@ enum Asked {
     Queue,
     QueueBatch,
     Fifo,
+    Stream,
     Depth,
     Durable,
     DurableOne,
@@ -178,6 +182,7 @@ fn own_contenders() -> Vec<&'static dyn Contender> {
     let mut contenders = limits::all();
     contenders.extend(ringway::all());
     contenders.extend(queue::all());
+    contenders.extend(stream::all());
     contenders.extend(journal::all());
     contenders
 }
@@ -205,7 +210,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         plot::Format::of(file)?;
     }
     launch::watch_interrupts();
-    let roster = Roster::find(&args.contenders, !args.no_peers)?;
+    let roster = match args.is_of_streams() {
+        true => Roster::find(&stream::NAMES.map(str::to_owned), false)?,
+        false => Roster::find(&args.contenders, !args.no_peers)?,
+    };
     if args.list {
         print!("{}", roster.describe());
         return Ok(ExitCode::SUCCESS);
@@ -290,11 +298,20 @@ impl Args {
         Ok(())
     }
 
+    /// Whether streams alone are asked for, and nobody by name.
+    fn is_of_streams(&self) -> bool {
+        self.scenarios == [Asked::Stream] && self.contenders.is_empty()
+    }
+
     /// The scenarios asked for, each once, in their usual order.
     fn wanted(&self) -> Vec<Scenario> {
         let all = self.scenarios.is_empty() || self.scenarios.contains(&Asked::All);
         let is_asked = |scenario: &Scenario| {
             self.scenarios.iter().any(|asked| {
+                if *asked == Asked::Stream {
+                    let of_streams = [Scenario::Latency, Scenario::Throughput, Scenario::Batch];
+                    return of_streams.contains(scenario);
+                }
                 if *asked == Asked::Durable {
                     return scenario.word().starts_with("durable-");
                 }
@@ -362,6 +379,24 @@ mod tests {
     fn scenarios_are_taken_once_and_in_order() {
         let args = parse(&["wake", "latency", "wake"]).expect("three words are fine");
         assert_eq!(args.wanted(), [Scenario::Latency, Scenario::Wake]);
+    }
+
+    #[test]
+    fn streams_are_compared_where_their_shards_are() {
+        let args = parse(&["stream"]).expect("stream is a word");
+        assert!(args.is_of_streams());
+        let wanted = [Scenario::Latency, Scenario::Throughput, Scenario::Batch];
+        assert_eq!(args.wanted(), wanted);
+        assert!(
+            !parse(&["stream", "wake"])
+                .expect("two words")
+                .is_of_streams()
+        );
+        let known: Vec<_> = own_contenders().iter().map(|one| one.name()).collect();
+        assert!(
+            stream::NAMES.iter().all(|name| known.contains(name)),
+            "{known:?}"
+        );
     }
 
     #[test]

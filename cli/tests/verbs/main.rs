@@ -2,6 +2,7 @@
 //!
 //! One module a verb. Nothing here sleeps for an event: a test waits until it sees it.
 
+mod agent;
 mod demo;
 mod journal;
 mod metrics;

@@ -280,6 +280,9 @@ pub enum ReadError {
     /// Shared words contradict the protocol; the reader has moved past them.
     #[error("the channel is corrupt near position {position}: another process wrote over it")]
     Corrupt { position: u64 },
+    /// An older record of a stream can't be read from its journal now; it stays next.
+    #[error("an older record can't be read from the journal: {0}")]
+    Journal(String),
 }
 
 /// Waiting for something to read or to receive.

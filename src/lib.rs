@@ -22,6 +22,8 @@ pub mod journal;
 #[cfg(not(loom))]
 mod object;
 #[cfg(not(loom))]
+mod persist;
+#[cfg(not(loom))]
 mod queue;
 #[cfg(not(loom))]
 mod stream;
@@ -81,9 +83,9 @@ pub use {
         AggregatingProducer, Aggregation, Backpressure, Consumer, ConsumerEvent, ConsumerInfo,
         ConsumerPolicy, ConsumerSubscription, Flushed, Group, GroupInfo, GroupShard, GroupStart,
         GroupWorker, LeaseInfo, MAX_RECORD_BYTES, NumberError, OnDemand, OwnedRecord, Put,
-        PutRecord, Scaled, Scaling, SequenceNumber, ShardInfo, ShardLimits, ShardState, Stream,
-        StreamDefinition, StreamIterator, StreamProducer, StreamReader, StreamReaderBuilder,
-        StreamRecord, StreamStats, StreamTail, hash_key_of,
+        PutRecord, Retention, Scaled, Scaling, SequenceNumber, ShardInfo, ShardLimits, ShardState,
+        Stream, StreamDefinition, StreamIterator, StreamProducer, StreamReader,
+        StreamReaderBuilder, StreamRecord, StreamStats, StreamTail, hash_key_of,
     },
 };
 

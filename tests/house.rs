@@ -12,6 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["error"],
     &["ring", "pool", "journal"],
     &["object"],
+    &["persist"],
     &["channel", "queue"],
     &["topic", "stream"],
     &["bus"],

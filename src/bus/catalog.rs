@@ -354,13 +354,17 @@ impl Attachment {
                 self.finish_removal(name)
             }
             Err(OpenError::Removed { .. }) => self.finish_removal(name),
-            // Of a durable queue that nobody has opened since the machine was started.
-            Err(OpenError::NotFound { .. }) if queue::remove_journal_of(&self.site, name)? => {
-                Ok(())
-            }
+            // Of a durable queue or stream that nobody has opened since the machine was started.
+            Err(OpenError::NotFound { .. }) if self.remove_journals(name)? => Ok(()),
             Err(error @ (OpenError::NotFound { .. } | OpenError::Permission { .. })) => Err(error),
             Err(_) => file::remove(&path).map_err(|e| OpenError::io(&path, e)),
         }
+    }
+
+    /// Removes what an object of that name has on disk; whether there was anything.
+    fn remove_journals(&self, name: &str) -> Result<bool, OpenError> {
+        let of_queue = queue::remove_journal_of(&self.site, name)?;
+        Ok(stream::remove_stream_journals(&self.site, name)? || of_queue)
     }
 
     /// Takes the name of a file that is marked removed. Everyone who does so holds the lock byte
@@ -385,8 +389,8 @@ impl Attachment {
             .ready
             == REMOVED;
         if removed && file::is_at(&file, &path) {
-            // Before the name goes: from a journal the queue would be made again.
-            queue::remove_journal_of(&self.site, name)?;
+            // Before the name goes: from a journal the object would be made again.
+            self.remove_journals(name)?;
             let aside = format!("{REMOVED_PREFIX}{:016x}", host::random_u64());
             file::publish(&path, &self.site.directory.join(aside)).map_err(at)?;
             self.delete_removed_rings()?;

@@ -5,9 +5,11 @@ use super::catalog::compare_given;
 use super::name;
 use crate::error::OpenError;
 use crate::layout::{READY_OFFSET, REMOVED};
+use crate::queue::Durability;
 use crate::shm::words;
 use crate::stream::{
-    self, Backpressure, Home, OnDemand, ShardLimits, Stream, StreamDefinition, StreamFile, shard_of,
+    self, Backpressure, Home, OnDemand, Retention, ShardLimits, Stream, StreamDefinition,
+    StreamFile, shard_of,
 };
 use crate::sync::Ordering;
 use crate::sys::file;
@@ -36,6 +38,10 @@ struct Given {
     limits: bool,
     lease_timeout: bool,
     stall_timeout: bool,
+    durability: bool,
+    segment_bytes: bool,
+    /// Whether the retention need not be one that Kinesis would take.
+    unchecked_retention: bool,
 }
 
 impl StreamBuilder {
@@ -120,21 +126,71 @@ impl StreamBuilder {
         self
     }
 
+    /// What the stream survives. Default: [`Durability::Memory`].
+    ///
+    /// A durable stream keeps a journal for each shard under the
+    /// [`journal_root`](crate::Builder::journal_root) of the bus. A put returns when its record is there,
+    /// readers are given nothing before, and no reader holds a producer back: what is not in memory any more
+    /// is read from the disk, as long as the [`retention`](Self::retention) says. Behind a restart of the
+    /// machine [`open`](Self::open) and [`open_or_create`](Self::open_or_create) find it with its shards,
+    /// its groups and their checkpoints, and everything that was acknowledged.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.definition.durability = durability;
+        self.given.durability = true;
+        self
+    }
+
+    /// How long a stream on disk keeps its records at first; [`Stream::set_retention`] changes it. Default:
+    /// 24 h, any number of bytes.
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.definition.retention = retention;
+        self
+    }
+
+    /// The same, however short: for tests, which can't wait for a day.
+    #[doc(hidden)]
+    pub fn retention_unchecked(mut self, retention: Retention) -> Self {
+        self.definition.retention = retention;
+        self.given.unchecked_retention = true;
+        self
+    }
+
+    /// Bytes of a segment of a shard's journal: what is given back at a time. Whole pages from 64 KiB to 1
+    /// GiB. Default: about four times the ring of a shard, 4 MiB to 64 MiB. A shard that is written to has
+    /// three of them or more.
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.definition.segment_bytes = bytes;
+        self.given.segment_bytes = true;
+        self
+    }
+
     /// Opens the stream.
     ///
     /// # Errors
     /// [`OpenError`].
     pub fn open(self) -> Result<Stream, OpenError> {
         self.check()?;
-        self.attach()
+        match self.attach() {
+            Err(OpenError::NotFound { .. }) => {
+                stream::recover_stream(&self.attachment.site, &self.definition.name)?;
+                self.attach()
+            }
+            attached => attached,
+        }
     }
 
     /// Creates the stream.
     ///
     /// # Errors
-    /// [`OpenError`]; `AlreadyExists` when there is an object of that name.
+    /// [`OpenError`]; `AlreadyExists` when there is an object of that name, or the journal of one that is
+    /// to be opened.
     pub fn create(self) -> Result<Stream, OpenError> {
         self.check()?;
+        let (site, name) = (&self.attachment.site, &self.definition.name);
+        if stream::has_stream_journal(site, name)? {
+            let path = site.directory.join(name);
+            return Err(OpenError::AlreadyExists { path });
+        }
         stream::create_stream(&self.attachment.site, &self.to_create())?;
         self.attach()
     }
@@ -145,8 +201,11 @@ impl StreamBuilder {
     /// [`OpenError`]; `Mismatch` when it exists with other values of given options.
     pub fn open_or_create(self) -> Result<Stream, OpenError> {
         self.check()?;
-        let create = || stream::create_stream(&self.attachment.site, &self.to_create());
-        let name = &self.definition.name;
+        let (site, name) = (&self.attachment.site, &self.definition.name);
+        let create = || match stream::recover_stream(site, name) {
+            Err(OpenError::NotFound { .. }) => stream::create_stream(site, &self.to_create()),
+            recovered => recovered,
+        };
         self.attachment
             .open_or_create(name, || self.attach(), create)
     }
@@ -164,6 +223,9 @@ impl StreamBuilder {
     fn check(&self) -> Result<(), OpenError> {
         self.attachment.check_fork()?;
         name::check(&self.definition.name)?;
+        if !self.given.unchecked_retention {
+            self.definition.retention.check()?;
+        }
         self.definition.check()
     }
 
@@ -173,12 +235,15 @@ impl StreamBuilder {
         attachment.note_joined(&self.definition.name);
         let opened = stream::open_stream(&attachment.site, &self.definition.name)?;
         self.compare(&opened)?;
-        Ok(attachment.stream(opened))
+        stream::check_stream_journal(&attachment.site, &opened)?;
+        let stream = attachment.stream(opened);
+        stream.inner.begin_journal()?;
+        Ok(stream)
     }
 
     fn compare(&self, stream: &StreamFile) -> Result<(), OpenError> {
         compare_given!(self, stream, slots stride readers backpressure limits on_demand);
-        compare_given!(self, stream, lease_timeout stall_timeout);
+        compare_given!(self, stream, lease_timeout stall_timeout durability segment_bytes);
         Ok(())
     }
 }
@@ -215,6 +280,7 @@ impl Attachment {
         let family = stream::family_of(&self.site, name);
         match stream::open_stream(&self.site, name) {
             Ok(stream) => {
+                stream::check_stream_journal(&self.site, &stream)?;
                 words::word32(&stream.mapping, READY_OFFSET).store(REMOVED, Ordering::Release);
                 self.finish_removal(name)?;
             }

@@ -3,6 +3,7 @@
 use super::Definition;
 use crate::error::OpenError;
 use crate::layout::PAGE;
+use crate::layout::geometry::Geometry;
 use crate::layout::ring::{
     MAGIC, NO_PIN, OVERFLOW_DROP_OLDEST, OVERFLOW_REFUSE, PRODUCERS_EXCLUSIVE, PRODUCERS_SHARED,
     READER_STANDING, READERS_OFFSET, ReaderEntry, RingHeader, control,
@@ -15,6 +16,7 @@ use crate::shm::ring::RingMemory;
 use crate::shm::words::word64;
 use crate::sync::Ordering;
 use crate::sys::mapping::Mapping;
+use core::cell::Cell;
 use core::mem::offset_of;
 use std::fs::File;
 use std::path::PathBuf;
@@ -44,7 +46,19 @@ pub fn create_standing(
     definition: &Definition,
     standing: u32,
 ) -> Result<(), OpenError> {
+    create_filled(site, definition, standing, |_, _| {})
+}
+
+/// The same; `fill` stores what its words and slots say at first.
+pub fn create_filled(
+    site: &Site,
+    definition: &Definition,
+    standing: u32,
+    fill: impl FnOnce(&Arc<Mapping>, &RingMemory),
+) -> Result<(), OpenError> {
     definition.check()?;
+    let geometry = Geometry::new(definition.slots, definition.stride, definition.readers);
+    let slots_offset = Cell::new(0);
     let shape = Shape {
         name: &definition.name,
         slots: definition.slots,
@@ -53,7 +67,34 @@ pub fn create_standing(
             + u64::from(definition.readers) * size_of::<ReaderEntry>() as u64,
         huge_pages: definition.huge_pages,
     };
-    let header = |frame: file::Frame| RingHeader {
+    let header = |frame: file::Frame| {
+        slots_offset.set(frame.slots_offset);
+        header_of(definition, &frame)
+    };
+    file::create(site, &shape, header, |mapping| {
+        for number in 0..standing {
+            let index = definition.readers - standing + number;
+            let at = READERS_OFFSET + index as usize * size_of::<ReaderEntry>();
+            let word = Role::new(READER_STANDING, number as u16 + 1, 0);
+            word64(mapping, at + offset_of!(ReaderEntry, word)).store(word.0, Ordering::Relaxed);
+            let cursor = at + offset_of!(ReaderEntry, cursor);
+            word64(mapping, cursor).store(NO_PIN, Ordering::Relaxed);
+        }
+        if standing > 0 {
+            let used = word64(mapping, control::READERS_USED);
+            used.store(definition.readers.into(), Ordering::Relaxed);
+        }
+        let memory = geometry.and_then(|geometry| {
+            RingMemory::new(Arc::clone(mapping), geometry, slots_offset.get())
+        });
+        if let Some(memory) = memory {
+            fill(mapping, &memory);
+        }
+    })
+}
+
+fn header_of(definition: &Definition, frame: &file::Frame) -> RingHeader {
+    RingHeader {
         preamble: frame.preamble,
         slots: frame.slots,
         stride: frame.stride,
@@ -73,21 +114,7 @@ pub fn create_standing(
         huge_pages: frame.huge_pages,
         name: frame.name,
         reserved: [0; PAGE - 64 - 4 * 8 - 6 * 4 - 128],
-    };
-    file::create(site, &shape, header, |mapping| {
-        for number in 0..standing {
-            let index = definition.readers - standing + number;
-            let at = READERS_OFFSET + index as usize * size_of::<ReaderEntry>();
-            let word = Role::new(READER_STANDING, number as u16 + 1, 0);
-            word64(mapping, at + offset_of!(ReaderEntry, word)).store(word.0, Ordering::Relaxed);
-            let cursor = at + offset_of!(ReaderEntry, cursor);
-            word64(mapping, cursor).store(NO_PIN, Ordering::Relaxed);
-        }
-        if standing > 0 {
-            let used = word64(mapping, control::READERS_USED);
-            used.store(definition.readers.into(), Ordering::Relaxed);
-        }
-    })
+    }
 }
 
 /// Opens, checks and maps the file of `name`.

@@ -16,8 +16,8 @@ mod wait;
 pub(crate) use definition::DEFAULT_STALL_TIMEOUT;
 pub use definition::Definition;
 pub(crate) use file::{
-    RingFile, create as create_ring, create_standing as create_standing_ring, open as open_ring,
-    open_removed as open_removed_ring,
+    RingFile, create as create_ring, create_filled as create_filled_ring,
+    create_standing as create_standing_ring, open as open_ring, open_removed as open_removed_ring,
 };
 pub use join::ReaderBuilder;
 pub use producer::Producer;

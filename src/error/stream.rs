@@ -55,6 +55,20 @@ pub enum PutError {
     /// A shard can't be opened now.
     #[error("a shard can't be opened: {0}")]
     Open(#[from] OpenError),
+    /// The stream is on disk, its journal can't be written, and it takes nothing until it can: every put
+    /// tries again.
+    #[error("nothing was put: the journal of {shard} can't be written: {why}")]
+    NotOnDisk { shard: ShardId, why: String },
+    /// The record is in the stream, and may be on disk or not: the disk failed while it was written. It is
+    /// read as soon as the journal can be written again; if the machine fails before that, it may be gone.
+    #[error(
+        "the record at position {position} of {shard} was put, and may be on disk or not: {why}; look for it once the disk is well, or put it again"
+    )]
+    DurabilityUnknown {
+        shard: ShardId,
+        position: u64,
+        why: String,
+    },
     /// The payload pool, the fork, the removal: as in a channel.
     #[error("{shard}: {source}")]
     Send { shard: ShardId, source: SendError },
@@ -292,6 +306,12 @@ pub enum CheckpointError {
         from: u64,
         to: u64,
     },
+    /// The checkpoint counts, and may be on disk or not: the disk failed while it was written. If the
+    /// machine fails now, what is behind an earlier one is read again.
+    #[error(
+        "the checkpoint in {shard} may be on disk or not: {why}; checkpoint again once the disk is well"
+    )]
+    DurabilityUnknown { shard: ShardId, why: String },
     /// The handle belongs to the parent of this forked process.
     #[error("this handle was made before a fork; open the bus again in the child")]
     Forked,

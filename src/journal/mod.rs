@@ -16,6 +16,7 @@
 mod ahead;
 mod block;
 mod disk;
+mod follow;
 mod options;
 mod recovery;
 mod segment;
@@ -23,6 +24,7 @@ mod storage;
 mod writer;
 
 pub use disk::{BACKEND_VARIABLE, Backend, Disk, DiskFile, DiskLane};
+pub use follow::{Followed, Follower};
 pub use options::Options;
 pub use recovery::{Damage, Entry, Reading, Recovered, Recovery, SegmentInfo};
 pub use segment::{SegmentId, exists, remove};

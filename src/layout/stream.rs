@@ -11,7 +11,7 @@
 //! ```
 //! Words ([`super::word`]): `operation` and `GroupEntry::word` as a `Role`, a shard's as a `Shard`.
 
-use super::{PAGE, Preamble};
+use super::{LINE_PAIR, PAGE, Preamble};
 use core::mem::offset_of;
 
 /// File magic of a stream.
@@ -77,9 +77,18 @@ pub struct StreamHeader {
     /// Bytes of `name` in use.
     pub name_bytes: u32,
     pub huge_pages: u32,
-    pub reserved: u32,
+    /// Since 1.2: one of [`super::durable::MEMORY`] and those behind it.
+    pub durability: u32,
     pub name: [u8; 128],
-    pub reserved_2: [u8; PAGE - 64 - 10 * 8 - 8 * 4 - 128 - size_of::<OnDemandHeader>()],
+    /// Since 1.2, as all behind it. Bytes of a segment of a journal.
+    pub segment_bytes: u64,
+    /// Bytes of `journal` in use.
+    pub journal_bytes: u32,
+    pub reserved: u32,
+    /// The directory of its journals; that of a shard is called by its number there.
+    pub journal: [u8; JOURNAL_PATH_BYTES],
+    pub reserved_2:
+        [u8; PAGE - 64 - 10 * 8 - 8 * 4 - 128 - 16 - JOURNAL_PATH_BYTES - size_of::<OnDemandHeader>()],
     pub on_demand: OnDemandHeader,
 }
 
@@ -97,11 +106,16 @@ pub struct OnDemandHeader {
     pub reserved: u64,
 }
 
+/// Longest path of the directory of a stream's journals.
+pub const JOURNAL_PATH_BYTES: usize = 1024;
+
 const _: () = {
     assert!(size_of::<StreamHeader>() == PAGE);
     assert!(offset_of!(StreamHeader, readers) == 144);
     assert!(offset_of!(StreamHeader, name) == 176);
     assert!(offset_of!(StreamHeader, on_demand) == PAGE - 32);
+    assert!(offset_of!(StreamHeader, segment_bytes) == 304);
+    assert!(offset_of!(StreamHeader, journal) == 320);
 };
 
 /// Offsets of the words of a stream.
@@ -120,8 +134,25 @@ pub mod control {
     pub const SCALED_MERGES: usize = SCALED_WINDOW + 16;
     pub const SCALED_AT_MS: usize = SCALED_WINDOW + 24;
     pub const SCALED_WHAT: usize = SCALED_WINDOW + 32;
+    /// On disk: how long a record is kept, in ms.
+    pub const RETENTION_MS: usize = PAGE + 16 * LINE_PAIR;
+    /// On disk: how many bytes of segments a shard keeps at most, 0 for any number.
+    pub const RETENTION_BYTES: usize = RETENTION_MS + 8;
+    // Line pairs 24 to 28 of a stream on disk: the words of its table's journal
+    // ([`super::super::durable::control`]).
     /// End of the control area.
     pub const END: usize = 2 * PAGE;
+}
+
+const _: () = assert!(control::RETENTION_MS + LINE_PAIR <= super::durable::control::DURABLE);
+
+/// Offsets of words in the ring file of a shard on disk, beside those of its journal
+/// ([`super::durable::control`]).
+pub mod shard_control {
+    use super::super::{LINE_PAIR, PAGE};
+
+    /// The latest arrival of any record that was written to the journal, Unix time in ms.
+    pub const NEWEST_MS: usize = PAGE + 20 * LINE_PAIR;
 }
 
 /// One worker of a group.
@@ -318,3 +349,59 @@ pub struct RecordHead {
 }
 
 const _: () = assert!(size_of::<RecordHead>() == 16);
+
+/// Entry of a shard's journal: a record, as it lies in the ring.
+pub const ENTRY_RECORD: u8 = 1;
+/// Entry of a shard's journal: the latest arrival (u64, Unix time in ms) of all records before it. One in
+/// each segment, and more if need be.
+pub const ENTRY_NEWEST: u8 = 0x81;
+/// Entry of a shard's journal: the checkpoint word (u64) of the group whose number is its position. All of
+/// them in each segment, and those that changed in each flush.
+pub const ENTRY_CHECKPOINT: u8 = 0x82;
+/// Entry of the journal of a stream's table: the whole table, see [`TableHead`]. The last one counts.
+pub const ENTRY_TABLE: u8 = 1;
+
+/// In front of a table in the journal. Behind it follow its shards, its groups, and where they stood.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct TableHead {
+    /// Shards that were ever made: so many [`ShardEntry`] follow.
+    pub shards: u64,
+    /// Groups that were ever made: so many [`KeptGroup`] follow.
+    pub groups: u64,
+    /// So many [`KeptCheckpoint`] follow.
+    pub checkpoints: u64,
+    /// See [`control::RETENTION_MS`].
+    pub retention_ms: u64,
+    /// See [`control::RETENTION_BYTES`].
+    pub retention_bytes: u64,
+    pub reserved: [u64; 3],
+}
+
+/// A group in the journal of the table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct KeptGroup {
+    /// As in [`GroupEntry`], and all that follows.
+    pub word: u64,
+    pub policy: u64,
+    pub registered_ms: u64,
+    pub name_bytes: u64,
+    pub name: [u8; 128],
+}
+
+/// Where a group stood when the table was written. What the journal of the shard says later counts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct KeptCheckpoint {
+    pub group: u32,
+    pub shard: u32,
+    /// The checkpoint word.
+    pub word: u64,
+}
+
+const _: () = {
+    assert!(size_of::<TableHead>() == 64);
+    assert!(size_of::<KeptGroup>() == 160);
+    assert!(size_of::<KeptCheckpoint>() == 16);
+};

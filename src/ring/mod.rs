@@ -31,6 +31,7 @@ pub mod pace;
 pub mod persister;
 pub mod read;
 pub mod reclaim;
+pub mod restore;
 pub mod seat;
 pub mod sweep;
 pub mod tail;

@@ -285,6 +285,8 @@ impl AggregatingProducer {
                     } else {
                         (open.bytes, open.parts) = open.gather(&belongs, false);
                     }
+                    // It is put, whatever the disk says: by the next call it would be put again.
+                    producer.acknowledge(&put)?;
                 }
                 Err(Refused::Moved) => {}
                 Err(Refused::Put(error)) => return Err(error),

@@ -35,7 +35,7 @@ impl StreamProducer {
     /// Puts `records`, those of a shard in their order; what became of each (`PutRecords`). One that fails
     /// does not keep the others from being put, except those behind it that go to the same shard, unless it
     /// was no record at all: so the order of each key is kept whatever fails. They wait for room together, as
-    /// long as one put may. Allocates its answer.
+    /// long as one put may, and in a stream on disk for one write of each shard. Allocates its answer.
     pub fn put_batch(&mut self, records: &[PutRecord<'_>]) -> Vec<Result<Put, PutError>> {
         self.put_batch_within(records, self.usual_wait())
     }
@@ -76,6 +76,7 @@ impl StreamProducer {
             self.put_parts(records, &mut parts.0, &mut outcomes, &mut patience);
         }
         self.parts = parts;
+        self.acknowledge_all(&mut outcomes);
         outcomes
     }
 
@@ -99,10 +100,10 @@ impl StreamProducer {
                 continue;
             };
             let record = &records[next.index as usize];
-            let mut outcome = self.try_put(record);
+            let mut outcome = self.append(record);
             if let Err(full @ PutError::Full { .. }) = outcome {
                 let until = patience.end();
-                outcome = self.wait(full, until, |producer| producer.try_put(record));
+                outcome = self.wait(full, until, |producer| producer.append(record));
             }
             // What was wrong with the record itself was found before.
             let refused = outcome.as_ref().err().map(again);
@@ -127,7 +128,10 @@ impl StreamProducer {
         outcomes: &mut [Result<Put, PutError>],
     ) -> usize {
         // Limits count record by record.
-        if self.inner.definition.limits.is_some() || self.open_once(shard).is_err() {
+        if self.inner.definition.limits.is_some()
+            || self.open_once(shard).is_err()
+            || self.is_frozen(shard)
+        {
             return 0;
         }
         let arrival = self.arrival_ms();

@@ -53,6 +53,8 @@ impl Inner {
             let Some(wish) = plan(&table)? else {
                 return Ok(None);
             };
+            // On a disk that is full a change is refused before it is begun.
+            self.write_table()?;
             self.make_rings(&wish)?;
             let rest = Role(table.version);
             let operation = self.words.operation();
@@ -122,6 +124,15 @@ impl Inner {
                 // The rings of new shards are made before a change begins: this wish is none.
                 Err(OpenError::NotFound { .. }) if self.lacks_rings(&wish) => {}
                 done => done?,
+            }
+            // Nobody reads the table meanwhile: so nothing is done by it that is not on disk.
+            let written = self.write_table();
+            if written.is_err() && operation.load(Ordering::Acquire) != begun.0 {
+                return Ok(());
+            }
+            written?;
+            if wish.kind == RETIRE {
+                self.forget_journal(wish.first);
             }
         }
         let _ = operation.compare_exchange(
@@ -225,7 +236,9 @@ impl Inner {
             for group in self.live_groups() {
                 self.protect(child, group, 0)?;
             }
-            self.guard(child)?;
+            if !self.is_on_disk() {
+                self.guard(child)?;
+            }
             if self.state(child) == Some(Shard::NONE) {
                 self.words
                     .fill_shard(child, range, parents, wish.created_ms);
@@ -336,6 +349,7 @@ impl Inner {
             let channel = self.ring(shard)?;
             let ring = &channel.inner.ring;
             let from = match wish.latest {
+                0 if self.is_on_disk() => self.oldest_on_disk(shard)?,
                 0 => ring.memory().trim().load(Ordering::Relaxed),
                 _ => ring.tail_now(),
             };

@@ -7,14 +7,16 @@
 use super::lease::advance;
 use super::number::SequenceNumber;
 use super::worker::GroupWorker;
-use crate::error::CheckpointError;
+use crate::error::{CheckpointError, ShardId};
 use std::sync::Arc;
 
 impl GroupWorker {
-    /// Says that everything that was handed out is done; how many shards that moved. No system call.
+    /// Says that everything that was handed out is done; how many shards that moved. No system call in
+    /// memory; on disk it waits for it, as a put does.
     ///
     /// # Errors
     /// [`CheckpointError::Fenced`] names the shards whose leases passed on; the others are checkpointed.
+    /// [`CheckpointError::DurabilityUnknown`]: it counts, and behind a restart may be an earlier one.
     pub fn checkpoint(&mut self) -> Result<usize, CheckpointError> {
         if self.is_of_parent() {
             return Err(CheckpointError::Forked);
@@ -22,7 +24,7 @@ impl GroupWorker {
         let group = self.group.number;
         let inner = Arc::clone(&self.group.inner);
         let is_live = inner.is_live(group);
-        let mut moved = 0;
+        let mut moved = Vec::new();
         let mut fenced = core::mem::take(&mut self.lost);
         self.held.retain_mut(|held| {
             let to = held.next();
@@ -34,14 +36,15 @@ impl GroupWorker {
             if is_mine {
                 inner.hold_again(ring, group);
                 held.checkpointed = to;
-                moved += 1;
+                moved.push(held.tap.shard);
             } else {
                 fenced.push(held.tap.shard);
             }
             is_mine
         });
+        self.write_checkpoints(&moved)?;
         if fenced.is_empty() {
-            Ok(moved)
+            Ok(moved.len())
         } else {
             Err(CheckpointError::Fenced { shards: fenced })
         }
@@ -80,11 +83,26 @@ impl GroupWorker {
         if self.group.inner.is_live(group) && advance(ring, group, held.lease, to) {
             self.group.inner.hold_again(ring, group);
             held.checkpointed = to;
-            return Ok(());
+            return self.write_checkpoints(&[shard]);
         }
         self.held.remove(index);
         Err(CheckpointError::Fenced {
             shards: vec![shard],
         })
+    }
+
+    fn write_checkpoints(&self, shards: &[ShardId]) -> Result<(), CheckpointError> {
+        let inner = &self.group.inner;
+        if !inner.is_on_disk() {
+            return Ok(());
+        }
+        for shard in shards {
+            let written = inner.write_checkpoint(*shard);
+            written.map_err(|why| CheckpointError::DurabilityUnknown {
+                shard: *shard,
+                why: why.to_string(),
+            })?;
+        }
+        Ok(())
     }
 }

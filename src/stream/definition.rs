@@ -2,8 +2,11 @@
 
 use crate::channel;
 use crate::error::OpenError;
+use crate::layout::PAGE;
+use crate::layout::journal::{MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES};
 use crate::layout::ring::MAX_READERS;
 use crate::layout::stream::{SHARDS, STANDING};
+use crate::queue::Durability;
 use crate::ring::{Overflow, Producers};
 use std::time::Duration;
 
@@ -83,6 +86,54 @@ impl Default for OnDemand {
     }
 }
 
+/// How long a stream on disk keeps its records. Both count, and whole segments go: so somewhat more is
+/// kept than this says, and readers are given nothing that is older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// A record older than this is gone. 24 h to 365 days, default 24 h.
+    pub age: Duration,
+    /// Bytes of segments that each shard keeps at most; `None` for any number. The segment that is
+    /// written to always stays.
+    pub bytes: Option<u64>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            age: Duration::from_secs(86_400),
+            bytes: None,
+        }
+    }
+}
+
+impl Retention {
+    /// The words that say it.
+    pub(crate) fn words(&self) -> (u64, u64) {
+        let age = u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX);
+        (age, self.bytes.unwrap_or(0))
+    }
+
+    pub(crate) fn of_words((age_ms, bytes): (u64, u64)) -> Self {
+        Self {
+            age: Duration::from_millis(age_ms),
+            bytes: (bytes != 0).then_some(bytes),
+        }
+    }
+
+    /// Whether it is one that Kinesis would take.
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        let age = Duration::from_secs(86_400)..=Duration::from_secs(365 * 86_400);
+        if age.contains(&self.age) && self.bytes != Some(0) {
+            return Ok(());
+        }
+        Err(OpenError::InvalidOption {
+            option: "retention",
+            given: format!("{self:?}"),
+            rule: "24 h to 365 days, and at least one byte".to_owned(),
+        })
+    }
+}
+
 /// The definition of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamDefinition {
@@ -108,9 +159,34 @@ pub struct StreamDefinition {
     pub stall_timeout: Duration,
     /// Whether huge pages were asked for.
     pub huge_pages: bool,
+    /// What it survives.
+    pub durability: Durability,
+    /// How long it keeps its records if it is on disk, as it was when it was opened.
+    pub retention: Retention,
+    /// Bytes of a segment of a shard's journal, whole pages from 64 KiB to 1 GiB; 0: about four rings,
+    /// 4 MiB to 64 MiB.
+    pub segment_bytes: u64,
 }
 
+/// What segments have whose length nobody says.
+const SEGMENT_BYTES: core::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
+
 impl StreamDefinition {
+    /// Whether it has journals.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        self.durability != Durability::Memory
+    }
+
+    /// The length of segments, whoever says it.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        match self.segment_bytes {
+            0 => (4 * self.slots * self.stride)
+                .next_power_of_two()
+                .clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end()),
+            given => given,
+        }
+    }
+
     pub(crate) fn named(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -124,6 +200,9 @@ impl StreamDefinition {
             lease_timeout: Duration::from_secs(10),
             stall_timeout: channel::DEFAULT_STALL_TIMEOUT,
             huge_pages: false,
+            durability: Durability::Memory,
+            retention: Retention::default(),
+            segment_bytes: 0,
         }
     }
 
@@ -135,8 +214,9 @@ impl StreamDefinition {
             readers: self.readers + STANDING,
             producers: Producers::Shared,
             overflow: match self.backpressure {
-                Backpressure::DropOldest => Overflow::DropOldest,
-                Backpressure::Block(_) | Backpressure::Fail => Overflow::Refuse,
+                // On disk nobody's records are dropped unread.
+                Backpressure::DropOldest if !self.is_on_disk() => Overflow::DropOldest,
+                _ => Overflow::Refuse,
             },
             stall_timeout: self.stall_timeout,
             huge_pages: self.huge_pages,
@@ -188,6 +268,12 @@ impl StreamDefinition {
                 let rule = "1 to 1000 shards, loads of at least 1, a window of 10 ms to 1 h, up to 30 days of calm";
                 return refuse("on_demand", format!("{mode:?}"), rule);
             }
+        }
+        let segments = MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES;
+        let bytes = self.segment_bytes();
+        if !segments.contains(&bytes) || !bytes.is_multiple_of(PAGE as u64) {
+            let rule = "whole pages from 64 KiB to 1 GiB";
+            return refuse("segment_bytes", bytes.to_string(), rule);
         }
         self.ring(".shard").check()
     }

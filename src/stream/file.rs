@@ -1,23 +1,27 @@
 //! Stream files: the control file, and the names of the files of its shards.
 
-use super::definition::{Backpressure, OnDemand, ShardLimits, StreamDefinition};
+use super::definition::{Backpressure, OnDemand, Retention, ShardLimits, StreamDefinition};
 use super::hash::{uniform_end, uniform_start};
 use super::words::{self, StreamWords};
 use crate::channel;
 use crate::error::OpenError;
 use crate::layout::stream::{
-    FULL_BLOCKS, FULL_DROPS, FULL_REFUSES, MAGIC, NO_SHARD, OnDemandHeader, SHARDS, STANDING,
-    ShardEntry, StreamHeader, TABLE_FROM,
+    FULL_BLOCKS, FULL_DROPS, FULL_REFUSES, JOURNAL_PATH_BYTES, MAGIC, NO_SHARD, OnDemandHeader,
+    SHARDS, STANDING, ShardEntry, StreamHeader, TABLE_FROM,
 };
 use crate::layout::word::Shard;
+use crate::layout::{Preamble, durable};
 use crate::object::Site;
 use crate::object::file::{self, Shape, framed};
+use crate::queue::Durability;
 use crate::sync::Ordering;
 use crate::sys::file as files;
 use crate::sys::mapping::Mapping;
 use crate::sys::{clock, host};
+use std::ffi::OsStr;
 use std::fs::File;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +50,9 @@ pub(crate) struct StreamFile {
     pub definition: StreamDefinition,
     pub family: u64,
     pub created_ms: u64,
+    pub header: Box<StreamHeader>,
+    /// Where its journals lie, if it is on disk.
+    pub journals: Option<PathBuf>,
     pub file: File,
     pub path: PathBuf,
 }
@@ -61,11 +68,22 @@ pub(crate) fn create(site: &Site, definition: &StreamDefinition) -> Result<(), O
     if files::len(&path).is_ok() {
         return Err(OpenError::AlreadyExists { path });
     }
+    // Refused before anything is made.
+    journal_bytes(site, definition)?;
     let family = host::random_u64();
     let mut shards = 0..definition.shards;
     let created = shards
         .try_for_each(|shard| create_shard(site, definition, family, shard))
-        .and_then(|()| create_control(site, definition, family));
+        .and_then(|()| {
+            let identity = Identity {
+                family,
+                created_ms: None,
+            };
+            let now = clock::unix_ms();
+            create_control(site, definition, identity, |mapping| {
+                first_shards(mapping, definition, now);
+            })
+        });
     if created.is_err() {
         for shard in 0..definition.shards {
             let _ = files::remove(&site.directory.join(shard_file(family, shard)));
@@ -74,11 +92,72 @@ pub(crate) fn create(site: &Site, definition: &StreamDefinition) -> Result<(), O
     created
 }
 
-fn create_control(
+/// What a stream keeps when it is made again.
+#[derive(Clone, Copy)]
+pub(super) struct Identity {
+    pub family: u64,
+    pub created_ms: Option<u64>,
+}
+
+fn first_shards(mapping: &Mapping, definition: &StreamDefinition, now: u64) {
+    for shard in 0..definition.shards {
+        let (start, end) = (
+            uniform_start(shard, definition.shards),
+            uniform_end(shard, definition.shards),
+        );
+        words::fill_shard(mapping, shard, (start, end), [NO_SHARD; 2], now);
+        words::shard_word(mapping, shard).store(Shard::at(Shard::OPEN).0, Ordering::Relaxed);
+    }
+    words::count(mapping).store(definition.shards.into(), Ordering::Relaxed);
+}
+
+/// The directory of the journals of the stream `name`.
+pub(super) fn journal_directory(site: &Site, name: &str) -> Option<PathBuf> {
+    site.journals.as_ref().map(|journals| journals.join(name))
+}
+
+/// What a header says of it.
+fn journal_bytes(site: &Site, definition: &StreamDefinition) -> Result<Vec<u8>, OpenError> {
+    if !definition.is_on_disk() {
+        return Ok(Vec::new());
+    }
+    let refuse = |given: String, rule: &str| OpenError::InvalidOption {
+        option: "journal_root",
+        given,
+        rule: rule.to_owned(),
+    };
+    let Some(path) = journal_directory(site, &definition.name) else {
+        return Err(refuse("none".to_owned(), "a directory on a disk"));
+    };
+    if files::is_in_memory(&path) {
+        let rule = "a directory on a disk; this one lies in memory";
+        return Err(refuse(path.display().to_string(), rule));
+    }
+    let bytes = path.as_os_str().as_bytes().to_vec();
+    if bytes.len() > JOURNAL_PATH_BYTES {
+        let rule = "at most 1,024 bytes with the names of bus and stream";
+        return Err(refuse(path.display().to_string(), rule));
+    }
+    Ok(bytes)
+}
+
+/// The directory of the journals that a header names; `None` where it names none.
+fn journals_named_in(header: &StreamHeader) -> Option<PathBuf> {
+    let path = header.journal.get(..header.journal_bytes as usize)?;
+    let path = Path::new(OsStr::from_bytes(path));
+    (header.durability != durable::MEMORY && path.is_absolute()).then(|| path.to_owned())
+}
+
+/// Creates a control file; `fill` stores its table.
+pub(super) fn create_control(
     site: &Site,
     definition: &StreamDefinition,
-    family: u64,
+    identity: Identity,
+    fill: impl FnOnce(&Mapping),
 ) -> Result<(), OpenError> {
+    let path = journal_bytes(site, definition)?;
+    let mut journal = [0; JOURNAL_PATH_BYTES];
+    journal[..path.len()].copy_from_slice(&path);
     let shape = Shape {
         name: &definition.name,
         slots: SHARDS,
@@ -93,7 +172,10 @@ fn create_control(
         Backpressure::DropOldest => (FULL_DROPS, Duration::ZERO),
     };
     let header = |frame: file::Frame| StreamHeader {
-        preamble: frame.preamble,
+        preamble: Preamble {
+            created_ms: identity.created_ms.unwrap_or(frame.preamble.created_ms),
+            ..frame.preamble
+        },
         slots: frame.slots,
         stride: frame.stride,
         slots_offset: frame.slots_offset,
@@ -103,7 +185,7 @@ fn create_control(
         limit_records: limits.map_or(0, |limits| limits.records.into()),
         limit_bytes: limits.map_or(0, |limits| limits.bytes.into()),
         limit_read_bytes: limits.map_or(0, |limits| limits.read_bytes.into()),
-        family,
+        family: identity.family,
         readers: definition.readers,
         full,
         put_timeout_ms: put_timeout.as_millis() as u32,
@@ -111,9 +193,11 @@ fn create_control(
         stall_timeout_us: definition.stall_timeout.as_micros() as u32,
         name_bytes: frame.name_bytes,
         huge_pages: u32::from(definition.huge_pages),
-        reserved: 0,
+        durability: match definition.durability {
+            Durability::Memory => durable::MEMORY,
+            Durability::Durable => durable::DURABLE,
+        },
         name: frame.name,
-        reserved_2: bytemuck::Zeroable::zeroed(),
         on_demand: definition
             .on_demand
             .map_or(bytemuck::Zeroable::zeroed(), |mode| OnDemandHeader {
@@ -125,18 +209,22 @@ fn create_control(
                 calm_ms: mode.calm.as_millis() as u32,
                 reserved: 0,
             }),
+        segment_bytes: match definition.is_on_disk() {
+            true => definition.segment_bytes(),
+            false => 0,
+        },
+        journal_bytes: path.len() as u32,
+        journal,
+        ..bytemuck::Zeroable::zeroed()
     };
-    let now = clock::unix_ms();
+    let (retention_ms, retention_bytes) = definition.retention.words();
     file::create(site, &shape, header, |mapping| {
-        for shard in 0..definition.shards {
-            let (start, end) = (
-                uniform_start(shard, definition.shards),
-                uniform_end(shard, definition.shards),
-            );
-            words::fill_shard(mapping, shard, (start, end), [NO_SHARD; 2], now);
-            words::shard_word(mapping, shard).store(Shard::at(Shard::OPEN).0, Ordering::Relaxed);
-        }
-        words::count(mapping).store(definition.shards.into(), Ordering::Relaxed);
+        let words = StreamWords::new(Arc::clone(mapping));
+        words.retention_ms().store(retention_ms, Ordering::Relaxed);
+        words
+            .retention_bytes()
+            .store(retention_bytes, Ordering::Relaxed);
+        fill(mapping);
     })
 }
 
@@ -162,8 +250,8 @@ pub(crate) fn family_of(site: &Site, file_name: &str) -> Result<u64, OpenError> 
 pub(crate) fn open(site: &Site, name: &str) -> Result<StreamFile, OpenError> {
     let opened = file::open::<StreamHeader>(site, name, Some(name))?;
     let header = &opened.header;
-    let definition = definition(header, &opened.name);
-    let definition = definition.map_err(|what| opened.scribbled(what))?;
+    let definition = definition_of(header, &opened.name);
+    let mut definition = definition.map_err(|what| opened.scribbled(what))?;
     if definition.check().is_err() {
         return Err(opened.scribbled("slots, stride, readers or limits are outside their bounds"));
     }
@@ -177,18 +265,29 @@ pub(crate) fn open(site: &Site, name: &str) -> Result<StreamFile, OpenError> {
         return Err(opened.scribbled("the shard table does not fit into the file"));
     }
     let mapping = Arc::new(mapping);
+    let journals = journals_named_in(header);
+    if definition.is_on_disk() != journals.is_some() {
+        return Err(opened.scribbled("its level of durability and its journals contradict"));
+    }
+    let words = StreamWords::new(Arc::clone(&mapping));
+    definition.retention = Retention::of_words(words.retention());
     Ok(StreamFile {
-        words: StreamWords::new(Arc::clone(&mapping)),
+        words,
         mapping,
         definition,
         family: header.family,
         created_ms: header.preamble.created_ms,
+        header: Box::new(*header),
+        journals,
         file: opened.file,
         path: opened.path,
     })
 }
 
-fn definition(header: &StreamHeader, name: &str) -> Result<StreamDefinition, &'static str> {
+pub(super) fn definition_of(
+    header: &StreamHeader,
+    name: &str,
+) -> Result<StreamDefinition, &'static str> {
     let limit = |value: u64| u32::try_from(value).map_err(|_| "a limit is out of its bounds");
     let limits = match header.limit_records {
         0 => None,
@@ -223,6 +322,12 @@ fn definition(header: &StreamHeader, name: &str) -> Result<StreamDefinition, &'s
         lease_timeout: Duration::from_millis(header.lease_timeout_ms.into()),
         stall_timeout: Duration::from_micros(header.stall_timeout_us.into()),
         huge_pages: header.huge_pages == 1,
+        durability: match header.durability {
+            durable::MEMORY => Durability::Memory,
+            durable::DURABLE => Durability::Durable,
+            _ => return Err("unknown level of durability"),
+        },
+        segment_bytes: header.segment_bytes,
         ..StreamDefinition::named(name)
     })
 }

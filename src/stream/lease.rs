@@ -119,6 +119,9 @@ impl Inner {
             Ordering::AcqRel,
             Ordering::Relaxed, // somebody else was faster
         );
+        if self.is_on_disk() {
+            return Ok(());
+        }
         self.hold(ring, group);
         // What went before the cursor was seen was never kept from it. Where the oldest records are dropped
         // whoever reads, that is told as any other gap.
@@ -141,8 +144,11 @@ impl Inner {
     }
 
     /// Lets the cursor of a group that holds nothing hold what the group has not checkpointed.
+    /// On disk nobody holds producers back: what is not in the ring any more is in the journal.
     fn hold(&self, ring: &SlotRing, group: u32) {
-        if let Some(position) = checkpoint(ring, group) {
+        if let Some(position) = checkpoint(ring, group)
+            && !self.is_on_disk()
+        {
             let _ = place(ring, group).cursor.compare_exchange(
                 NO_PIN,
                 position,

@@ -9,15 +9,16 @@
 //! by load: who puts counts, whoever is first in a window looks and decides          demand
 //! ```
 //! What a shard, its states and a change are, and what each crash point leaves, stands in
-//! docs/decisions/0031 and 0032; leases and checkpoints in 0033. Records are kept in memory: as many as
-//! the slots of a shard, and what a group or a reliable reader has not read yet holds its producers
-//! back. There is no level, and no retention by time, that would need a disk.
+//! docs/decisions/0031 and 0032; leases and checkpoints in 0033. In memory a shard keeps as many records as
+//! it has slots, and what a group or a reliable reader has not read yet holds its producers back. On disk
+//! ([`store`], docs/decisions/0040) it keeps them as long as its retention says, and holds nobody back.
 
 mod aggregate;
 mod batch;
 mod change;
 mod checkpoint;
 mod consumer;
+mod copy;
 mod definition;
 mod demand;
 mod file;
@@ -27,12 +28,17 @@ mod hash;
 mod late;
 mod lease;
 mod limit;
+mod log;
 mod number;
+mod passage;
 mod put;
 mod read;
 mod record;
+mod recover;
 mod reshard;
+mod retention;
 mod share;
+mod store;
 mod subscription;
 mod sweep;
 mod table;
@@ -43,7 +49,9 @@ mod worker;
 
 pub use aggregate::{AggregatingProducer, Aggregation, Flushed};
 pub use consumer::{Consumer, ConsumerInfo, ConsumerPolicy};
-pub use definition::{Backpressure, MAX_RECORD_BYTES, OnDemand, ShardLimits, StreamDefinition};
+pub use definition::{
+    Backpressure, MAX_RECORD_BYTES, OnDemand, Retention, ShardLimits, StreamDefinition,
+};
 pub use demand::{Scaled, Scaling};
 pub(crate) use file::{
     StreamFile, create as create_stream, examine, family_of, open as open_stream, shard_of,
@@ -54,6 +62,10 @@ pub use number::{NumberError, SequenceNumber};
 pub use put::{Put, PutRecord, StreamProducer};
 pub use read::{StreamIterator, StreamReader, StreamReaderBuilder};
 pub use record::{OwnedRecord, StreamRecord};
+pub(crate) use recover::{
+    check_journal as check_stream_journal, has_journal as has_stream_journal,
+    recover as recover_stream, remove_journals as remove_stream_journals,
+};
 pub use subscription::{ConsumerEvent, ConsumerSubscription};
 pub(crate) use sweep::sweep_dead;
 pub use table::{ShardInfo, ShardState};
@@ -125,6 +137,8 @@ pub(crate) struct Inner {
     pub file: File,
     pub segments: Arc<Segments>,
     pub me: u16,
+    /// Its journals, if it is on disk.
+    store: Option<store::Store>,
     /// Rings that are open here.
     rings: Mutex<HashMap<u32, Channel>>,
     known: Mutex<Arc<Table>>,
@@ -163,8 +177,13 @@ impl Stream {
         liveness: Arc<dyn Liveness>,
         home: Arc<dyn Home>,
     ) -> Self {
+        let shards = opened.words.count().load(Ordering::Relaxed);
+        let store = opened.journals.and_then(|directory| {
+            store::Store::new(&opened.mapping, &opened.header, directory, shards)
+        });
         Self {
             inner: Arc::new(Inner {
+                store,
                 words: opened.words,
                 mapping: opened.mapping,
                 definition: opened.definition,
@@ -233,7 +252,11 @@ impl Stream {
         let table = self.inner.table()?;
         let mut retired = 0;
         for shard in &table.shards {
-            if shard.state == ShardState::Closed && self.inner.retire(shard.id)? {
+            // On disk it stays as long as the youngest of its records.
+            let is_kept = shard.closed_ms >= Some(self.inner.horizon_ms().max(1));
+            let is_kept = is_kept && self.inner.is_on_disk();
+            let goes = shard.state == ShardState::Closed && !is_kept;
+            if goes && self.inner.retire(shard.id)? {
                 retired += 1;
             }
         }
@@ -293,6 +316,16 @@ impl Stream {
     }
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(store) = &self.store
+            && self.words.is_forked()
+        {
+            store.forget();
+        }
+    }
+}
+
 impl Inner {
     fn lock_table(&self) -> MutexGuard<'_, Arc<Table>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
@@ -307,6 +340,13 @@ impl Inner {
     }
 
     fn forget_retired(&self, table: &Table) {
+        let is_retired = |shard| {
+            let shard = table.get(ShardId(shard));
+            shard.is_some_and(|shard| shard.state == ShardState::Retired)
+        };
+        if let Some(store) = &self.store {
+            store.forget_shards(is_retired);
+        }
         self.lock_rings().retain(|shard, _| {
             let shard = table.get(ShardId(*shard));
             shard.is_none_or(|shard| shard.state != ShardState::Retired)
@@ -374,16 +414,23 @@ impl Inner {
         if (geometry.slots(), geometry.readers()) != wanted {
             return Err(self.scribbled("a shard has another size than the stream says"));
         }
+        let ring = SlotRing::new(
+            opened.memory,
+            Arc::clone(&self.liveness),
+            self.me,
+            opened.definition.producers,
+            opened.definition.overflow,
+            opened.definition.stall_timeout.as_nanos() as u64,
+        );
+        let words = self.store.as_ref().and_then(|_| {
+            crate::shm::durable::DurableWords::without_bits(Arc::clone(&opened.mapping))
+        });
         let ring = Channel {
             inner: Arc::new(channel::Inner {
-                ring: SlotRing::new(
-                    opened.memory,
-                    Arc::clone(&self.liveness),
-                    self.me,
-                    opened.definition.producers,
-                    opened.definition.overflow,
-                    opened.definition.stall_timeout.as_nanos() as u64,
-                ),
+                ring: match words {
+                    Some(words) => ring.with_journal(words),
+                    None => ring,
+                },
                 definition: opened.definition,
                 object_id: opened.object_id,
                 segments: Arc::clone(&self.segments),

@@ -9,6 +9,7 @@ use super::batch::Parts;
 use super::consumer::Holder;
 use super::demand::Weights;
 use super::hash::{Hashes, is_partition_key};
+use super::log::ShardLog;
 use super::number::SequenceNumber;
 use super::record::{self, HEAD, Label};
 use super::table::Table;
@@ -16,6 +17,7 @@ use super::words::{ConsumerWord, Counted};
 use super::{Backpressure, Inner, MAX_RECORD_BYTES};
 use crate::channel::Producer;
 use crate::error::{JoinError, OpenError, PutError, SendError, ShardId};
+use crate::persist::Goal;
 use crate::sync::Ordering;
 use crate::sys::clock::{self, BootClock, Deadline};
 use crate::sys::fork;
@@ -87,6 +89,8 @@ pub struct StreamProducer {
     pub(super) table: Arc<Table>,
     /// By shard.
     pub(super) producers: Vec<Option<Producer>>,
+    /// On disk, by shard: what is waited for.
+    logs: Vec<Option<Arc<ShardLog>>>,
     hashes: Hashes,
     pub(super) weights: Weights,
     pub(super) parts: Parts,
@@ -113,6 +117,7 @@ impl StreamProducer {
             inner,
             table,
             producers: Vec::new(),
+            logs: Vec::new(),
             hashes: Hashes::default(),
             parts: Parts::default(),
             holder: None,
@@ -123,10 +128,11 @@ impl StreamProducer {
 
     /// Puts `data` under `partition_key`; where. At a full shard it does what the stream's
     /// [`Backpressure`] says, and blocks only if that does. A record that fits into a slot takes no
-    /// system call unless somebody sleeps, and allocates nothing.
+    /// system call unless somebody sleeps, and allocates nothing. In a stream on disk it returns when the
+    /// record is there: it waits for one write, shared with all who put to the shard at that moment.
     ///
     /// # Errors
-    /// [`PutError`]; nothing was put then.
+    /// [`PutError`]; nothing was put then, but for what [`PutError::DurabilityUnknown`] says.
     #[inline]
     pub fn put(&mut self, partition_key: &str, data: &[u8]) -> Result<Put, PutError> {
         self.put_record(&PutRecord::new(partition_key, data))
@@ -146,14 +152,73 @@ impl StreamProducer {
     /// # Errors
     /// As [`put`](Self::put).
     pub fn put_within(&mut self, record: &PutRecord<'_>, wait: Duration) -> Result<Put, PutError> {
-        match self.try_put(record) {
+        let put = match self.append(record) {
             Err(full @ PutError::Full { .. }) => {
                 self.wait(full, Deadline::after(wait), |producer| {
-                    producer.try_put(record)
+                    producer.append(record)
                 })
             }
             outcome => outcome,
+        }?;
+        self.acknowledge(&put)?;
+        Ok(put)
+    }
+
+    /// Waits until a record is on disk, if the stream is.
+    #[inline(always)]
+    pub(super) fn acknowledge(&self, put: &Put) -> Result<(), PutError> {
+        match self.log_of(put.shard.0) {
+            Some(log) => reach_disk(log, put),
+            None => Ok(()),
         }
+    }
+
+    /// The same for many: each shard is waited for once.
+    pub(super) fn acknowledge_all(&self, outcomes: &mut [Result<Put, PutError>]) {
+        if self.logs.is_empty() {
+            return;
+        }
+        let mut last: Vec<Put> = Vec::new();
+        for put in outcomes.iter().flatten() {
+            match last.iter_mut().find(|last| last.shard == put.shard) {
+                Some(last) if last.sequence_number < put.sequence_number => *last = *put,
+                Some(_) => {}
+                None => last.push(*put),
+            }
+        }
+        for last in last {
+            let Err(error) = self.acknowledge(&last) else {
+                continue;
+            };
+            for outcome in outcomes.iter_mut() {
+                if let Ok(put) = outcome
+                    && put.shard == last.shard
+                {
+                    *outcome = Err(unknown(put, &error));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn log_of(&self, shard: u32) -> Option<&Arc<ShardLog>> {
+        self.logs.get(shard as usize)?.as_ref()
+    }
+
+    /// Whether there is no segment that a record of this shard could be written to.
+    #[inline(always)]
+    pub(super) fn is_frozen(&self, shard: u32) -> bool {
+        self.log_of(shard).is_some_and(|log| log.words.is_frozen())
+    }
+
+    /// Writes what was put before, so that there may be room. Whether that brought any.
+    #[cold]
+    fn make_room(&self, shard: u32) -> Result<bool, PutError> {
+        let made = self.log_of(shard).map_or(Ok(false), |log| log.make_room());
+        made.map_err(|why| PutError::NotOnDisk {
+            shard: ShardId(shard),
+            why: why.to_string(),
+        })
     }
 
     /// How long a put waits where the caller does not say.
@@ -202,6 +267,13 @@ impl StreamProducer {
     /// # Errors
     /// As [`put`](Self::put).
     pub fn try_put(&mut self, record: &PutRecord<'_>) -> Result<Put, PutError> {
+        let put = self.append(record)?;
+        self.acknowledge(&put)?;
+        Ok(put)
+    }
+
+    /// The same, without a wait for the disk.
+    pub(super) fn append(&mut self, record: &PutRecord<'_>) -> Result<Put, PutError> {
         self.check(record)?;
         let hash_key = self.hash_key(record);
         let arrival = self.arrival_ms();
@@ -256,7 +328,8 @@ impl StreamProducer {
         Ok(())
     }
 
-    /// Puts bytes into this shard if there is room.
+    /// Puts bytes into this shard if there is room. Does not wait for the disk: the caller
+    /// [acknowledges](Self::acknowledge).
     #[inline(always)]
     pub(super) fn try_append(
         &mut self,
@@ -273,6 +346,9 @@ impl StreamProducer {
                 }
                 self.renew()?; // closed and retired since the table was read
                 return Err(Refused::Moved);
+            }
+            if self.is_frozen(shard) {
+                self.make_room(shard)?;
             }
             let producer = self.producers.get_mut(shard as usize);
             let Some(producer) = producer.and_then(Option::as_mut) else {
@@ -308,6 +384,18 @@ impl StreamProducer {
             SendError::Removed => {
                 self.renew()?;
                 Err(Refused::Moved)
+            }
+            // What was put before may not be on disk yet.
+            SendError::Full { by: None } if self.log_of(shard).is_some() => {
+                if self.make_room(shard)? {
+                    return Ok(());
+                }
+                Err(Refused::Put(PutError::Full {
+                    shard: ShardId(shard),
+                    by: None,
+                    group: None,
+                    consumer: None,
+                }))
             }
             SendError::Full { by } => {
                 let (mended, group) = match by {
@@ -372,6 +460,12 @@ impl StreamProducer {
         if self.producers.len() <= shard {
             self.producers.resize_with(shard + 1, || None);
         }
+        if let Some(log) = self.inner.log(shard as u32)? {
+            if self.logs.len() <= shard {
+                self.logs.resize_with(shard + 1, || None);
+            }
+            self.logs[shard] = Some(log);
+        }
         self.producers[shard] = Some(producer.retaining());
         Ok(())
     }
@@ -410,6 +504,21 @@ impl StreamProducer {
             return Err(throttled(limits.records, "records"));
         }
         Ok(())
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn reach_disk(log: &ShardLog, put: &Put) -> Result<(), PutError> {
+    let reached = log.reach(Goal::Position(put.sequence_number.position()));
+    reached.map_err(|why| unknown(put, &why))
+}
+
+fn unknown(put: &Put, why: &dyn core::fmt::Display) -> PutError {
+    PutError::DurabilityUnknown {
+        shard: put.shard,
+        position: put.sequence_number.position(),
+        why: why.to_string(),
     }
 }
 

@@ -5,17 +5,21 @@
 //! use too. On a stream that drops its oldest records readers are told what they missed; on any other
 //! they hold its producers back, from the moment on that they have joined.
 
+use super::log;
 use super::number::SequenceNumber;
+use super::passage::{Passage, Shore};
 use super::record::{Content, StreamRecord};
 use super::table::{ShardInfo, ShardState, Table};
 use super::words::Counted;
 use super::{Inner, OwnedRecord, consumer, limit};
 use crate::channel::{Channel, Reader};
 use crate::error::{JoinError, ReadError, ShardId, StreamReadError, WaitError};
-use crate::object::wait::wait_any;
-use crate::ring::Overflow;
+use crate::layout::stream::ENTRY_NEWEST;
+use crate::object::Host;
+use crate::object::wait::{Waitable, Waits, wait_any};
 use crate::ring::seat::Start;
 use crate::ring::wait::Idle;
+use crate::ring::{Overflow, SlotRing};
 use crate::sync::Ordering;
 use crate::sys::clock::{self, Deadline};
 use std::collections::VecDeque;
@@ -37,8 +41,8 @@ pub enum StreamIterator {
     AtSequenceNumber(SequenceNumber),
     /// The record behind it (`AFTER_SEQUENCE_NUMBER`).
     AfterSequenceNumber(SequenceNumber),
-    /// The first record that arrived at this time or later, Unix time in ms (`AT_TIMESTAMP`). Found by
-    /// reading from the oldest on.
+    /// The first record that arrived at this time or later, Unix time in ms (`AT_TIMESTAMP`). In memory it
+    /// is found by reading from the oldest on, on disk by reading one segment.
     AtTimestamp(u64),
 }
 
@@ -145,7 +149,7 @@ fn of_open(error: crate::error::OpenError) -> StreamReadError {
 /// One shard that is read.
 pub(super) struct Tap {
     pub shard: ShardId,
-    pub reader: Reader,
+    way: Way,
     pub parents: Vec<ShardId>,
     /// Records that arrived before are passed over, until one did not.
     from_ms: u64,
@@ -173,8 +177,18 @@ struct Rest {
     bytes: Vec<u8>,
 }
 
+/// How a shard is read.
+enum Way {
+    /// In memory: by a seat in its ring.
+    Seat(Reader),
+    /// On disk: without one.
+    Passage(Box<Passage>),
+}
+
 impl Tap {
+    /// Joins a shard: in memory by a seat, on disk without one.
     pub fn join(
+        inner: &Inner,
         ring: &Channel,
         shard: &ShardInfo,
         start: Start,
@@ -186,6 +200,33 @@ impl Tap {
             builder = builder.lossy();
         }
         let id = shard.id;
+        let tap = |way, position, lagged| Self {
+            shard: id,
+            way,
+            parents: shard.lineage().collect(),
+            from_ms: 0,
+            last_ms: 0,
+            created_ms: shard.created_ms,
+            handed_to: position,
+            damaged: None,
+            lagged,
+            given: (0, 0),
+            rest: VecDeque::new(),
+            usual: 1,
+        };
+        if let Some(log) = inner.log(id.0).map_err(of_open)? {
+            let shore = Shore {
+                ring: ring.inner.ring.clone(),
+                words: log.words.clone(),
+                segments: Arc::clone(&inner.segments),
+                directory: log.directory().to_owned(),
+                object: log::object_of(inner.family, id.0),
+                log: Some(log),
+            };
+            let passage = Passage::new(shore, start, idle);
+            let position = passage.position();
+            return Ok(tap(Way::Passage(Box::new(passage)), position, None));
+        }
         let reader = builder
             .join()
             .map_err(|source| StreamReadError::Join { shard: id, source })?;
@@ -194,26 +235,43 @@ impl Tap {
             Start::At(from) if reader.position() > from => Some((from, reader.position())),
             _ => None,
         };
-        Ok(Self {
-            shard: id,
-            parents: shard.lineage().collect(),
-            from_ms: 0,
-            last_ms: 0,
-            created_ms: shard.created_ms,
-            handed_to: reader.position(),
-            damaged: None,
-            lagged,
-            given: (0, 0),
-            rest: VecDeque::new(),
-            usual: 1,
-            reader,
-        })
+        let position = reader.position();
+        Ok(tap(Way::Seat(reader), position, lagged))
     }
 
-    /// Hands over up to `max` records in place; how many.
+    /// The position that is read next.
+    pub fn position(&self) -> u64 {
+        match &self.way {
+            Way::Seat(reader) => reader.position(),
+            Way::Passage(passage) => passage.position(),
+        }
+    }
+
+    /// Notes beside its seat whose it is. On disk it has none, and holds nobody back.
+    fn note(&self, note: u8) {
+        if let Way::Seat(reader) = &self.way {
+            reader.note(note);
+        }
+    }
+
+    /// Passes over what arrived before.
+    fn from_time(&mut self, from_ms: u64) -> Result<(), ReadError> {
+        self.from_ms = from_ms;
+        if let Way::Passage(passage) = &mut self.way {
+            // What a segment says of all before it: the latest arrival.
+            passage.search(ENTRY_NEWEST, |newest| {
+                let newest = newest.try_into().map_or(u64::MAX, u64::from_le_bytes);
+                newest >= from_ms
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Hands over up to `max` records, those that arrived at `oldest_ms` or later; how many.
     pub fn take(
         &mut self,
         max: usize,
+        oldest_ms: u64,
         each: &mut dyn FnMut(StreamRecord<'_>),
     ) -> Result<usize, ReadError> {
         if let Some((from, to)) = self.lagged.take() {
@@ -228,22 +286,31 @@ impl Tap {
         while given < max && self.damaged.is_none() && self.rest.is_empty() {
             let Self {
                 shard,
-                reader,
+                way,
                 from_ms,
                 last_ms,
                 handed_to,
                 damaged,
+                lagged,
                 rest,
                 usual,
                 ..
             } = self;
             let most = (max - given).div_ceil(*usual);
-            let read = reader.read_batch(most, |at, bytes| {
-                let Some(content) = Content::parse(shard.0, at.position, bytes) else {
-                    *damaged = Some(damaged.unwrap_or(at.position));
+            let mut one = |position: u64, bytes: &[u8]| {
+                let Some(content) = Content::parse(shard.0, position, bytes) else {
+                    *damaged = Some(damaged.unwrap_or(position));
                     return;
                 };
                 if content.arrival_ms() < *from_ms {
+                    return;
+                }
+                if content.arrival_ms() < oldest_ms {
+                    // Who has begun is told what it was too slow for.
+                    if *last_ms != 0 {
+                        let from = lagged.map_or(position, |(from, _)| from);
+                        *lagged = Some((from, position + 1));
+                    }
                     return;
                 }
                 *from_ms = 0;
@@ -266,7 +333,6 @@ impl Tap {
                         }
                         if records.clone().next().is_some() {
                             let bytes = bytes.to_vec();
-                            let position = at.position;
                             rest.push_back(Rest {
                                 position,
                                 handed,
@@ -275,12 +341,11 @@ impl Tap {
                             return;
                         }
                         if !records.is_whole() {
-                            *damaged = Some(damaged.unwrap_or(at.position));
+                            *damaged = Some(damaged.unwrap_or(position));
                         }
                     }
                     _ => {
                         let bytes = bytes.to_vec();
-                        let position = at.position;
                         rest.push_back(Rest {
                             position,
                             handed,
@@ -289,8 +354,12 @@ impl Tap {
                         return;
                     }
                 }
-                *handed_to = at.position + 1;
-            });
+                *handed_to = position + 1;
+            };
+            let read = match way {
+                Way::Seat(reader) => reader.read_batch(most, |at, bytes| one(at.position, bytes)),
+                Way::Passage(passage) => passage.read_batch(most, &mut one),
+            };
             match read {
                 Ok(0) => break,
                 Ok(_) => {}
@@ -359,7 +428,7 @@ impl Tap {
 
     /// How far what was handed out last is behind what is put now; 0 at the end.
     fn behind_ms(&self, ring: &Channel, now: u64) -> u64 {
-        if !self.has_rest() && self.reader.position() >= super::lease::end(&ring.inner.ring) {
+        if !self.has_rest() && self.position() >= super::lease::end(&ring.inner.ring) {
             return 0;
         }
         let since = if self.last_ms == 0 {
@@ -370,6 +439,57 @@ impl Tap {
         now.saturating_sub(since)
     }
 }
+
+macro_rules! waits {
+    ($self:ident, $way:ident => $call:expr) => {
+        match &$self.way {
+            Way::Seat($way) => $call,
+            Way::Passage($way) => $call,
+        }
+    };
+    (mut $self:ident, $way:ident => $call:expr) => {
+        match &mut $self.way {
+            Way::Seat($way) => $call,
+            Way::Passage($way) => $call,
+        }
+    };
+}
+
+impl Waits for Tap {
+    fn is_forked(&self) -> bool {
+        waits!(self, way => way.is_forked())
+    }
+
+    fn is_ready(&mut self) -> bool {
+        waits!(mut self, way => way.is_ready())
+    }
+
+    fn check_alive(&self) -> Result<(), WaitError> {
+        waits!(self, way => way.check_alive())
+    }
+
+    fn idle(&self) -> Idle {
+        waits!(self, way => way.idle())
+    }
+
+    fn before_sleep(&mut self) -> bool {
+        waits!(mut self, way => way.before_sleep())
+    }
+
+    fn longest_sleep(&mut self) -> Duration {
+        waits!(mut self, way => way.longest_sleep())
+    }
+
+    fn ring(&self) -> &SlotRing {
+        waits!(self, way => way.ring())
+    }
+
+    fn host(&self) -> &dyn Host {
+        waits!(self, way => way.host())
+    }
+}
+
+impl Waitable for Tap {}
 
 /// A reader of a stream, or of one shard of it.
 ///
@@ -457,7 +577,7 @@ impl StreamReader {
         let Some(ring) = self.inner.ring_if_there(shard.id.0).map_err(of_open)? else {
             return Ok(None);
         };
-        let mut tap = match Tap::join(&ring, shard, start, self.lossy, self.idle) {
+        let mut tap = match Tap::join(&self.inner, &ring, shard, start, self.lossy, self.idle) {
             Err(StreamReadError::Join {
                 source: JoinError::Removed | JoinError::Unlinked,
                 ..
@@ -465,10 +585,17 @@ impl StreamReader {
             joined => joined?,
         };
         if let Some(place) = self.consumer {
-            tap.reader.note(consumer::note_of(place));
+            tap.note(consumer::note_of(place));
         }
         if let StreamIterator::AtTimestamp(from) = self.iterator {
-            tap.from_ms = from;
+            let searched = tap.from_time(from.max(self.inner.horizon_ms()));
+            searched.map_err(|error| StreamReadError::of(shard.id, error))?;
+        }
+        if let StreamIterator::TrimHorizon = self.iterator
+            && self.inner.is_on_disk()
+        {
+            let searched = tap.from_time(self.inner.horizon_ms());
+            searched.map_err(|error| StreamReadError::of(shard.id, error))?;
         }
         // A place that was asked for and is gone is the oldest there is: that is what an iterator says.
         if !self.is_child(sources) {
@@ -553,8 +680,9 @@ impl StreamReader {
             ReadError::Removed if !is_removed => Ok(0),
             error => Err(StreamReadError::of(shard, error)),
         };
+        let oldest_ms = self.inner.horizon_ms();
         let Some(limits) = self.inner.definition.limits else {
-            return tap.take(max, each).or_else(of);
+            return tap.take(max, oldest_ms, each).or_else(of);
         };
         let now = clock::unix_ms();
         let limit = limits.read_bytes;
@@ -569,7 +697,7 @@ impl StreamReader {
             return Err(StreamReadError::Throttled { shard, limit });
         }
         let mut bytes = 0;
-        let taken = tap.take(max, &mut |record| {
+        let taken = tap.take(max, oldest_ms, &mut |record| {
             bytes += record.partition_key.len() + record.data.len();
             each(record);
         });
@@ -586,7 +714,7 @@ impl StreamReader {
     fn leave_if_read(&mut self, index: usize) -> bool {
         let tap = &self.taps[index];
         let shard = self.table.get(tap.shard);
-        let position = tap.reader.position();
+        let position = tap.position();
         let is_read = !tap.has_rest()
             && shard.is_some_and(|shard| Inner::is_read_to_its_end(shard, position));
         if is_read {
@@ -623,12 +751,12 @@ impl StreamReader {
 
     fn wait(&mut self, timeout: Duration) -> Result<(), StreamReadError> {
         let turns: Vec<bool> = self.taps.iter().map(|tap| self.is_turn_of(tap)).collect();
-        let mut readers: Vec<&mut Reader> = Vec::with_capacity(turns.len());
+        let mut readers: Vec<&mut Tap> = Vec::with_capacity(turns.len());
         let mut first = None;
         for (tap, is_turn) in self.taps.iter_mut().zip(turns) {
             if is_turn {
                 first.get_or_insert(tap.shard);
-                readers.push(&mut tap.reader);
+                readers.push(tap);
             }
         }
         match first {

@@ -5,18 +5,22 @@
 //! write: one of a dead producer it steps over, at one of a stopped producer it waits until somebody who may
 //! has abandoned it. It polls, since who sleeps has to say so in shared memory.
 
+use super::copy::{Copied, copy_record};
+use super::log;
+use super::passage::{Passage, Shore};
 use super::record::Content;
 use super::table::{ShardInfo, ShardState, Table};
 use super::{Inner, OwnedRecord, Stream, file};
 use crate::channel;
 use crate::error::{OpenError, ReadError, ShardId, StreamReadError};
-use crate::layout::ring::{ChunkRef, Meta};
-use crate::layout::word::Chunk;
 use crate::object::Site;
 use crate::pool::segment::Segments;
 use crate::ring::SlotRing;
 use crate::ring::read::Look;
-use crate::sync::{Label, Ordering, fence_at};
+use crate::ring::seat::Start;
+use crate::ring::wait::Idle;
+use crate::shm::durable::DurableWords;
+use crate::sync::Ordering;
 use crate::sys::clock::{self, Deadline};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,8 +33,15 @@ const POLL_EVERY: Duration = Duration::from_millis(1);
 struct Place {
     shard: ShardId,
     parents: Vec<ShardId>,
-    ring: SlotRing,
-    next: u64,
+    way: Way,
+}
+
+/// How it is read.
+enum Way {
+    /// In memory.
+    Ring { ring: SlotRing, next: u64 },
+    /// On disk.
+    Passage(Box<Passage>),
 }
 
 /// A reader of all shards of a stream that has no seat, see [`Stream::tail`].
@@ -40,7 +51,7 @@ struct Place {
 pub struct StreamTail {
     inner: Arc<Inner>,
     table: Arc<Table>,
-    segments: Segments,
+    segments: Arc<Segments>,
     places: Vec<Place>,
     known: u32,
     turn: usize,
@@ -49,15 +60,6 @@ pub struct StreamTail {
     ready: VecDeque<OwnedRecord>,
     /// Shards that were given back before this reader came to them, and where they ended.
     missed: Vec<(ShardId, u64)>,
-}
-
-/// What became of a copy.
-enum Copied {
-    Whole,
-    /// The record is not there any more.
-    Overwritten,
-    /// The record is, and its payload is not.
-    Vacated,
 }
 
 impl Stream {
@@ -70,7 +72,7 @@ impl Stream {
         self.inner.check()?;
         let mut tail = StreamTail {
             table: Arc::new(Table::unknown()),
-            segments: self.inner.segments.read_only(),
+            segments: Arc::new(self.inner.segments.read_only()),
             inner: Arc::clone(&self.inner),
             places: Vec::new(),
             known: 0,
@@ -131,6 +133,7 @@ impl StreamTail {
             Err(_) if inner.is_retired(shard.id.0) => return Ok(None),
             Err(error) => return Err(error),
         };
+        let words = DurableWords::without_bits(Arc::clone(&opened.mapping));
         let ring = SlotRing::new(
             opened.memory,
             Arc::clone(&inner.liveness),
@@ -139,14 +142,35 @@ impl StreamTail {
             opened.definition.overflow,
             opened.definition.stall_timeout.as_nanos() as u64,
         );
+        let way = match (&inner.store, words) {
+            (Some(store), Some(words)) => {
+                let number = shard.id.0;
+                let shore = Shore {
+                    ring,
+                    words,
+                    segments: Arc::clone(&self.segments),
+                    directory: store.directory_of(inner.family, number),
+                    object: log::object_of(inner.family, number),
+                    log: None,
+                };
+                let start = match at_end {
+                    true => Start::Latest,
+                    false => Start::Earliest,
+                };
+                Way::Passage(Box::new(Passage::new(shore, start, Idle::default())))
+            }
+            _ => Way::Ring {
+                next: match at_end {
+                    true => ring.tail_now(),
+                    false => ring.oldest().unwrap_or(0),
+                },
+                ring,
+            },
+        };
         Ok(Some(Place {
             shard: shard.id,
             parents,
-            next: match at_end {
-                true => ring.tail_now(),
-                false => ring.oldest().unwrap_or(0),
-            },
-            ring,
+            way,
         }))
     }
 
@@ -183,17 +207,18 @@ impl StreamTail {
                 .table
                 .get(place.shard)
                 .and_then(|shard| shard.closed_at);
-            if end.is_some_and(|end| place.next >= end) {
+            if end.is_some_and(|end| place.next() >= end) {
                 self.places.remove(self.turn);
                 looks = self.places.len();
                 continue;
             }
             let place = &mut self.places[self.turn];
-            place.read(&self.segments, &mut self.buffer, &mut self.ready)?;
+            let oldest_ms = self.inner.horizon_ms();
+            place.read(&self.segments, &mut self.buffer, &mut self.ready, oldest_ms)?;
             if let Some(record) = self.ready.pop_front() {
                 return Ok(Some(record));
             }
-            if end.is_some_and(|end| place.next >= end) {
+            if end.is_some_and(|end| place.next() >= end) {
                 looks += 1; // it is left in the next look
                 self.turn = (self.turn + self.places.len() - 1) % self.places.len();
             }
@@ -219,111 +244,88 @@ impl StreamTail {
 }
 
 impl Place {
-    /// Steps on to the next record and copies it, or all that were aggregated in it.
+    fn next(&self) -> u64 {
+        match &self.way {
+            Way::Ring { next, .. } => *next,
+            Way::Passage(passage) => passage.position(),
+        }
+    }
+
+    /// Steps on to the next record that arrived at `oldest_ms` or later, and copies it, or all that were
+    /// aggregated in it.
     fn read(
         &mut self,
         segments: &Segments,
         buffer: &mut Vec<u8>,
         ready: &mut VecDeque<OwnedRecord>,
+        oldest_ms: u64,
     ) -> Result<(), StreamReadError> {
+        let shard = self.shard;
+        let mut copy = |position, bytes: &[u8]| {
+            match Content::parse(shard.0, position, bytes) {
+                None => return Err(ReadError::Corrupt { position }),
+                Some(content) if content.arrival_ms() < oldest_ms => {}
+                Some(Content::One(record)) => ready.push_back(record.to_owned()),
+                Some(Content::Several(records)) => {
+                    ready.extend(records.map(|record| record.to_owned()));
+                }
+            }
+            Ok(!ready.is_empty())
+        };
+        let (ring, next) = match &mut self.way {
+            Way::Ring { ring, next } => (ring, next),
+            Way::Passage(passage) => {
+                let told = |error| StreamReadError::of(shard, error);
+                let mut found = Ok(false);
+                while matches!(found, Ok(false)) {
+                    let read = passage.read_batch(1, &mut |position, bytes| {
+                        found = copy(position, bytes);
+                    });
+                    if read.map_err(told)? == 0 {
+                        break;
+                    }
+                }
+                return found.map(drop).map_err(told);
+            }
+        };
+        let told = |error| StreamReadError::of(shard, error);
         // Bounded: a scribbled lap must not keep us here for ever.
-        for _ in 0..=self.ring.memory().geometry().slots() {
-            let position = self.next;
-            match self.ring.look(position).1 {
+        for _ in 0..=ring.memory().geometry().slots() {
+            let position = *next;
+            match ring.look(position).1 {
                 Look::End => return Ok(()),
-                Look::Pending(word) if !self.ring.is_dead(word.owner()) => return Ok(()),
-                Look::Record(meta) => match self.copy(position, meta, segments, buffer)? {
-                    Copied::Whole => {
-                        self.next = position + 1;
-                        match Content::parse(self.shard.0, position, buffer) {
-                            Some(Content::One(record)) => ready.push_back(record.to_owned()),
-                            Some(Content::Several(records)) => {
-                                ready.extend(records.map(|record| record.to_owned()));
+                Look::Pending(word) if !ring.is_dead(word.owner()) => return Ok(()),
+                Look::Record(meta) => {
+                    match copy_record(ring, position, meta, segments, buffer).map_err(told)? {
+                        Copied::Whole => {
+                            *next = position + 1;
+                            if copy(position, buffer).map_err(told)? {
+                                return Ok(());
                             }
-                            None => return Err(self.read_error(ReadError::Corrupt { position })),
+                            continue; // an empty run
                         }
-                        if !ready.is_empty() {
-                            return Ok(());
+                        Copied::Vacated if ring.oldest().is_none_or(|at| at <= position) => {
+                            let (from, to) = (position, position + 1);
+                            *next = to;
+                            return Err(told(ReadError::Lagged { from, to }));
                         }
-                        continue; // an empty run
+                        Copied::Vacated | Copied::Overwritten => {}
                     }
-                    Copied::Vacated if self.ring.oldest().is_none_or(|at| at <= position) => {
-                        let (from, to) = (position, position + 1);
-                        self.next = to;
-                        return Err(self.read_error(ReadError::Lagged { from, to }));
-                    }
-                    Copied::Vacated | Copied::Overwritten => {}
-                },
+                }
                 Look::Pending(_) | Look::Gone => {}
             }
-            match self.ring.oldest() {
+            match ring.oldest() {
                 Some(oldest) if position < oldest => {
-                    self.next = oldest;
+                    *next = oldest;
                     return Err(StreamReadError::Lagged {
-                        shard: self.shard,
+                        shard,
                         from: position,
                         to: oldest,
                     });
                 }
-                _ => self.next = position + 1,
+                _ => *next = position + 1,
             }
         }
         Ok(())
-    }
-
-    fn read_error(&self, error: ReadError) -> StreamReadError {
-        StreamReadError::of(self.shard, error)
-    }
-
-    /// Copies a record and says whether it was that of `position` all the time.
-    ///
-    /// # Errors
-    /// When its payload can't be opened *now*: the record stays next.
-    fn copy(
-        &self,
-        position: u64,
-        meta: Meta,
-        segments: &Segments,
-        buffer: &mut Vec<u8>,
-    ) -> Result<Copied, StreamReadError> {
-        let slot = self.ring.memory().slot(position);
-        let len = meta.len() as usize;
-        if meta.kind() == Meta::INLINE && len <= slot.room() {
-            buffer.resize(len, 0);
-            slot.read_body(buffer);
-            return Ok(match self.ring.still(slot, position) {
-                true => Copied::Whole,
-                false => Copied::Overwritten,
-            });
-        }
-        let gone = || match self.ring.still(slot, position) {
-            true => Copied::Vacated,
-            false => Copied::Overwritten,
-        };
-        if meta.kind() != Meta::CHUNK || len != size_of::<ChunkRef>() {
-            return Ok(gone());
-        }
-        let mut bytes = [0u8; size_of::<ChunkRef>()];
-        slot.read_body(&mut bytes);
-        let reference: ChunkRef = bytemuck::cast(bytes);
-        let segment = match segments.open(reference.segment) {
-            Ok(Some(segment)) => segment,
-            Ok(None) => return Ok(gone()),
-            Err(failure) => return Err(self.read_error(ReadError::Pool(format!("{failure:?}")))),
-        };
-        let is_possible = reference.chunk < segment.chunks()
-            && reference.len <= segment.chunk_bytes() as u64
-            && self.ring.still(slot, position);
-        if !is_possible {
-            return Ok(gone());
-        }
-        buffer.resize(reference.len as usize, 0);
-        segment.read(reference.chunk, buffer);
-        fence_at(Label::ReadFence, Ordering::Acquire);
-        let word = Chunk(segment.word(reference.chunk).load(Ordering::Relaxed));
-        Ok(match word.version() == reference.version {
-            true if self.ring.still(slot, position) => Copied::Whole,
-            _ => gone(),
-        })
     }
 }

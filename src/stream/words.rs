@@ -2,12 +2,13 @@
 //! which, say `change`, `group` and `worker`.
 
 use crate::layout::PAGE;
+use crate::layout::durable::Durable;
 use crate::layout::stream::{
-    ConsumerCounts, GROUPS, GROUPS_OFFSET, GroupEntry, MEMBERS, MemberEntry, SHARDS, ShardEntry,
-    TABLE_FROM, WISH_STRIDE, WISHES, WISHES_OFFSET, WishEntry, control,
+    ConsumerCounts, GROUPS, GROUPS_OFFSET, GroupEntry, KeptGroup, MEMBERS, MemberEntry, SHARDS,
+    ShardEntry, TABLE_FROM, WISH_STRIDE, WISHES, WISHES_OFFSET, WishEntry, control,
 };
 use crate::shm::words::{read_bytes, word64, write_bytes};
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Ordering};
 use crate::sys::mapping::Mapping;
 use core::mem::offset_of;
 use std::sync::Arc;
@@ -121,6 +122,40 @@ pub fn fill_shard(
     write_bytes(mapping, at + created, bytemuck::bytes_of(&created_ms));
 }
 
+/// A control file that is being filled, and that nobody else knows yet.
+pub struct Filling<'a>(pub &'a Mapping);
+
+impl Filling<'_> {
+    // Relaxed throughout: the name of the file publishes it.
+    pub fn retention(&self, ms: u64, bytes: u64) {
+        word64(self.0, control::RETENTION_MS).store(ms, Ordering::Relaxed);
+        word64(self.0, control::RETENTION_BYTES).store(bytes, Ordering::Relaxed);
+    }
+
+    pub fn shard(&self, shard: u32, entry: &ShardEntry) {
+        write_bytes(self.0, shard_at(shard), bytemuck::bytes_of(entry));
+    }
+
+    pub fn count(&self, shards: u64) {
+        count(self.0).store(shards, Ordering::Relaxed);
+    }
+
+    pub fn group(&self, group: u32, kept: &KeptGroup) {
+        let at = group_at(group);
+        let store = |offset, value| word64(self.0, at + offset).store(value, Ordering::Relaxed);
+        store(offset_of!(GroupEntry, word), kept.word);
+        store(offset_of!(GroupEntry, name_bytes), kept.name_bytes);
+        store(ConsumerWord::Policy.offset(), kept.policy);
+        store(ConsumerWord::RegisteredMs.offset(), kept.registered_ms);
+        write_bytes(self.0, at + offset_of!(GroupEntry, name), &kept.name);
+    }
+
+    pub fn durable(&self, durable: Durable) {
+        word64(self.0, crate::layout::durable::control::DURABLE)
+            .store(durable.0, Ordering::Relaxed);
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct StreamWords(Arc<Mapping>);
@@ -142,6 +177,25 @@ impl StreamWords {
 
     pub fn count(&self) -> &AtomicU64 {
         count(&self.0)
+    }
+
+    /// How long records are kept, ms.
+    pub fn retention_ms(&self) -> &AtomicU64 {
+        word64(&self.0, control::RETENTION_MS)
+    }
+
+    /// How many bytes of segments a shard keeps, 0 for any number.
+    pub fn retention_bytes(&self) -> &AtomicU64 {
+        word64(&self.0, control::RETENTION_BYTES)
+    }
+
+    /// Both, as they are now.
+    pub fn retention(&self) -> (u64, u64) {
+        // Relaxed: settings, each by itself.
+        (
+            self.retention_ms().load(Ordering::Relaxed),
+            self.retention_bytes().load(Ordering::Relaxed),
+        )
     }
 
     pub fn shard(&self, shard: u32) -> &AtomicU64 {

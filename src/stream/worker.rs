@@ -26,7 +26,7 @@ use super::share::{Colleague, Share, share};
 use super::table::{ShardInfo, ShardState, Table};
 use super::{Inner, OwnedRecord};
 use crate::ParticipantId;
-use crate::channel::{Channel, Reader};
+use crate::channel::Channel;
 use crate::error::{GroupError, OpenError, ReadError, ShardId, StreamReadError, WaitError};
 use crate::layout::stream::MEMBERS;
 use crate::layout::word::{Lease, Role};
@@ -367,8 +367,11 @@ impl GroupWorker {
         let Some(position) = fence(ring, group, mine) else {
             return Ok(());
         };
+        // The token is told to nobody before it is on disk; where that can't be written now, the one that
+        // is given behind a restart is higher all the same.
+        let _ = inner.write_checkpoint(shard.id);
         // Lossy: the group's entry holds what it needs, and a stopped worker must hold nobody back.
-        let tap = match Tap::join(&channel, shard, Start::At(position), true, self.idle) {
+        let tap = match Tap::join(inner, &channel, shard, Start::At(position), true, self.idle) {
             // Finished by another worker and retired, since the table was read.
             Err(StreamReadError::Join { .. }) if inner.is_retired(shard.id.0) => return Ok(()),
             Ok(tap) => tap,
@@ -417,7 +420,7 @@ impl GroupWorker {
             let Some(end) = held.closed_at else {
                 return true;
             };
-            let is_read = held.tap.reader.position() >= end && !held.tap.has_rest();
+            let is_read = held.tap.position() >= end && !held.tap.has_rest();
             if !is_read || held.checkpointed < held.next() {
                 return true;
             }
@@ -446,6 +449,7 @@ impl GroupWorker {
             return Err(error);
         }
         let group = self.group.number;
+        let oldest_ms = self.group.inner.horizon_ms();
         let mut given = 0;
         for _ in 0..self.held.len() {
             if given == max {
@@ -456,7 +460,7 @@ impl GroupWorker {
             if held.leaving || !held.is_mine(group) {
                 continue; // the next pass drops it
             }
-            match held.tap.take(max - given, &mut each) {
+            match held.tap.take(max - given, oldest_ms, &mut each) {
                 Ok(count) => given += count,
                 Err(ReadError::Removed) if !self.group.inner.is_removed() => {
                     self.passed_at = 0; // it was retired; the next pass drops it
@@ -506,14 +510,14 @@ impl GroupWorker {
         let readable = self.held.iter_mut().filter(|held| !held.leaving);
         // At its end a shard has nothing to wait for.
         let readable = readable.filter(|held| {
-            let next = held.tap.reader.position();
+            let next = held.tap.position();
             held.closed_at.is_none_or(|end| next < end)
         });
         let mut first = None;
-        let mut readers: Vec<&mut Reader> = Vec::new();
+        let mut readers: Vec<&mut Tap> = Vec::new();
         for held in readable {
             first.get_or_insert(held.tap.shard);
-            readers.push(&mut held.tap.reader);
+            readers.push(&mut held.tap);
         }
         match first {
             Some(shard) => {

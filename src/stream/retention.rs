@@ -1,0 +1,63 @@
+//! How long a stream on disk keeps its records, and changing that.
+
+use super::Stream;
+use super::definition::Retention;
+use crate::error::OpenError;
+use crate::sync::Ordering;
+
+impl Stream {
+    /// How long records are kept (`RetentionPeriodHours`); `None` for a stream in memory, which keeps as
+    /// many as it has slots.
+    pub fn retention(&self) -> Option<Retention> {
+        let inner = &self.inner;
+        inner
+            .is_on_disk()
+            .then(|| Retention::of_words(inner.words.retention()))
+    }
+
+    /// Changes it, up or down (`IncreaseStreamRetentionPeriod`, `DecreaseStreamRetentionPeriod`): readers
+    /// go by it at once, in every process, and segments that are over are given back before this returns.
+    /// What was given back does not come back. Blocks for the disk. May be called by any thread at any
+    /// time; after a fork it returns `Forked`.
+    ///
+    /// # Errors
+    /// [`OpenError::InvalidOption`] for less than 24 h, more than 365 days, or a stream in memory; the disk.
+    pub fn set_retention(&self, retention: Retention) -> Result<(), OpenError> {
+        retention.check()?;
+        self.set_retention_unchecked(retention)
+    }
+
+    /// The same, however short: for tests, which can't wait for a day.
+    #[doc(hidden)]
+    pub fn set_retention_unchecked(&self, retention: Retention) -> Result<(), OpenError> {
+        let inner = &self.inner;
+        inner.check()?;
+        if !inner.is_on_disk() {
+            return Err(OpenError::InvalidOption {
+                option: "retention",
+                given: format!("{:?}", retention.age),
+                rule: "of a stream on disk; one in memory keeps as many records as it has slots"
+                    .to_owned(),
+            });
+        }
+        let (age_ms, bytes) = retention.words();
+        // Settings, each by itself; the fence of the write below comes behind both.
+        inner.words.retention_ms().store(age_ms, Ordering::Relaxed);
+        inner
+            .words
+            .retention_bytes()
+            .store(bytes, Ordering::Relaxed);
+        inner.write_table()?;
+        inner.give_segments_back()
+    }
+
+    /// Gives back what the retention has ended of: whoever writes does so, and this is for a stream that
+    /// nobody puts to. Blocks for the disk.
+    ///
+    /// # Errors
+    /// As [`shards`](Self::shards); the disk.
+    pub fn give_segments_back(&self) -> Result<(), OpenError> {
+        self.inner.check()?;
+        self.inner.give_segments_back()
+    }
+}

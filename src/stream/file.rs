@@ -195,6 +195,7 @@ pub(super) fn create_control(
         huge_pages: u32::from(definition.huge_pages),
         durability: match definition.durability {
             Durability::Memory => durable::MEMORY,
+            Durability::Async => durable::ASYNC,
             Durability::Durable => durable::DURABLE,
         },
         name: frame.name,

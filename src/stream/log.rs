@@ -62,8 +62,9 @@ pub(crate) struct Memo {
     checkpoints: [u64; GROUPS as usize],
     /// Epoch and segment that the state was written to.
     said_at: (u64, u64),
-    /// The same, and when, at the last look for segments that are over.
-    looked_at: ((u64, u64), u64),
+    /// The same, what was to be kept, and when, at the last look for segments that are over.
+    looked_at: ((u64, u64), (u64, u64)),
+    looked_ms: u64,
     follower: Option<Follower<crate::journal::Disk>>,
 }
 
@@ -311,12 +312,12 @@ impl Source for ShardLog {
         _: u64,
     ) -> Result<(), JournalError> {
         let (at, now) = (kept.segment(), clock::unix_ms());
-        let (looked_at, looked_ms) = kept.memo.looked_at;
-        let is_time = looked_at != at || now.wrapping_sub(looked_ms) >= LOOK_EVERY_MS;
-        if at != kept.memo.said_at || !is_time {
+        let looked_at = (at, self.control.retention());
+        let is_time = now.wrapping_sub(kept.memo.looked_ms) >= LOOK_EVERY_MS;
+        if at != kept.memo.said_at || kept.memo.looked_at == looked_at && !is_time {
             return Ok(());
         }
-        kept.memo.looked_at = (at, now);
+        (kept.memo.looked_at, kept.memo.looked_ms) = (looked_at, now);
         if kept.memo.follower.is_none() {
             kept.memo.follower = follower_at(journal.directory(), self.object)?;
         }
@@ -324,7 +325,7 @@ impl Source for ShardLog {
             return Ok(());
         };
         let segments = follower.segments()?;
-        let over = over(&segments, at, now, self.control.retention());
+        let over = over(&segments, at, now, looked_at.1);
         if !over.is_empty() {
             kept.writer.release(&over)?;
         }

@@ -43,6 +43,7 @@ mod subscription;
 mod sweep;
 mod table;
 mod tail;
+mod tap;
 mod turn;
 mod words;
 mod worker;

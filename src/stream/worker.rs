@@ -20,10 +20,10 @@
 use super::group::{Group, is_ready};
 use super::lease::{advance, end, fence, place};
 use super::number::SequenceNumber;
-use super::read::Tap;
 use super::record::StreamRecord;
 use super::share::{Colleague, Share, share};
 use super::table::{ShardInfo, ShardState, Table};
+use super::tap::Tap;
 use super::{Inner, OwnedRecord};
 use crate::ParticipantId;
 use crate::channel::Channel;

@@ -236,13 +236,13 @@ impl StreamReader {
             tap.note(consumer::note_of(place));
         }
         if let StreamIterator::AtTimestamp(from) = self.iterator {
-            let searched = tap.from_time(from.max(self.inner.horizon_ms()));
+            let searched = tap.begin_at_time(from.max(self.inner.horizon_ms()));
             searched.map_err(|error| StreamReadError::of(shard.id, error))?;
         }
         if let StreamIterator::TrimHorizon = self.iterator
             && self.inner.is_on_disk()
         {
-            let searched = tap.from_time(self.inner.horizon_ms());
+            let searched = tap.begin_at_time(self.inner.horizon_ms());
             searched.map_err(|error| StreamReadError::of(shard.id, error))?;
         }
         // A place that was asked for and is gone is the oldest there is: that is what an iterator says.

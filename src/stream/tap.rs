@@ -56,7 +56,7 @@ struct Rest {
 /// How a shard is read.
 enum Way {
     /// In memory: by a seat in its ring.
-    Seat(Reader),
+    Seat(Box<Reader>),
     /// On disk: without one.
     Passage(Box<Passage>),
 }
@@ -112,7 +112,7 @@ impl Tap {
             _ => None,
         };
         let position = reader.position();
-        Ok(tap(Way::Seat(reader), position, lagged))
+        Ok(tap(Way::Seat(Box::new(reader)), position, lagged))
     }
 
     /// A place that was asked for and is gone is the oldest there is: that is what an iterator says.
@@ -136,7 +136,7 @@ impl Tap {
     }
 
     /// Passes over what arrived before.
-    pub fn from_time(&mut self, from_ms: u64) -> Result<(), ReadError> {
+    pub fn begin_at_time(&mut self, from_ms: u64) -> Result<(), ReadError> {
         self.from_ms = from_ms;
         if let Way::Passage(passage) = &mut self.way {
             // What a segment says of all before it: the latest arrival.

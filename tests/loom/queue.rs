@@ -555,3 +555,34 @@ fn a_claim_that_was_stepped_over_is_found_behind_its_commit() {
         },
     );
 }
+
+/// A sends two messages, one behind the other, while C looks for the first.
+#[test]
+fn what_one_sender_sends_is_met_in_its_order() {
+    explore(
+        "queue::what_one_sender_sends_is_met_in_its_order",
+        Depth::Exhaustive,
+        [
+            allowed("first", "C met the first message"),
+            allowed("nothing", "C came before it was committed"),
+            forbidden("second", "C passed over a claim that was committed by then"),
+        ],
+        || {
+            let stage = Stage::new(2);
+            let (a, c) = (stage.queue(A), stage.queue(C));
+            let a = thread::spawn(move || {
+                assert_eq!((send(&a, 7), send(&a, 8)), (Sent::At(0), Sent::At(1)));
+            });
+            let mut consumer = Consumer::new(&c);
+            let found = consumer.find(&c, NOW, &mut Nothing);
+            let found = found.map(|standing| standing.position);
+            a.join().unwrap();
+            match found {
+                None => "nothing",
+                Some(0) => "first",
+                Some(_) => "second",
+            }
+            .into()
+        },
+    );
+}

@@ -539,6 +539,11 @@ impl Consumer {
         if queue.is_written(position + 1)
             && let Some(free) = self.skipped.iter_mut().find(|place| place.is_none())
         {
+            // Its sender may have committed it just now, and written what is behind it: that is seen by now,
+            // and comes first.
+            if queue.is_resolved(&open, now) {
+                return true;
+            }
             *free = Some(open);
             self.skipped_count += 1;
             self.last = None;

@@ -13,7 +13,7 @@
 //! sorted anew, each part into its new shard, before anything newer.
 
 use super::number::SequenceNumber;
-use super::put::{Put, PutRecord, Refused, StreamProducer};
+use super::put::{ATTEMPTS, Put, PutRecord, Refused, StreamProducer};
 use super::record::{self, Label, SUB_HEAD};
 use crate::error::{PutError, ShardId};
 use crate::sys::clock::{self, Deadline};
@@ -256,6 +256,7 @@ impl AggregatingProducer {
     ) -> Result<(), PutError> {
         let Self { producer, open, .. } = self;
         let open = &mut open[index];
+        let mut moved = 0;
         while let Some((first, _)) = open.parts.first() {
             producer.look()?;
             let shard = producer.table.route(*first);
@@ -288,7 +289,9 @@ impl AggregatingProducer {
                     // It is put, whatever the disk says: by the next call it would be put again.
                     producer.acknowledge(&put)?;
                 }
-                Err(Refused::Moved) => {}
+                // Each time its shard was replaced; a seal that somebody scribbled would be met for ever.
+                Err(Refused::Moved) if moved < ATTEMPTS => moved += 1,
+                Err(Refused::Moved) => return Err(PutError::Busy { attempts: ATTEMPTS }),
                 Err(Refused::Put(error)) => return Err(error),
             }
         }

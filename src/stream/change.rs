@@ -71,8 +71,10 @@ impl Inner {
                 Ordering::Relaxed, // looks again
             );
             if swapped.is_ok() {
-                self.go_on(begun)?;
-                return Ok(Some(wish));
+                return match self.go_on(begun)? {
+                    true => Ok(Some(wish)),
+                    false => Err(self.scribbled("its words do not allow a change").into()),
+                };
             }
         }
         Err(ReshardError::Busy { attempts: ATTEMPTS })
@@ -100,17 +102,19 @@ impl Inner {
         if seen.state() == 0 {
             return Ok(());
         }
-        self.go_on(seen)
+        self.go_on(seen).map(drop)
     }
 
-    fn go_on(&self, begun: Role) -> Result<(), OpenError> {
+    /// Whether the change was one that can be made.
+    fn go_on(&self, begun: Role) -> Result<bool, OpenError> {
         let operation = self.words.operation();
         let wish = self.words.wish(begun.owner());
         fence_at(Label::ReadFence, Ordering::Acquire);
         if operation.load(Ordering::Relaxed) != begun.0 {
-            return Ok(()); // done meanwhile
+            return Ok(true); // done meanwhile
         }
-        if self.is_possible(&wish) {
+        let mut is_possible = self.is_possible(&wish);
+        if is_possible {
             let done = match wish.kind {
                 SPLIT | MERGE => self.replace(&wish),
                 ADD_GROUP => self.add_group(&wish),
@@ -120,9 +124,9 @@ impl Inner {
             };
             match done {
                 // One that others are through with may have led to what is not there any more.
-                Err(_) if operation.load(Ordering::Acquire) != begun.0 => return Ok(()),
+                Err(_) if operation.load(Ordering::Acquire) != begun.0 => return Ok(true),
                 // The rings of new shards are made before a change begins: this wish is none.
-                Err(OpenError::NotFound { .. }) if self.lacks_rings(&wish) => {}
+                Err(OpenError::NotFound { .. }) if self.lacks_rings(&wish) => is_possible = false,
                 done => done?,
             }
             // Nobody reads the table meanwhile: so nothing is done by it that is not on disk.
@@ -141,7 +145,7 @@ impl Inner {
             order(Label::RoleRelease, Ordering::AcqRel),
             Ordering::Relaxed, // somebody else was faster
         );
-        Ok(())
+        Ok(is_possible)
     }
 
     /// Whether the words of a wish can be what somebody wrote. Scribbled ones change nothing.

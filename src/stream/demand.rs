@@ -175,7 +175,9 @@ impl Inner {
         let word = self.words.scaled(ScaledWord::Window);
         let seen = word.load(Ordering::Relaxed);
         // Relaxed: whoever swaps it looks alone, at words that speak for themselves.
-        seen < window
+        // One that lies ahead is none that this clock has shown.
+        let is_next = seen < window || seen > window + 1;
+        is_next
             && word
                 .compare_exchange(seen, window, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()

@@ -3,12 +3,12 @@
 #![cfg(all(test, not(loom)))]
 
 use super::lease::{checkpoint, place};
-use super::{Backpressure, GroupStart, Stream};
+use super::{Aggregation, Backpressure, GroupStart, PutRecord, Stream};
 use crate::Bus;
-use crate::error::{PutError, ReadError, ShardId};
+use crate::error::{OpenError, PutError, ReadError, ReshardError, ShardId};
 use crate::layout::ring::NO_PIN;
 use crate::layout::stream::{MERGE, NO_SHARD, RETIRE, SPLIT, WishEntry};
-use crate::layout::word::{Lease, Role};
+use crate::layout::word::{Lease, Role, Shard};
 use crate::sync::Ordering::SeqCst;
 use ringway_harness::TempBus;
 
@@ -223,4 +223,35 @@ fn a_worker_whose_lease_passed_on_while_it_stood_still_is_not_told_of_what_the_n
     let lease = place(&channel.inner.ring, 0).lease;
     lease.store(Lease(lease.load(SeqCst)).taken(9).0, SeqCst);
     assert!(worker.told(0, lagged()).is_none());
+}
+
+#[test]
+fn a_change_that_scribbled_words_do_not_allow_is_refused_and_not_wished_for_ever() {
+    let (_root, stream) = stream(Backpressure::Fail);
+    stream.split(ShardId(0), None).unwrap();
+    // The place of the next shard says that there was one.
+    let word = stream.inner.words.shard(3);
+    word.store(Shard::at(Shard::CLOSED).0, SeqCst);
+    let refused = stream.update_shard_count(5).unwrap_err();
+    assert!(
+        matches!(refused, ReshardError::Open(OpenError::Scribbled { .. })),
+        "{refused}"
+    );
+    assert!(stream.split(ShardId(1), None).is_err());
+    assert_eq!(stream.shards().unwrap().len(), 3);
+}
+
+#[test]
+fn a_seal_that_nobody_wished_is_met_a_thousand_times_and_no_more() {
+    let (_root, stream) = stream(Backpressure::Fail);
+    let channel = stream.inner.ring(0).unwrap();
+    channel.inner.ring.seal(0).unwrap();
+    let mut producer = stream.producer().unwrap();
+    let busy = |error: PutError| matches!(error, PutError::Busy { .. });
+    assert!(busy(producer.put("k", b"data").unwrap_err()));
+    let batch = producer.put_batch(&[PutRecord::new("k", b"data")]);
+    assert!(batch.into_iter().all(|outcome| busy(outcome.unwrap_err())));
+    let mut producer = producer.aggregating(Aggregation::default());
+    producer.put("k", b"data").unwrap();
+    assert!(busy(producer.flush().unwrap_err()));
 }

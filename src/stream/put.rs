@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Seals that one put meets. Each is a change of the stream, and takes somebody making a file.
-const ATTEMPTS: usize = 1000;
+pub(super) const ATTEMPTS: usize = 1000;
 /// How long a waiting producer sleeps between two looks.
 const PAUSE: Duration = Duration::from_micros(200);
 /// Looks before the first sleep.

@@ -64,15 +64,17 @@ impl Stream {
                 limit,
             });
         }
-        let mut changes = 0;
-        while self
-            .inner
-            .change(|table| next_change(table, count))?
-            .is_some()
-        {
-            changes += 1;
+        // Each bound is cut at once at most, and each shard that is too many merged: more only where somebody
+        // else wants another count, and then the numbers of shards would be used up.
+        let open = self.inner.table()?.open().count();
+        let most = 2 * (open + count as usize);
+        for changes in 0..=most {
+            let next = self.inner.change(|table| next_change(table, count))?;
+            if next.is_none() {
+                return Ok(changes);
+            }
         }
-        Ok(changes)
+        Err(ReshardError::Busy { attempts: most })
     }
 }
 

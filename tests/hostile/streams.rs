@@ -14,8 +14,8 @@ mod files;
 
 use files::plausible;
 use ringway::{
-    Aggregation, Backpressure, Bus, ConsumerPolicy, GroupStart, PutRecord, SequenceNumber, ShardId,
-    Stream, StreamIterator,
+    Aggregation, Backpressure, Bus, ConsumerPolicy, GroupStart, GroupWorker, PutRecord,
+    SequenceNumber, ShardId, Stream, StreamIterator,
 };
 use ringway_harness::seed::{self, Random};
 use ringway_harness::{TempBus, deadline};
@@ -85,6 +85,8 @@ struct Scene {
     rings: Vec<Prey>,
     /// Whether something was changed for good.
     is_spent: Cell<bool>,
+    /// It has leases, and never comes back for them.
+    _worker: GroupWorker,
     _root: TempBus,
 }
 
@@ -113,8 +115,6 @@ fn scene(backpressure: Backpressure) -> Scene {
     let mut worker = group.join().unwrap();
     let _ = worker.try_read_batch(10, |_| {});
     worker.checkpoint().unwrap();
-    // As if its process stood still: nobody gives its leases back.
-    std::mem::forget(worker);
     let objects = bus.directory().join("objects");
     let control = Prey::new(objects.join("s"));
     let mut shards: Vec<PathBuf> = std::fs::read_dir(&objects)
@@ -131,6 +131,7 @@ fn scene(backpressure: Backpressure) -> Scene {
         control,
         rings,
         is_spent: Cell::new(false),
+        _worker: worker,
         _root: root,
     }
 }

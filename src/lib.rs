@@ -66,6 +66,7 @@ pub use {
         ReceiptError, ReceiveError, ReshardError, SendError, SetError, SettleError, ShardId,
         StreamReadError, WaitError,
     },
+    object::RecoveryProgress,
     object::loan::Loan,
     object::poll::PollDescriptor,
     object::wait::{Waitable, wait_any},

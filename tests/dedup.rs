@@ -82,7 +82,7 @@ fn an_id_counts_when_its_message_is_received_deleted_or_purged() {
     let deleted = send(&mut sender, "deleted");
     assert_eq!(drain(&queue), ["deleted"]);
     let purged = send(&mut sender, "purged");
-    assert_eq!(queue.purge(), 1);
+    assert_eq!(queue.purge().unwrap(), 1);
     let received = send(&mut sender, "received");
     let mut receiver = queue.receiver().unwrap();
     let mut buffer = [0; 64];

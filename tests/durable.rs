@@ -9,6 +9,7 @@ use ringway::{
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -344,8 +345,21 @@ fn many_rounds_of_a_ring_keep_the_journal_small_though_one_message_stays() {
     assert!((2..=10).contains(&segments), "{segments} segments");
     drop((kept, receiver, sender, queue, bus));
     machine.restart();
-    let bus = machine.bus();
+    let read = Arc::new(AtomicU64::new(0));
+    let told = Arc::clone(&read);
+    let builder = Bus::builder("bus").root(machine.root.join("memory"));
+    let builder = builder.on_recovery(move |far| {
+        assert!(far.read_bytes <= far.total_bytes && !far.is_elsewhere);
+        told.store(far.read_bytes, Ordering::Relaxed);
+    });
+    let bus = builder
+        .journal_root(machine.disk())
+        .open_or_create()
+        .unwrap();
     let found = drain(&bus.queue("q").open().unwrap());
+    let (read, retained) = (read.load(Ordering::Relaxed), segments as u64 * (4 << 20));
+    println!("{{\"written_bytes\":{written},\"retained_bytes\":{retained},\"read_bytes\":{read}}}");
+    assert!(0 < read && read <= retained, "{read} of {retained}");
     let bodies: Vec<_> = found.values().map(|(body, _)| body.clone()).collect();
     assert_eq!(bodies, [b"stays".to_vec()]);
 }
@@ -445,7 +459,7 @@ fn a_peer_that_writes_over_the_words_of_the_journal_hangs_nobody() {
         let mut sender = queue.sender().unwrap();
         for _ in 0..3000 / 512 {
             sender.send_batch(&[[1; 8]; 512]).unwrap();
-            queue.purge();
+            let _ = queue.purge();
         }
         let path = bus.directory().join("objects/q");
         let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
@@ -453,7 +467,7 @@ fn a_peer_that_writes_over_the_words_of_the_journal_hangs_nobody() {
         // Sent or refused: both will do.
         for _ in 0..3 {
             let _ = sender.send(b"x");
-            queue.purge();
+            let _ = queue.purge();
         }
     }
 }

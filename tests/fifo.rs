@@ -170,7 +170,7 @@ fn a_delete_out_of_turn_opens_the_group_only_when_the_first_is_gone() {
     assert_eq!((seen, received.receives()), (4, 1));
     receiver.delete(&received.receipt).unwrap();
     assert_eq!(queue.stats().visible + queue.stats().in_flight, 0);
-    assert_eq!(queue.purge(), 0);
+    assert_eq!(queue.purge().unwrap(), 0);
 }
 
 #[test]
@@ -419,7 +419,7 @@ fn a_purge_empties_every_group_and_what_comes_then_is_received() {
         // Some are in flight, some deleted out of turn, most not even linked.
         let taken = batch(&mut receiver, 5);
         receiver.delete(&taken[2].1.received.receipt).unwrap();
-        assert_eq!(queue.purge(), 299, "round {round}");
+        assert_eq!(queue.purge().unwrap(), 299, "round {round}");
         assert!(word(&mut receiver).is_none());
         let stats = queue.stats();
         assert_eq!((stats.visible, stats.in_flight), (0, 0));
@@ -744,7 +744,7 @@ fn a_fifo_queue_that_is_scribbled_over_never_hangs_or_panics() {
                 let _ = queue.parked();
                 let _ = bus.doctor(true).map(drop);
                 let _ = queue.set(&Settings::new().delay(round as u32 % 3 * MS));
-                queue.purge();
+                queue.purge().unwrap();
             }
         }
     }

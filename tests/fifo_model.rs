@@ -142,7 +142,7 @@ impl Play {
             }
             Action::Purge => {
                 let here: usize = self.groups.0.values().map(Vec::len).sum();
-                prop_assert_eq!(self.queue.purge(), here as u64);
+                prop_assert_eq!(self.queue.purge().unwrap(), here as u64);
                 self.groups.0.clear();
                 Ok(())
             }

@@ -495,7 +495,7 @@ fn purge_and_removal_reach_every_ring() {
         sender.send(&number.to_le_bytes()).unwrap();
     }
     let lease = word(&mut receiver).unwrap().1;
-    assert_eq!(queue.purge(), 5 * FIRST);
+    assert_eq!(queue.purge().unwrap(), 5 * FIRST);
     assert_eq!(queue.stats().visible + queue.stats().in_flight, 0);
     assert!(!receiver.delete(&lease.receipt).unwrap());
     sender.send(&9u64.to_le_bytes()).unwrap();

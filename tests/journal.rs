@@ -444,3 +444,30 @@ fn sizes_positions_and_cursors_are_checked() {
     };
     assert!(Writer::resume(storage, small(), OBJECT, 1, nowhere, 7).is_err());
 }
+
+/// As whoever removes a journal moves it.
+#[test]
+fn who_writes_where_another_journal_has_taken_the_place_leaves_nothing_in_it() {
+    let scratch = scratch();
+    let old = storage(&scratch, Backend::Pwrite);
+    let begin = |disk: &Arc<Disk>| {
+        Writer::take_over(Arc::clone(disk), small(), OBJECT, 1, 0, &definition(1)).unwrap()
+    };
+    let mut late = begin(&old);
+    fill(&mut late, 0..10);
+    let path = old.directory().to_owned();
+    std::fs::rename(&path, scratch.path().join("aside")).unwrap();
+    assert!(!old.is_in_place());
+    let new = storage(&scratch, Backend::Pwrite);
+    // More than a segment: it makes the next one, too.
+    fill(&mut late, 10..600);
+    late.submit().unwrap();
+    assert!(late.complete(true).unwrap().cursor.segment > 0);
+    assert!(!exists(&*new));
+    let mut writer = begin(&new);
+    fill(&mut writer, 0..3);
+    writer.submit().unwrap();
+    writer.complete(true).unwrap();
+    drop((writer, late));
+    assert_eq!(read(&new, &Reading::default()).unwrap().0, [0, 1, 2]);
+}

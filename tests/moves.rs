@@ -77,7 +77,7 @@ fn every_message_goes_to_the_destination_once_and_whole() {
         (0, 500, 500)
     );
     drop(task);
-    to.purge();
+    to.purge().unwrap();
     assert_eq!(bus.doctor(false).unwrap().chunks[2], 0);
 }
 
@@ -382,7 +382,7 @@ fn a_task_waits_for_room_and_ends_when_its_destination_goes() {
         .unwrap();
     let status = task.step().unwrap();
     assert_eq!((status.state, status.moved), (MoveState::Running, 0));
-    to.purge();
+    to.purge().unwrap();
     assert_eq!(task.step().unwrap().moved, 10);
     drop(task);
     send(&from, 10..20);

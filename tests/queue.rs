@@ -211,7 +211,7 @@ fn the_delay_of_the_queue_counts_for_every_send_that_names_none() {
         .send_delayed(&9u64.to_le_bytes(), Duration::ZERO)
         .unwrap();
     assert_eq!(word(&mut receiver).unwrap().0, 9);
-    assert_eq!(queue.purge(), 5);
+    assert_eq!(queue.purge().unwrap(), 5);
     assert_eq!(queue.stats().delayed, 0);
 }
 
@@ -603,8 +603,8 @@ fn purge_takes_everything_that_was_sent_before() {
     sender.send(&[9; 3000]).unwrap();
     sender.send_delayed(b"later", 100 * S).unwrap();
     let (_, received) = word(&mut receiver).unwrap();
-    assert_eq!(queue.purge(), 102);
-    assert_eq!(queue.purge(), 0);
+    assert_eq!(queue.purge().unwrap(), 102);
+    assert_eq!(queue.purge().unwrap(), 0);
     let stats = queue.stats();
     assert_eq!(
         (stats.visible, stats.in_flight, stats.delayed, stats.purged),
@@ -648,8 +648,8 @@ fn a_message_that_is_received_a_thousand_times_is_parked_and_kept() {
         assert_eq!(received.len, 8);
     }
     assert_eq!(queue.read_parked(0).unwrap(), vec![3; 700]);
-    assert!(queue.read_parked(1).is_none() && !queue.delete_parked(1));
-    assert!(queue.delete_parked(0) && !queue.delete_parked(0));
+    assert!(queue.read_parked(1).is_none() && !queue.delete_parked(1).unwrap());
+    assert!(queue.delete_parked(0).unwrap() && !queue.delete_parked(0).unwrap());
     assert_eq!(queue.stats().parked, 0);
     drop((sender, receiver));
     assert_eq!(bus.doctor(false).unwrap().chunks[2], 0);
@@ -875,7 +875,7 @@ fn messages_behind_the_receive_hint_are_found() {
     for number in 0..2000u64 {
         sender.send(&number.to_le_bytes()).unwrap();
         assert_eq!(word(&mut queue.receiver().unwrap()).unwrap().0, number);
-        assert_eq!(queue.purge(), 1);
+        assert_eq!(queue.purge().unwrap(), 1);
     }
 }
 
@@ -923,7 +923,7 @@ fn a_queue_that_is_scribbled_over_never_hangs_or_panics() {
                 let _ = receiver.wait(MS);
                 let _ = queue.parked();
                 let _ = bus.doctor(true).map(drop);
-                queue.purge();
+                queue.purge().unwrap();
             }
         }
     }

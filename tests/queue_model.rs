@@ -182,7 +182,7 @@ impl Play {
                 }
             }
             Action::Purge => {
-                prop_assert_eq!(self.queue.purge(), self.messages.len() as u64);
+                prop_assert_eq!(self.queue.purge().unwrap(), self.messages.len() as u64);
                 self.messages.clear();
             }
         }

@@ -83,7 +83,7 @@ fn room(queue: &Queue) -> u64 {
             Err(other) => panic!("{other}"),
         }
     }
-    assert_eq!(queue.purge(), sent);
+    assert_eq!(queue.purge().unwrap(), sent);
     sent
 }
 
@@ -161,7 +161,7 @@ fn a_view_is_deleted_under_by_purge_and_by_its_own_receipt_alike() {
             sender.send(&vec![7; len]).unwrap();
             let view = receiver.try_receive_view().unwrap().unwrap();
             if by_purge {
-                assert_eq!(queue.purge(), 1);
+                assert_eq!(queue.purge().unwrap(), 1);
             } else {
                 assert!(queue.delete(&view.receipt()).unwrap());
             }
@@ -361,7 +361,7 @@ fn a_hundred_receivers_look_at_once() {
         .iter_mut()
         .map(|viewer| viewer.try_receive_view().unwrap().unwrap())
         .collect();
-    assert_eq!(queue.purge(), 100);
+    assert_eq!(queue.purge().unwrap(), 100);
     assert_eq!(room(&queue), SLOTS - 100);
     let mut seen: Vec<u64> = views
         .iter()

@@ -218,7 +218,7 @@ fn while_the_dead_letter_queue_is_full_a_message_is_parked_and_moves_when_there_
         assert!(receiver.receive(1, 20 * MS, None).unwrap().is_empty());
     }
     assert_eq!((source.stats().parked, dead.stats().arrived), (0, 1));
-    dead.purge();
+    dead.purge().unwrap();
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn many_receivers_move_each_message_once() {
         .collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (0..count).collect::<Vec<_>>());
-    assert_eq!(dead.purge(), count);
+    assert_eq!(dead.purge().unwrap(), count);
     drop(sender);
     let report = bus.doctor(false).unwrap();
     assert_eq!((report.chunks[2], report.lost_chunks), (0, 0));

@@ -3,7 +3,6 @@
 use crate::output::{Place, parse_bytes, parse_mode};
 use crate::stat;
 use anyhow::Context;
-use ringway::Bus;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -75,7 +74,7 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
         Command::Ls => list(place)?,
         Command::Stat(args) => return stat::run(&args, place),
         Command::Rm { name, force } => {
-            Bus::remove_bus(&name, place.root.as_deref(), force)?;
+            place.builder(&name).remove(force)?;
             place.say(json!({"removed": name}), || format!("removed {name}"));
         }
     }

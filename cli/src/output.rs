@@ -2,10 +2,11 @@
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use ringway::Bus;
+use ringway::{Bus, RecoveryProgress};
 use rustix::time::{ClockId, clock_gettime};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// The command line asks for what can't be: exit status 2, as for what the parser refuses.
@@ -31,6 +32,7 @@ impl Place {
     /// The builder of a bus at this place.
     pub fn builder(&self, bus: &str) -> ringway::Builder {
         let builder = Bus::builder(bus).participant_name("ringway command");
+        let builder = builder.on_recovery(recovering());
         let builder = match &self.root {
             Some(root) => builder.root(root),
             None => builder,
@@ -87,6 +89,39 @@ pub fn progress(total_bytes: u64) -> ProgressBar {
 pub fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Shows how far the opening of a durable queue is that is made again from its journal, on standard error: a bar, or
+/// where that is no terminal one line. What is over sooner than anybody could read it shows nothing.
+fn recovering() -> impl Fn(&RecoveryProgress) + Send + Sync {
+    let shown: Mutex<Option<ProgressBar>> = Mutex::new(None);
+    move |far| {
+        let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if far.read_bytes >= far.total_bytes {
+            if let Some(bar) = shown.take() {
+                bar.finish_and_clear();
+            }
+            return;
+        }
+        let who = if far.is_elsewhere {
+            "another process reads"
+        } else {
+            "reading"
+        };
+        let what = format!("{who} the journal of {}", far.queue);
+        let bar = shown.get_or_insert_with(|| {
+            if !std::io::stderr().is_terminal() {
+                eprintln!("ringway: {what}, {} bytes", far.total_bytes);
+            }
+            let style = "{msg} {bar:30} {bytes}/{total_bytes} {eta}";
+            let style = ProgressStyle::with_template(style);
+            ProgressBar::new(far.total_bytes)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        bar.set_message(what);
+        bar.set_length(far.total_bytes);
+        bar.set_position(far.read_bytes);
+    }
 }
 
 /// Bytes with an optional unit: 4096, 64K, 16MiB, 1G. Units are powers of 1,024.

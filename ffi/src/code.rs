@@ -268,6 +268,7 @@ failures! { SettleError:
     InvalidVisibility => Option,
     InvalidDelay => Option,
     DurabilityUnknown => DurabilityUnknown,
+    PurgeUnknown => DurabilityUnknown,
     Forked => Forked,
 }
 

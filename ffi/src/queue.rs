@@ -298,7 +298,7 @@ abi! {
     /// Removes every message.
     fn ringway_queue_purge(queue: *const c_void, purged: *mut u64) {
         let out = argument::optional(purged, "purged")?;
-        let purged = shared::<QueueHandle>(queue)?.0.purge();
+        let purged = shared::<QueueHandle>(queue)?.0.purge()?;
         if let Some(out) = out {
             out.write(purged);
         }

@@ -65,6 +65,8 @@ pub(super) struct Local {
     pub journals: Option<PathBuf>,
     /// Whether it only looks.
     pub is_observer: bool,
+    /// Who is told how far the opening of a durable queue is.
+    pub on_recovery: Option<crate::object::RecoveryWatch>,
 }
 
 impl Bus {
@@ -102,6 +104,7 @@ impl Bus {
             pre_touch,
             journals,
             is_observer,
+            on_recovery,
         }: Local,
     ) -> Self {
         let access = Access {
@@ -133,6 +136,7 @@ impl Bus {
             read_only: false,
             observed: is_observer,
             journals,
+            on_recovery,
         };
         let liveness = Arc::new(RegistryLiveness(Arc::clone(&registry)));
         Self {
@@ -286,12 +290,24 @@ impl Bus {
         self.inner.doctor(heal)
     }
 
-    /// Removes the whole bus `name` under `root` (`None`: as [`Builder::root`] describes).
+    /// Removes the whole bus `name` under `root` (`None`: as [`Builder::root`] describes), as
+    /// [`Builder::remove`] does, which may be told where its journals lie.
     ///
     /// # Errors
-    /// [`OpenError::InUse`] while anybody lives on it, unless `force`; then they get `Removed`.
+    /// As there.
     pub fn remove_bus(name: &str, root: Option<&Path>, force: bool) -> Result<(), OpenError> {
-        super::doctor::remove_bus(name, root, force)
+        let builder = Self::builder(name);
+        match root {
+            Some(root) => builder.root(root).remove(force),
+            None => builder.remove(force),
+        }
+    }
+}
+
+impl Bus {
+    /// Whether the journal of a queue, if it has one, lies where this attachment has its own.
+    pub(super) fn check_journal_root(&self, queue: &str) -> Result<(), OpenError> {
+        crate::queue::check_journal_root(&self.inner.site, queue)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::error::OpenError;
 use crate::layout::bus::{BUS_FILE_BYTES, BusHeader, MAGIC, PARTICIPANTS, RESET_LOCK};
 use crate::layout::{FEATURES_REQUIRED, FORMAT_MAJOR, FORMAT_MINOR, PAGE, Preamble, READY};
 use crate::object::file::{check_preamble, read_header};
+use crate::object::{RecoveryProgress, RecoveryWatch};
 use crate::shm::words;
 use crate::sys::file::{self, Access, CreateFailure};
 use crate::sys::mapping::{MapOptions, Mapping};
@@ -50,7 +51,7 @@ pub enum Origin {
 #[derive(Clone, Debug)]
 #[must_use = "call open, create or open_or_create"]
 pub struct Builder {
-    name: String,
+    pub(super) name: String,
     root: Option<PathBuf>,
     mode: u32,
     group: Option<u32>,
@@ -58,6 +59,7 @@ pub struct Builder {
     participant_name: String,
     pre_touch: bool,
     journal_root: Option<PathBuf>,
+    on_recovery: Option<RecoveryWatch>,
 }
 
 impl Builder {
@@ -79,17 +81,29 @@ impl Builder {
             participant_name,
             pre_touch: true,
             journal_root: None,
+            on_recovery: None,
         }
     }
 
     /// The directory under which the journals of durable queues lie, each in
-    /// `ringway-BUS/QUEUE` below it: on a disk, for it has to outlive the machine's memory. The same for
+    /// `ringway-BUS/QUEUE` below it (`ringway-BUS.journals/QUEUE` where it is the root of the bus, too): on a disk, for it has to outlive the machine's memory. The same for
     /// every process: who names another one than a durable queue was created with is refused. Two buses
     /// of one name need two of them. The default is `$RINGWAY_JOURNAL_ROOT`, or the root of the bus
     /// where that is on a disk, or `$XDG_STATE_HOME/ringway`, `/var/lib/ringway` for the
     /// superuser, `$HOME/.local/state/ringway`.
     pub fn journal_root(mut self, root: impl Into<PathBuf>) -> Self {
         self.journal_root = Some(root.into());
+        self
+    }
+
+    /// Has `watch` told how far it is whenever a durable queue that is opened on this bus has to be made again
+    /// from its journal, by this process or by another one that this one waits for: some twenty times a
+    /// second, and at the end. Called by the thread that opens, which it holds up.
+    pub fn on_recovery(
+        mut self,
+        watch: impl Fn(&RecoveryProgress) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_recovery = Some(RecoveryWatch::new(watch));
         self
     }
 
@@ -198,7 +212,7 @@ impl Builder {
     }
 
     /// Where the journals of this bus lie.
-    fn journals(&self) -> Option<PathBuf> {
+    pub(super) fn journals(&self) -> Option<PathBuf> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let root = self
             .journal_root
@@ -216,7 +230,22 @@ impl Builder {
             })?;
         // Every process has to find the same, wherever it stands.
         let root = std::path::absolute(&root).unwrap_or(root);
-        Some(root.join(format!("ringway-{}", self.name)))
+        // Never in the directory of the bus, which is replaced by an empty one behind a restart.
+        let is_of_bus = file::is_same_directory(&root, &self.root_directory());
+        let suffix = if is_of_bus { ".journals" } else { "" };
+        Some(root.join(format!("ringway-{}{suffix}", self.name)))
+    }
+
+    /// Removes the whole bus, with the journals of its durable queues, also of those that nobody has opened
+    /// since the machine was started, and also where nothing but them is left of it. Blocks for the file
+    /// system.
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`] while anybody lives on it, unless `force`; then they get `Removed`.
+    /// [`OpenError::Mismatch`] when a queue's journal lies elsewhere than
+    /// [`journal_root`](Self::journal_root) says; with `force` that one stays.
+    pub fn remove(self, force: bool) -> Result<(), OpenError> {
+        super::doctor::remove_bus(self, force)
     }
 
     fn check_mode(&self) -> Result<(), OpenError> {
@@ -316,6 +345,7 @@ impl Builder {
             pre_touch: false,
             journals: None,
             is_observer: true,
+            on_recovery: None,
         };
         let registry = Arc::new(Registry::new(mapping, file));
         let nobody = Membership::of_nobody();
@@ -390,6 +420,7 @@ impl Builder {
                     pre_touch: self.pre_touch,
                     journals: self.journals(),
                     is_observer: false,
+                    on_recovery: self.on_recovery.clone(),
                 },
             )
         };

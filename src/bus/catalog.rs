@@ -49,7 +49,8 @@ pub struct ObjectInfo {
     pub name: String,
     /// What it is.
     pub kind: ObjectKind,
-    /// Length of its file; of a queue that has grown, and of a stream, of all its files.
+    /// Length of its file; of a queue that has grown, and of a stream, of all its files; of a durable queue
+    /// that nobody has opened since the machine was started, of its journal.
     pub bytes: u64,
 }
 
@@ -319,6 +320,12 @@ impl Attachment {
                         bytes += family.copied().unwrap_or(0);
                     }
                 }
+                objects.push(ObjectInfo { name, kind, bytes });
+            }
+        }
+        for (name, bytes) in queue::journals(&self.site) {
+            if !objects.iter().any(|object| object.name == name) {
+                let kind = ObjectKind::Queue;
                 objects.push(ObjectInfo { name, kind, bytes });
             }
         }

@@ -4,19 +4,18 @@ use super::attachment::Attachment;
 use super::builder::Builder;
 use super::catalog::{ObjectKind, open_any, preamble};
 use super::reap::Rings;
-use super::{BUS_FILE, TEMPORARY, aside, name};
+use super::{BUS_FILE, OBJECTS, TEMPORARY, aside, name};
 use crate::error::OpenError;
 use crate::layout::ring::READER_STANDING;
 use crate::layout::word::Ctl;
 use crate::layout::{READY_OFFSET, REMOVED};
-use crate::queue::{check_grown, grown_of};
+use crate::queue::{check_grown, grown_of, remove_journals};
 use crate::ring::{Counter, Liveness};
 use crate::shm::words;
 use crate::sync::Ordering;
 use crate::sys::file;
 use crate::sys::mapping::{MapOptions, Mapping};
 use std::collections::HashSet;
-use std::path::Path;
 
 /// What the doctor found. Everything but the first group is zero on a clean bus.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -237,15 +236,12 @@ impl Attachment {
     }
 }
 
-/// See [`Bus::remove_bus`](super::Bus::remove_bus).
-pub(super) fn remove_bus(name: &str, root: Option<&Path>, force: bool) -> Result<(), OpenError> {
+/// See [`Builder::remove`].
+pub(super) fn remove_bus(builder: Builder, force: bool) -> Result<(), OpenError> {
+    let builder = builder.participant_name("remove").pre_touch(false);
+    let name = &builder.name.clone();
     name::check(name)?;
-    let mut builder = Builder::new(name)
-        .participant_name("remove")
-        .pre_touch(false);
-    if let Some(root) = root {
-        builder = builder.root(root);
-    }
+    let (journals, objects) = (builder.journals(), builder.directory().join(OBJECTS));
     let directory = builder.directory();
     let root = builder.root_directory();
     aside::sweep(&root, name, true);
@@ -260,9 +256,17 @@ pub(super) fn remove_bus(name: &str, root: Option<&Path>, force: bool) -> Result
                     participants: others,
                 });
             }
-            for object in bus.objects()? {
-                // Its users are told. What is no object goes with the directory.
-                let _ = bus.remove(&object.name);
+            let found = bus.objects()?;
+            let mut queues = found
+                .iter()
+                .filter(|it| it.kind == ObjectKind::Queue && !force);
+            queues.try_for_each(|queue| bus.check_journal_root(&queue.name))?;
+            for object in found {
+                // Its users are told. What is no object goes with the directory, and what is nothing but a
+                // journal may be another bus's.
+                if file::is_regular(&objects.join(&object.name)) {
+                    let _ = bus.remove(&object.name);
+                }
             }
             #[cfg(feature = "topics")]
             for topic in bus.topics()? {
@@ -279,7 +283,19 @@ pub(super) fn remove_bus(name: &str, root: Option<&Path>, force: bool) -> Result
             | OpenError::OtherBoot { .. }
             | OpenError::Removed { .. },
         ) => {}
+        // Behind a restart, when nobody has opened it yet.
+        Err(OpenError::NotFound { .. })
+            if journals
+                .as_deref()
+                .map_or(Ok(0), |it| remove_journals(it, &objects))?
+                > 0 =>
+        {
+            return Ok(());
+        }
         Err(error) => return Err(error),
+    }
+    if let Some(journals) = journals {
+        remove_journals(&journals, &objects)?;
     }
     if let Ok(bus_file) = file::open(&bus_file)
         && let Ok(mapping) = Mapping::new(&bus_file, MapOptions::default())

@@ -301,9 +301,9 @@ impl QueueBuilder {
         }
         let first = Link::first(delivery.clone(), file.bytes);
         let ring_bytes = file.definition.slots * file.definition.stride;
-        let journal = file
-            .durable
-            .map(|(_, directory)| Journal::new(directory, &file.header, ring_bytes));
+        let journal = file.durable.map(|(_, directory)| {
+            Journal::new(directory, &attachment.site, &file.header, ring_bytes)
+        });
         let queue = Queue {
             inner: Arc::new(Inner {
                 journal,

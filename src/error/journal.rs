@@ -81,11 +81,6 @@ pub enum JournalError {
     /// Somebody else writes under this epoch.
     #[error("{path} exists already: epoch {epoch} is somebody else's; take over with a higher one")]
     EpochTaken { path: PathBuf, epoch: u64 },
-    /// More earlier epochs have segments than a header can tell of.
-    #[error(
-        "{path} has segments of more than {limit} epochs; release some, or read it with `ringway journal salvage` into a new directory"
-    )]
-    TooManyEpochs { path: PathBuf, limit: usize },
     /// Positions come one after the other.
     #[error("position {given} was given where {expected} comes next; say what is skipped as a gap")]
     OutOfOrder { expected: u64, given: u64 },

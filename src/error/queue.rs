@@ -312,6 +312,17 @@ pub enum SettleError {
         /// What the disk or the system said.
         why: String,
     },
+    /// What was purged is gone, and may come back if the machine fails: the disk failed while that was
+    /// written.
+    #[error(
+        "{purged} messages were purged, and that may be on disk or not: {why}; purge again when the disk is well, or they may be received if the machine fails"
+    )]
+    PurgeUnknown {
+        /// How many.
+        purged: u64,
+        /// What the disk or the system said.
+        why: String,
+    },
     /// The handle belongs to the parent of this forked process.
     #[error("this handle was made before a fork; open the bus again in the child")]
     Forked,

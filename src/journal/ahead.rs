@@ -51,6 +51,11 @@ impl<S: Storage> Ahead<S> {
         Some(Self { index, thread })
     }
 
+    /// Whether it is made, or could not be.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Its segment, if it is that one. Blocks until it is made.
     pub fn finish(self, index: u64) -> Option<Result<Made<S::File>, JournalError>> {
         let made = self.thread.join().ok()?;

@@ -3,11 +3,16 @@
 //! The lane is io_uring; `pwritev2` where the system refuses it (containers often do), or where
 //! `RINGWAY_JOURNAL_BACKEND=pwrite` asks for it: the same guarantees, one write at a time. How a write
 //! becomes durable was found out by a probe when the directory was made, and is kept in it.
+//!
+//! The directory is held by a descriptor: where its path leads to another one by now, that one is left
+//! alone.
 
 use super::error::JournalError;
 use super::storage::{Done, Lane, SegmentFile, Storage, Write};
+use super::watch::{Call, Watcher};
+use crate::sys::directory::Directory;
 use crate::sys::disk::{self, Pages, Sync};
-use crate::sys::file::{self, CreateFailure};
+use crate::sys::file::{CreateFailure, NoSpace};
 use crate::sys::uring::{self, Uring};
 use crate::sys::{clock, host};
 use std::collections::VecDeque;
@@ -30,27 +35,33 @@ pub enum Backend {
 }
 
 /// What the probe found.
-const PROBE_FILE: &str = "probe";
+const PROBE_FILE: &str = super::segment::PROBE;
+/// Whose it is.
+const LABEL_FILE: &str = super::segment::LABEL;
 /// Writes of each kind: some milliseconds in all.
 const PROBE_WRITES: u32 = 12;
 
 /// A directory; see the module. Cheap to make again.
 #[derive(Debug)]
 pub struct Disk {
-    directory: PathBuf,
+    directory: Directory,
+    path: PathBuf,
     sync: Sync,
     backend: Option<Backend>,
     one_thread: bool,
+    watcher: Watcher,
 }
 
 impl Disk {
     /// The directory, which must exist.
-    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, JournalError> {
-        let directory = directory.into();
-        if !file::is_directory(&directory) {
-            return Err(JournalError::NotFound { path: directory });
-        }
-        let sync = match disk::read_small(&directory.join(PROBE_FILE)) {
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, JournalError> {
+        let path = path.into();
+        let directory = match Directory::open(&path) {
+            Ok(directory) => directory,
+            Err(error) if is_missing(&error) => return Err(JournalError::NotFound { path }),
+            Err(source) => return Err(io_error(&path, "opening the directory", source)),
+        };
+        let sync = match directory.read_small(PROBE_FILE) {
             Ok(known) if known.starts_with(b"fdatasync") => Sync::Fdatasync,
             _ => Sync::Dsync,
         };
@@ -60,30 +71,32 @@ impl Disk {
             "pwrite" => Some(Backend::Pwrite),
             _ => None,
         };
+        let watcher = Watcher::of(&path);
         Ok(Self {
             directory,
+            path,
             sync,
             backend,
             one_thread: false,
+            watcher,
         })
     }
 
     /// The directory, made if there is none, and probed if it has not been. Blocks for the probe, some
     /// milliseconds, once in the life of a directory.
-    pub fn open_or_create(directory: impl Into<PathBuf>) -> Result<Self, JournalError> {
-        let directory = directory.into();
-        disk::create_directories(&directory)
-            .map_err(|source| io_error(&directory, "making the directory", source))?;
-        let mut opened = Self::open(&directory)?;
-        let result = directory.join(PROBE_FILE);
-        if disk::read_small(&result).is_err() {
-            opened.sync = probe(&directory)?;
+    pub fn open_or_create(path: impl Into<PathBuf>) -> Result<Self, JournalError> {
+        let path = path.into();
+        disk::create_directories(&path)
+            .map_err(|source| io_error(&path, "making the directory", source))?;
+        let mut opened = Self::open(&path)?;
+        if opened.directory.read_small(PROBE_FILE).is_err() {
+            opened.sync = opened.probe()?;
             let found: &[u8] = match opened.sync {
                 Sync::Dsync => b"dsync\n",
                 Sync::Fdatasync => b"fdatasync\n",
             };
-            disk::write_small(&result, found)
-                .map_err(|source| io_error(&result, "writing", source))?;
+            let written = opened.directory.write_small(PROBE_FILE, found);
+            written.map_err(|source| io_error(&path.join(PROBE_FILE), "writing", source))?;
         }
         Ok(opened)
     }
@@ -101,10 +114,73 @@ impl Disk {
         self
     }
 
-    /// Where it is.
+    /// Where it was when it was opened.
     pub fn directory(&self) -> &Path {
-        &self.directory
+        &self.path
     }
+
+    /// Whose journal it is, in the user's words: nothing is done by it.
+    pub fn label(&self) -> Option<Vec<u8>> {
+        self.directory.read_small(LABEL_FILE).ok()
+    }
+
+    /// Says whose journal it is, unless it says so.
+    pub fn set_label(&self, label: &[u8]) -> Result<(), JournalError> {
+        if self.label().as_deref() == Some(label) {
+            return Ok(());
+        }
+        let written = self.directory.write_small(LABEL_FILE, label);
+        written.map_err(|source| io_error(&self.path.join(LABEL_FILE), "writing", source))
+    }
+
+    /// Whether its path still leads to it.
+    pub fn is_in_place(&self) -> bool {
+        self.directory.is_at(&self.path)
+    }
+
+    /// Which way a page is durable sooner on this disk: the median of a few writes each.
+    fn probe(&self) -> Result<Sync, JournalError> {
+        let name = super::segment::temporary(PROBE_FILE);
+        let made = self.create(&name, 64 << 10)?.file;
+        let found = (|| {
+            let pages = Pages::new(4096)?;
+            let median = |sync| -> io::Result<Duration> {
+                let mut times = Vec::new();
+                for turn in 0..PROBE_WRITES {
+                    let begun = Instant::now();
+                    disk::write_durably(&made, u64::from(turn % 16) * 4096, &pages, sync)?;
+                    times.push(begun.elapsed());
+                }
+                times.sort();
+                Ok(times[times.len() / 2])
+            };
+            match median(Sync::Dsync) {
+                Ok(by_itself) => {
+                    let behind = median(Sync::Fdatasync)?;
+                    // By itself unless it is clearly slower: it is one system call, and one completion.
+                    let is_slower = by_itself > behind + behind / 8;
+                    Ok(if is_slower {
+                        Sync::Fdatasync
+                    } else {
+                        Sync::Dsync
+                    })
+                }
+                // The file system has no such flag.
+                Err(error) if error.raw_os_error() == Some(95) => Ok(Sync::Fdatasync),
+                Err(error) => Err(error),
+            }
+        })();
+        let _ = self.remove(&name);
+        found.map_err(|source: io::Error| io_error(&self.path, "probing the disk", source))
+    }
+}
+
+/// No directory, or something else in its place.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 fn io_error(path: &Path, what: &'static str, source: io::Error) -> JournalError {
@@ -113,43 +189,6 @@ fn io_error(path: &Path, what: &'static str, source: io::Error) -> JournalError 
         what,
         source,
     }
-}
-
-/// Which way a page is durable sooner on this disk: the median of a few writes each.
-fn probe(directory: &Path) -> Result<Sync, JournalError> {
-    let path = directory.join(format!(".tmp-probe-{}", std::process::id()));
-    let made =
-        disk::create_filled(&path, 64 << 10).map_err(|failure| create_error(&path, failure))?;
-    let found = (|| {
-        let pages = Pages::new(4096)?;
-        let median = |sync| -> io::Result<Duration> {
-            let mut times = Vec::new();
-            for turn in 0..PROBE_WRITES {
-                let begun = Instant::now();
-                disk::write_durably(&made, u64::from(turn % 16) * 4096, &pages, sync)?;
-                times.push(begun.elapsed());
-            }
-            times.sort();
-            Ok(times[times.len() / 2])
-        };
-        match median(Sync::Dsync) {
-            Ok(by_itself) => {
-                let behind = median(Sync::Fdatasync)?;
-                // By itself unless it is clearly slower: it is one system call, and one completion.
-                let is_slower = by_itself > behind + behind / 8;
-                Ok(if is_slower {
-                    Sync::Fdatasync
-                } else {
-                    Sync::Dsync
-                })
-            }
-            // The file system has no such flag.
-            Err(error) if error.raw_os_error() == Some(95) => Ok(Sync::Fdatasync),
-            Err(error) => Err(error),
-        }
-    })();
-    let _ = file::remove(&path);
-    found.map_err(|source: io::Error| io_error(&path, "probing the disk", source))
 }
 
 fn create_error(path: &Path, failure: CreateFailure) -> JournalError {
@@ -168,43 +207,64 @@ impl Storage for Disk {
     type Lane = DiskLane;
 
     fn names(&self) -> io::Result<Vec<String>> {
-        file::names(&self.directory)
+        self.watcher.around(Call::Names, || self.directory.names())
     }
 
     fn create(&self, name: &str, bytes: u64) -> Result<DiskFile, JournalError> {
-        let path = self.directory.join(name);
-        let made = disk::create_filled(&path, bytes);
-        made.map(|file| DiskFile::new(file, self.sync))
-            .map_err(|failure| create_error(&path, failure))
+        let call = |file| Call::Create { name, bytes, file };
+        let made = match self.watcher.before(call(0)) {
+            Ok(()) => self.directory.create_filled(name, bytes),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Err(CreateFailure::NoSpace(NoSpace {
+                    needed: bytes,
+                    available: 0,
+                }))
+            }
+            Err(error) => Err(error.into()),
+        };
+        let made = made.map_err(|failure| create_error(&self.path.join(name), failure))?;
+        let file = DiskFile::new(made, self);
+        self.watcher.behind(call(file.inode));
+        Ok(file)
     }
 
     fn open(&self, name: &str, for_writing: bool) -> io::Result<DiskFile> {
-        let file = disk::open(&self.directory.join(name), for_writing)?;
-        Ok(DiskFile::new(file, self.sync))
+        let open = || self.directory.open_file(name, for_writing);
+        let file = self.watcher.around(Call::Open { name }, open)?;
+        Ok(DiskFile::new(file, self))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        file::publish(&self.directory.join(from), &self.directory.join(to))
+        let rename = || self.directory.rename(from, to);
+        self.watcher.around(Call::Rename { from, to }, rename)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        file::remove(&self.directory.join(name))
+        let remove = || self.directory.remove(name);
+        self.watcher.around(Call::Remove { name }, remove)
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        disk::sync_directory(&self.directory)
+        let sync = || self.directory.sync();
+        self.watcher.around(Call::SyncDirectory, sync)
     }
 
     fn lane(&self, buffers: &[usize]) -> io::Result<DiskLane> {
+        let lane = |way| DiskLane {
+            way,
+            watcher: self.watcher.clone(),
+            inodes: [0; uring::SLOTS],
+        };
+        self.watcher.before(Call::Lane)?;
         if self.backend != Some(Backend::Pwrite) {
             match Uring::new(buffers, self.sync, self.one_thread) {
-                Ok(ring) => return Ok(DiskLane(Way::Uring(Box::new(ring)))),
+                Ok(ring) => return Ok(lane(Way::Uring(Box::new(ring)))),
                 Err(error) if self.backend == Some(Backend::Uring) => return Err(error),
                 Err(_) => {}
             }
         }
         let buffers = buffers.iter().map(|len| Pages::new(*len));
-        Ok(DiskLane(Way::Pwrite(Plain {
+        Ok(lane(Way::Pwrite(Plain {
             buffers: buffers.collect::<io::Result<_>>()?,
             files: [const { None }; uring::SLOTS],
             done: VecDeque::new(),
@@ -213,11 +273,11 @@ impl Storage for Disk {
     }
 
     fn available_bytes(&self) -> u64 {
-        disk::available(&self.directory)
+        self.directory.available()
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+        self.path.join(name)
     }
 
     fn stamp(&self) -> (u64, [u8; 16]) {
@@ -230,35 +290,61 @@ impl Storage for Disk {
 pub struct DiskFile {
     file: Arc<File>,
     sync: Sync,
+    watcher: Watcher,
+    /// 0 where nobody watches.
+    inode: u64,
 }
 
 impl DiskFile {
-    fn new(file: File, sync: Sync) -> Self {
-        let file = Arc::new(file);
-        Self { file, sync }
+    fn new(file: File, disk: &Disk) -> Self {
+        let watcher = disk.watcher.clone();
+        let inode = if watcher.is_there() {
+            disk::inode(&file)
+        } else {
+            0
+        };
+        Self {
+            file: Arc::new(file),
+            sync: disk.sync,
+            watcher,
+            inode,
+        }
     }
 }
 
 impl SegmentFile for DiskFile {
     fn bytes(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        let length = || Ok(self.file.metadata()?.len());
+        self.watcher.around(Call::Length, length)
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
-        disk::read(&self.file, offset, out)
+        let read = || disk::read(&self.file, offset, out);
+        self.watcher.around(Call::Read, read)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-        disk::write_durably(&self.file, offset, bytes, self.sync)
+        let call = Call::Write {
+            file: self.inode,
+            offset,
+            bytes,
+        };
+        let write = || disk::write_durably(&self.file, offset, bytes, self.sync);
+        self.watcher.around(call, write)
     }
 
     fn sync(&self) -> io::Result<()> {
-        disk::sync(&self.file)
+        self.watcher.around(Call::Sync, || disk::sync(&self.file))
     }
 }
 
 /// Writes to a disk.
-pub struct DiskLane(Way);
+pub struct DiskLane {
+    way: Way,
+    watcher: Watcher,
+    /// Of the files that are attached.
+    inodes: [u64; uring::SLOTS],
+}
 
 enum Way {
     Uring(Box<Uring>),
@@ -274,9 +360,22 @@ struct Plain {
 }
 
 impl DiskLane {
+    #[cold]
+    fn note(&mut self, write: Write) -> io::Result<()> {
+        let file = self.inodes[write.slot];
+        let bytes = &self.buffer(write.buffer)[..write.len].to_vec();
+        let call = Call::Submit {
+            file,
+            buffer: write.buffer,
+            offset: write.offset,
+            bytes,
+        };
+        self.watcher.around(call, || Ok(()))
+    }
+
     /// What the system allowed.
     pub fn backend(&self) -> Backend {
-        match self.0 {
+        match self.way {
             Way::Uring(_) => Backend::Uring,
             Way::Pwrite(_) => Backend::Pwrite,
         }
@@ -287,14 +386,15 @@ impl Lane for DiskLane {
     type File = DiskFile;
 
     fn buffer(&mut self, index: usize) -> &mut [u8] {
-        match &mut self.0 {
+        match &mut self.way {
             Way::Uring(ring) => ring.buffer(index),
             Way::Pwrite(plain) => &mut plain.buffers[index],
         }
     }
 
     fn attach(&mut self, slot: usize, file: &DiskFile) -> io::Result<()> {
-        match &mut self.0 {
+        self.inodes[slot] = file.inode;
+        match &mut self.way {
             Way::Uring(ring) => ring.attach(slot, &file.file),
             Way::Pwrite(plain) => {
                 plain.files[slot] = Some(Arc::clone(&file.file));
@@ -304,7 +404,10 @@ impl Lane for DiskLane {
     }
 
     fn submit(&mut self, write: Write) -> io::Result<()> {
-        match &mut self.0 {
+        if self.watcher.is_there() {
+            self.note(write)?;
+        }
+        match &mut self.way {
             Way::Uring(ring) => ring.submit(uring::Write {
                 slot: write.slot,
                 buffer: write.buffer,
@@ -327,11 +430,17 @@ impl Lane for DiskLane {
     }
 
     fn reap(&mut self, wait: bool) -> io::Result<Option<Done>> {
-        match &mut self.0 {
-            Way::Uring(ring) => Ok(ring
+        let done = match &mut self.way {
+            Way::Uring(ring) => ring
                 .reap(wait)?
-                .map(|(buffer, result)| Done { buffer, result })),
-            Way::Pwrite(plain) => Ok(plain.done.pop_front()),
-        }
+                .map(|(buffer, result)| Done { buffer, result }),
+            Way::Pwrite(plain) => plain.done.pop_front(),
+        };
+        let watcher = &self.watcher;
+        Ok(done.map(|Done { buffer, result }| Done {
+            buffer,
+            result: result
+                .and_then(|written| watcher.around(Call::Complete { buffer }, || Ok(written))),
+        }))
     }
 }

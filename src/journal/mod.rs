@@ -21,14 +21,17 @@ mod options;
 mod recovery;
 mod segment;
 mod storage;
+mod watch;
 mod writer;
 
 pub use disk::{BACKEND_VARIABLE, Backend, Disk, DiskFile, DiskLane};
 pub use follow::{Followed, Follower};
 pub use options::Options;
 pub use recovery::{Damage, Entry, Reading, Recovered, Recovery, SegmentInfo};
-pub use segment::{SegmentId, exists, remove};
+pub use segment::{SegmentId, definition, exists, remove};
 pub use storage::{Done, Lane, SegmentFile, Storage, Write};
+#[doc(hidden)]
+pub use watch::{Call, Watch, Watching, watch};
 pub use writer::{Cursor, Pushed, Watermark, Writer};
 
 /// Errors of this floor.

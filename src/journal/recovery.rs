@@ -124,20 +124,13 @@ pub struct Recovered {
 /// A journal that is open for reading.
 pub struct Recovery<S: Storage> {
     storage: Arc<S>,
-    segments: Vec<Segment<S>>,
+    segments: Vec<SegmentInfo>,
     definition: Box<[u8; DEFINITION_BYTES]>,
-    /// What the newest segment tells of earlier epochs.
-    limits: Vec<[u64; 2]>,
     unreadable: Vec<Damage>,
 }
 
-struct Segment<S: Storage> {
-    info: SegmentInfo,
-    file: S::File,
-}
-
-/// A segment, the limits that it tells, and its definition.
-type Looked<S> = (Segment<S>, Vec<[u64; 2]>, Box<[u8; DEFINITION_BYTES]>);
+/// A segment, and its definition.
+type Looked = (SegmentInfo, Box<[u8; DEFINITION_BYTES]>);
 
 impl<S: Storage> Recovery<S> {
     /// Looks at the segments of a directory, of that object if one is given. Blocks for two reads each.
@@ -149,10 +142,10 @@ impl<S: Storage> Recovery<S> {
         let mut expected = object;
         for id in segment::list(&*storage)? {
             match Self::look(&storage, id, expected) {
-                Ok((found, limits, definition)) => {
-                    expected = Some(found.info.object);
+                Ok((found, definition)) => {
+                    expected = Some(found.object);
                     segments.push(found);
-                    newest = Some((limits, definition));
+                    newest = Some(definition);
                 }
                 Err(JournalError::Damaged {
                     path,
@@ -169,11 +162,10 @@ impl<S: Storage> Recovery<S> {
             }
         }
         match newest {
-            Some((limits, definition)) => Ok(Self {
+            Some(definition) => Ok(Self {
                 storage,
                 segments,
                 definition,
-                limits,
                 unreadable,
             }),
             None => Err(match unreadable.into_iter().next() {
@@ -185,11 +177,7 @@ impl<S: Storage> Recovery<S> {
         }
     }
 
-    fn look(
-        storage: &Arc<S>,
-        id: SegmentId,
-        object: Option<u64>,
-    ) -> Result<Looked<S>, JournalError> {
+    fn look(storage: &Arc<S>, id: SegmentId, object: Option<u64>) -> Result<Looked, JournalError> {
         let name = id.name();
         let opened = storage.open(&name, false);
         let file = opened.map_err(|error| failed(&**storage, &name, "opening", error))?;
@@ -208,13 +196,12 @@ impl<S: Storage> Recovery<S> {
             sealed: footer.map(|footer| (footer.end, footer.next)),
             created_ms: header.created_ms,
         };
-        let limits = segment::limits_of(&header).to_vec();
-        Ok((Segment { info, file }, limits, definition))
+        Ok((info, definition))
     }
 
     /// The segments, in order.
     pub fn segments(&self) -> impl Iterator<Item = &SegmentInfo> {
-        self.segments.iter().map(|segment| &segment.info)
+        self.segments.iter()
     }
 
     /// What the last writer said the object is made from.
@@ -224,12 +211,12 @@ impl<S: Storage> Recovery<S> {
 
     /// The object.
     pub fn object(&self) -> u64 {
-        self.segments.last().map_or(0, |last| last.info.object)
+        self.segments.last().map_or(0, |last| last.object)
     }
 
     /// The highest epoch.
     pub fn epoch(&self) -> u64 {
-        self.segments.last().map_or(0, |last| last.info.id.epoch)
+        self.segments.last().map_or(0, |last| last.id.epoch)
     }
 
     /// Gives every entry that counts to `each`, in order: by epoch, and as they were pushed. Blocks for
@@ -258,19 +245,11 @@ impl<S: Storage> Recovery<S> {
         };
         let mut rest = &self.segments[..];
         while let Some(first) = rest.first() {
-            let epoch = first.info.id.epoch;
-            let count = rest.iter().take_while(|s| s.info.id.epoch == epoch).count();
+            let epoch = first.id.epoch;
+            let count = rest.iter().take_while(|s| s.id.epoch == epoch).count();
             let (own, later) = rest.split_at(count);
-            let known = self.limits.iter().find(|limit| limit[0] == epoch);
-            let limit = match known {
-                Some(limit) => Some(limit[1]),
-                None if later.is_empty() => None,
-                // What the newest header would say is lost with it.
-                None if !self.unreadable.is_empty() => later.iter().map(|s| s.info.cut).min(),
-                // It was made after the newest epoch began, by a writer that was displaced.
-                None => Some(0),
-            };
-            walk.epoch(own, limit)?;
+            // No epoch begins before an earlier one, and none goes before an earlier one.
+            walk.epoch(own, later.first().map(|later| later.cut))?;
             rest = later;
         }
         let (found, seals) = (walk.found, walk.seals);
@@ -281,14 +260,11 @@ impl<S: Storage> Recovery<S> {
     }
 
     fn to_read(&self, reading: &Reading<'_>) -> u64 {
-        let bytes = self
-            .segments
-            .iter()
-            .map(|segment| match segment.info.sealed {
-                Some((end, _)) if (reading.needed)(&segment.info) => end,
-                Some(_) => 0,
-                None => segment.info.file_bytes,
-            });
+        let bytes = self.segments.iter().map(|segment| match segment.sealed {
+            Some((end, _)) if (reading.needed)(segment) => end,
+            Some(_) => 0,
+            None => segment.file_bytes,
+        });
         bytes.sum()
     }
 

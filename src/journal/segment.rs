@@ -9,19 +9,23 @@
 //! makers never write into one), header and definition are written durably, the file gets its
 //! segment's name, the directory is made durable. A crash in between leaves a temporary file; a file
 //! by a segment's name always has its header.
+//!
+//! A maker may be stopped in between for as long as it likes, and its segment be made by another, filled and
+//! given back meanwhile. So it looks, behind the making of its temporary file, whether a later segment is
+//! there, and whoever gives segments back removes the temporary files of all up to that one first: the
+//! name is given by one who was seen, or not at all.
 
 use super::error::JournalError;
 use super::failed;
 use super::storage::{SegmentFile, Storage};
 use crate::layout::PAGE;
 use crate::layout::journal::{
-    BLOCKS_OFFSET, DEFINITION_BYTES, FOOTER_MAGIC, Footer, MAGIC, MAJOR, MAX_LIMITS, MINOR,
-    SegmentHeader,
+    BLOCKS_OFFSET, DEFINITION_BYTES, FOOTER_MAGIC, Footer, MAGIC, MAJOR, MINOR, SegmentHeader,
 };
 use crate::sys::disk::Pages;
+use crate::sys::host;
 use core::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Which segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,24 +64,25 @@ pub(super) const TEMPORARY: &str = ".tmp-";
 /// A file that waits to become a segment.
 pub(super) const SPARE: &str = "spare-";
 
+/// How writes become durable in the directory.
+pub(super) const PROBE: &str = "probe";
+/// Whose journal it is.
+pub(super) const LABEL: &str = "owner";
+
 /// What all segments of an epoch have in common.
 #[derive(Clone)]
 pub(super) struct Plan {
     pub object: u64,
     pub epoch: u64,
     pub cut: u64,
-    /// Of earlier epochs, as in the header.
-    pub limits: Vec<[u64; 2]>,
     pub segment_bytes: u64,
     pub definition: Box<[u8; DEFINITION_BYTES]>,
 }
 
-/// A name that no other maker uses: of this process or another one of the same epoch.
-fn temporary(what: &str) -> String {
-    static MADE: AtomicU64 = AtomicU64::new(0);
-    // Relaxed: only that no number comes twice counts.
-    let number = MADE.fetch_add(1, Ordering::Relaxed);
-    format!("{TEMPORARY}{what}-{}-{number}", std::process::id())
+/// A name that no other maker uses, nor has left behind: of this process or another one, in whatever
+/// namespace, of the same epoch.
+pub(super) fn temporary(what: &str) -> String {
+    format!("{TEMPORARY}{what}-{:016x}", host::random_u64())
 }
 
 /// Makes segment `index`, whose entries are at `start` or above; durable when it returns.
@@ -97,17 +102,20 @@ pub(super) fn make<S: Storage>(
         Some(file) => file,
         None => storage.create(&temporary, plan.segment_bytes)?,
     };
+    let taken = || JournalError::EpochTaken {
+        path: storage.path(&name),
+        epoch: id.epoch,
+    };
     let named = write_head(storage, plan, id, start, &file).and_then(|()| {
-        storage.rename(&temporary, &name).map_err(|error| {
-            if error.kind() == io::ErrorKind::AlreadyExists {
-                JournalError::EpochTaken {
-                    path: storage.path(&name),
-                    epoch: id.epoch,
-                }
-            } else {
-                failed(storage, &name, "naming a segment", error)
-            }
-        })
+        if list(storage)?.last().is_some_and(|last| *last > id) {
+            return Err(taken());
+        }
+        storage
+            .rename(&temporary, &name)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => taken(),
+                _ => failed(storage, &name, "naming a segment", error),
+            })
     });
     if let Err(error) = named {
         let _ = storage.remove(&temporary);
@@ -167,11 +175,8 @@ fn write_head<S: Storage>(
         created_ms,
         boot_id,
         encryption: bytemuck::Zeroable::zeroed(),
-        limits_used: plan.limits.len() as u64,
-        reserved: 0,
-        limits: [[0; 2]; MAX_LIMITS],
+        reserved: [0; 482],
     };
-    header.limits[..plan.limits.len()].copy_from_slice(&plan.limits);
     header.crc = head_sum(&header, &plan.definition[..]);
     let mut pages = Pages::new(BLOCKS_OFFSET as usize)
         .map_err(|error| failed(storage, &name, "reserving memory", error))?;
@@ -318,42 +323,25 @@ pub(super) fn read_head<S: Storage>(
     Ok((header, definition))
 }
 
-/// The limits that a header tells.
-pub(super) fn limits_of(header: &SegmentHeader) -> &[[u64; 2]] {
-    &header.limits[..MAX_LIMITS.min(header.limits_used as usize)]
-}
-
-/// The limits that the headers of a new epoch, which begins at `cut`, have to tell: what the newest segment
-/// tells of epochs that are still there, and that of its own epoch.
-pub(super) fn limits_for<S: Storage>(
+/// Whether the newest segment, if there is one, is of that object and of an epoch before `epoch`.
+pub(super) fn check_newest<S: Storage>(
     storage: &S,
     object: u64,
     epoch: u64,
-    cut: u64,
-) -> Result<Vec<[u64; 2]>, JournalError> {
+) -> Result<(), JournalError> {
     let ids = list(storage)?;
-    let Some(newest) = ids.iter().rfind(|id| id.epoch < epoch) else {
-        return Ok(Vec::new());
+    let Some(newest) = ids.last() else {
+        return Ok(());
     };
     let name = newest.name();
+    if newest.epoch >= epoch {
+        let path = storage.path(&name);
+        return Err(JournalError::EpochTaken { path, epoch });
+    }
     let file = storage
         .open(&name, false)
         .map_err(|error| failed(storage, &name, "opening", error))?;
-    let (header, _) = read_head(storage, *newest, Some(object), &file)?;
-    let is_there = |limit: &&[u64; 2]| ids.iter().any(|id| id.epoch == limit[0]);
-    let mut limits: Vec<_> = limits_of(&header)
-        .iter()
-        .filter(is_there)
-        .copied()
-        .collect();
-    limits.push([newest.epoch, cut]);
-    if limits.len() > MAX_LIMITS {
-        return Err(JournalError::TooManyEpochs {
-            path: storage.path(""),
-            limit: MAX_LIMITS,
-        });
-    }
-    Ok(limits)
+    read_head(storage, *newest, Some(object), &file).map(drop)
 }
 
 /// Removes what writers before `epoch` left half made.
@@ -362,16 +350,44 @@ pub(super) fn clean<S: Storage>(storage: &S, epoch: u64) -> Result<(), JournalEr
         .names()
         .map_err(|error| failed(storage, "", "listing the directory", error))?;
     for name in names {
-        let Some(made) = name.strip_prefix(TEMPORARY) else {
-            continue;
-        };
-        let maker = made.split('-').next().unwrap_or_default();
-        if u64::from_str_radix(maker, 16).is_ok_and(|maker| maker < epoch) {
-            // Its maker may be stopped, not dead: it fails at the renaming.
+        let made = name.strip_prefix(TEMPORARY).unwrap_or_default();
+        let is_small = made.starts_with(PROBE) || made.starts_with(LABEL);
+        if is_small || maker(&name).is_some_and(|(maker, _)| maker < epoch) {
+            // Its maker may be stopped, not dead: it fails at the renaming, or goes on without a name.
             let _ = storage.remove(&name);
         }
     }
     Ok(())
+}
+
+/// Takes the files away from those who are making a segment up to `id`, which is about to be given back.
+pub(super) fn forestall<S: Storage>(
+    storage: &S,
+    names: &[String],
+    id: SegmentId,
+) -> Result<(), JournalError> {
+    for name in names {
+        let Some((epoch, index)) = maker(name) else {
+            continue;
+        };
+        if epoch < id.epoch || epoch == id.epoch && index.is_some_and(|index| index <= id.index) {
+            match storage.remove(name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed(storage, name, "removing", error));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whose temporary file that is: of which epoch, and for which segment of it, if for one.
+fn maker(name: &str) -> Option<(u64, Option<u64>)> {
+    let mut parts = name.strip_prefix(TEMPORARY)?.split('-');
+    let epoch = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let index = u64::from_str_radix(parts.next()?, 16).ok();
+    Some((epoch, index))
 }
 
 /// Whether there is a spare, as far as can be told.
@@ -421,6 +437,18 @@ pub fn exists<S: Storage>(storage: &S) -> bool {
     list(storage).is_ok_and(|ids| !ids.is_empty())
 }
 
+/// What the newest segment says the object is made from. Blocks for a read.
+pub fn definition<S: Storage>(storage: &S) -> Result<Box<[u8; DEFINITION_BYTES]>, JournalError> {
+    let Some(newest) = list(storage)?.pop() else {
+        let path = storage.path("");
+        return Err(JournalError::NotFound { path });
+    };
+    let name = newest.name();
+    let opened = storage.open(&name, false);
+    let file = opened.map_err(|error| failed(storage, &name, "opening", error))?;
+    Ok(read_head(storage, newest, None, &file)?.1)
+}
+
 /// Removes segments, spares and what was being made; other files stay. Blocks for the file system.
 pub fn remove<S: Storage>(storage: &S) -> Result<(), JournalError> {
     let mut names = storage
@@ -431,7 +459,8 @@ pub fn remove<S: Storage>(storage: &S) -> Result<(), JournalError> {
     for name in names {
         let is_ours = name.starts_with(TEMPORARY)
             || name.starts_with(SPARE)
-            || name == "probe"
+            || name == PROBE
+            || name == LABEL
             || SegmentId::of_name(&name).is_some();
         if is_ours {
             storage

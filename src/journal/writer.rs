@@ -17,7 +17,7 @@
 
 mod change;
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, Made};
 use super::block::{Durable, Filling, Place};
 use super::error::JournalError;
 use super::failed;
@@ -85,8 +85,13 @@ pub struct Writer<S: Storage> {
     content_end: (u64, u64),
     /// Segments that are full and whose last block is under way.
     ending: VecDeque<Ending>,
-    is_footer_under_way: bool,
+    /// The segment whose footer is under way.
+    footer_under_way: Option<u64>,
     ahead: Option<Ahead<S>>,
+    /// The next segment, and which one that is.
+    ready: Option<(u64, Made<S::File>)>,
+    /// The last attempt to make one met a full disk.
+    is_short: bool,
     is_frozen: bool,
 }
 
@@ -140,12 +145,11 @@ impl<S: Storage> Writer<S> {
         definition: &[u8; DEFINITION_BYTES],
     ) -> Result<Self, JournalError> {
         options.check()?;
-        let limits = segment::limits_for(&*storage, object, epoch, start)?;
+        segment::check_newest(&*storage, object, epoch)?;
         let plan = Plan {
             object,
             epoch,
             cut: start,
-            limits,
             segment_bytes: options.segment_bytes,
             definition: Box::new(*definition),
         };
@@ -174,12 +178,12 @@ impl<S: Storage> Writer<S> {
             object,
             epoch,
             cut: header.cut,
-            limits: segment::limits_of(&header).to_vec(),
             segment_bytes: options.segment_bytes,
             definition,
         };
         let mut writer = Self::lead(storage, options, plan, file, cursor, header.start, next)?;
         writer.current.bytes = header.file_bytes;
+        writer.told = Durable::default(); // what the last block tells is not known
         Ok(writer)
     }
 
@@ -221,8 +225,10 @@ impl<S: Storage> Writer<S> {
             told: durable,
             content_end: (cursor.segment, cursor.offset),
             ending: VecDeque::new(),
-            is_footer_under_way: false,
+            footer_under_way: None,
             ahead: None,
+            ready: None,
+            is_short: false,
             is_frozen: false,
             storage,
             options,
@@ -259,6 +265,12 @@ impl<S: Storage> Writer<S> {
         }
     }
 
+    /// Bytes that blocks may still take in the current segment.
+    pub fn left_bytes(&self) -> u64 {
+        let end = self.current.bytes - PAGE as u64;
+        end.saturating_sub(self.current.offset)
+    }
+
     /// Where the next block goes; `None` while one is filled or under way.
     pub fn cursor(&self) -> Option<Cursor> {
         let is_idle = self.under_way.is_empty() && self.open.is_none() && !self.is_frozen;
@@ -285,6 +297,9 @@ impl<S: Storage> Writer<S> {
                 previous_end: 0,
             };
         }
+        if (cursor.segment, cursor.offset) != (self.durable.index, self.durable.offset) {
+            self.told = Durable::default(); // what the last block tells is not known
+        }
         self.current.offset = cursor.offset;
         self.next = next;
         self.durable = Durable {
@@ -292,7 +307,6 @@ impl<S: Storage> Writer<S> {
             index: cursor.segment,
             offset: cursor.offset,
         };
-        self.told = self.durable;
         self.content_end = (cursor.segment, cursor.offset);
         Ok(())
     }
@@ -547,7 +561,7 @@ impl<S: Storage> Writer<S> {
     fn take_in(&mut self, done: Done) -> Result<(), JournalError> {
         if done.buffer == self.options.buffers {
             // A footer saves time; one that failed says nothing about blocks.
-            self.is_footer_under_way = false;
+            self.footer_under_way = None;
             return Ok(());
         }
         self.buffers[done.buffer] = State::Free;

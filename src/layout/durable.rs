@@ -1,6 +1,6 @@
 //! The bytes of a queue that is on disk: its words in the queue file, and the entries of its journal.
 //!
-//! In the queue file, line pairs [`control::DURABLE`] to [`control::FAILED`] of the control area, and
+//! In the queue file, line pairs [`control::DURABLE`] to [`control::MARKED`] of the control area, and
 //! one bit a block of 64 slots from the header's `changed_offset` on ([`Changed`]): blocks in which a
 //! message was consumed since the last flush.
 //!
@@ -14,6 +14,7 @@
 //! RECEIVED   position: its own    u64: how often the message was received
 //! AGAIN      position: its own    a message, as in MESSAGE: written again, so that the segment in which it
 //!                                stands can be given back
+//! ID         position: its own    [`SentId`]: the message had this deduplication id; written again, as AGAIN
 //! SETTINGS   position: a place     u64: the setting word of that place, from that of the retention on
 //! MOVING     position: its own    u64: object id of a queue that the message may have gone to
 //! ```
@@ -58,6 +59,8 @@ pub mod control {
     pub const FAILED: usize = PAGE + 28 * LINE_PAIR;
     /// 1 while there is no segment that can be written to: sends are refused.
     pub const FROZEN: usize = FAILED + 8;
+    /// The flush up to which a later block tells what was on disk.
+    pub const MARKED: usize = PAGE + 29 * LINE_PAIR;
     /// Counter: flushes.
     pub const FLUSHES: usize = FAILED + 16;
     /// Counter: take-overs of the role from somebody who was dead or stood still.
@@ -179,6 +182,21 @@ pub const ENTRY_SETTINGS: u8 = 0x83;
 pub const ENTRY_AGAIN: u8 = 0x84;
 /// Entry, since 1.2: a message that is on its way to another queue.
 pub const ENTRY_MOVING: u8 = 0x85;
+
+/// Entry: a deduplication id that was written before, with a message that may be gone.
+pub const ENTRY_ID: u8 = 0x86;
+
+/// A deduplication id by itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct SentId {
+    /// Its hash.
+    pub id: [u64; 2],
+    /// When it was sent, in ms of the Unix clock.
+    pub sent_ms: u64,
+}
+
+const _: () = assert!(size_of::<SentId>() == 24);
 
 /// In front of a message's bytes in the journal. Times are those of the Unix clock: the clock of the
 /// queue begins anew with the machine.

@@ -28,7 +28,7 @@ pub const MAGIC: [u8; 8] = *b"RNGWJRNL";
 /// Version of these bytes; it has its own number because segments outlive buses.
 pub const MAJOR: u16 = 1;
 /// See [`MAJOR`].
-pub const MINOR: u16 = 0;
+pub const MINOR: u16 = 1;
 
 /// First page of a segment. Written once, before the file gets its name.
 #[repr(C)]
@@ -58,16 +58,11 @@ pub struct SegmentHeader {
     /// Of the kernel that wrote it.
     pub boot_id: [u8; 16],
     pub encryption: Encryption,
-    /// How many of the limits are in use.
-    pub limits_used: u64,
-    pub reserved: u64,
-    /// Earlier epochs, in order, and beyond which position their blocks do not count: the cut of the epoch
-    /// that followed, whose own segments may be gone by now.
-    pub limits: [[u64; 2]; MAX_LIMITS],
+    /// Zero. Version 1.0 listed earlier epochs here, with the positions from which on their blocks do not
+    /// count; the cut of the epoch that follows says the same, and is there as long as they are, since
+    /// segments are given back from the oldest on.
+    pub reserved: [u64; 482],
 }
-
-/// Earlier epochs that a header can tell the limits of.
-pub const MAX_LIMITS: usize = 240;
 
 /// Encryption at rest. All zero: the blocks are plain, the only kind there is so far.
 #[repr(C)]
@@ -94,8 +89,7 @@ const _: () = {
     assert!(offset_of!(SegmentHeader, boot_id) == 80);
     assert!(offset_of!(SegmentHeader, encryption) == 96);
     assert!(size_of::<Encryption>() == 144);
-    assert!(offset_of!(SegmentHeader, limits_used) == 240);
-    assert!(offset_of!(SegmentHeader, limits) == 256);
+    assert!(offset_of!(SegmentHeader, reserved) == 240);
 };
 
 /// Bytes of a definition, always.

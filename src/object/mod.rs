@@ -13,6 +13,7 @@ use crate::sys::mapping::MapOptions;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where the objects of a bus lie and what every file of it has in common.
 #[derive(Clone, Debug)]
@@ -30,6 +31,45 @@ pub struct Site {
     pub observed: bool,
     /// Where the journals of its objects lie; `None` where nobody could say.
     pub journals: Option<PathBuf>,
+    /// Who wants to know how far the opening of a durable queue is.
+    pub on_recovery: Option<RecoveryWatch>,
+}
+
+/// How far it is when a durable queue is made again from its journal; see
+/// [`Builder::on_recovery`](crate::Builder::on_recovery).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveryProgress {
+    /// The name of the queue.
+    pub queue: String,
+    /// Bytes of its journal that were read.
+    pub read_bytes: u64,
+    /// Bytes that are to be read.
+    pub total_bytes: u64,
+    /// Another process does it, and this one waits for it.
+    pub is_elsewhere: bool,
+}
+
+/// Told of it.
+#[derive(Clone)]
+pub struct RecoveryWatch(Arc<dyn Fn(&RecoveryProgress) + Send + Sync>);
+
+impl RecoveryWatch {
+    /// Tells `watch`.
+    pub fn new(watch: impl Fn(&RecoveryProgress) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(watch))
+    }
+
+    /// Tells it.
+    pub fn tell(&self, progress: &RecoveryProgress) {
+        (self.0)(progress);
+    }
+}
+
+impl core::fmt::Debug for RecoveryWatch {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("RecoveryWatch")
+    }
 }
 
 impl Site {

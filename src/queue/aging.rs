@@ -82,6 +82,7 @@ impl Stage {
             temporary_prefix: ".tmp-".into(),
             pre_touch: false,
             journals: None,
+            on_recovery: None,
             read_only: false,
             observed: false,
         };

@@ -26,6 +26,8 @@ mod file;
 mod group;
 mod grow;
 mod incoming;
+mod journals;
+mod mark;
 #[cfg(feature = "md5")]
 mod md5;
 mod messages;
@@ -65,6 +67,10 @@ pub(crate) use file::{
 };
 pub(crate) use grow::Growing;
 pub use incoming::{Incoming, Message, MessageOrigin};
+pub(crate) use journals::{
+    check_journal, check_journal_root, has_journal, journals, name_in_journals, remove_journal_of,
+    remove_journals,
+};
 #[cfg(feature = "md5")]
 pub use md5::Md5Digest;
 pub use messages::Messages;
@@ -77,16 +83,13 @@ pub use persister::Persister;
 pub use pod::PodError;
 pub use receipt::Receipt;
 pub use receive::{QueueReceiver, Received};
-pub(crate) use recover::{
-    check_journal, check_journal_root, has_journal, name_in_journals, recover as recover_queue,
-    remove_journal_of,
-};
+pub(crate) use recover::recover as recover_queue;
 pub use redrive::{Redrive, RedriveAllow};
 pub use send::QueueSender;
 pub use settings::{QueueSettings, Settings};
 pub use view::MessageView;
 
-use crate::error::{JoinError, OpenError};
+use crate::error::{JoinError, OpenError, SettleError};
 use crate::layout::REMOVED;
 use crate::layout::durable::POSITIONS;
 use crate::object::{Host, Site};
@@ -312,10 +315,13 @@ impl Queue {
 
     /// Removes every message that was sent before the call, in flight and parked ones too; how
     /// many. Messages sent meanwhile stay, and one that is just being moved to another queue, or from
-    /// one, is not stopped on its way. In a forked child nothing.
-    pub fn purge(&self) -> u64 {
+    /// one, is not stopped on its way. In a durable queue it blocks until the disk knows of it.
+    ///
+    /// # Errors
+    /// [`SettleError::PurgeUnknown`] when the disk refused, [`SettleError::Forked`] in a forked child.
+    pub fn purge(&self) -> Result<u64, SettleError> {
         if self.inner.is_forked() {
-            return 0;
+            return Err(SettleError::Forked);
         }
         // What the dead were moving is here or there by then.
         self.inner.host.reap_now();
@@ -324,8 +330,13 @@ impl Queue {
         self.inner
             .each_ring(|ring| purged += ring.purge(&mut payloads));
         // What can't be written now is written with the next that can.
-        let _ = self.inner.acknowledge_consumed();
-        purged
+        match self.inner.acknowledge_consumed() {
+            Ok(()) => Ok(purged),
+            Err(why) => Err(SettleError::PurgeUnknown {
+                purged,
+                why: why.to_string(),
+            }),
+        }
     }
 
     /// The messages that are not offered any more, by position: received 1,000 times, or as often as
@@ -357,10 +368,14 @@ impl Queue {
         self.inner.read_parked(position)
     }
 
-    /// Deletes the parked message at `position`. Whether this call did it.
-    pub fn delete_parked(&self, position: u64) -> bool {
+    /// Deletes the parked message at `position`. Whether this call did it. In a durable queue it blocks
+    /// until the disk knows of it.
+    ///
+    /// # Errors
+    /// [`SettleError::DurabilityUnknown`] when the disk refused, [`SettleError::Forked`] in a forked child.
+    pub fn delete_parked(&self, position: u64) -> Result<bool, SettleError> {
         if self.inner.is_forked() {
-            return false;
+            return Err(SettleError::Forked);
         }
         self.inner.has_grown();
         let ring = self.inner.at(position);
@@ -369,8 +384,10 @@ impl Queue {
                 && standing.parked_after().is_some()
                 && ring.consume(&standing, &mut self.inner.payloads())
         });
-        let _ = self.inner.acknowledge_consumed(); // as behind a purge
-        deleted
+        if deleted {
+            self.inner.acknowledge_delete(position)?;
+        }
+        Ok(deleted)
     }
 }
 
@@ -496,6 +513,7 @@ impl Drop for Inner {
             return;
         }
         self.end_behind();
+        self.mark();
         let leave = || self.each_ring(Delivery::leave);
         self.opens.close(self.object_id, leave);
     }

@@ -21,6 +21,9 @@
 //! is frozen: who waits is told that his message may be on disk or not, sends are refused before they
 //! claim anything, and each of them tries again to make a segment. Nothing that was acknowledged is
 //! touched by it.
+//!
+//! A full disk is seen half a segment before it stops anything: no next segment can be made. Then old ones are
+//! [given back](super::release), and where that is not possible yet, sends are refused while deletes go on.
 
 use super::Inner;
 use super::behind::Behind;
@@ -32,6 +35,7 @@ use crate::layout::durable::{
 };
 use crate::layout::queue::{MAX_BODY_ON_DISK, MAX_WHOLE_ON_DISK, QueueHeader, control};
 use crate::layout::word::{Ctl, Dlv};
+use crate::object::Site;
 use crate::pool::segment::GrowFailure;
 use crate::ring::delivery::Standing;
 use crate::ring::delivery::durable::{End, NoEpoch, ToWrite, Turn, Writing};
@@ -40,7 +44,7 @@ use crate::shm::words::word64;
 use crate::sync::Ordering;
 use crate::sys::clock;
 use crate::sys::futex;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -53,6 +57,8 @@ const STANDS_STILL: Duration = Duration::from_millis(500);
 const MAKES_A_SEGMENT: Duration = Duration::from_secs(10);
 /// Pause of a writer that waits for an open claim.
 const PAUSE: Duration = Duration::from_micros(50);
+/// Looks of one who begins a flush whether others commit yet.
+const MOST_YIELDS: u32 = 16;
 /// Messages of one flush: more are left to the next, so that who waits for the first does not wait for
 /// the last.
 const MOST_MESSAGES: u64 = 16_384;
@@ -131,10 +137,14 @@ impl From<NoEpoch> for NotOnDisk {
 /// One open's side of the journal of a queue.
 pub(crate) struct Journal {
     directory: PathBuf,
+    /// The bus that it is of: its directory.
+    label: Vec<u8>,
     object_id: u64,
     definition: Box<[u8; DEFINITION_BYTES]>,
-    options: Options,
+    pub(super) options: Options,
     disk: Mutex<Option<Arc<Disk>>>,
+    /// Others waited for the last flush from here.
+    has_company: AtomicBool,
     /// The writer of the last flush from here, and what it knows.
     kept: Mutex<Option<Kept>>,
     /// Who writes behind those who do not wait.
@@ -166,19 +176,28 @@ impl Kept {
 enum Written {
     /// What was waited for is on disk.
     Reached(Box<Kept>),
+    /// What was waited for is room, and there is none.
+    Short(Box<Kept>, JournalError),
     /// Somebody else writes now.
     Displaced,
     /// The file of the queue has gone.
     Unlinked,
 }
 
+/// What the journals of a bus are labelled with, whose objects lie in `directory`.
+pub(super) fn label(directory: &Path) -> Vec<u8> {
+    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    directory.into_os_string().into_encoded_bytes()
+}
+
 impl Journal {
     /// Of the queue whose first page is `header` and whose rings take `ring_bytes`.
-    pub fn new(directory: PathBuf, header: &QueueHeader, ring_bytes: u64) -> Self {
+    pub fn new(directory: PathBuf, site: &Site, header: &QueueHeader, ring_bytes: u64) -> Self {
         let mut definition = Box::new([0; DEFINITION_BYTES]);
         definition.copy_from_slice(bytemuck::bytes_of(header));
         Self {
             directory,
+            label: label(&site.directory),
             object_id: header.preamble.object_id,
             definition,
             options: Options {
@@ -186,24 +205,38 @@ impl Journal {
                 ..Options::default()
             },
             disk: Mutex::new(None),
+            has_company: AtomicBool::new(false),
             kept: Mutex::new(None),
             behind: Behind::default(),
             most_bytes: header.journal_max_bytes,
         }
     }
 
-    pub(super) fn disk(&self) -> Result<Arc<Disk>, JournalError> {
+    /// The directory of the journal, whatever its path leads to later. `is_gone` says whether the queue is.
+    pub(super) fn disk(&self, is_gone: impl Fn() -> bool) -> Result<Arc<Disk>, JournalError> {
         let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(disk) = &*disk {
             return Ok(Arc::clone(disk));
         }
         let opened = Arc::new(Disk::open_or_create(&self.directory)?);
+        // Asked behind the opening: a queue that is there has its own directory there.
+        if is_gone() {
+            let path = self.directory.clone();
+            return Err(JournalError::NotFound { path });
+        }
+        // Nothing hangs on it but the removal of a bus; a full disk is told by what does.
+        let _ = opened.set_label(&self.label);
         *disk = Some(Arc::clone(&opened));
         Ok(opened)
     }
 
     /// The writer of an epoch, where the one before stopped.
-    fn writer(&self, writing: &Writing, next: u64) -> Result<Kept, JournalError> {
+    pub(super) fn writer(
+        &self,
+        writing: &Writing,
+        next: u64,
+        is_gone: impl Fn() -> bool,
+    ) -> Result<Kept, JournalError> {
         // Not held while anything waits for the disk: a thread that is displaced keeps nobody out.
         let kept = self
             .kept
@@ -214,7 +247,7 @@ impl Journal {
         let writer = match writing.cursor {
             None => {
                 drop(kept);
-                let (disk, definition) = (self.disk()?, &self.definition);
+                let (disk, definition) = (self.disk(is_gone)?, &self.definition);
                 Writer::take_over(disk, self.options, object, epoch, next, definition)?
             }
             Some((segment, offset)) => {
@@ -225,7 +258,8 @@ impl Journal {
                         return Ok(kept);
                     }
                     None => {
-                        Writer::resume(self.disk()?, self.options, object, epoch, cursor, next)?
+                        let disk = self.disk(is_gone)?;
+                        Writer::resume(disk, self.options, object, epoch, cursor, next)?
                     }
                 }
             }
@@ -256,7 +290,7 @@ impl Journal {
         core::mem::forget(kept);
     }
 
-    fn keep(&self, kept: Kept) {
+    pub(super) fn keep(&self, kept: Kept) {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
     }
 }
@@ -268,7 +302,7 @@ impl Inner {
             return Ok(());
         };
         let queue = &self.delivery;
-        let failures = queue.failures();
+        let (failures, flush) = (queue.failures(), self.last_flush());
         let (mut steps, mut since) = (queue.steps(), clock::now());
         let mut has_slept = false;
         loop {
@@ -278,7 +312,12 @@ impl Inner {
             if self.is_removed() {
                 return Err(NotOnDisk::Removed);
             }
-            if queue.failures() != failures && !matches!(goal, Goal::Thawed) {
+            let has_failed = match goal {
+                // Whoever writes has looked for room, and found none.
+                Goal::Thawed => self.last_flush() > flush + 1,
+                _ => queue.failures() != failures,
+            };
+            if has_failed {
                 return Err(NotOnDisk::Elsewhere);
             }
             let Some(turn) = queue.turn() else {
@@ -302,6 +341,9 @@ impl Inner {
                 }
             };
             if may_write {
+                if has_slept {
+                    journal.has_company.store(true, Ordering::Relaxed); // as in write_up_to
+                }
                 self.write_up_to(journal, turn, goal, None)?;
                 continue;
             }
@@ -333,6 +375,11 @@ impl Inner {
         })
     }
 
+    /// Whether there is another queue by that name, or none.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_removed() || self.is_unlinked()
+    }
+
     fn is_reached(&self, goal: Goal) -> bool {
         let queue = &self.delivery;
         match goal {
@@ -345,6 +392,21 @@ impl Inner {
     /// Waits until everything that this thread has consumed is on disk.
     pub(super) fn reach_consumed(&self) -> Result<(), NotOnDisk> {
         self.reach(Goal::Flush(self.delivery.next_flush()))
+    }
+
+    /// Those who were woken with this one are about to commit: as long as more do, they are waited for, so
+    /// that one flush takes them all. For one that has company: where it is alone nobody comes.
+    fn gather(&self) {
+        let ring = self.delivery.ring();
+        let mut seen = ring.find_tail();
+        for _ in 0..MOST_YIELDS {
+            clock::make_way();
+            let now = ring.find_tail();
+            if now == seen {
+                return;
+            }
+            seen = now;
+        }
     }
 
     /// Takes the role, if it is still as it was seen, and writes until `goal` is reached; or keeps it until
@@ -360,17 +422,20 @@ impl Inner {
         let Some(mut writing) = queue.begin_writing(turn)? else {
             return Ok(());
         };
+        // Relaxed: a hint for this handle itself.
+        if keeper.is_none() && journal.has_company.load(Ordering::Relaxed) {
+            self.gather();
+        }
         let mut is_second = false;
         loop {
             let error = match self.write(journal, &writing, goal, keeper) {
                 Ok(Written::Reached(kept)) => {
-                    let cursor = kept.writer.cursor();
-                    // First kept, then laid down: who takes the role next finds it here.
-                    journal.keep(*kept);
-                    let end = cursor.map_or(End::Anew, |at| End::At((at.segment, at.offset)));
-                    queue.end_writing(writing, end);
-                    queue.wake_behind_flush();
+                    self.lay_down(journal, writing, kept);
                     return Ok(());
+                }
+                Ok(Written::Short(kept, error)) => {
+                    self.lay_down(journal, writing, kept);
+                    return Err(error.into());
                 }
                 Ok(Written::Displaced) if queue.is_writing(&writing) => {
                     // Whoever displaces takes the role first.
@@ -400,6 +465,17 @@ impl Inner {
         }
     }
 
+    /// Leaves the role to whoever is next, who goes on where this one stops.
+    fn lay_down(&self, journal: &Journal, writing: Writing, kept: Box<Kept>) {
+        let cursor = kept.writer.cursor();
+        // First kept, then laid down: who takes the role next finds it here.
+        journal.keep(*kept);
+        let end = cursor.map_or(End::Anew, |at| End::At((at.segment, at.offset)));
+        self.delivery.end_writing(writing, end);
+        let is_awaited = self.delivery.wake_behind_flush();
+        journal.has_company.store(is_awaited, Ordering::Relaxed); // as in write_up_to
+    }
+
     /// Writes flush after flush until `goal` is reached, or as long as it is kept at it.
     fn write(
         &self,
@@ -411,7 +487,7 @@ impl Inner {
         let queue = &self.delivery;
         let mut from = queue.on_disk_below();
         queue.note_step(writing.cursor.is_none());
-        let mut kept = journal.writer(writing, from)?;
+        let mut kept = journal.writer(writing, from, || self.is_gone())?;
         loop {
             let asked = queue.flushes_asked();
             queue.note_step(journal.is_near_the_end(&kept));
@@ -420,6 +496,9 @@ impl Inner {
                 return Ok(Written::Displaced);
             };
             queue.note_step(journal.is_near_the_end(&kept));
+            if keeper.is_some() && kept.writer.cursor().is_some() {
+                kept.writer.mark()?; // nothing is written: it is told how far that is on disk
+            }
             kept.writer.submit()?;
             kept.writer.complete(true)?;
             // Asked behind the write and before anybody is told: whoever makes the queue again reads the
@@ -430,7 +509,11 @@ impl Inner {
             if !queue.finish_flush(writing, number, from, to) {
                 return Ok(Written::Displaced);
             }
-            queue.thaw();
+            let shortage = self.see_to_room(journal, &mut kept, to)?;
+            match shortage {
+                Some(_) => queue.refuse_claims(),
+                None => queue.thaw(),
+            }
             from = to;
             queue.ring().wake_behind_commit();
             let is_over = match keeper {
@@ -438,7 +521,7 @@ impl Inner {
                 None => self.is_reached(goal),
             };
             if is_over || keeper.is_some() {
-                let released = self.release_segments(journal, &mut kept, to);
+                let released = self.release_segments(journal, &mut kept, to, false);
                 // What is waited for is on disk; an old segment that can't be read now stays.
                 if kept.writer.is_frozen() {
                     released?;
@@ -446,6 +529,9 @@ impl Inner {
             }
             if is_over {
                 return Ok(Written::Reached(Box::new(kept)));
+            }
+            if let (Some(error), Goal::Thawed, None) = (shortage, goal, keeper) {
+                return Ok(Written::Short(Box::new(kept), error));
             }
             queue.wake_behind_flush();
             if let Some(ended) = keeper {

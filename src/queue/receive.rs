@@ -33,6 +33,10 @@ const PROBE_MS: u64 = 5;
 pub(super) const MOST_LATE: u32 = 4;
 /// A message that is not on disk after so long was left by its sender.
 const LEFT_AFTER_MS: u64 = 20;
+/// A queue in which nobody has written for so long is idle.
+const IDLE_AFTER_MS: u64 = 500;
+/// Of a queue that is on disk: a receiver asks this often whether its file is still there.
+const LOOK_MS: u64 = 100;
 /// Receives between two additions to the shared totals.
 const FLUSH_EVERY: u64 = 64;
 
@@ -112,6 +116,10 @@ pub struct QueueReceiver {
     pub(super) attempts: Vec<Attempt>,
     /// Of a queue that is on disk: the first message that is not, and since when it was seen.
     leftover: Option<(u64, u64)>,
+    /// The last flush that was seen, and since when it is the last.
+    unmarked: Option<(u64, u64)>,
+    /// When it looks again whether the file of the queue is there.
+    look_at: u64,
     /// Who is told when there is something again.
     poll: Option<Arc<Shared>>,
     /// Of the process that made it.
@@ -140,6 +148,8 @@ impl QueueReceiver {
             attempts: Vec::new(),
             scratch: Incoming::new(),
             leftover: None,
+            unmarked: None,
+            look_at: 0,
             poll: None,
             generation: fork::generation(),
             delivery: inner.delivery.clone(),
@@ -406,6 +416,9 @@ impl QueueReceiver {
         if self.delivery.begins_sweep(now) {
             self.sweep(now);
         }
+        if now >= self.look_at && self.inner.journal.is_some() {
+            self.look_for_the_file(now)?;
+        }
         Ok(now)
     }
 
@@ -541,11 +554,42 @@ impl QueueReceiver {
         }
     }
 
+    /// Who waits while nobody writes says on the disk how far it is there.
+    #[cold]
+    fn mark_if_idle(&mut self, now: u64) {
+        if !self.inner.is_unmarked() {
+            self.unmarked = None;
+            return;
+        }
+        let last = self.inner.last_flush();
+        match self.unmarked {
+            Some((seen, since)) if seen == last => {
+                if now.saturating_sub(since) >= IDLE_AFTER_MS {
+                    self.unmarked = None;
+                    self.inner.mark();
+                }
+            }
+            _ => self.unmarked = Some((last, now)),
+        }
+    }
+
+    /// Of a queue that is on disk: whether its file is where it was. Behind its removal another one may be
+    /// made from the same journal, and what is received here would be received there too.
+    #[cold]
+    fn look_for_the_file(&mut self, now: u64) -> Result<(), ReceiveError> {
+        self.look_at = now + LOOK_MS;
+        match self.inner.is_unlinked() && !self.inner.is_removed() {
+            true => Err(ReceiveError::Unlinked),
+            false => Ok(()),
+        }
+    }
+
     /// Duties before a sleep.
     pub(super) fn see_to_duties(&mut self) {
         let now = self.clock.exact_ms();
         if self.inner.journal.is_some() {
             self.write_leftovers(now);
+            self.mark_if_idle(now);
         }
         if now >= self.probe_at {
             self.look_for_the_dead(now);

@@ -13,16 +13,17 @@
 
 use super::Since;
 use super::definition::QueueDefinition;
-use super::file::{Identity, Parts, QueueFile, create_as, definition_of, journal_directory};
+use super::file::{Identity, Parts, create_as, definition_of, journal_directory};
+use super::journals::{Told, has_journal, lock_journal};
 use super::settings::restored_words;
 use crate::error::{JournalError, OpenError};
-use crate::journal::{Disk, Entry, Reading, Recovery, SegmentId};
+use crate::journal::{Disk, Entry, Reading, Recovery};
 use crate::layout::durable::{
-    Durable, ENTRY_AGAIN, ENTRY_CONSUMED, ENTRY_MESSAGE, ENTRY_MOVING, ENTRY_RECEIVED,
-    ENTRY_SETTINGS, MARK_ID, MessageHead, POSITIONS, SETTINGS,
+    Durable, ENTRY_AGAIN, ENTRY_CONSUMED, ENTRY_ID, ENTRY_MESSAGE, ENTRY_MOVING, ENTRY_RECEIVED,
+    ENTRY_SETTINGS, MARK_ID, MessageHead, POSITIONS, SETTINGS, SentId,
 };
 use crate::layout::geometry::Geometry;
-use crate::layout::queue::{CLOCK_BASE_MS, MAGIC, QueueHeader, control};
+use crate::layout::queue::{BLOCK_SLOTS, CLOCK_BASE_MS, MAGIC, QueueHeader, control};
 use crate::layout::ring::{ChunkRef, Meta};
 use crate::object::Site;
 use crate::pool::lend::{Lender, Lent};
@@ -32,118 +33,11 @@ use crate::ring::delivery::restore::Left;
 use crate::ring::{Liveness, Overflow, Producers, SlotRing};
 use crate::shm::words::word64;
 use crate::sync::Ordering;
-use crate::sys::clock::{self, Deadline};
+use crate::sys::file as files;
 use crate::sys::mapping::Mapping;
-use crate::sys::{file as files, lock};
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Held, by its first byte, by whoever reads the journal to make the queue again.
-const LOCK_FILE: &str = "lock";
-const LOCK_BYTE: i64 = 0;
-/// Between two looks whether somebody else has made it.
-const PAUSE: Duration = Duration::from_millis(1);
-/// For one who makes it again: longer than most journals take to be read.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Whether there is a journal of a queue of that name.
-///
-/// # Errors
-/// When nobody can say: a queue that was made then would hide its messages.
-pub(crate) fn has_journal(site: &Site, name: &str) -> Result<bool, OpenError> {
-    let Some(directory) = journal_directory(site, name) else {
-        return Ok(false);
-    };
-    match files::names(&directory) {
-        Ok(names) => Ok(names.iter().any(|name| SegmentId::of_name(name).is_some())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(OpenError::io(directory, error)),
-    }
-}
-
-/// The name of the queue of that object id, if there is a journal of it: nobody may have opened it since
-/// the machine was started.
-///
-/// # Errors
-/// When it may be one of those that can't be read now.
-pub(crate) fn name_in_journals(site: &Site, id: u64) -> Result<Option<String>, OpenError> {
-    let Some(journals) = &site.journals else {
-        return Ok(None);
-    };
-    let names = match files::names(journals) {
-        Ok(names) => names,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(OpenError::io(journals, error)),
-    };
-    let mut unread = None;
-    for name in names {
-        if !has_journal(site, &name)? {
-            continue;
-        }
-        let opened = Disk::open(journals.join(&name))
-            .map_err(OpenError::from)
-            .and_then(|disk| Ok(Recovery::open(Arc::new(disk), None, false)?));
-        match opened {
-            Ok(journal) => {
-                let header: QueueHeader = bytemuck::pod_read_unaligned(journal.definition());
-                if (header.preamble.magic, header.preamble.object_id) == (MAGIC, id) {
-                    return Ok(Some(name));
-                }
-            }
-            Err(error) => unread = Some(error),
-        }
-    }
-    unread.map_or(Ok(None), Err)
-}
-
-/// Removes the journal of the queue `name`, which is removed or of which nothing else is there. Whether
-/// there was one.
-pub(crate) fn remove_journal_of(site: &Site, name: &str) -> Result<bool, OpenError> {
-    let Some(directory) = journal_directory(site, name) else {
-        return Ok(false);
-    };
-    // Where this attachment has its journals, whatever a queue's file says: that can be written over.
-    let Ok(disk) = Disk::open(&directory) else {
-        return Ok(false);
-    };
-    let has_one = crate::journal::exists(&disk);
-    crate::journal::remove(&disk)?;
-    let _ = files::remove(&directory.join(LOCK_FILE));
-    // Not empty: a stranger's files stay.
-    let _ = files::remove_empty_directory(&directory);
-    Ok(has_one)
-}
-
-/// Whether the journal of the queue `name`, if it has one, lies where this attachment has its own.
-///
-/// # Errors
-/// [`OpenError::Mismatch`] when it lies elsewhere.
-pub(crate) fn check_journal_root(site: &Site, name: &str) -> Result<(), OpenError> {
-    match super::open_queue(site, name) {
-        Ok(queue) => check_journal(site, &queue),
-        Err(_) => Ok(()),
-    }
-}
-
-/// The same of an open queue.
-pub(crate) fn check_journal(site: &Site, queue: &QueueFile) -> Result<(), OpenError> {
-    let Some((_, existing)) = &queue.durable else {
-        return Ok(());
-    };
-    let wanted = journal_directory(site, &queue.definition.name);
-    if wanted.as_ref() == Some(existing) {
-        return Ok(());
-    }
-    Err(OpenError::Mismatch {
-        path: queue.path.clone(),
-        option: "journal_root",
-        existing: existing.display().to_string(),
-        wanted: wanted.map_or("none".to_owned(), |wanted| wanted.display().to_string()),
-    })
-}
 
 /// Makes the queue `name` again; a queue that is there stays as it is. Blocks for the disk, and for
 /// whoever is at it already.
@@ -157,10 +51,16 @@ pub(crate) fn recover(site: &Site, name: &str, mut lender: Lender) -> Result<(),
         Some(directory) if has_journal(site, name)? => directory,
         _ => return Err(OpenError::NotFound { path }),
     };
-    let Some(_locked) = lock_journal(&directory, &path)? else {
-        return Ok(());
+    let told = Told::of(site, name);
+    let Some(locked) = lock_journal(&directory, &path, &told)? else {
+        return match files::is_regular(&path) {
+            true => Ok(()),
+            false => Err(OpenError::NotFound { path }),
+        };
     };
-    let mut read = match Read::journal(&directory, &path, name) {
+    let mut read = match Read::journal(&directory, &path, name, |read, total| {
+        told.note(&locked, read, total);
+    }) {
         Ok(Some(read)) => read,
         Ok(None) => return Ok(()),
         // By somebody who did not wait any longer; the journal moves on under what is read here.
@@ -222,22 +122,6 @@ fn lend(lender: &mut Lender, len: usize, path: &Path) -> Result<Lent, OpenError>
     }
 }
 
-/// The lock; `None` when the queue is there by then. Whoever has the lock and stands still is not waited
-/// for: two who read and write down the same do no harm.
-fn lock_journal(directory: &Path, queue: &Path) -> Result<Option<File>, OpenError> {
-    let path = directory.join(LOCK_FILE);
-    let at = |error| OpenError::io(&path, error);
-    let file = files::open_or_create(&path).map_err(at)?;
-    let deadline = Deadline::after(PATIENCE);
-    while !lock::try_lock(&file, LOCK_BYTE).map_err(at)? && !deadline.remaining().is_zero() {
-        if files::is_regular(queue) {
-            return Ok(None);
-        }
-        clock::pause(PAUSE);
-    }
-    Ok((!files::is_regular(queue)).then_some(file))
-}
-
 /// What a journal says.
 struct Read {
     header: QueueHeader,
@@ -251,8 +135,8 @@ struct Read {
     received: HashMap<u64, u16>,
     /// Object ids of the queues that messages may have gone to.
     moving: HashMap<u64, u64>,
-    /// Deduplication ids, with position and time of the message.
-    ids: Vec<([u64; 2], u64, u64)>,
+    /// By position: the deduplication id of the message, and when it was sent.
+    ids: HashMap<u64, ([u64; 2], u64)>,
     next: u64,
     epoch: u64,
     /// Whether bodies lie in the pool.
@@ -270,7 +154,12 @@ impl From<JournalError> for Unreadable {
 
 impl Read {
     /// What the journal in `directory` says; `None` when the queue is there by then.
-    fn journal(directory: &Path, queue: &Path, name: &str) -> Result<Option<Self>, OpenError> {
+    fn journal(
+        directory: &Path,
+        queue: &Path,
+        name: &str,
+        progress: impl Fn(u64, u64),
+    ) -> Result<Option<Self>, OpenError> {
         let disk = Arc::new(Disk::open(directory)?);
         let recovery = Recovery::open(disk, None, false)?;
         // Whoever writes in a later epoch made the queue first: so none of the segments that were found
@@ -301,14 +190,20 @@ impl Read {
             messages: HashMap::new(),
             received: HashMap::new(),
             moving: HashMap::new(),
-            ids: Vec::new(),
+            ids: HashMap::new(),
             next: 0,
             epoch: 0,
             has_bodies: false,
             definition,
         };
+        let total = core::cell::Cell::new(0);
+        let note = |read, of| {
+            total.set(of);
+            progress(read, of);
+        };
         let reading = Reading {
             seal: true,
+            progress: &note,
             ..Reading::default()
         };
         let found = recovery.read(&reading, |entry| {
@@ -316,6 +211,7 @@ impl Read {
                 .ok_or_else(|| Unreadable(scribbled("an entry of the journal is not what it says")))
         });
         let found = found.map_err(|Unreadable(error)| error)?;
+        progress(total.get(), total.get()); // what had not to be read, too
         (read.next, read.epoch) = (found.next, found.epoch);
         if Durable::new(read.epoch, read.next).is_none() || read.start() >= POSITIONS {
             return Err(scribbled("its positions or epochs have run out"));
@@ -356,8 +252,8 @@ impl Read {
 
     /// The first position that nobody can have claimed.
     fn start(&self) -> u64 {
-        let slots = self.geometry.slots();
-        (self.next + slots).next_multiple_of(slots)
+        // A block of slots: the oldest, from which on those that are due are offered, stand behind it.
+        (self.next + self.geometry.slots()).next_multiple_of(BLOCK_SLOTS)
     }
 
     /// Takes an entry in. `None` when it is none.
@@ -388,6 +284,10 @@ impl Read {
             ENTRY_MOVING => {
                 self.moving.insert(entry.position, value()?);
             }
+            ENTRY_ID => {
+                let sent: SentId = bytemuck::try_pod_read_unaligned(entry.bytes).ok()?;
+                self.ids.insert(entry.position, (sent.id, sent.sent_ms));
+            }
             ENTRY_SETTINGS => {
                 let value = value()?;
                 let place = usize::try_from(entry.position).ok()?;
@@ -403,7 +303,7 @@ impl Read {
         let (head, body) = bytes.split_at_checked(size_of::<MessageHead>())?;
         let head: MessageHead = bytemuck::pod_read_unaligned(head);
         if head.marks & MARK_ID != 0 {
-            self.ids.push((head.id, position, head.sent_ms));
+            self.ids.insert(position, (head.id, head.sent_ms));
         }
         let slot = self.geometry.slot_of(position);
         let is_later = self
@@ -484,7 +384,7 @@ impl Read {
         now: u64,
         at: impl Fn(u64) -> u64,
     ) {
-        for (id, position, sent_ms) in &self.ids {
+        for (position, (id, sent_ms)) in &self.ids {
             let expiry = at(*sent_ms) + dedup.window_ms();
             if expiry > now {
                 // The table had room for all of them.

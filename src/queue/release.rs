@@ -5,40 +5,57 @@
 //! said in it or in a later one, and an epoch ends where a later one says. So nothing that was consumed
 //! comes back because the segment that said so is gone.
 //!
-//! A message that nobody deletes would hold all segments behind it. So where there are many, what is
-//! left in the older half of them is written again, into the newest, and they are given back; unless what
-//! is left there takes more than a quarter of them, as large bodies may.
+//! A message that nobody deletes would hold all segments behind it, and the window of the ids of a FIFO queue
+//! holds what was written in it, which is a segment for each writer that died. So where there are many, what
+//! counts of the older half of them is written again, messages and ids, into the newest, and they are given back;
+//! unless that takes more than a quarter of them, as large bodies may.
+//!
+//! So a full disk frees itself: where no next segment can be made, what counts of all segments before the current one
+//! is written into what is left of that, and they become the next one, or room for it. While there is not room
+//! enough for that, sends are refused, and what is left is for deletes, each of which makes what counts smaller.
 
 use super::Inner;
 use super::persist::{Journal, Kept, push};
 use crate::error::JournalError;
-use crate::journal::{Recovery, SegmentId, SegmentInfo};
-use crate::layout::durable::ENTRY_AGAIN;
+use crate::journal::{Recovery, SegmentInfo};
+use crate::layout::durable::{ENTRY_AGAIN, ENTRY_ID, SentId};
 use crate::sync::Ordering;
 use crate::sys::clock;
 
-/// Segments from which on what is left in the older half of them is written again.
+/// Segments from which on what counts in the older half of them is written again.
 const MANY: usize = 8;
+/// Bytes of an id that is written again, its head included.
+const ID_BYTES: u64 = 40;
+/// Bytes of a message that is written again, beside those of its slot.
+const BESIDE: u64 = 128;
+/// Of a segment on a full disk, what is not taken by what is written again.
+const SLACK: u64 = 64 << 10;
+/// Ids between two steps that are told to those who wait.
+const STEP_IDS: usize = 1024;
 
 impl Inner {
-    /// Gives segments back, if a new one has begun and says what the settings are. By whoever writes,
-    /// behind a flush up to `durable`.
+    /// Gives segments back, if a new one has begun and says what the settings are, or if the disk `is_full`:
+    /// then all before the current one, if there is room in that for what counts of them. By whoever
+    /// writes, behind a flush up to `durable`.
     pub(super) fn release_segments(
         &self,
         journal: &Journal,
         kept: &mut Kept,
         durable: u64,
+        is_full: bool,
     ) -> Result<(), JournalError> {
         let at = kept.segment();
         let words = self.delivery.durable();
         // A hint of who was refused: he asks again.
         let looks_again =
             words.is_some_and(|words| words.look_again().swap(0, Ordering::Relaxed) != 0);
-        if (at == kept.released_at && !looks_again) || at != kept.settings_at {
+        let is_asked_to = looks_again || is_full;
+        if (at == kept.released_at && !is_asked_to) || at != kept.settings_at {
             return Ok(());
         }
         kept.released_at = at;
-        let recovery = Recovery::open(journal.disk()?, Some(self.object_id), false)?;
+        let disk = journal.disk(|| self.is_gone())?;
+        let recovery = Recovery::open(disk, Some(self.object_id), false)?;
         let segments: Vec<SegmentInfo> = recovery.segments().cloned().collect();
         drop(recovery);
         let older = segments
@@ -48,26 +65,47 @@ impl Inner {
         let mut oldest = durable;
         self.delivery
             .each(|standing| oldest = oldest.min(standing.position));
-        let half = end_of(&segments, older / 2, durable);
-        let room = segments.iter().take(older / 2).map(|it| it.file_bytes);
-        if older >= MANY && half > oldest && self.bytes_below(half) <= room.sum::<u64>() / 4 {
-            oldest = half;
-            self.write_again(kept, oldest)?;
+        let (now_ms, window_ms) = (clock::unix_ms(), self.window_ms());
+        // The next one may have been made while this one was half full; the one behind it was made when
+        // this one was over.
+        let is_in_window = |place: usize| {
+            let later = segments.get(place + 2);
+            let closed_ms = later.map_or(now_ms, |later| later.created_ms);
+            closed_ms.saturating_add(window_ms) > now_ms
+        };
+        let mut without_ids = 0;
+        let last = match (older, is_full) {
+            (1.., true) => Some(older - 1),
+            (MANY.., false) => Some(older / 2),
+            _ => None,
+        };
+        if let Some(last) = last {
+            let end = end_of(&segments, last, durable);
+            let has_ids = is_in_window(last);
+            let ids = if has_ids {
+                self.ids_below(end)
+            } else {
+                Vec::new()
+            };
+            let freed: u64 = segments[..=last].iter().map(|it| it.file_bytes).sum();
+            let left = kept.writer.left_bytes().saturating_sub(SLACK);
+            let bytes = ID_BYTES * ids.len() as u64;
+            let is_worth_it = match is_full {
+                true => bytes + self.bytes_below(end) <= left,
+                false => 2 * bytes <= freed && self.bytes_below(end) <= freed / 4,
+            };
+            if is_worth_it && (has_ids || end > oldest) {
+                self.write_ids_again(kept, &ids)?;
+                self.write_again(kept, end)?;
+                oldest = oldest.max(end);
+                without_ids = last + 1;
+            }
         }
-        let window_ms = self.delivery.dedup().map_or(0, |dedup| dedup.window_ms());
-        let now_ms = clock::unix_ms();
-        let done: Vec<SegmentId> = (0..older)
-            .take_while(|place| {
-                // The next one may have been made while this one was half full; the one behind it was
-                // made when this one was over.
-                let closed_ms = segments
-                    .get(place + 2)
-                    .map_or(now_ms, |later| later.created_ms);
-                end_of(&segments, *place, durable) <= oldest
-                    && closed_ms.saturating_add(window_ms) <= now_ms
-            })
-            .map(|place| segments[place].id)
-            .collect();
+        let done = (0..older).take_while(|place| {
+            let has_ids = *place >= without_ids && is_in_window(*place);
+            end_of(&segments, *place, durable) <= oldest && !has_ids
+        });
+        let done: Vec<_> = done.map(|place| segments[place].id).collect();
         if !done.is_empty() {
             kept.writer.release(&done)?;
         }
@@ -79,20 +117,54 @@ impl Inner {
         Ok(())
     }
 
-    /// Bytes of what is left below `below`.
+    /// Bytes of what is left below `below`, written again.
     fn bytes_below(&self, below: u64) -> u64 {
         let mut bytes = 0;
         self.delivery.each(|standing| {
             if standing.position < below
                 && let Ok(Some(body)) = self.body(&standing)
             {
-                bytes += body.whole() as u64;
+                bytes += body.whole() as u64 + BESIDE;
             }
         });
         bytes
     }
 
-    /// Writes what is left below `below` once more.
+    fn window_ms(&self) -> u64 {
+        self.delivery.dedup().map_or(0, |dedup| dedup.window_ms())
+    }
+
+    /// The ids of messages below `below`, as far as they count.
+    fn ids_below(&self, below: u64) -> Vec<(u64, SentId)> {
+        let mut ids = Vec::new();
+        if let Some(dedup) = self.delivery.dedup() {
+            let window_ms = dedup.window_ms();
+            dedup.each(
+                self.delivery.ring(),
+                self.now_ms(),
+                |id, position, expiry| {
+                    if position < below {
+                        let sent_ms = self.unix_ms(expiry.saturating_sub(window_ms));
+                        ids.push((position, SentId { id, sent_ms }));
+                    }
+                },
+            );
+        }
+        ids
+    }
+
+    fn write_ids_again(&self, kept: &mut Kept, ids: &[(u64, SentId)]) -> Result<(), JournalError> {
+        for some in ids.chunks(STEP_IDS) {
+            for (position, sent) in some {
+                let sent = [bytemuck::bytes_of(sent)];
+                push(&mut kept.writer, ENTRY_ID, *position, &sent)?;
+            }
+            self.delivery.note_step(true);
+        }
+        Ok(())
+    }
+
+    /// Writes what is left below `below` once more; durable when it returns.
     fn write_again(&self, kept: &mut Kept, below: u64) -> Result<(), JournalError> {
         let mut left = Vec::new();
         self.delivery.each(|standing| {

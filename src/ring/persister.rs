@@ -67,6 +67,13 @@ pub enum Turn {
     Held(Role),
 }
 
+impl Turn {
+    /// Whether the role is free, and whoever takes it goes on in the segment that is there.
+    pub fn goes_on(self) -> bool {
+        matches!(self, Self::Free(role) if role.state() == HANDED_OVER)
+    }
+}
+
 /// Epochs have run out: nobody can write any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoEpoch;
@@ -193,6 +200,11 @@ impl DurableWords {
         self.failed().fetch_max(writing.epoch + 1, Ordering::Relaxed);
     }
 
+    /// There is no room for what would be claimed; what is under way is written.
+    pub fn refuse_claims(&self) {
+        self.frozen().store(1, Ordering::Relaxed); // a hint: who claims asks whoever writes
+    }
+
     /// There is one again.
     pub fn thaw(&self) {
         if self.is_frozen() {
@@ -298,15 +310,17 @@ impl DurableWords {
     }
 
     /// Wakes those who wait for a flush. Behind it.
-    pub fn wake_behind_flush(&self) {
+    pub fn wake_behind_flush(&self) -> bool {
         fence_behind_rmw(Label::WakeFence);
-        if self.waiting().load(Ordering::Relaxed) != 0 {
+        let is_awaited = self.waiting().load(Ordering::Relaxed) != 0;
+        if is_awaited {
             self.waiting().swap(0, Ordering::Relaxed); // hints; the fences order them
             let release = order(Label::WakeStore, Ordering::Release);
             self.flushed().fetch_add(1, release);
             #[cfg(not(loom))]
             crate::sys::futex::wake_all(self.flushed());
         }
+        is_awaited
     }
 
     /// Raises the flag of those who wait for a flush. The caller looks once more before it sleeps on the

@@ -77,6 +77,8 @@ impl DurableWords {
         failed at control::FAILED;
         /// 1 while sends are refused.
         frozen at control::FROZEN;
+        /// The flush up to which a later block tells what was on disk.
+        marked at control::MARKED;
         /// Counter of flushes.
         flushes at control::FLUSHES;
         /// Counter of take-overs.

@@ -177,6 +177,11 @@ pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
+/// Lets others run who could, if there are any.
+pub fn make_way() {
+    std::thread::yield_now();
+}
+
 /// A point on the monotonic clock to give up at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(u64);

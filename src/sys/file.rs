@@ -183,6 +183,26 @@ pub fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
+/// Whether both lead to one directory, through whatever links.
+pub fn is_same_directory(one: &Path, other: &Path) -> bool {
+    let id = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+    one == other || matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Two words at an offset of a small file.
+pub fn read_words(file: &File, offset: u64) -> io::Result<[u64; 2]> {
+    let mut bytes = [0; 16];
+    std::os::unix::fs::FileExt::read_exact_at(file, &mut bytes, offset)?;
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| bytes[at + byte]));
+    Ok([word(0), word(8)])
+}
+
+/// Writes them.
+pub fn write_words(file: &File, offset: u64, words: [u64; 2]) -> io::Result<()> {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    std::os::unix::fs::FileExt::write_all_at(file, &bytes, offset)
+}
+
 /// Names in a directory, unsorted; names that are not UTF-8 are none of ours.
 pub fn names(directory: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();

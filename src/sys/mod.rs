@@ -5,6 +5,7 @@
 
 pub mod affinity;
 pub mod clock;
+pub mod directory;
 pub mod disk;
 pub mod file;
 pub mod fork;

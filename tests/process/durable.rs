@@ -6,7 +6,7 @@
 
 mod stage;
 
-use ringway::{Bus, Durability, Queue, QueueSendError};
+use ringway::{Bus, Durability, Queue, QueueSendError, SettleError};
 use ringway_harness::seed::{Random, announce};
 use ringway_harness::{AckBoard, Launch, Stage, TempBus, Victim, await_condition};
 use stage::text;
@@ -18,7 +18,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 ringway_harness::roles! {
-    send => send, delete => delete, reopen => reopen, starve => starve, leave => leave, keep => keep
+    send => send, delete => delete, reopen => reopen, starve => starve, leave => leave, keep => keep,
+    purge => purge
 }
 
 /// Longer than a writer may stand still before others take over.
@@ -49,6 +50,10 @@ fn main() -> ExitCode {
         (
             "where the disk takes no more, sends are refused, and go on when it does",
             starved,
+        ),
+        (
+            "where the disk takes no more, a purge says so, and how much it purged",
+            purged_in_vain,
         ),
         (
             "a message whose sender died before it was written is written by who waits for it",
@@ -199,6 +204,26 @@ fn starve(stage: &Stage) -> Result<(), String> {
         note(&mut acked, number)?;
     }
     Ok(())
+}
+
+/// Purges while its files may not be longer, and once more when they may.
+fn purge(stage: &Stage) -> Result<(), String> {
+    let (_bus, queue) = open(&stage.path("memory"), &stage.path("disk"))?;
+    queue
+        .sender()
+        .map_err(text)?
+        .send_batch(&[[1; 8]; 10])
+        .map_err(text)?;
+    limit_files(4096);
+    match queue.purge() {
+        Err(SettleError::PurgeUnknown { purged: 10, .. }) => {}
+        told => return Err(format!("it says {told:?}")),
+    }
+    limit_files(libc::RLIM_INFINITY);
+    match queue.purge() {
+        Ok(0) => Ok(()),
+        told => Err(format!("it says {told:?}")),
+    }
 }
 
 /// Sends and is killed by itself before the disk is waited for: stepped to the first write.
@@ -469,6 +494,17 @@ fn starved() -> Result<(), String> {
     scene.child("starve", 1, 0)?.wait_success()?;
     scene.forget()?;
     scene.verify()
+}
+
+fn purged_in_vain() -> Result<(), String> {
+    let scene = Scene::new()?;
+    scene.child("purge", 1, 0)?.wait_success()?;
+    scene.forget()?;
+    let (_bus, queue) = open(scene.memory.path(), scene.disk.path())?;
+    match queue.stats().visible {
+        0 => Ok(()),
+        visible => Err(format!("{visible} messages came back")),
+    }
 }
 
 /// The sender is killed at random moments, most of them within its wait for the disk; whoever receives sees

@@ -279,8 +279,10 @@ fn fork_with_queue(stage: &Stage) -> Result<(), String> {
         forked!(queue.sender(), JoinError::Forked);
         forked!(queue.receiver(), JoinError::Forked);
         forked!(bus.queue("q").open(), OpenError::Forked);
-        let nothing = (queue.stats(), queue.purge(), queue.parked().len());
-        if nothing != (ringway::QueueStats::default(), 0, 0) {
+        forked!(queue.purge(), SettleError::Forked);
+        forked!(queue.delete_parked(0), SettleError::Forked);
+        let nothing = (queue.stats(), queue.parked().len());
+        if nothing != (ringway::QueueStats::default(), 0) {
             return Err(format!("the child sees {nothing:?}"));
         }
         drop(handles.take()); // nothing happens there

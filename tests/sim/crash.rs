@@ -170,7 +170,7 @@ fn go_on(sim: &Sim, before: Back) {
         Arc::clone(&storage),
         options(2),
         object,
-        1_000,
+        1_000_000,
         start,
         &definition(),
     )

@@ -3,7 +3,7 @@
 //!
 //! Writes of a lane complete in any order. Before and after each effect the state of the world may be kept
 //! ([`Sim::keep`]), with what had been acknowledged by then, to be crashed later. One call may be made to fail
-//! ([`Fault`]).
+//! ([`Fault`]), and whoever makes one may be stopped in front of it while others go on ([`Sim::before`]).
 
 use crate::world::World;
 use ringway::JournalError;
@@ -57,6 +57,9 @@ pub struct Lie {
     pub offset: Option<usize>,
 }
 
+/// What others do while one is stopped.
+type Meanwhile = Box<dyn FnOnce() + Send>;
+
 struct Inner {
     world: World,
     random: Random,
@@ -68,6 +71,7 @@ struct Inner {
     /// The block after so many that the disk lies about.
     lie: Option<Lie>,
     log: Vec<&'static str>,
+    stop: Option<(&'static str, Meanwhile)>,
     open_files: usize,
     open_lanes: usize,
 }
@@ -97,6 +101,7 @@ impl Sim {
             fault: None,
             lie: None,
             log: Vec::new(),
+            stop: None,
             open_files: 0,
             open_lanes: 0,
         })))
@@ -129,6 +134,11 @@ impl Sim {
         self.lock().promise.clone()
     }
 
+    /// Stops whoever makes such a call next in front of it, until `meanwhile` is done.
+    pub fn before(&self, call: &'static str, meanwhile: impl FnOnce() + Send + 'static) {
+        self.lock().stop = Some((call, Box::new(meanwhile)));
+    }
+
     /// Counts calls from here on, and lets that one fail.
     pub fn fail_at(&self, fault: Option<Fault>) {
         let mut inner = self.lock();
@@ -154,6 +164,10 @@ impl Sim {
 
     /// A call: an error if this is the one that fails.
     fn call(&self, what: &'static str) -> io::Result<()> {
+        let stop = self.lock().stop.take_if(|(call, _)| *call == what);
+        if let Some((_, meanwhile)) = stop {
+            meanwhile();
+        }
         match self.lock().fails(what) {
             Some(How::Enospc) => Err(io::Error::from_raw_os_error(28)),
             Some(_) => Err(io::Error::from_raw_os_error(5)),

@@ -1,4 +1,5 @@
-//! The bytes of version 1.0 as they were when it was made: written alike today, and read alike.
+//! The bytes of each version as they were when it was made: those of the last written alike today, all of them
+//! read alike.
 //!
 //! `RINGWAY_BLESS=1` writes the fixture anew, for a new version beside it.
 
@@ -14,8 +15,12 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-fn path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/journal-1.0.segment.gz")
+/// The last one is written.
+const VERSIONS: [&str; 2] = ["1.0", "1.1"];
+
+fn path(version: &str) -> PathBuf {
+    let name = format!("tests/data/journal-{version}.segment.gz");
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 /// Every kind of entry, an entry in pieces, a gap, a mark, and the footer.
@@ -47,15 +52,16 @@ fn written() -> Vec<u8> {
 }
 
 #[test]
-fn version_1_0_is_written_as_it_was() {
+fn the_last_version_is_written_as_it_was() {
     let written = written();
+    let version = VERSIONS[VERSIONS.len() - 1];
     if std::env::var_os("RINGWAY_BLESS").is_some() {
-        let file = std::fs::File::create(path()).unwrap();
+        let file = std::fs::File::create(path(version)).unwrap();
         let mut encoder = GzEncoder::new(file, Compression::best());
         encoder.write_all(&written).unwrap();
         encoder.finish().unwrap();
     }
-    let fixture = fixture();
+    let fixture = fixture(version);
     let differs = written
         .iter()
         .zip(&fixture)
@@ -67,9 +73,9 @@ fn version_1_0_is_written_as_it_was() {
     assert_eq!(written.len(), fixture.len());
 }
 
-fn fixture() -> Vec<u8> {
+fn fixture(version: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path()).expect("the fixture is there");
+    let file = std::fs::File::open(path(version)).expect("the fixture is there");
     GzDecoder::new(file)
         .read_to_end(&mut bytes)
         .expect("it is whole");
@@ -77,12 +83,17 @@ fn fixture() -> Vec<u8> {
 }
 
 #[test]
-fn version_1_0_is_read_as_it_was() {
+fn every_version_is_read_as_it_was() {
+    for version in VERSIONS {
+        reads_as_it_was(&fixture(version));
+    }
+}
+
+fn reads_as_it_was(fixture: &[u8]) {
     let mut world = World::default();
     let name = SegmentId { epoch: 7, index: 0 }.name();
-    let fixture = fixture();
     let file = world.make(&name, fixture.len() as u64).expect("it is new");
-    let write = world.begin(file, 0, &fixture);
+    let write = world.begin(file, 0, fixture);
     world.complete(write);
     let recovery = Recovery::open(Arc::new(Sim::new(world, 0)), Some(OBJECT), false).unwrap();
     assert_eq!(recovery.definition(), &definition());

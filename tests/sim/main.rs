@@ -6,6 +6,8 @@ mod disk;
 mod effort;
 mod faults;
 mod fixture;
+mod late;
+mod queue;
 mod replay;
 mod script;
 mod world;

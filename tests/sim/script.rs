@@ -271,12 +271,18 @@ impl Run {
         self.needed_from = self.acked - self.random.below(self.acked - self.needed_from + 1) / 2;
         self.states_from = self.acked_states;
         self.promise();
-        let (position, state) = (self.needed_from, self.states_from);
-        let over: Vec<_> = self
-            .bounds
+        let (position, state, epoch) = (self.needed_from, self.states_from, self.epoch);
+        let names = self
+            .sim
+            .world(|world| Vec::from_iter(world.names.keys().cloned()));
+        let over: Vec<_> = names
             .iter()
-            .filter(|(_, bound)| bound.0 <= position && bound.1 <= state)
-            .map(|(id, _)| *id)
+            .filter_map(|name| SegmentId::of_name(name))
+            .filter(|id| match self.bounds.get(id) {
+                Some(bound) => bound.0 <= position && bound.1 <= state,
+                // Made by one who was displaced, for nothing.
+                None => id.epoch < epoch,
+            })
             .collect();
         self.writer().release(&over)?;
         Ok(())
@@ -324,6 +330,10 @@ impl Run {
         self.next = found.next;
         self.acked_states = self.acked_states.max(states);
         self.states = self.acked_states;
+        let bound = (self.next, self.states);
+        for segment in recovery.segments() {
+            self.bounds.entry(segment.id).or_insert(bound);
+        }
         self.promise();
         Ok(())
     }
@@ -334,9 +344,24 @@ impl Run {
             (self.acked, self.acked_states) = (self.next, self.states);
             self.acked_cursor = (self.epoch, mark.cursor);
             assert_eq!(mark.position, self.next);
+            self.bound(mark.cursor.segment);
             self.promise();
         }
         Ok(())
+    }
+
+    /// The one who leads is killed, with a block under way that nobody was told of.
+    pub fn dies(&mut self) -> Result<(), JournalError> {
+        self.push_entry()?;
+        self.submit()?;
+        self.writer = None;
+        Ok(())
+    }
+
+    /// Gives back what nobody needs.
+    pub fn gives_back(&mut self) -> Result<(), JournalError> {
+        self.needed_from = self.acked;
+        self.release()
     }
 
     /// Its epoch.

@@ -6,7 +6,7 @@
 //! the same world takes the calls of a simulated disk and the log of a real run.
 
 use ringway_harness::seed::Random;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 pub const SECTOR: usize = 512;
@@ -96,7 +96,7 @@ impl World {
     /// Files that no state can name any more, but for those that are open: nobody reads them after a crash.
     fn forget_files(&mut self) {
         if self.changes.is_empty() {
-            let named: Vec<u64> = self.names.values().copied().collect();
+            let named: HashSet<u64> = self.names.values().copied().collect();
             self.files.retain(|file, _| named.contains(file));
             self.pending.retain(|_, write| named.contains(&write.file));
         }

@@ -10,6 +10,7 @@
 //! The way of a comparison: [`roster`] who takes part, [`schedule`] the rounds,
 //! [`summary`] what they say, [`table`] and [`plot`] how it is shown.
 
+mod durable;
 mod journal;
 mod plot;
 mod queue;
@@ -184,6 +185,7 @@ fn own_contenders() -> Vec<&'static dyn Contender> {
     contenders.extend(queue::all());
     contenders.extend(stream::all());
     contenders.extend(journal::all());
+    contenders.extend(durable::all());
     contenders
 }
 

@@ -191,7 +191,7 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             stat::settings(&bus, &queue, place)?;
         }
         Command::Purge { bus, name } => {
-            let purged = place.queue(&bus, &name)?.1.purge();
+            let purged = place.queue(&bus, &name)?.1.purge()?;
             place.say(json!({"queue": name, "purged": purged}), || {
                 format!("purged {purged} messages of {name}")
             });

@@ -1,7 +1,7 @@
 //! The walk along the blocks of an epoch, and the judgement where it ends.
 
 use super::window::Window;
-use super::{Damage, Entry, Reading, Recovered, Segment, SegmentInfo};
+use super::{Damage, Entry, Reading, Recovered, SegmentInfo};
 use crate::journal::block::{self, Found, Place, STEP};
 use crate::journal::error::JournalError;
 use crate::journal::segment::SegmentId;
@@ -31,7 +31,7 @@ pub(super) struct Joined {
 pub(super) struct Walk<'a, S: Storage, F> {
     pub storage: &'a S,
     pub reading: &'a Reading<'a>,
-    pub window: Window,
+    pub window: Window<S>,
     pub joined: Option<Joined>,
     pub found: Recovered,
     pub each: &'a mut F,
@@ -49,22 +49,21 @@ struct State {
 }
 
 impl<S: Storage, E: From<JournalError>, F: FnMut(Entry<'_>) -> Result<(), E>> Walk<'_, S, F> {
-    pub fn epoch(&mut self, segments: &[Segment<S>], limit: Option<u64>) -> Result<(), E> {
+    pub fn epoch(&mut self, segments: &[SegmentInfo], limit: Option<u64>) -> Result<(), E> {
         let Some(first) = segments.first() else {
             return Ok(());
         };
         self.joined = None;
-        self.found.epoch = first.info.id.epoch;
+        self.found.epoch = first.id.epoch;
         let mut state = State {
-            next: (first.info.id.index == 0).then_some(first.info.cut),
+            next: (first.id.index == 0).then_some(first.cut),
             end: None,
         };
         let mut is_over = false;
-        for (at, segment) in segments.iter().enumerate() {
-            let info = &segment.info;
+        for (at, info) in segments.iter().enumerate() {
             if !is_over
                 && let Some(end) = state.end
-                && !self.goes_on(segment, end)?
+                && !self.goes_on(info, end)?
             {
                 is_over = true;
             }
@@ -73,23 +72,23 @@ impl<S: Storage, E: From<JournalError>, F: FnMut(Entry<'_>) -> Result<(), E>> Wa
                 continue;
             }
             let next = segments.get(at + 1..).unwrap_or_default();
-            is_over = self.segment(segment, next, limit, &mut state)?;
+            is_over = self.segment(info, next, limit, &mut state)?;
         }
         if let Some((index, offset)) = state.end {
-            let epoch = first.info.id.epoch;
+            let epoch = first.id.epoch;
             self.found.ends.push((SegmentId { epoch, index }, offset));
         }
-        self.found.next = state.next.unwrap_or(first.info.start).max(first.info.cut);
+        self.found.next = state.next.unwrap_or(first.start).max(first.cut);
         Ok(())
     }
 
     /// Whether the segment begins where the one before ended.
-    fn goes_on(&mut self, segment: &Segment<S>, end: (u64, u64)) -> Result<bool, E> {
-        if segment.info.id.index != end.0 + 1 {
+    fn goes_on(&mut self, info: &SegmentInfo, end: (u64, u64)) -> Result<bool, E> {
+        if info.id.index != end.0 + 1 {
             // What lay in between was released, so it was durable.
             return Ok(true);
         }
-        match self.block(segment, BLOCKS_OFFSET)? {
+        match self.block(info, BLOCKS_OFFSET)? {
             Found::Whole(header) => Ok(header.previous_end == end.1),
             // Judged when it is read.
             Found::Damaged(_) => Ok(true),
@@ -100,12 +99,11 @@ impl<S: Storage, E: From<JournalError>, F: FnMut(Entry<'_>) -> Result<(), E>> Wa
     /// Reads a segment; whether the epoch ended in it.
     fn segment(
         &mut self,
-        segment: &Segment<S>,
-        later: &[Segment<S>],
+        info: &SegmentInfo,
+        later: &[SegmentInfo],
         limit: Option<u64>,
         state: &mut State,
     ) -> Result<bool, E> {
-        let info = &segment.info;
         if let Some((end, next)) = info.sealed
             && !(self.reading.needed)(info)
         {
@@ -121,13 +119,13 @@ impl<S: Storage, E: From<JournalError>, F: FnMut(Entry<'_>) -> Result<(), E>> Wa
         let until = info.sealed.map_or(blocks_end, |(end, _)| end);
         let mut offset = BLOCKS_OFFSET;
         while offset < until {
-            let found = self.block(segment, offset)?;
+            let found = self.block(info, offset)?;
             let is_void = |header: &BlockHeader| limit.is_some_and(|limit| header.next > limit);
             match found {
                 Found::Whole(header)
                     if !is_void(&header) && state.next.is_none_or(|next| next == header.first) =>
                 {
-                    self.take(segment, offset, &header)?;
+                    self.take(info, offset, &header)?;
                     state.next = Some(header.next);
                     offset += u64::from(header.bytes);
                     (self.reading.progress)(self.read + offset, self.to_read);
@@ -140,7 +138,7 @@ impl<S: Storage, E: From<JournalError>, F: FnMut(Entry<'_>) -> Result<(), E>> Wa
                     break;
                 }
                 found => {
-                    let missing = self.missing(segment, later, offset, &found, limit, state)?;
+                    let missing = self.missing(info, later, offset, &found, limit, state)?;
                     let Some((to, what)) = missing else {
                         break;
                     };
@@ -178,12 +176,10 @@ impl<S: Storage, E: From<JournalError>, F: FnMut(Entry<'_>) -> Result<(), E>> Wa
     }
 
     /// Judges what stands at a place.
-    fn block(&mut self, segment: &Segment<S>, offset: u64) -> Result<Found, JournalError> {
-        let place = place_of(&segment.info, offset);
+    fn block(&mut self, info: &SegmentInfo, offset: u64) -> Result<Found, JournalError> {
+        let place = place_of(info, offset);
         let salvage = self.reading.salvage;
-        let head = self
-            .window
-            .at(self.storage, segment, offset, PAGE, salvage)?;
+        let head = self.window.at(self.storage, info, offset, PAGE, salvage)?;
         let wanted = match head.get(..size_of::<BlockHeader>()) {
             Some(head) if block::may_begin(head, place) => {
                 let header: BlockHeader = bytemuck::pod_read_unaligned(head);
@@ -193,13 +189,13 @@ impl<S: Storage, E: From<JournalError>, F: FnMut(Entry<'_>) -> Result<(), E>> Wa
         };
         let bytes = self
             .window
-            .at(self.storage, segment, offset, wanted, salvage)?;
+            .at(self.storage, info, offset, wanted, salvage)?;
         match block::check(bytes, place) {
             // The length may be what is wrong.
             Found::None if wanted < MAX_BLOCK => {
                 let bytes = self
                     .window
-                    .at(self.storage, segment, offset, MAX_BLOCK, salvage)?;
+                    .at(self.storage, info, offset, MAX_BLOCK, salvage)?;
                 Ok(block::check(bytes, place))
             }
             found => Ok(found),
@@ -207,13 +203,13 @@ impl<S: Storage, E: From<JournalError>, F: FnMut(Entry<'_>) -> Result<(), E>> Wa
     }
 
     /// Gives the entries of a whole block away.
-    fn take(&mut self, segment: &Segment<S>, offset: u64, header: &BlockHeader) -> Result<(), E> {
+    fn take(&mut self, info: &SegmentInfo, offset: u64, header: &BlockHeader) -> Result<(), E> {
         self.found.blocks += 1;
         self.found.block_bytes += u64::from(header.bytes);
-        let id = segment.info.id;
+        let id = info.id;
         let bytes = self.window.at(
             self.storage,
-            segment,
+            info,
             offset,
             header.bytes as usize,
             self.reading.salvage,
@@ -247,14 +243,13 @@ impl<S: Storage, E: From<JournalError>, F: FnMut(Entry<'_>) -> Result<(), E>> Wa
     /// Whether something that was durable is missing at `offset`: up to where, and how that is known.
     fn missing(
         &mut self,
-        segment: &Segment<S>,
-        later: &[Segment<S>],
+        info: &SegmentInfo,
+        later: &[SegmentInfo],
         offset: u64,
         found: &Found,
         limit: Option<u64>,
         state: &State,
     ) -> Result<Option<(u64, &'static str)>, E> {
-        let info = &segment.info;
         // Without what came before, a whole block tells where it ended.
         let begins = match found {
             Found::Whole(header) => Some(header.first),
@@ -267,10 +262,10 @@ impl<S: Storage, E: From<JournalError>, F: FnMut(Entry<'_>) -> Result<(), E>> Wa
         if is_complete && is_beyond {
             return Ok(None);
         }
-        let (resumes, watermark) = self.evidence(segment, later, offset)?;
+        let (resumes, watermark) = self.evidence(info, later, offset)?;
         let known_end = info.sealed.map(|(end, _)| end);
         let resumes = match (resumes.or(known_end), later.first()) {
-            (None, Some(next)) if next.info.id.index == info.id.index + 1 => {
+            (None, Some(next)) if next.id.index == info.id.index + 1 => {
                 match self.block(next, BLOCKS_OFFSET)? {
                     // The next segment says where this one ends.
                     Found::Whole(header) if header.previous_end > offset => {
@@ -314,25 +309,25 @@ impl<S: Storage, E: From<JournalError>, F: FnMut(Entry<'_>) -> Result<(), E>> Wa
     /// of this segment begins, and the highest watermark of any.
     fn evidence(
         &mut self,
-        segment: &Segment<S>,
-        later: &[Segment<S>],
+        info: &SegmentInfo,
+        later: &[SegmentInfo],
         offset: u64,
     ) -> Result<(Option<u64>, (u64, u64)), E> {
         let mut resumes = None;
         let mut watermark = (0, 0);
-        let searched = std::iter::once((segment, offset + STEP))
+        let searched = std::iter::once((info, offset + STEP))
             .chain(later.iter().map(|later| (later, BLOCKS_OFFSET)));
         for (place, from) in searched {
-            let blocks_end = place.info.file_bytes - PAGE as u64;
+            let blocks_end = place.file_bytes - PAGE as u64;
             let mut at = from;
             while at < blocks_end {
                 let salvage = self.reading.salvage;
                 let head = self.window.at(self.storage, place, at, PAGE, salvage)?;
-                let begins = block::may_begin(head, place_of(&place.info, at));
+                let begins = block::may_begin(head, place_of(place, at));
                 let mut step = STEP;
                 if begins && let Found::Whole(header) = self.block(place, at)? {
                     watermark = watermark.max((header.durable_index, header.durable_offset));
-                    if place.info.id == segment.info.id {
+                    if place.id == info.id {
                         resumes = resumes.or(Some(at));
                     }
                     step = u64::from(header.bytes);

@@ -6,7 +6,7 @@
 //! segment is a spare under another name, durably, before anybody may write over it.
 
 use super::{Current, Ending, Watermark, Writer};
-use crate::journal::ahead::{self, Ahead};
+use crate::journal::ahead::{self, Ahead, Made};
 use crate::journal::error::JournalError;
 use crate::journal::failed;
 use crate::journal::segment::{self, SPARE, SegmentId};
@@ -19,14 +19,15 @@ impl<S: Storage> Writer<S> {
     pub(super) fn next_segment(&mut self, first: u64) -> Result<(), JournalError> {
         let full = self.current;
         let index = full.index + 1;
-        let made = self.ahead.take().and_then(|ahead| ahead.finish(index));
-        let made = match made {
-            Some(Ok(made)) => made,
-            // What the thread could not may have become possible.
-            _ => ahead::open_or_make(&*self.storage, &self.plan, index, first).inspect_err(
-                |error| self.is_frozen |= !matches!(error, JournalError::NoSpace { .. }),
-            )?,
+        let made = match self.ready.take().filter(|(ready, _)| *ready == index) {
+            Some((_, made)) => made,
+            None => match self.ahead.take().and_then(|ahead| ahead.finish(index)) {
+                Some(Ok(made)) => made,
+                // What the thread could not may have become possible.
+                _ => self.make(index, first)?,
+            },
         };
+        self.is_short = false;
         self.attach(index, &made.file)?;
         // A file that is older than a slot is replaced in it: its footer is left out.
         self.ending.retain(|ending| ending.id.index + SLOTS > index);
@@ -49,6 +50,44 @@ impl<S: Storage> Writer<S> {
         Ok(())
     }
 
+    fn make(&mut self, index: u64, first: u64) -> Result<Made<S::File>, JournalError> {
+        let made = ahead::open_or_make(&*self.storage, &self.plan, index, first);
+        match &made {
+            Ok(_) => self.is_short = false,
+            Err(JournalError::NoSpace { .. }) => self.is_short = true,
+            Err(_) => self.is_frozen = true,
+        }
+        made
+    }
+
+    /// Has the next segment ready, if the current one is more than half full, or says why there is none.
+    /// Without `wait` one that is being made is left alone. For a writer that is idle. Blocks for the file
+    /// system.
+    pub fn ready_next(&mut self, wait: bool) -> Result<(), JournalError> {
+        self.check()?;
+        let index = self.current.index + 1;
+        let is_ready = self
+            .ready
+            .as_ref()
+            .is_some_and(|(ready, _)| *ready == index);
+        if is_ready || self.current.offset <= self.current.bytes / 2 {
+            return Ok(());
+        }
+        if self
+            .ahead
+            .as_ref()
+            .is_some_and(|it| !wait && !it.is_finished())
+        {
+            return Ok(());
+        }
+        let made = match self.ahead.take().and_then(|ahead| ahead.finish(index)) {
+            Some(Ok(made)) => made,
+            _ => self.make(index, self.next)?,
+        };
+        (self.ready, self.is_short) = (Some((index, made)), false);
+        Ok(())
+    }
+
     pub(super) fn attach(&mut self, index: u64, file: &S::File) -> Result<(), JournalError> {
         let attached = self.lane.attach((index % SLOTS) as usize, file);
         attached.map_err(|error| self.freeze(index, "registering a segment", error))
@@ -58,6 +97,11 @@ impl<S: Storage> Writer<S> {
     pub(super) fn look_ahead(&mut self) {
         if self.options.background
             && self.ahead.is_none()
+            && !self.is_short
+            && self
+                .ready
+                .as_ref()
+                .is_none_or(|(ready, _)| *ready <= self.current.index)
             && self.current.offset > self.current.bytes / 2
         {
             // What was pushed is submitted, so nothing below comes any more.
@@ -69,7 +113,7 @@ impl<S: Storage> Writer<S> {
     /// Writes the footer of a segment whose blocks are all durable.
     pub(super) fn write_footer(&mut self) -> Result<(), JournalError> {
         let is_over = |ending: &Ending| ending.id.index < self.durable.index;
-        if self.is_footer_under_way || !self.ending.front().is_some_and(is_over) {
+        if self.footer_under_way.is_some() || !self.ending.front().is_some_and(is_over) {
             return Ok(());
         }
         match self.ending.pop_front() {
@@ -97,7 +141,7 @@ impl<S: Storage> Writer<S> {
         if let Err(error) = self.lane.submit(write) {
             return Err(self.freeze(index, "beginning a write", error));
         }
-        self.is_footer_under_way = true;
+        self.footer_under_way = Some(index);
         Ok(())
     }
 
@@ -106,7 +150,7 @@ impl<S: Storage> Writer<S> {
     pub fn close(mut self) -> Result<Watermark, JournalError> {
         self.submit()?;
         let mark = self.complete(true)?;
-        while self.is_footer_under_way || !self.ending.is_empty() {
+        while self.footer_under_way.is_some() || !self.ending.is_empty() {
             self.footer_done()?;
             self.ending
                 .retain(|ending| ending.id.index < self.durable.index);
@@ -126,7 +170,7 @@ impl<S: Storage> Writer<S> {
     }
 
     fn footer_done(&mut self) -> Result<(), JournalError> {
-        while self.is_footer_under_way {
+        while self.footer_under_way.is_some() {
             match self.reap(true)? {
                 Some(done) => self.take_in(done)?,
                 None => break,
@@ -137,8 +181,8 @@ impl<S: Storage> Writer<S> {
 
     /// Removes segments in which nothing is needed any more: those of this epoch become spares, up to
     /// the number that is kept; those of others, whose writer may still be about, are unlinked.
-    /// The current one, and later ones, stay; so does the last of another epoch while an earlier one of it
-    /// is there, since it tells that the earlier one is complete. How many were taken. Blocks for the file system.
+    /// From the oldest on, and up to the first that stays: what an epoch is cut off at is said by the one
+    /// behind it. The current one, and later ones, stay. How many were taken. Blocks for the file system.
     pub fn release(&mut self, segments: &[SegmentId]) -> Result<usize, JournalError> {
         self.check()?;
         let listed = self.storage.names();
@@ -146,25 +190,20 @@ impl<S: Storage> Writer<S> {
             listed.map_err(|error| failed(&*self.storage, "", "listing the directory", error))?;
         let mut spares = names.iter().filter(|name| name.starts_with(SPARE)).count();
         let mut present: Vec<_> = names.iter().filter_map(|n| SegmentId::of_name(n)).collect();
-        let mut wanted = segments.to_vec();
-        wanted.sort();
+        present.sort();
+        let over = present
+            .into_iter()
+            .take_while(|id| segments.contains(id) && !self.is_in_use(*id));
+        let over: Vec<_> = over.collect();
+        if let Some(last) = over.last() {
+            segment::forestall(&*self.storage, &names, *last)?;
+            self.ending.retain(|ending| ending.id > *last);
+        }
         let mut taken = 0;
-        for id in &wanted {
-            let is_own = id.epoch == self.plan.epoch;
-            let is_in_use = is_own && id.index >= self.durable.index.min(self.current.index)
-                || id.epoch > self.plan.epoch
-                || self.ending.iter().any(|ending| ending.id == *id);
-            if is_in_use || self.is_footer_under_way && is_own {
-                continue;
-            }
-            let mut siblings = present.iter().filter(|other| other.epoch == id.epoch);
-            let is_last = !siblings.clone().any(|other| other.index > id.index);
-            if !is_own && is_last && siblings.any(|other| other.index < id.index) {
-                continue;
-            }
+        for id in over {
             let name = id.name();
             let is_gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
-            let done = if is_own && spares < self.options.spares {
+            let done = if id.epoch == self.plan.epoch && spares < self.options.spares {
                 spares += 1;
                 self.storage.rename(&name, &format!("{SPARE}{id}"))
             } else {
@@ -173,7 +212,6 @@ impl<S: Storage> Writer<S> {
             match done {
                 Ok(()) => {
                     taken += 1;
-                    present.retain(|other| other != id);
                     // One by one: a later one says what of this one is over. And before a spare is
                     // written over, its old name must be gone.
                     let synced = self.storage.sync_directory();
@@ -186,5 +224,12 @@ impl<S: Storage> Writer<S> {
             }
         }
         Ok(taken)
+    }
+
+    fn is_in_use(&self, id: SegmentId) -> bool {
+        let is_own = id.epoch == self.plan.epoch;
+        let is_written_to = id.index >= self.durable.index.min(self.current.index)
+            || self.footer_under_way == Some(id.index);
+        is_own && is_written_to || id.epoch > self.plan.epoch
     }
 }

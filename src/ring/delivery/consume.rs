@@ -392,6 +392,8 @@ impl Consumer {
             {
                 break;
             }
+            // The last is taken first.
+            self.found[..self.found_count].sort_unstable_by(|one, other| other.cmp(one));
         }
         let found = self.take_found(queue, now, tenant);
         if found.is_some() || self.is_still {

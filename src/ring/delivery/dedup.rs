@@ -439,6 +439,30 @@ impl Dedup {
         false
     }
 
+    /// Shows every id that counts at `now`: its hash, the position of the message that had it, and when it
+    /// ends.
+    pub fn each(&self, ring: &SlotRing, now: u64, mut show: impl FnMut([u64; 2], u64, u64)) {
+        for index in 0..self.table.buckets() {
+            let bucket = self.table.bucket(index as usize);
+            for place in 0..ENTRIES {
+                let expiry = bucket.expiry(place).load(Ordering::Relaxed); // id_of tells whose
+                let word = load(bucket, place);
+                let is_sent = match word.state() {
+                    Entry::SEALED => true,
+                    Entry::LIVE => matches!(fate(ring, word.position()), Fate::Committed),
+                    _ => false,
+                };
+                let number = index * ENTRIES as u64 + place as u64 + 1;
+                if is_sent
+                    && expiry > now
+                    && let Some(id) = self.id_of(number, word.position())
+                {
+                    show(id, word.position(), expiry);
+                }
+            }
+        }
+    }
+
     /// How long an id counts, in ms.
     pub fn window_ms(&self) -> u64 {
         self.window_ms

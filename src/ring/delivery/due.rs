@@ -112,12 +112,21 @@ impl Delivery {
         let slots = self.ring.memory.geometry().slots();
         let per_block = BLOCK_SLOTS.min(slots);
         let per_group = (BLOCK_SLOTS * GROUP_BLOCKS).min(slots);
-        for first in (0..slots).step_by(per_group as usize) {
+        // The oldest stand behind the newest, whose block comes last, and its group first and last.
+        let begin = self.newest_slot().next_multiple_of(per_block) % slots;
+        let groups = slots / per_group;
+        for turn in 0..=groups {
+            let first = (begin / per_group + turn) % groups * per_group;
             let group = self.words.group_of(first as usize);
             if group.load(Ordering::Relaxed) > now {
                 continue;
             }
-            for block in (first..first + per_group).step_by(per_block as usize) {
+            let (from, until) = match turn {
+                0 => (begin, first + per_group),
+                _ if turn == groups => (first, begin),
+                _ => (first, first + per_group),
+            };
+            for block in (from..until).step_by(per_block as usize) {
                 let word = self.words.block_of(block as usize);
                 if word.load(Ordering::Relaxed) <= now
                     && self.refresh_block(block, per_block, now, &mut found)
@@ -140,6 +149,15 @@ impl Delivery {
                 .map(|first| self.words.group_of(first as usize)),
         );
         false
+    }
+
+    /// A slot near which the newest message stands.
+    fn newest_slot(&self) -> u64 {
+        let newest = match self.durable() {
+            Some(words) => words.on_disk_below(),
+            None => self.ring.memory.tail().load(Ordering::Relaxed), // a hint
+        };
+        self.index_of(newest) as u64
     }
 
     /// Looks at every slot of a block whose due word has passed.

@@ -165,6 +165,13 @@ impl Delivery {
         }
     }
 
+    /// As [`DurableWords::refuse_claims`].
+    pub fn refuse_claims(&self) {
+        if let Some(words) = &self.durable {
+            words.refuse_claims();
+        }
+    }
+
     /// As [`DurableWords::thaw`].
     pub fn thaw(&self) {
         if let Some(words) = &self.durable {
@@ -341,10 +348,9 @@ impl Delivery {
     }
 
     /// As [`DurableWords::wake_behind_flush`].
-    pub fn wake_behind_flush(&self) {
-        if let Some(words) = &self.durable {
-            words.wake_behind_flush();
-        }
+    pub fn wake_behind_flush(&self) -> bool {
+        let wake = DurableWords::wake_behind_flush;
+        self.durable.as_ref().is_some_and(wake)
     }
 
     /// As [`DurableWords::prepare_wait`].

@@ -1,8 +1,8 @@
 //! Making the ring of a queue that is on disk again, in a file that nobody else knows yet.
 //!
 //! The ring becomes what it would be if every position below `start` had been claimed: messages that
-//! are left stand in the slots of their positions, renewed in place up to the lap before `start`; all
-//! other slots are VOID of that lap. So a position is never given out twice, an old receipt fits or
+//! are left stand in the slots of their positions, renewed in place up to the last lap of their slot below
+//! `start`; all other slots are VOID of that lap. So a position is never given out twice, an old receipt fits or
 //! does not as ever, and no code that runs later knows the difference. Leases are void: who was
 //! received comes again, with its count. What was on its way between two queues is so again, by nobody.
 
@@ -32,14 +32,14 @@ pub struct Left<'a> {
 }
 
 impl Delivery {
-    /// Empties the ring and lets it begin at `start`, a multiple of its slots, behind a journal that
-    /// says `durable`. `None` when it is not on disk.
+    /// Empties the ring and lets it begin at `start`, beyond its first lap, behind a journal that says
+    /// `durable`. `None` when it is not on disk.
     pub fn restore_empty(&self, start: u64, durable: Durable) -> Option<()> {
         let words = self.durable.as_ref()?;
-        let void = Ctl::new(Ctl::VOID, 0, self.lap_of(start) - 1);
         // Relaxed, here and below: the name of the file publishes it.
         for at in 0..self.ring.memory.geometry().slots() {
             let slot = self.ring.memory.slot(at);
+            let void = Ctl::new(Ctl::VOID, 0, self.last_lap(at, start));
             slot.ctl().store(void.0, Ordering::Relaxed);
             slot.dlv().store(0, Ordering::Relaxed);
         }
@@ -93,9 +93,16 @@ impl Delivery {
             Dlv::inflight(0, message.receives, until as u32, lap)
         };
         slot.dlv().store(dlv.0, Ordering::Relaxed);
-        let ctl = Ctl::new(Ctl::COMMITTED, 0, self.lap_of(start) - 1);
+        let lap = self.last_lap(message.position, start);
+        let ctl = Ctl::new(Ctl::COMMITTED, 0, lap);
         slot.ctl().store(ctl.0, Ordering::Relaxed);
         true
+    }
+
+    /// The lap of the last position below `start` in the slot of `at`.
+    fn last_lap(&self, at: u64, start: u64) -> u64 {
+        let is_taken = self.index_of(at) < self.index_of(start);
+        self.lap_of(start) - u64::from(!is_taken)
     }
 
     /// Links the messages of a FIFO queue that are left, whose positions are `left` in order. What finds

@@ -344,7 +344,8 @@ impl Delivery {
         match standing.dlv.state() {
             Dlv::READY if standing.position < behind => consumer.remember(standing.position),
             Dlv::INFLIGHT => match standing.dlv.remaining_ms(now as u32) {
-                None => consumer.remember(standing.position),
+                // Offered in its turn, with all that are due.
+                None => self.note_due(self.index_of(standing.position), now),
                 Some(remaining) => {
                     if self.sweep_lease(standing, remaining, now) && consumer.has_room() {
                         consumer.remember(standing.position);

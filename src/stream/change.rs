@@ -132,7 +132,7 @@ impl Inner {
             // Nobody reads the table meanwhile: so nothing is done by it that is not on disk.
             let written = self.write_table();
             if written.is_err() && operation.load(Ordering::Acquire) != begun.0 {
-                return Ok(());
+                return Ok(true);
             }
             written?;
             if wish.kind == RETIRE {

@@ -154,6 +154,11 @@ impl Producer {
         self.inline_bytes
     }
 
+    /// Where the next send is tried.
+    pub(crate) fn next_position(&self) -> u64 {
+        self.appender.next()
+    }
+
     /// Whether a send met the end of a ring that was sealed. A channel's never is.
     pub(crate) fn met_seal(&self) -> bool {
         self.sealed
@@ -208,6 +213,13 @@ impl Producer {
             });
         }
         loop {
+            let next = self.ring.memory().slot(self.appender.next());
+            if !self.exclusive {
+                next.prefetch_first_line_to_write();
+            }
+            if len > FIRST_LINE_BODY {
+                next.prefetch_second_line::<true>();
+            }
             let (ring, claim) = claim!(self);
             let slot = ring.memory().slot(claim.position);
             let mut open = OpenClaim {

@@ -46,55 +46,53 @@ impl StreamProducer {
         records: &[PutRecord<'_>],
         wait: Duration,
     ) -> Vec<Result<Put, PutError>> {
-        // Every place gets its outcome below.
-        let mut outcomes: Vec<Result<Put, PutError>> = Vec::with_capacity(records.len());
-        outcomes.resize_with(records.len(), || Err(PutError::Busy { attempts: 0 }));
         let mut parts = core::mem::take(&mut self.parts);
-        parts.0.clear();
-        for (index, record) in records.iter().enumerate() {
+        parts.begin(records.len());
+        for (index, record) in (0..).zip(records) {
             match self.check(record) {
-                Ok(()) => parts.0.push(Part {
+                Ok(()) => parts.open.push(Part {
                     shard: 0,
-                    index: index as u32,
+                    index,
                     hash_key: self.hash_key(record),
                 }),
-                Err(error) => outcomes[index] = Err(error),
+                Err(error) => parts.failed.push((index, error)),
             }
         }
         let mut patience = Patience { wait, until: None };
-        while !parts.0.is_empty() {
+        while !parts.open.is_empty() {
             if let Err(error) = self.look() {
-                for part in parts.0.drain(..) {
-                    outcomes[part.index as usize] = Err(again(&error));
-                }
+                let open = parts.open.drain(..);
+                parts
+                    .failed
+                    .extend(open.map(|part| (part.index, again(&error))));
                 break;
             }
-            for part in &mut parts.0 {
+            for part in &mut parts.open {
                 part.shard = self.table.route(part.hash_key);
             }
-            parts.0.sort_by_key(|part| part.shard); // stable
-            self.put_parts(records, &mut parts.0, &mut outcomes, &mut patience);
+            parts.open.sort_by_key(|part| part.shard); // stable
+            self.put_parts(records, &mut parts, &mut patience);
         }
+        let mut outcomes = parts.outcomes();
         self.parts = parts;
         self.acknowledge_all(&mut outcomes);
         outcomes
     }
 
-    /// Puts what it can by this table, and takes it off `parts`.
-    fn put_parts(
-        &mut self,
-        records: &[PutRecord<'_>],
-        parts: &mut Vec<Part>,
-        outcomes: &mut [Result<Put, PutError>],
-        patience: &mut Patience,
-    ) {
+    /// Puts what it can by this table, and takes it off the open parts.
+    fn put_parts(&mut self, records: &[PutRecord<'_>], parts: &mut Parts, patience: &mut Patience) {
         let version = self.table.version;
+        let Parts {
+            open,
+            placed,
+            failed,
+        } = parts;
         let mut done = 0;
-        while done < parts.len() && self.table.version == version {
-            let shard = parts[done].shard;
-            let of_shard = parts[done..].partition_point(|part| part.shard == shard);
-            let run = &parts[done..done + of_shard];
-            let sent = self.put_run(shard, records, run, outcomes);
+        while done < open.len() && self.table.version == version {
+            let shard = open[done].shard;
+            let of_shard = open[done..].partition_point(|part| part.shard == shard);
+            let run = &open[done..done + of_shard];
+            let sent = self.put_run(shard, records, run, placed);
             done += sent;
             let Some(next) = run.get(sent) else {
                 continue;
@@ -105,18 +103,22 @@ impl StreamProducer {
                 let until = patience.end();
                 outcome = self.wait(full, until, |producer| producer.append(record));
             }
-            // What was wrong with the record itself was found before.
-            let refused = outcome.as_ref().err().map(again);
-            outcomes[next.index as usize] = outcome;
             done += 1;
-            if let Some(error) = refused {
-                for part in &run[sent + 1..] {
-                    outcomes[part.index as usize] = Err(again(&error));
+            match outcome {
+                Ok(put) => {
+                    let position = put.sequence_number.position();
+                    placed[next.index as usize] = (put.shard.0, position);
                 }
-                done += run.len() - sent - 1;
+                // What was wrong with the record itself was found before.
+                Err(error) => {
+                    let behind = &run[sent + 1..];
+                    done += behind.len();
+                    failed.extend(behind.iter().map(|part| (part.index, again(&error))));
+                    failed.push((next.index, error));
+                }
             }
         }
-        parts.drain(..done);
+        open.drain(..done);
     }
 
     /// The first of a shard's records, as many as can be written in one run; how many.
@@ -125,7 +127,7 @@ impl StreamProducer {
         shard: u32,
         records: &[PutRecord<'_>],
         run: &[Part],
-        outcomes: &mut [Result<Put, PutError>],
+        placed: &mut [(u32, u64)],
     ) -> usize {
         // Limits count record by record.
         if self.inner.definition.limits.is_some()
@@ -151,10 +153,7 @@ impl StreamProducer {
             },
             |part, position| {
                 bytes += len(part);
-                outcomes[part.index as usize] = Ok(Put {
-                    shard: ShardId(shard),
-                    sequence_number: SequenceNumber::new(shard, position),
-                });
+                placed[part.index as usize] = (shard, position);
             },
         );
         self.weigh(shard, bytes);
@@ -162,9 +161,39 @@ impl StreamProducer {
     }
 }
 
-/// Kept between batches, so that they allocate nothing for it.
+/// A batch on its way. Kept between batches, so that they allocate nothing for it.
 #[derive(Default)]
-pub(super) struct Parts(Vec<Part>);
+pub(super) struct Parts {
+    /// Those without an outcome.
+    open: Vec<Part>,
+    /// Where each record was put: shard, position.
+    placed: Vec<(u32, u64)>,
+    failed: Vec<(u32, PutError)>,
+}
+
+impl Parts {
+    fn begin(&mut self, records: usize) {
+        self.open.clear();
+        self.failed.clear();
+        self.placed.clear();
+        self.placed.resize(records, (0, 0)); // of what does not fail, each is set
+    }
+
+    fn outcomes(&mut self) -> Vec<Result<Put, PutError>> {
+        self.failed.sort_by_key(|(index, _)| *index);
+        let mut failed = self.failed.drain(..).peekable();
+        let outcome = |(index, (shard, position)): (u32, &(u32, u64))| {
+            if let Some((_, error)) = failed.next_if(|(failed, _)| *failed == index) {
+                return Err(error);
+            }
+            Ok(Put {
+                shard: ShardId(*shard),
+                sequence_number: SequenceNumber::new(*shard, *position),
+            })
+        };
+        (0..).zip(&self.placed).map(outcome).collect()
+    }
+}
 
 /// The same refusal for another record.
 fn again(error: &PutError) -> PutError {

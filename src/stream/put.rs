@@ -15,6 +15,7 @@ use super::record::{self, HEAD, Label};
 use super::table::Table;
 use super::words::{ConsumerWord, Counted};
 use super::{Backpressure, Inner, MAX_RECORD_BYTES};
+use crate::ParticipantId;
 use crate::channel::Producer;
 use crate::error::{JoinError, OpenError, PutError, SendError, ShardId};
 use crate::persist::Goal;
@@ -32,6 +33,8 @@ pub(super) const ATTEMPTS: usize = 1000;
 const PAUSE: Duration = Duration::from_micros(200);
 /// Looks before the first sleep.
 const LOOKS: u32 = 64;
+/// Refusals at one position between two questions of who holds it back.
+const ASK_HOLDER_EVERY: u32 = 64;
 /// Every so often the arrival time is taken from the wall clock again.
 const WALL_CLOCK_MS: u64 = 1000;
 
@@ -100,6 +103,9 @@ pub struct StreamProducer {
     read_at: u64,
     /// The registered consumer that was found to hold the last refused put back.
     holder: Option<Holder>,
+    /// Where that was: shard, position, whose cursor; and how often since.
+    refused_at: Option<(u32, u64, Option<ParticipantId>)>,
+    refusals: u32,
     /// Of the process that made it.
     generation: u64,
     not_sync: PhantomData<Cell<()>>,
@@ -121,6 +127,8 @@ impl StreamProducer {
             hashes: Hashes::default(),
             parts: Parts::default(),
             holder: None,
+            refused_at: None,
+            refusals: 0,
             generation: fork::generation(),
             not_sync: PhantomData,
         })
@@ -368,6 +376,21 @@ impl StreamProducer {
         Err(PutError::Busy { attempts: ATTEMPTS }.into())
     }
 
+    /// Who holds a full shard back. Asked again of the same position only now and then: who polls for room
+    /// would else read every cursor again and again, which their readers write.
+    fn find_holder(&mut self, shard: u32, by: Option<ParticipantId>) {
+        let producer = self.producers.get(shard as usize).and_then(Option::as_ref);
+        let at = (shard, producer.map_or(0, Producer::next_position), by);
+        self.refusals = match self.refused_at == Some(at) {
+            true => self.refusals.wrapping_add(1),
+            false => 0,
+        };
+        if self.refusals.is_multiple_of(ASK_HOLDER_EVERY) {
+            self.refused_at = Some(at);
+            self.holder = by.and_then(|_| self.inner.holder(shard));
+        }
+    }
+
     /// What became of a put that failed; `Ok` to try again.
     #[cold]
     fn refused(&mut self, shard: u32, error: SendError) -> Result<(), Refused> {
@@ -405,7 +428,7 @@ impl StreamProducer {
                 if mended {
                     return Ok(());
                 }
-                self.holder = by.and_then(|_| self.inner.holder(shard));
+                self.find_holder(shard, by);
                 Err(Refused::Put(PutError::Full {
                     shard: ShardId(shard),
                     by,

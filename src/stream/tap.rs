@@ -243,6 +243,9 @@ impl Tap {
             };
             match read {
                 Ok(0) => break,
+                // At the end: to look again would take the next line away from who writes it. A passage may
+                // be at a seam.
+                Ok(read) if read < most && matches!(way, Way::Seat(_)) => break,
                 Ok(_) => {}
                 Err(error) if given == 0 => return Err(error),
                 // Met again where it is not told yet; what was passed is told next time.

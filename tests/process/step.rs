@@ -17,6 +17,7 @@ mod operations;
 mod published;
 mod redriven;
 mod stage;
+mod streamed;
 mod survivor;
 
 use operations::{OPERATIONS, Operation};

@@ -11,6 +11,7 @@ use crate::operations::{ACKS, Cost, Operation, VICTIM};
 use crate::published::Published;
 use crate::redriven::Redriven;
 use crate::stage::{self, INLINE, SLOTS, body, id_of, text};
+use crate::streamed::Streamed;
 use ringway::{Bus, Channel, Idle, JoinError, Producer, ReadError, Reader, SendError, Start};
 use ringway_harness::step::{Stepper, Zygote};
 use ringway_harness::{AckBoard, Fault, Launch, TempBus, deadline};
@@ -90,6 +91,8 @@ pub struct World {
     pub redriven: Option<Redriven>,
     /// Where it is one of a topic.
     pub published: Option<Published>,
+    /// Where it is one of a stream.
+    pub streamed: Option<Streamed>,
     channel: Channel,
     bus: Bus,
     chunks: u64,
@@ -117,6 +120,7 @@ impl World {
             book: None,
             redriven: None,
             published: None,
+            streamed: None,
             channel,
             bus,
             chunks: 0,
@@ -228,6 +232,14 @@ impl World {
                 published.go_round()?;
             }
         }
+        if let Some(streamed) = &mut self.streamed {
+            let start = Instant::now();
+            streamed.deliver()?;
+            self.progress = self.progress.max(start.elapsed());
+            if laps {
+                streamed.go_round()?;
+            }
+        }
         if !laps {
             let here = Start::At(self.reader.position());
             self.anchor = Some(self.channel.reader().start(here).join().map_err(text)?);
@@ -282,6 +294,9 @@ impl World {
         }
         if let Some(published) = &mut self.published {
             published.settle(&wings.acks)?;
+        }
+        if let Some(streamed) = &mut self.streamed {
+            streamed.settle(&wings.acks)?;
         }
         let producer = self.producer()?;
         self.deliver(producer)?;
@@ -403,7 +418,7 @@ impl World {
                 "the victim's records twice or out of order: {theirs:?}"
             ));
         }
-        if self.book.is_some() || self.published.is_some() {
+        if self.book.is_some() || self.published.is_some() || self.streamed.is_some() {
             return Ok(()); // what it acknowledges stands in the book
         }
         match (0..ACKS).find(|n| wings.acked(*n) && !theirs.contains(&(*n as u64))) {

@@ -33,6 +33,7 @@ pub mod read;
 pub mod reclaim;
 pub mod restore;
 pub mod seat;
+pub mod standing;
 pub mod sweep;
 pub mod tail;
 pub mod touch;

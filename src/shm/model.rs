@@ -38,6 +38,7 @@ struct Reader {
     word: AtomicU64,
     cursor: AtomicU64,
     lost: AtomicU64,
+    lease: AtomicU64,
     checkpoint: AtomicU64,
     pins: [AtomicU64; PINS],
 }
@@ -72,6 +73,7 @@ pub struct ReaderWords<'a> {
     pub word: &'a AtomicU64,
     pub cursor: &'a AtomicU64,
     pub lost: &'a AtomicU64,
+    pub lease: &'a AtomicU64,
     pub checkpoint: &'a AtomicU64,
     pub pins: &'a [AtomicU64; PINS],
 }
@@ -101,6 +103,7 @@ impl RingMemory {
                     word: word(),
                     cursor: word(),
                     lost: word(),
+                    lease: word(),
                     checkpoint: word(),
                     pins: core::array::from_fn(|_| AtomicU64::new(NO_PIN)),
                 })
@@ -166,6 +169,7 @@ impl RingMemory {
             word: &reader.word,
             cursor: &reader.cursor,
             lost: &reader.lost,
+            lease: &reader.lease,
             checkpoint: &reader.checkpoint,
             pins: &reader.pins,
         }

@@ -1,13 +1,6 @@
 //! Groups in the shards: each group has a standing reader entry in each shard, and in it who reads
 //! (`lease`), how far the group has come (`checkpoint`), and what holds producers back (`cursor`).
-//!
-//! ```text
-//! lease       FREE(t) → HELD(worker, t+1) → FREE(t+2) …        by CAS; t is the fencing token
-//! checkpoint  (t, position)                                     by CAS, by whoever has token t
-//! ```
-//! Who takes the lease with token t then stamps the checkpoint with t: from there on a CAS by the worker
-//! before fails, whenever it wakes up. A checkpoint between the two still counts, and the new worker
-//! begins behind it. The cursor is derived: it follows the checkpoint and is never above it.
+//! What the words are, and who may change them, says [`crate::ring::standing`].
 
 use super::Inner;
 use super::table::{ShardInfo, ShardState};
@@ -15,7 +8,7 @@ use crate::error::OpenError;
 use crate::layout::ring::NO_PIN;
 use crate::layout::stream::{GROUP_LIVE, GROUP_REMOVED, GROUPS, STANDING};
 use crate::layout::word::{Checkpoint, Lease, Role};
-use crate::ring::{Overflow, SlotRing};
+use crate::ring::{Overflow, SlotRing, standing};
 use crate::shm::ring::{ReaderWords, RingMemory};
 use crate::sync::{Label, Ordering, fence_at, order};
 
@@ -44,57 +37,13 @@ pub(super) fn end(ring: &SlotRing) -> u64 {
 
 /// Stamps the checkpoint with the token of `lease`; where it stands. `None` when the lease passed on.
 pub(super) fn fence(ring: &SlotRing, group: u32, lease: Lease) -> Option<u64> {
-    let words = place(ring, group);
-    loop {
-        let seen = Checkpoint(
-            words
-                .checkpoint
-                .load(order(Label::RoleTake, Ordering::Acquire)),
-        );
-        if words.lease.load(order(Label::RoleTake, Ordering::Acquire)) != lease.0 {
-            return None;
-        }
-        let stamped = seen.fenced(lease.token());
-        let swapped = words.checkpoint.compare_exchange(
-            seen.0,
-            stamped.0,
-            order(Label::RoleTake, Ordering::AcqRel),
-            Ordering::Relaxed, // looks again
-        );
-        if swapped.is_ok() {
-            return Some(stamped.position(end(ring)));
-        }
-    }
+    let stamped = standing::fence(&place(ring, group), lease)?;
+    Some(stamped.position(end(ring)))
 }
 
 /// Moves the checkpoint to `position`, by the token of `lease`. Whether it still is its.
 pub(super) fn advance(ring: &SlotRing, group: u32, lease: Lease, position: u64) -> bool {
-    let words = place(ring, group);
-    loop {
-        let seen = Checkpoint(
-            words
-                .checkpoint
-                .load(order(Label::RoleTake, Ordering::Acquire)),
-        );
-        if !seen.is_of(lease.token()) {
-            return false;
-        }
-        let moved = Checkpoint::new(lease.token(), position);
-        let swapped = words.checkpoint.compare_exchange(
-            seen.0,
-            moved.0,
-            order(Label::RoleRelease, Ordering::AcqRel),
-            Ordering::Relaxed, // looks again
-        );
-        if swapped.is_ok() {
-            // Everything that was read through it comes before. Not above the checkpoint, and nothing
-            // of a group that was removed.
-            words
-                .cursor
-                .fetch_max(position, order(Label::CursorStore, Ordering::Release));
-            return true;
-        }
-    }
+    standing::advance(&place(ring, group), lease, position)
 }
 
 impl Inner {

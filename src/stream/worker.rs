@@ -32,6 +32,7 @@ use crate::layout::stream::MEMBERS;
 use crate::layout::word::{Lease, Role};
 use crate::object::wait::wait_any;
 use crate::ring::seat::Start;
+use crate::ring::standing;
 use crate::ring::wait::Idle;
 use crate::sync::{Label, Ordering, order};
 use crate::sys::clock::{self, Deadline};
@@ -354,16 +355,9 @@ impl GroupWorker {
         if !is_free {
             return Ok(());
         }
-        let mine = seen.taken(self.member as u16);
-        let swapped = word.compare_exchange(
-            seen.0,
-            mine.0,
-            order(Label::RoleTake, Ordering::AcqRel),
-            Ordering::Relaxed, // another worker was faster
-        );
-        if swapped.is_err() {
+        let Some(mine) = standing::take(&place(ring, group), seen, self.member as u16) else {
             return Ok(());
-        }
+        };
         let Some(position) = fence(ring, group, mine) else {
             return Ok(());
         };

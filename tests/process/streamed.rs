@@ -6,7 +6,7 @@
 //! splits or merges beside a stopped victim is not held up.
 
 use crate::operations::VICTIM;
-use crate::stage::{INLINE, FIFO_STRIDE, SLOTS, body, id_of, text};
+use crate::stage::{FIFO_STRIDE, INLINE, SLOTS, body, id_of, text};
 use ringway::{
     Bus, Group, GroupStart, GroupWorker, PutError, ShardState, Stream, StreamIterator,
     StreamProducer, StreamReader,

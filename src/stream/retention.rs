@@ -51,6 +51,15 @@ impl Stream {
         inner.give_segments_back()
     }
 
+    /// Bytes of its journals on the disk, segments that wait to be used among them; 0 in memory.
+    ///
+    /// # Errors
+    /// When the directory can't be read.
+    pub fn disk_bytes(&self) -> Result<u64, OpenError> {
+        self.inner.check()?;
+        self.inner.disk_bytes()
+    }
+
     /// Gives back what the retention has ended of: whoever writes does so, and this is for a stream that
     /// nobody puts to. Blocks for the disk.
     ///

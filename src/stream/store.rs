@@ -28,6 +28,7 @@ use crate::ring::persister::Writing;
 use crate::shm::durable::DurableWords;
 use crate::sync::{Label, Ordering, fence_behind_rmw};
 use crate::sys::clock;
+use crate::sys::file as files;
 use crate::sys::mapping::Mapping;
 use core::mem::offset_of;
 use std::collections::HashMap;
@@ -230,6 +231,32 @@ impl Inner {
         }
     }
 
+    /// Bytes of all files of its journals.
+    pub(super) fn disk_bytes(&self) -> Result<u64, OpenError> {
+        let Some(store) = &self.store else {
+            return Ok(0);
+        };
+        let mut open = vec![store.directory().to_owned()];
+        let mut bytes = 0;
+        while let Some(directory) = open.pop() {
+            let names = match files::names(&directory) {
+                Ok(names) => names,
+                // A shard that is retired meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(OpenError::io(directory, error)),
+            };
+            for name in names {
+                let path = directory.join(&name);
+                if files::is_directory(&path) {
+                    open.push(path);
+                } else {
+                    bytes += files::len(&path).unwrap_or(0);
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
     /// The oldest position of a shard that is kept.
     pub(super) fn oldest_on_disk(&self, shard: u32) -> Result<u64, OpenError> {
         let Some(log) = self.log(shard)? else {
@@ -332,7 +359,7 @@ impl Source for Table<'_> {
     }
 
     fn is_unlinked(&self) -> bool {
-        !crate::sys::file::is_at(&self.inner.file, &self.inner.path)
+        !files::is_at(&self.inner.file, &self.inner.path)
     }
 
     fn collect(

@@ -10,6 +10,7 @@
 //! The way of a comparison: [`roster`] who takes part, [`schedule`] the rounds,
 //! [`summary`] what they say, [`table`] and [`plot`] how it is shown.
 
+mod cold;
 mod durable;
 mod journal;
 mod plot;
@@ -61,6 +62,7 @@ use std::process::ExitCode;
 ///   durable-group  eight threads, each waiting for its own
 ///   durable-batch  batches that nobody waits for one by one
 ///   durable-large  the same with 64 KiB, against the disk's bandwidth
+///   stream-cold    by itself: a stream on disk, read from its beginning, beside the disk
 ///
 /// Examples:
 ///   ringway bench latency
@@ -145,13 +147,14 @@ pub struct Args {
     list: bool,
 }
 
-/// The protocol's verbs, spoken between processes of this command.
+/// The protocol's verbs, spoken between processes of this command; and what compares with nobody else.
 #[derive(Clone, Debug, Subcommand)]
 enum Hidden {
     #[command(name = "host-list", hide = true)]
     List,
     #[command(hide = true)]
     Round(Plan),
+    StreamCold(cold::Cold),
 }
 
 /// A scenario, or all of them.
@@ -206,6 +209,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 &own_contenders(),
             ));
         }
+        Some(Hidden::StreamCold(cold)) => return cold::run(cold),
         None => {}
     }
     if let Some(file) = &args.plot {

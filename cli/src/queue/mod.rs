@@ -8,6 +8,8 @@ mod settings;
 mod settle;
 mod stat;
 
+pub(crate) use settings::parse_durability;
+
 use crate::find;
 use crate::output::{Place, Usage};
 use ringway::{ObjectKind, OpenError, Queue, SetError};

@@ -87,7 +87,7 @@ pub struct Geometry {
     huge_pages: bool,
 }
 
-fn parse_durability(text: &str) -> anyhow::Result<Durability> {
+pub(crate) fn parse_durability(text: &str) -> anyhow::Result<Durability> {
     match text {
         "memory" => Ok(Durability::Memory),
         "async" => Ok(Durability::Async),

@@ -7,7 +7,8 @@ pub(crate) mod show;
 use crate::find;
 use crate::output::{Place, Usage, parse_bytes, parse_duration};
 use ringway::{
-    Backpressure, OnDemand, OpenError, ReshardError, ShardId, ShardLimits, Stream, StreamBuilder,
+    Backpressure, Durability, OnDemand, OpenError, ReshardError, Retention, ShardId, ShardLimits,
+    Stream, StreamBuilder,
 };
 use serde_json::json;
 use std::process::ExitCode;
@@ -62,8 +63,20 @@ pub enum Command {
         /// How many, 1 to 1000
         shards: u32,
     },
-    /// Give the memory of closed shards back that every group has read
+    /// Give the memory of closed shards back that every group has read; on disk, once their records are old
     Retire(Named),
+    /// Change how long a stream on disk keeps its records; without an option, give back what is over
+    #[command(after_help = RETAIN_EXAMPLES)]
+    Retain {
+        #[command(flatten)]
+        named: Named,
+        /// A record older than this is gone: 24h to 365d
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        age: Option<Duration>,
+        /// Bytes of segments that each shard keeps at most; 0 for any number
+        #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+        bytes: Option<u64>,
+    },
     /// Remove a consumer group; its workers are told
     RmGroup {
         #[command(flatten)]
@@ -146,6 +159,19 @@ pub struct Create {
     /// With --on-demand: two neighbours are merged when they had next to nothing to do for so long [default: 1h]
     #[arg(long, value_name = "TIME", requires = "on_demand", value_parser = parse_duration)]
     calm: Option<Duration>,
+    /// What the stream survives: memory the death of every process; durable a restart of the machine too
+    /// [default: memory]
+    #[arg(long, value_name = "memory|durable", value_parser = crate::queue::parse_durability)]
+    durability: Option<Durability>,
+    /// On disk: a record older than this is gone, 24h to 365d [default: 24h]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    retention: Option<Duration>,
+    /// On disk: bytes of segments that each shard keeps at most [default: any number]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    retention_bytes: Option<u64>,
+    /// On disk: bytes of a segment, which is what goes at a time [default: four rings, 4M to 64M]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    segment_bytes: Option<u64>,
     /// Open it when it exists already; options that are given have to agree
     #[arg(long)]
     if_missing: bool,
@@ -156,7 +182,14 @@ const CREATE_EXAMPLES: &str = "Examples:
   ringway stream create demo clicks --shards 16 --slots 65536 --when-full drop-oldest
   ringway stream create demo dry-run --limits
   ringway stream create demo orders --on-demand --max-shards 32 --shard-records 100000
-A stream lies in memory: a shard retains as many records as it has slots.";
+  ringway stream create demo payments --shards 4 --durability durable --retention 7d
+In memory a shard retains as many records as it has slots; on disk, as long as the retention says.";
+
+const RETAIN_EXAMPLES: &str = "Examples:
+  ringway stream retain demo payments --age 30d
+  ringway stream retain demo payments --age 24h --bytes 10G
+  ringway stream retain demo payments
+Readers go by it at once. What was given back does not come back when the retention is raised again.";
 
 const RESHARD_EXAMPLES: &str = "Examples:
   ringway stream shards demo trucks --open
@@ -210,6 +243,10 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
                 format!("retired {retired} closed shards")
             });
         }
+        Command::Retain { named, age, bytes } => {
+            let (_bus, stream) = named.open(place)?;
+            retain(&stream, age, bytes, place)?;
+        }
         Command::RmGroup { named, group } => {
             let (_bus, stream) = named.open(place)?;
             if !stream.remove_group(&group)? {
@@ -255,6 +292,46 @@ fn explain(error: ReshardError) -> anyhow::Error {
         }
         other => Usage(other.to_string()).into(),
     }
+}
+
+fn retain(
+    stream: &Stream,
+    age: Option<Duration>,
+    bytes: Option<u64>,
+    place: &Place,
+) -> anyhow::Result<()> {
+    let Some(mut kept) = stream.retention() else {
+        let why = "the stream lies in memory, and keeps as many records as it has slots; create one with --durability durable";
+        return Err(Usage(why.to_owned()).into());
+    };
+    kept.age = age.unwrap_or(kept.age);
+    if let Some(bytes) = bytes {
+        kept.bytes = (bytes != 0).then_some(bytes);
+    }
+    if age.is_some() || bytes.is_some() {
+        stream.set_retention(kept).map_err(|error| match error {
+            OpenError::InvalidOption { .. } => Usage(error.to_string()).into(),
+            other => anyhow::Error::from(other),
+        })?;
+    } else {
+        stream.give_segments_back()?;
+    }
+    let json = json!({
+        "stream": stream.name(), "age_ms": kept.age.as_millis() as u64, "bytes": kept.bytes,
+        "disk_bytes": stream.disk_bytes()?,
+    });
+    let disk_bytes = stream.disk_bytes()?;
+    place.say(json, || {
+        let most = kept.bytes.map_or(String::new(), |bytes| {
+            format!(", at most {bytes} bytes a shard")
+        });
+        format!(
+            "{} keeps records for {} s{most}; {disk_bytes} bytes on disk now",
+            stream.name(),
+            kept.age.as_secs()
+        )
+    });
+    Ok(())
 }
 
 fn create(args: &Create, place: &Place) -> anyhow::Result<()> {
@@ -313,6 +390,17 @@ impl Create {
         if self.limits {
             builder = builder.limits(ShardLimits::KINESIS);
         }
+        if let Some(durability) = self.durability {
+            builder = builder.durability(durability);
+        }
+        if let Some(bytes) = self.segment_bytes {
+            builder = builder.segment_bytes(bytes);
+        }
+        let usual = Retention::default();
+        builder = builder.retention(Retention {
+            age: self.retention.unwrap_or(usual.age),
+            bytes: self.retention_bytes,
+        });
         let backpressure = match self.when_full.as_str() {
             "fail" => Backpressure::Fail,
             "drop-oldest" => Backpressure::DropOldest,

@@ -3,7 +3,9 @@
 use super::consumer;
 use crate::find;
 use crate::output::Place;
-use ringway::{Backpressure, GroupInfo, ObjectKind, Scaled, ShardInfo, ShardState, Stream};
+use ringway::{
+    Backpressure, Durability, GroupInfo, ObjectKind, Scaled, ShardInfo, ShardState, Stream,
+};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Duration;
@@ -144,6 +146,19 @@ pub fn stat(stream: &Stream, place: &Place) -> anyhow::Result<()> {
     let limits = definition.limits.map(|limits| {
         json!({"records": limits.records, "bytes": limits.bytes, "read_bytes": limits.read_bytes})
     });
+    let level = match definition.durability {
+        Durability::Memory => "memory",
+        Durability::Async => "async",
+        _ => "durable",
+    };
+    let (retention, disk_bytes) = (stream.retention(), stream.disk_bytes()?);
+    let kept = match retention {
+        None => "in memory".to_owned(),
+        Some(kept) => format!(
+            "{level}, kept for {} s, {disk_bytes} bytes on disk",
+            kept.age.as_secs()
+        ),
+    };
     let scaling = stream.scaling();
     let scaling_json = scaling.map(|scaling| {
         json!({
@@ -157,7 +172,8 @@ pub fn stat(stream: &Stream, place: &Place) -> anyhow::Result<()> {
     });
     let json = json!({
         "on_demand": scaling_json,
-        "name": definition.name, "level": "memory", "slots": definition.slots,
+        "name": definition.name, "level": level, "retention_ms": retention.map(|kept| kept.age.as_millis() as u64),
+        "retention_bytes": retention.and_then(|kept| kept.bytes), "disk_bytes": disk_bytes, "slots": definition.slots,
         "stride": definition.stride, "when_full": when_full, "limits": limits,
         "lease_timeout_ms": definition.lease_timeout.as_millis() as u64,
         "open_shards": stats.open_shards, "closed_shards": stats.closed_shards,
@@ -169,7 +185,7 @@ pub fn stat(stream: &Stream, place: &Place) -> anyhow::Result<()> {
     });
     place.say(json, || {
         let mut text = format!(
-            "{}: in memory, {} slots of {} bytes in each shard; when one is full, {when_full}\n\
+            "{}: {kept}, {} slots of {} bytes in each shard; when one is full, {when_full}\n\
              shards    {} open, {} closed, {} ever made\n\
              records   {} retained, {} positions ever given, {} dropped, {} damaged\n\
              memory    {} bytes",

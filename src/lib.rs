@@ -12,6 +12,9 @@
 )]
 
 #[cfg(not(loom))]
+mod trace;
+
+#[cfg(not(loom))]
 mod bus;
 #[cfg(not(loom))]
 mod channel;

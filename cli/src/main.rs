@@ -14,6 +14,7 @@ mod doctor;
 mod find;
 mod interrupt;
 mod journal;
+mod log;
 mod metrics;
 mod output;
 mod put;
@@ -76,7 +77,11 @@ const EXAMPLES: &str = "Examples:
   ringway demo
   ringway doctor demo
   ringway bus rm demo --force
-  ringway bench latency";
+  ringway bench latency
+Environment:
+  RINGWAY_ROOT, RINGWAY_JOURNAL_ROOT   as --root and --journal-root
+  RINGWAY_LOG=debug                    tells on standard error what happens; trace: each message, too;
+                                       ringway::queue=trace,debug: by module";
 
 #[derive(Subcommand)]
 enum Command {
@@ -134,6 +139,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(error) = log::begin() {
+        eprintln!("ringway: {error:#}");
+        return ExitCode::from(2);
+    }
     let place = output::Place {
         root: cli.root,
         journal_root: cli.journal_root,

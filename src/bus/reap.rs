@@ -28,6 +28,7 @@ use crate::ring::{Liveness, SlotRing};
 use crate::stream;
 use crate::sync::Ordering;
 use crate::sys::file;
+use crate::trace::{event, span};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
@@ -417,6 +418,7 @@ impl Attachment {
 
     /// Everything the dead `slot` left, but for its entry.
     fn sweep_one(&self, slot: u16, generation: u64) -> Result<Reaped, OpenError> {
+        span!(DEBUG, "reap", bus = self.name.as_str(), participant = slot);
         let mut found = Reaped {
             slot,
             ..Default::default()
@@ -474,6 +476,14 @@ impl Attachment {
             found.roles += u64::from(self.registry.release_role(role, slot));
         }
         found.temporary_files = self.remove_temporary_files(slot, generation);
+        event!(
+            DEBUG,
+            "reaped",
+            claims = found.rings.claims,
+            readers = found.rings.readers,
+            chunks = found.chunks.freed,
+            roles = found.roles
+        );
         Ok(found)
     }
 

@@ -36,6 +36,7 @@ use crate::ring::delivery::Delivery;
 use crate::sync::Ordering;
 use crate::sys::clock::{self, Deadline};
 use crate::sys::{file as files, lock};
+use crate::trace::event;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -198,6 +199,13 @@ impl Inner {
                 let _ = files::remove(&self.site.directory.join(&name));
                 return Err(NoGrowth::Quota);
             }
+            event!(
+                DEBUG,
+                "grown",
+                queue = self.name(),
+                ring = number,
+                slots = slots
+            );
             let sealed = Full {
                 is_sealed: true,
                 ..*full

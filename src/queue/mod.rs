@@ -422,6 +422,11 @@ impl Inner {
         Ok(())
     }
 
+    #[cfg(feature = "tracing")]
+    pub fn name(&self) -> &str {
+        &self.definition.name
+    }
+
     /// Milliseconds since the epoch, by the clock itself.
     pub fn now_ms(&self) -> u64 {
         self.delivery.now_ms()

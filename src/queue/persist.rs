@@ -44,6 +44,7 @@ use crate::shm::words::word64;
 use crate::sync::Ordering;
 use crate::sys::clock;
 use crate::sys::futex;
+use crate::trace::event;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -425,6 +426,14 @@ impl Inner {
         // Relaxed: a hint for this handle itself.
         if keeper.is_none() && journal.has_company.load(Ordering::Relaxed) {
             self.gather();
+        }
+        if matches!(turn, Turn::Held(_)) {
+            event!(
+                DEBUG,
+                "took the journal over",
+                queue = self.name(),
+                epoch = writing.epoch
+            );
         }
         let mut is_second = false;
         loop {

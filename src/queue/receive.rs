@@ -21,6 +21,7 @@ use crate::ring::delivery::{Delivery, Total};
 use crate::ring::wait::Idle;
 use crate::sys::clock::{BootClock, Deadline};
 use crate::sys::fork;
+use crate::trace::event;
 use core::cell::Cell;
 use core::marker::PhantomData;
 use std::sync::Arc;
@@ -750,6 +751,13 @@ pub(super) fn take_from<const WHOLE: bool, F: Finder>(
             len: body.len(),
             sent_ms: inner.unix_ms(sent),
         };
+        event!(
+            TRACE,
+            "received",
+            queue = inner.name(),
+            position = standing.position,
+            receives = receives
+        );
         return Ok(Some(Taken {
             received,
             block: body.block(),

@@ -35,6 +35,7 @@ use crate::shm::words::word64;
 use crate::sync::Ordering;
 use crate::sys::file as files;
 use crate::sys::mapping::Mapping;
+use crate::trace::{event, span};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub(crate) fn recover(site: &Site, name: &str, mut lender: Lender) -> Result<(),
             false => Err(OpenError::NotFound { path }),
         };
     };
+    span!(DEBUG, "recover", queue = name);
     let mut read = match Read::journal(&directory, &path, name, |read, total| {
         told.note(&locked, read, total);
     }) {
@@ -87,7 +89,15 @@ pub(crate) fn recover(site: &Site, name: &str, mut lender: Lender) -> Result<(),
     match created {
         // By somebody with another journal root.
         Err(OpenError::AlreadyExists { .. }) => Ok(()),
-        created => created,
+        created => {
+            event!(
+                DEBUG,
+                "made again",
+                queue = name,
+                is_there = created.is_ok()
+            );
+            created
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::ring::delivery::Delivery;
 use crate::ring::delivery::consume::Consumer;
 use crate::ring::delivery::due::Run;
 use crate::sys::clock::BootClock;
+use crate::trace::event;
 
 /// Messages of one run; more follow in the next.
 const LONGEST: usize = 16;
@@ -55,6 +56,13 @@ impl QueueReceiver {
             len,
             sent_ms: self.inner.unix_ms(sent),
         };
+        event!(
+            TRACE,
+            "received",
+            queue = self.inner.name(),
+            position = received.position(),
+            receives = received.receives()
+        );
         self.note_received(1);
         Some(received)
     }
@@ -78,6 +86,13 @@ impl QueueReceiver {
             for_ms,
         );
         for item in items[..count].iter().flatten() {
+            event!(
+                TRACE,
+                "received",
+                queue = self.inner.name(),
+                position = item.received.position(),
+                receives = item.received.receives()
+            );
             self.consumer.give(item.received.position());
         }
         self.note_received(count as u64);

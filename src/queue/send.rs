@@ -27,6 +27,7 @@ use crate::ring::pace::{AHEAD, Distance};
 use crate::sync::Ordering;
 use crate::sys::clock::{self, BootClock, Deadline};
 use crate::sys::fork;
+use crate::trace::event;
 use core::cell::Cell;
 use core::marker::PhantomData;
 use std::sync::Arc;
@@ -509,6 +510,13 @@ impl QueueSender {
         if self.delivery.is_fifo() && self.distance.is_in_a_run(position) {
             self.delivery.ask_for_room(position + AHEAD, len);
         }
+        event!(
+            TRACE,
+            "sent",
+            queue = self.inner.name(),
+            position = position,
+            bytes = len
+        );
         self.sent += 1;
         if self.sent >= FLUSH_EVERY {
             self.flush();

@@ -6,6 +6,7 @@ use crate::error::SettleError;
 use crate::layout::queue::{MAX_DELAY_MS, MAX_VISIBILITY_MS};
 use crate::ring::delivery::Delivery;
 use crate::ring::delivery::settle::Settled;
+use crate::trace::event;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,13 @@ impl QueueReceiver {
             && self.rings.is_here(position)
             && self.delivery.delete_plain(position, receipt.receives())
         {
+            event!(
+                TRACE,
+                "deleted",
+                queue = self.inner.name(),
+                position = position,
+                receives = receipt.receives()
+            );
             self.note_deleted(1);
             return Ok(true);
         }
@@ -206,7 +214,16 @@ impl Inner {
         self.check_receipt(receipt)?;
         let (position, receives) = (receipt.position(), receipt.receives());
         match ring.delete(position, receives, &mut self.payloads()) {
-            Settled::Done => Ok(true),
+            Settled::Done => {
+                event!(
+                    TRACE,
+                    "deleted",
+                    queue = self.name(),
+                    position = position,
+                    receives = receives
+                );
+                Ok(true)
+            }
             Settled::Gone => self.delete_again(receipt),
             other => Err(refused(receipt, other)),
         }
@@ -264,6 +281,13 @@ impl Inner {
         let nack = |ring: &Delivery| ring.nack(position, receipt.receives(), now, delay_ms);
         let settled = self.settle(position, nack);
         done(receipt, settled)?;
+        event!(
+            TRACE,
+            "given back",
+            queue = self.name(),
+            position = position,
+            delay_ms = delay_ms
+        );
         self.delivery.ring().wake_behind_commit();
         Ok(())
     }

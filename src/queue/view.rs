@@ -19,6 +19,7 @@ use crate::ring::delivery::Delivery;
 use crate::ring::delivery::consume::{Consumer, Finder};
 use crate::ring::delivery::view::Pin;
 use crate::sys::clock::{BootClock, Deadline};
+use crate::trace::event;
 use bytemuck::Pod;
 use core::ops::Deref;
 use std::time::Duration;
@@ -208,12 +209,20 @@ fn open_from<F: Finder>(
             delivery.give_up(&lease.standing, &mut payloads);
             continue;
         };
+        let received = Received {
+            receipt: Receipt::new(inner.object_id, standing.position, lease.receives()),
+            len: body.len(),
+            sent_ms: inner.unix_ms(sent),
+        };
+        event!(
+            TRACE,
+            "received",
+            queue = inner.name(),
+            position = received.position(),
+            receives = received.receives()
+        );
         return Ok(Some(Opened {
-            received: Received {
-                receipt: Receipt::new(inner.object_id, standing.position, lease.receives()),
-                len: body.len(),
-                sent_ms: inner.unix_ms(sent),
-            },
+            received,
             data,
             pin: Some(pin),
             reference,

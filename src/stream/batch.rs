@@ -9,6 +9,7 @@ use super::put::{Put, PutRecord, StreamProducer};
 use super::record::{self, HEAD, Label};
 use crate::error::{PutError, ShardId};
 use crate::sys::clock::Deadline;
+use crate::trace::event;
 use std::time::Duration;
 
 /// A record of the batch that has no outcome yet.
@@ -153,6 +154,14 @@ impl StreamProducer {
             },
             |part, position| {
                 bytes += len(part);
+                event!(
+                    TRACE,
+                    "put",
+                    stream = self.inner.definition.name.as_str(),
+                    shard = shard,
+                    position = position,
+                    bytes = record(part).data.len()
+                );
                 placed[part.index as usize] = (shard, position);
             },
         );

@@ -31,6 +31,7 @@ use crate::layout::stream::{
 };
 use crate::layout::word::{Role, Shard};
 use crate::sync::{Label, Ordering, fence_at, order};
+use crate::trace::event;
 use std::collections::HashSet;
 
 /// Looks at a stream that others change.
@@ -71,10 +72,16 @@ impl Inner {
                 Ordering::Relaxed, // looks again
             );
             if swapped.is_ok() {
-                return match self.go_on(begun)? {
-                    true => Ok(Some(wish)),
-                    false => Err(self.scribbled("its words do not allow a change").into()),
-                };
+                if !self.go_on(begun)? {
+                    return Err(self.scribbled("its words do not allow a change").into());
+                }
+                event!(
+                    DEBUG,
+                    "changed",
+                    stream = self.definition.name.as_str(),
+                    what = kind(&wish)
+                );
+                return Ok(Some(wish));
             }
         }
         Err(ReshardError::Busy { attempts: ATTEMPTS })
@@ -400,4 +407,17 @@ fn children(wish: &WishEntry) -> core::ops::Range<u32> {
         _ => 0,
     };
     wish.child..wish.child.saturating_add(count)
+}
+
+/// What a change is called.
+#[cfg(feature = "tracing")]
+fn kind(wish: &WishEntry) -> &'static str {
+    match wish.kind {
+        SPLIT => "split",
+        MERGE => "merge",
+        ADD_GROUP => "group added",
+        REMOVE_GROUP => "group removed",
+        RETIRE => "shard retired",
+        _ => "other",
+    }
 }

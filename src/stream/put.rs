@@ -22,6 +22,7 @@ use crate::persist::Goal;
 use crate::sync::Ordering;
 use crate::sys::clock::{self, BootClock, Deadline};
 use crate::sys::fork;
+use crate::trace::event;
 use core::cell::Cell;
 use core::marker::PhantomData;
 use std::sync::Arc;
@@ -365,6 +366,14 @@ impl StreamProducer {
             match append(producer, arrival, label, data) {
                 Ok(position) => {
                     self.weigh(shard, label.key().len() + data.len());
+                    event!(
+                        TRACE,
+                        "put",
+                        stream = self.inner.definition.name.as_str(),
+                        shard = shard,
+                        position = position,
+                        bytes = data.len()
+                    );
                     return Ok(Put {
                         shard: ShardId(shard),
                         sequence_number: SequenceNumber::new(shard, position),

@@ -13,6 +13,7 @@ use crate::layout::topic::words;
 use crate::queue::{Outgoing, QueueKind};
 use crate::sync::Ordering;
 use crate::sys::{clock, host};
+use crate::trace::event;
 use std::sync::Arc;
 
 /// Messages that a publish hands on at most: its own, and some that others left.
@@ -136,6 +137,14 @@ impl Publisher {
         if self.uncounted == COUNT_EVERY {
             self.count();
         }
+        event!(
+            TRACE,
+            "published",
+            topic = self.topic.name.as_str(),
+            id = id.to_string(),
+            bytes = message.body.len(),
+            duplicate = duplicate
+        );
         Ok(Published { id, duplicate })
     }
 

@@ -5,10 +5,12 @@
 mod agent;
 mod demo;
 mod journal;
+mod log;
 mod metrics;
 mod moves;
 mod place;
 mod queue;
+
 mod receive;
 mod send;
 mod stat;

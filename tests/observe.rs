@@ -1,8 +1,8 @@
 //! An observer sees what is there, and nobody sees the observer: not a byte of the bus changes.
 
 use ringway::{
-    Attributes, Bus, GroupStart, Observer, OpenError, Publication, Start, StreamIterator,
-    SubscribeOptions,
+    Attributes, Bus, Durability, GroupStart, Observer, OpenError, Publication, Start,
+    StreamIterator, SubscribeOptions,
 };
 use ringway_harness::TempBus;
 use ringway_harness::seed::{self, Random};
@@ -167,6 +167,61 @@ fn it_sees_what_is_there_and_changes_no_byte() {
     assert!(errors.iter().all(wrong_kind), "{errors:?}");
     drop(seen);
     assert_eq!(bytes_of(&bus), before);
+}
+
+#[test]
+fn what_is_on_disk_is_seen_and_its_journals_are_left_alone() {
+    let root = TempBus::under(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let builder = || Bus::builder("b").root(root.path().join("memory"));
+    std::fs::create_dir(root.path().join("memory")).unwrap();
+    let disk = root.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let bus = builder().journal_root(&disk).create().unwrap();
+    for (name, level) in [
+        ("durable", Durability::Durable),
+        ("async", Durability::Async),
+    ] {
+        let queue = bus.queue(name).slots(1024).durability(level);
+        let queue = queue.create().unwrap();
+        queue.sender().unwrap().send(b"x").unwrap();
+        queue.flush().unwrap();
+    }
+    let stream = bus.stream("s").slots(1024).durability(Durability::Durable);
+    let stream = stream.create().unwrap();
+    stream
+        .group_or_create("g", GroupStart::TrimHorizon)
+        .unwrap();
+    stream.producer().unwrap().put("k", b"x").unwrap();
+
+    let all = || {
+        let mut found = bytes_of(&bus);
+        files(&disk, &mut found);
+        found
+    };
+    let before = all();
+    // Where the journals lie it need not know.
+    let seen = builder().observe().unwrap();
+    for name in ["durable", "async"] {
+        let queue = seen.queue(name).unwrap();
+        assert_eq!((queue.stats.visible, queue.behind_on_disk), (1, Some(0)));
+    }
+    let found = seen.stream("s").unwrap();
+    assert_eq!(
+        (found.stats.positions, found.groups[0].shards[0].behind),
+        (1, 1)
+    );
+    let wrong_kind = |error: &String| error.contains("not a ");
+    assert!(look_at_all(&seen).iter().all(wrong_kind));
+    drop(seen);
+    let after = all();
+    let changed = after
+        .iter()
+        .filter(|(path, bytes)| before.get(*path) != Some(*bytes));
+    let changed: Vec<_> = changed.map(|(path, _)| path).collect();
+    assert!(
+        changed.is_empty() && after.len() == before.len(),
+        "{changed:?}"
+    );
 }
 
 #[test]

@@ -119,7 +119,7 @@ pub struct ObservedQueue {
     /// is, each message that was sent, and each claim that was given up, has made it one more. Totals of
     /// `stats` follow by up to 63 of each sender.
     pub positions: u64,
-    /// Messages of a durable queue that the disk does not have yet.
+    /// Positions of a queue on disk that the disk does not have yet.
     pub behind_on_disk: Option<u64>,
     /// Who holds claims and leases, by participant.
     pub holders: Vec<Holder>,
@@ -262,14 +262,14 @@ impl Observer {
             positions = ring.ring().tail_now();
         });
         let is_on_disk = inner.delivery.durable().is_some();
-        let on_disk = inner.delivery.delivered_below();
+        let stats = queue.stats();
         Ok(ObservedQueue {
             id: queue.id(),
             definition: queue.definition().clone(),
             settings: queue.settings(),
-            stats: queue.stats(),
+            stats,
             positions,
-            behind_on_disk: is_on_disk.then(|| positions.saturating_sub(on_disk)),
+            behind_on_disk: is_on_disk.then_some(stats.unwritten),
             holders: holders.list(),
         })
     }

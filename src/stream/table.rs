@@ -11,10 +11,14 @@ use crate::layout::ring::MAX_POSITION;
 use crate::layout::stream::{NO_SHARD, SHARDS};
 use crate::layout::word::{Role, Shard};
 use crate::sync::{Label, Ordering, fence_at, order};
+use crate::sys::clock;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// No version: something is always being changed in it.
 const UNKNOWN: u64 = u64::MAX;
+/// Between two looks at a table that others are changing.
+const PAUSE: Duration = Duration::from_micros(100);
 /// Copies of a table that changes all the time.
 const ATTEMPTS: usize = 10_000;
 
@@ -136,6 +140,10 @@ impl Inner {
         for _ in 0..ATTEMPTS {
             let operation = self.words.operation();
             let seen = Role(operation.load(order(Label::RoleTake, Ordering::Acquire)));
+            if seen.state() != 0 && self.site.observed && self.store.is_some() {
+                clock::pause(PAUSE); // on disk it is not for who only looks
+                continue;
+            }
             if seen.state() != 0 {
                 self.finish_change()?;
                 continue;

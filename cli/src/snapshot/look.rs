@@ -266,6 +266,7 @@ impl Stream {
         let stats = &seen.stats;
         Self {
             name: name.to_owned(),
+            level: format!("{:?}", seen.definition.durability).to_lowercase(),
             bytes: stats.bytes,
             open_shards: stats.open_shards,
             closed_shards: stats.closed_shards,

@@ -157,6 +157,7 @@ pub struct Totals {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stream {
     pub name: String,
+    pub level: String,
     pub bytes: u64,
     pub open_shards: u64,
     pub closed_shards: u64,

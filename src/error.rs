@@ -256,6 +256,12 @@ pub enum ReadError {
     /// Records `from..to` were dropped before this reader came to them; it goes on at `to`.
     #[error("missed positions {from} to {}: the channel dropped them; reading goes on at {to}", .to - 1)]
     Lagged { from: u64, to: u64 },
+    /// A listener of a topic that was to be evicted when it falls behind has: what is behind `from` it does
+    /// not hear any more.
+    #[error(
+        "fell behind at position {from} (the oldest is {to}) and was evicted; listen again, or choose another policy"
+    )]
+    Evicted { from: u64, to: u64 },
     /// The record does not fit; it stays next.
     #[error("the record has {needed} bytes, the buffer {given}; call again with a larger one")]
     BufferTooSmall { needed: usize, given: usize },

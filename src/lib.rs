@@ -108,8 +108,10 @@ pub use {
     bus::{ObservedTopic, TopicBuilder},
     error::{PublishError, SubscribeError},
     topic::{
-        Dispatcher, Listener, MessageId, Notification, Publication, Published, Publisher,
-        SubscribeOptions, Subscription, Topic, TopicDefinition, TopicKind, TopicStats, filter,
+        BackoffFunction, DeliveryPolicy, Dispatcher, Heard, ListenOptions, ListenPolicy,
+        ListenStats, Listener, ListenerInfo, MessageId, Notification, Protocol, Publication,
+        Published, Publisher, Replay, ReplayStatus, SubscribeOptions, Subscription,
+        SubscriptionStats, Topic, TopicDefinition, TopicKind, TopicStats, filter,
     },
 };
 

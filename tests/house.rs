@@ -16,7 +16,8 @@ const FLOORS: &[&[&str]] = &[
     &["object"],
     &["persist"],
     &["channel", "queue"],
-    &["topic", "stream"],
+    &["stream"],
+    &["topic"],
     &["bus"],
 ];
 

@@ -82,7 +82,10 @@ fn every_subscribed_queue_gets_every_message() {
         (0, 0, 0, 0)
     );
     let left = topic.subscriptions().unwrap();
-    assert_eq!((left.len(), &*left[0].queue, left[0].raw), (1, "a", true));
+    assert_eq!(
+        (left.len(), &*left[0].endpoint, left[0].raw),
+        (1, "a", true)
+    );
     let none = topic.unsubscribe(7).unwrap_err();
     assert!(matches!(none, SubscribeError::NotFound { id: 7 }), "{none}");
 }

@@ -67,12 +67,17 @@ impl Signal {
         }
     }
 
+    /// Notes that a signal was taken.
+    pub fn tell(&self, signal: i32) {
+        self.0.store(signal, Ordering::Relaxed);
+    }
+
     /// Takes signals from now on. A command that does not end of the first within half a second is
     /// blocked in something: `last_resort` is called in its stead, and the process dies.
     pub fn watch(&self, mut last_resort: impl FnMut() + Send + 'static) -> anyhow::Result<Watch> {
         let told = self.clone();
         watch(move |signal, nth, running| {
-            told.0.store(signal, Ordering::Relaxed);
+            told.tell(signal);
             if nth == 1 && running.recv_timeout(GRACE) == Err(RecvTimeoutError::Disconnected) {
                 return;
             }

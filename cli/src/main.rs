@@ -27,6 +27,7 @@ mod stat;
 mod stream;
 mod top;
 mod topic;
+mod watch;
 mod work;
 
 use anyhow::Context;
@@ -69,6 +70,7 @@ const EXAMPLES: &str = "Examples:
   ringway topic create demo news
   ringway subscribe demo news orders --raw
   ringway publish demo news 'it rains'
+  ringway watch demo /srv/uploads --topic news
   ringway stream create demo trucks --shards 5
   ringway put demo trucks --key truck-7 52.5,13.4
   ringway read demo trucks --iterator trim-horizon
@@ -101,6 +103,7 @@ enum Command {
     Subscribe(topic::subscribe::Args),
     Unsubscribe(topic::subscribe::UnsubscribeArgs),
     Listen(topic::listen::Args),
+    Watch(watch::Args),
     /// Create, list, inspect, split, merge, scale and remove streams
     #[command(subcommand)]
     Stream(stream::Command),
@@ -157,6 +160,7 @@ fn main() -> ExitCode {
         Command::Subscribe(args) => topic::subscribe::run(&args, &place),
         Command::Unsubscribe(args) => topic::subscribe::unsubscribe(&args, &place),
         Command::Listen(args) => topic::listen::run(&args, &place),
+        Command::Watch(args) => watch::run(&args, &place),
         Command::Stream(command) => stream::run(command, &place),
         Command::Send(args) => send::run(&args, &place),
         Command::Receive(args) => receive::run(&args, &place),

@@ -222,7 +222,7 @@ fn receive(
     Ok(())
 }
 
-fn write(out: &mut impl Write, message: &Message, json: bool) -> std::io::Result<()> {
+pub fn write(out: &mut impl Write, message: &Message, json: bool) -> std::io::Result<()> {
     if !json {
         out.write_all(&message.body)?;
         return out.write_all(b"\n");

@@ -13,6 +13,7 @@ use crate::layout::ring::{MAX_SLOTS, MIN_SLOTS};
 use crate::object::Site;
 use crate::queue::{Queue, QueueKind};
 use crate::ring::Overflow;
+use crate::stream::Stream;
 use crate::sys::file;
 use crate::topic::{self, Dispatcher, Surroundings, Topic, TopicDefinition, TopicInner, TopicKind};
 use std::io;
@@ -21,13 +22,19 @@ use std::time::Duration;
 
 use super::catalog::ChannelBuilder;
 use super::queues::QueueBuilder;
+use super::streams::StreamBuilder;
 
 /// Hidden objects of topics begin so.
 const TRANSIT_PREFIX: &str = ".transit-";
 const LISTEN_PREFIX: &str = ".listen-";
+const ARCHIVE_PREFIX: &str = ".archive-";
+/// Slots of an archive, when its creator does not say.
+const DEFAULT_ARCHIVE_SLOTS: u64 = 64 * 1024;
+/// Longest time for which a topic keeps its messages, in days.
+const MAX_ARCHIVE_DAYS: u32 = 365;
 /// Slots of the ring of a topic's listeners, when its creator does not say.
 const DEFAULT_LISTEN_SLOTS: u64 = 16 * 1024;
-/// Bytes from slot to slot there: 136 bytes of body beside the head of a message.
+/// Bytes from slot to slot there and in an archive: 136 bytes of body beside the head of a message.
 const LISTEN_STRIDE: u64 = 256;
 /// Slots of the first ring of a standard transit, which mostly holds a handful of messages.
 const TRANSIT_SLOTS: u64 = 1024;
@@ -56,6 +63,8 @@ impl TopicBuilder {
                 name: name.to_owned(),
                 kind: TopicKind::Standard,
                 listen_slots: DEFAULT_LISTEN_SLOTS,
+                archive_days: 0,
+                archive_slots: DEFAULT_ARCHIVE_SLOTS,
             },
             kind_given: false,
         }
@@ -72,6 +81,21 @@ impl TopicBuilder {
     /// So many messages a listener may be behind, a power of two from 1,024 to 16,777,216. Default 16,384.
     pub fn listen_slots(mut self, slots: u64) -> Self {
         self.definition.listen_slots = slots;
+        self
+    }
+
+    /// A FIFO topic keeps its messages so many days, 1 to 365, to be replayed to new subscriptions
+    /// (`ArchivePolicy`, `MessageRetentionPeriod`), as far as they fit into
+    /// [`archive_slots`](Self::archive_slots). Default: it keeps none.
+    pub fn archive_days(mut self, days: u32) -> Self {
+        self.definition.archive_days = days;
+        self
+    }
+
+    /// So many messages are kept at most, a power of two from 1,024 to 16,777,216; 256 bytes each in
+    /// memory, and what does not fit into them in the bus's pool. Default 65,536.
+    pub fn archive_slots(mut self, slots: u64) -> Self {
+        self.definition.archive_slots = slots;
         self
     }
 
@@ -122,12 +146,25 @@ impl TopicBuilder {
     fn check(&self) -> Result<(), OpenError> {
         self.attachment.check_fork()?;
         name::check(&self.definition.name)?;
-        let slots = self.definition.listen_slots;
-        if !slots.is_power_of_two() || !(MIN_SLOTS..=MAX_SLOTS).contains(&slots) {
+        let definition = &self.definition;
+        for (option, slots) in [
+            ("listen_slots", definition.listen_slots),
+            ("archive_slots", definition.archive_slots),
+        ] {
+            if !slots.is_power_of_two() || !(MIN_SLOTS..=MAX_SLOTS).contains(&slots) {
+                return Err(OpenError::InvalidOption {
+                    option,
+                    given: slots.to_string(),
+                    rule: format!("a power of two from {MIN_SLOTS} to {MAX_SLOTS}"),
+                });
+            }
+        }
+        let days = definition.archive_days;
+        if days > MAX_ARCHIVE_DAYS || days > 0 && definition.kind != TopicKind::Fifo {
             return Err(OpenError::InvalidOption {
-                option: "listen_slots",
-                given: slots.to_string(),
-                rule: format!("a power of two from {MIN_SLOTS} to {MAX_SLOTS}"),
+                option: "archive_days",
+                given: days.to_string(),
+                rule: format!("1 to {MAX_ARCHIVE_DAYS}, of a FIFO topic"),
             });
         }
         Ok(())
@@ -220,7 +257,7 @@ impl Attachment {
 
     pub(super) fn remove_topic(&self, name: &str) -> Result<(), OpenError> {
         topic::remove_topic_files(self.topics_site(), name, || {
-            for prefix in [TRANSIT_PREFIX, LISTEN_PREFIX] {
+            for prefix in [TRANSIT_PREFIX, LISTEN_PREFIX, ARCHIVE_PREFIX] {
                 match self.remove_any(&format!("{prefix}{name}")) {
                     Err(OpenError::NotFound { .. }) | Ok(()) => {}
                     Err(error) => return Err(error),
@@ -296,8 +333,18 @@ impl Surroundings for Attachment {
         if is_observer {
             return builder.attach();
         }
+        // A ring that refuses waits for its reliable readers, listeners that block, and for nobody else.
         builder
             .slots(topic.definition.listen_slots)
+            .stride(LISTEN_STRIDE)
+            .open_or_create()
+    }
+
+    fn archive(self: Arc<Self>, topic: &TopicInner) -> Result<Channel, OpenError> {
+        let name = format!("{ARCHIVE_PREFIX}{}", topic.name);
+        ChannelBuilder::new(self, &name)
+            .hidden()
+            .slots(topic.definition.archive_slots)
             .stride(LISTEN_STRIDE)
             .overflow(Overflow::DropOldest)
             .open_or_create()
@@ -305,5 +352,9 @@ impl Surroundings for Attachment {
 
     fn queue(self: Arc<Self>, name: &str) -> Result<Queue, OpenError> {
         QueueBuilder::new(self, name).open()
+    }
+
+    fn stream(self: Arc<Self>, name: &str) -> Result<Stream, OpenError> {
+        StreamBuilder::new(self, name).open()
     }
 }

@@ -1,6 +1,6 @@
 //! Errors of topics: publishing, subscribing, listening.
 
-use super::{JoinError, OpenError, QueueSendError};
+use super::{JoinError, OpenError, ParticipantId, QueueSendError};
 
 /// Publishing to a topic. Nothing was published.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,27 @@ pub enum PublishError {
         /// Its bytes.
         len: usize,
     },
+    /// A message for each protocol that is none.
+    #[error(
+        "a message for each protocol is a JSON object of texts, one of them \"default\"; publish it without a structure if it is one text"
+    )]
+    InvalidStructure,
+    /// A listener that publishers wait for has not gone on: nothing was published, unless the ring
+    /// filled up at the very moment.
+    #[error(
+        "a listener{} that misses nothing has not heard what is in the ring yet; publish again when it goes on, or end it",
+        .by.map_or(String::new(), |by| format!(" of {by}"))
+    )]
+    HeldUp {
+        /// Whose it is.
+        by: Option<ParticipantId>,
+    },
+    /// The archive of a FIFO topic does not take messages, or give them back, now.
+    #[error("the archive of the topic can't be used now: {0}")]
+    Archive(String),
+    /// The filter policy of a listener is none: a [`PolicyError`](crate::filter::PolicyError).
+    #[error("{0}")]
+    Policy(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The topic's own queue did not take it.
     #[error("the topic took no message: {0}")]
     Transit(#[from] QueueSendError),
@@ -59,6 +80,18 @@ pub enum SubscribeError {
     /// The filter policy is none: a [`PolicyError`](crate::filter::PolicyError).
     #[error("{0}")]
     Policy(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The delivery policy is none.
+    #[error("{reason}")]
+    DeliveryPolicy {
+        /// What is wrong with it, in the words of SNS.
+        reason: String,
+    },
+    /// The replay can't be.
+    #[error("{reason}")]
+    Replay {
+        /// Why, and what to do.
+        reason: String,
+    },
     /// There is no subscription of that number.
     #[error("there is no subscription {id:016x}; list those of the topic")]
     NotFound {

@@ -31,7 +31,12 @@ pub struct TopicHeader {
     pub name: [u8; 128],
     /// Slots of the ring of its listeners.
     pub listen_slots: u64,
-    pub reserved: [u8; PAGE - 64 - 8 - 128 - 8],
+    /// Days for which a FIFO topic keeps its messages to be replayed; 0: it does not.
+    pub archive_days: u32,
+    pub reserved_word: u32,
+    /// Slots of the archive.
+    pub archive_slots: u64,
+    pub reserved: [u8; PAGE - 64 - 8 - 128 - 24],
 }
 
 const _: () = {
@@ -39,6 +44,8 @@ const _: () = {
     assert!(offset_of!(TopicHeader, kind) == 64);
     assert!(offset_of!(TopicHeader, name) == 72);
     assert!(offset_of!(TopicHeader, listen_slots) == 200);
+    assert!(offset_of!(TopicHeader, archive_days) == 208);
+    assert!(offset_of!(TopicHeader, archive_slots) == 216);
 };
 
 /// Offsets of the shared words of a topic. They only ever grow.
@@ -47,6 +54,8 @@ pub mod words {
     pub const LISTENED: usize = 2048;
     /// 1 once the log of its subscriptions was made.
     pub const SUBSCRIBED: usize = 2056;
+    /// 1 once the archive was made.
+    pub const ARCHIVED: usize = 2064;
     /// Counter: messages published.
     pub const PUBLISHED: usize = 2176;
     /// Counter: deliveries to queues.
@@ -118,6 +127,22 @@ const _: () = assert!(size_of::<RecordHead>() == 16);
 pub const RECORD_SUBSCRIBE: u32 = 1;
 /// A record: it is gone.
 pub const RECORD_UNSUBSCRIBE: u32 = 2;
+/// Words behind the JSON of a record of a subscription, from the next multiple of 8 on: its counters. A record of
+/// FORMAT 1.1 has none.
+pub mod counters {
+    /// Messages delivered.
+    pub const DELIVERED: usize = 0;
+    /// Deliveries put off.
+    pub const RETRIED: usize = 1;
+    /// Deliveries that went to its dead-letter queue.
+    pub const DEAD_LETTERED: usize = 2;
+    /// Deliveries that were given up.
+    pub const FAILED: usize = 3;
+    /// Of one that is fed from the archive: the next position there, + 1; 0 at first.
+    pub const CURSOR: usize = 4;
+    /// How many there are.
+    pub const WORDS: usize = 5;
+}
 /// Bytes in front of the JSON of a record.
 pub const RECORD_HEAD: usize = 8 + size_of::<RecordHead>();
 /// Longest record.
@@ -126,6 +151,11 @@ pub const MAX_RECORD: usize = 1 << 20;
 pub const LOG_BYTES: u64 = 4 * PAGE as u64;
 /// Longest log.
 pub const MAX_LOG_BYTES: u64 = 1 << 40;
+
+/// The body is a JSON object with a text for each protocol (`MessageStructure` json).
+pub const FLAG_PER_PROTOCOL: u32 = 1;
+/// No message of anybody's: it says that subscription `target` has something to get from the archive.
+pub const FLAG_TICK: u32 = 2;
 
 /// What a message on its way begins with.
 pub const MESSAGE_MAGIC: u32 = u32::from_le_bytes(*b"RWT1");
@@ -151,7 +181,8 @@ pub struct MessageHead {
     pub group_bytes: u8,
     /// 0: it has none.
     pub dedup_bytes: u8,
-    pub reserved: u32,
+    /// [`FLAG_PER_PROTOCOL`], [`FLAG_TICK`]; others are ignored.
+    pub flags: u32,
 }
 
 const _: () = assert!(size_of::<MessageHead>() == 56);

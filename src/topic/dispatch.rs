@@ -2,20 +2,21 @@
 //!
 //! Anybody may, at the same time as others; the lease on a message says whose it is
 //! (docs/decisions/0027 has the states). A message is deleted from the transit when every subscription
-//! has it, or a retry of its own, or a place in its dead-letter queue. Dying anywhere leaves it to the next.
+//! has it, or a retry of its own, or a place in its dead-letter queue, or a tick that brings it from the
+//! [archive](super::archive). Dying anywhere leaves it to the next.
 
 use super::TopicInner;
+use super::archive::Archive;
 use super::filter::FilterMessage;
-use super::message::{MessageId, Parsed, Publication, readdress};
-use super::notification;
-use super::subscription::{Subscription, Subscriptions};
+use super::message::{self, MessageId, Parsed, readdress};
+use super::subscription::{Known, Protocol, Subscriptions};
+use super::target::{Delivery, Endpoint, Outcome, Targets, is_for_now};
 use crate::error::{OpenError, PublishError, QueueSendError, ReceiveError, SettleError};
-use crate::layout::topic::words;
-use crate::queue::{Incoming, Outgoing, QueueKind, QueueReceiver, QueueSender, Received};
+use crate::layout::topic::{counters, words};
+use crate::queue::{Incoming, QueueKind, QueueReceiver, QueueSender, Received};
 use crate::sync::Ordering;
 use crate::sys::clock::Deadline;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,9 +30,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// Attempts of one delivery in a standard topic: twelve days of pauses.
 const MAX_ATTEMPTS: u32 = 50_000;
 /// Receives of one message in a FIFO topic, well below those after which a queue parks it.
-const MAX_RECEIVES: u16 = 500;
-/// Open queues that are kept.
-const MOST_OPEN: usize = 1024;
+pub(super) const MAX_RECEIVES: u16 = 500;
+/// Messages of which it is kept who has got them while somebody else holds them up.
+const MOST_HELD: usize = 1024;
 
 /// Hands on what is published to a topic.
 ///
@@ -41,10 +42,18 @@ pub struct Dispatcher {
     pub(super) topic: Arc<TopicInner>,
     pub(super) subscriptions: Subscriptions,
     transit: Option<Transit>,
-    targets: Targets,
+    pub(super) targets: Targets,
+    pub(super) archive: Option<Archive>,
+    /// Ticks that it has sent behind what it hands on.
+    pub(super) ticks: u32,
+    /// Whether it has looked for subscriptions that nobody feeds.
+    is_swept: bool,
+    /// Messages that are held up by somebody, and who has got them: nobody shall get them again. Kept by
+    /// this process alone; another may deliver once more.
+    held: FxHashMap<MessageId, Vec<u64>>,
     incoming: Incoming,
     wanting: Vec<u64>,
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// The topic's own queue, open.
@@ -52,36 +61,6 @@ struct Transit {
     is_fifo: bool,
     sender: QueueSender,
     receiver: QueueReceiver,
-}
-
-/// The queues of subscriptions, open.
-struct Targets {
-    open: HashMap<String, Target>,
-    wrapped: Vec<u8>,
-    id: String,
-}
-
-struct Target {
-    sender: QueueSender,
-    is_fifo: bool,
-    deduplicates: bool,
-}
-
-/// What became of one delivery.
-enum Outcome {
-    Delivered,
-    /// There is no room now.
-    NotNow,
-    /// It will never be possible.
-    Never,
-    /// It went another way: a retry, a dead-letter queue, or nowhere, and was counted.
-    Elsewhere,
-}
-
-/// Everything that a delivery needs to know of a message.
-struct Delivery<'a> {
-    topic: &'a TopicInner,
-    parsed: &'a Parsed<'a>,
 }
 
 impl Dispatcher {
@@ -92,11 +71,11 @@ impl Dispatcher {
             topic,
             subscriptions,
             transit: None,
-            targets: Targets {
-                open: HashMap::new(),
-                wrapped: Vec::new(),
-                id: String::new(),
-            },
+            targets: Targets::default(),
+            archive: None,
+            ticks: 0,
+            is_swept: false,
+            held: FxHashMap::default(),
             incoming: Incoming::new(),
             wanting: Vec::new(),
             bytes: Vec::new(),
@@ -129,6 +108,9 @@ impl Dispatcher {
     /// subscription's queue is no error: it is retried, or goes to its dead-letter queue.
     pub fn dispatch(&mut self, most: usize) -> Result<usize, PublishError> {
         self.topic.check()?;
+        if !core::mem::replace(&mut self.is_swept, true) {
+            self.tick_all()?;
+        }
         let mut done = 0;
         while done < most && self.dispatch_one()?.is_some() {
             done += 1;
@@ -144,6 +126,10 @@ impl Dispatcher {
                 Some(id) if id != last => {}
                 _ => break,
             }
+        }
+        // What was archived meanwhile is behind it.
+        for _ in 0..core::mem::take(&mut self.ticks) {
+            self.dispatch_one()?;
         }
         Ok(())
     }
@@ -187,43 +173,96 @@ impl Dispatcher {
         // Behind the receive: a subscription that was made before the message was published is in the
         // log by now, and its record's word is seen.
         self.subscriptions.follow(&self.topic)?;
+        if parsed.is_tick {
+            self.replay(received, &parsed)?;
+            return Ok(parsed.id);
+        }
+        let texts = match parsed.said.per_protocol {
+            true => message::texts(parsed.said.body),
+            false => None,
+        };
+        let default = texts.as_ref().and_then(|texts| texts["default"].as_str());
         let mut wanting = core::mem::take(&mut self.wanting);
         wanting.clear();
         match parsed.target {
             Some(id) => wanting.push(id),
             None => wanting.extend_from_slice(self.subscriptions.wanting(&FilterMessage {
                 attributes: parsed.said.attributes,
-                body: parsed.said.body,
+                body: default.map_or(parsed.said.body, str::as_bytes),
             })),
         }
-        let mut renew_at = Deadline::after(LEASE / 2);
-        let (mut delivered, mut held_up) = (0, false);
-        let mut outcome = Ok(());
-        for (number, id) in wanting.iter().enumerate() {
-            if number % LOOK_EVERY == LOOK_EVERY - 1 && renew_at.passed() {
-                self.renew(received)?;
-                renew_at = Deadline::after(LEASE / 2);
-            }
-            match self.deliver(received, &parsed, bytes, *id) {
-                Ok(Outcome::Delivered) => delivered += 1,
-                Ok(Outcome::NotNow) => held_up = true,
-                Ok(Outcome::Never | Outcome::Elsewhere) => {}
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
-                }
-            }
-        }
+        let topic = Arc::clone(&self.topic);
+        let delivery = Delivery {
+            topic: &topic,
+            parsed: &parsed,
+            texts: texts.as_ref(),
+            is_replayed: false,
+        };
+        let outcome = self.deliver_all(received, &delivery, bytes, &wanting);
         self.wanting = wanting;
-        if delivered > 0 {
-            self.count(words::DELIVERED, delivered);
-        }
-        outcome?;
-        match held_up {
+        match outcome? {
             true => self.put_off(received)?,
             false => self.settle(received)?,
         }
         Ok(parsed.id)
+    }
+
+    /// Delivers to all of `wanting`. Whether the message has to wait for one of them.
+    fn deliver_all(
+        &mut self,
+        received: &Received,
+        delivery: &Delivery<'_>,
+        bytes: &[u8],
+        wanting: &[u64],
+    ) -> Result<bool, PublishError> {
+        let id = delivery.parsed.id;
+        let mut served = self.held.remove(&id);
+        if served.is_none() && delivery.parsed.target.is_none() {
+            self.keep(bytes)?;
+        }
+        let mut renew_at = Deadline::after(LEASE / 2);
+        let (mut delivered, mut held_up) = (0, false);
+        let mut failed = None;
+        for (number, to) in wanting.iter().enumerate() {
+            if served.as_ref().is_some_and(|served| served.contains(to)) {
+                continue;
+            }
+            if number % LOOK_EVERY == LOOK_EVERY - 1 && renew_at.passed() {
+                self.renew(received)?;
+                renew_at = Deadline::after(LEASE / 2);
+            }
+            match self.deliver(received, delivery, bytes, *to) {
+                Ok(Outcome::NotNow) if !held_up => {
+                    held_up = true;
+                    let before = wanting[..number].iter().copied();
+                    served.get_or_insert_default().extend(before);
+                }
+                Ok(Outcome::NotNow) => {}
+                Ok(outcome) => {
+                    delivered += u64::from(outcome == Outcome::Delivered);
+                    if held_up {
+                        served.get_or_insert_default().push(*to);
+                    }
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        if delivered > 0 {
+            self.count(words::DELIVERED, delivered);
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if let (true, Some(served)) = (held_up, served) {
+            if self.held.len() >= MOST_HELD {
+                self.held.clear();
+            }
+            self.held.insert(id, served);
+        }
+        Ok(held_up)
     }
 
     /// One delivery, with what follows where it can't be made now or ever. `NotNow` only where the
@@ -231,47 +270,82 @@ impl Dispatcher {
     fn deliver(
         &mut self,
         received: &Received,
-        parsed: &Parsed<'_>,
+        delivery: &Delivery<'_>,
         bytes: &[u8],
         id: u64,
     ) -> Result<Outcome, PublishError> {
-        let Some(subscription) = self.subscriptions.get(id).cloned() else {
+        let Some(known) = self.subscriptions.get(id).cloned() else {
             return Ok(Outcome::Elsewhere); // unsubscribed meanwhile
         };
-        let topic = Arc::clone(&self.topic);
-        let delivery = Delivery {
-            topic: &topic,
-            parsed,
-        };
-        let outcome = self
-            .targets
-            .send(&delivery, &subscription.queue, subscription.raw)?;
-        let is_fifo = self.transit()?.is_fifo;
-        match outcome {
-            Outcome::Delivered => Ok(Outcome::Delivered),
-            Outcome::NotNow if is_fifo && received.receives() < MAX_RECEIVES => Ok(Outcome::NotNow),
-            Outcome::NotNow if !is_fifo && parsed.attempts < MAX_ATTEMPTS => {
-                self.retry(parsed, bytes, id)
+        if known.subscription.replay.is_some() {
+            // It is in the archive, and comes from there.
+            return match self.send_tick(id) {
+                Ok(()) => Ok(Outcome::Elsewhere),
+                Err(PublishError::Transit(error)) if is_for_now(&error) => Ok(Outcome::NotNow),
+                Err(error) => Err(error),
+            };
+        }
+        match self.targets.send(delivery, &endpoint(&known))? {
+            Outcome::Delivered => {
+                self.subscriptions.count(&known, counters::DELIVERED);
+                Ok(Outcome::Delivered)
             }
-            _ => self.give_up(&delivery, &subscription),
+            Outcome::NotNow => self.not_now(received, delivery, bytes, &known),
+            _ => self.give_up(delivery, &known),
+        }
+    }
+
+    /// An endpoint has no room: a retry, or the end of them.
+    fn not_now(
+        &mut self,
+        received: &Received,
+        delivery: &Delivery<'_>,
+        bytes: &[u8],
+        known: &Known,
+    ) -> Result<Outcome, PublishError> {
+        if self.transit()?.is_fifo {
+            let failed = u32::from(received.receives()).saturating_sub(1);
+            let is_over = match &known.delivery_policy {
+                Some(policy) => policy.delay(failed).is_none(),
+                None => received.receives() >= MAX_RECEIVES,
+            };
+            return match is_over {
+                true => self.give_up(delivery, known),
+                false => {
+                    self.subscriptions.count(known, counters::RETRIED);
+                    Ok(Outcome::NotNow)
+                }
+            };
+        }
+        let attempts = delivery.parsed.attempts;
+        let delay = match &known.delivery_policy {
+            Some(policy) => policy.delay(attempts),
+            None => (attempts < MAX_ATTEMPTS).then(|| pause(attempts)),
+        };
+        match delay {
+            Some(delay) => self.retry(known, attempts, bytes, delay),
+            None => self.give_up(delivery, known),
         }
     }
 
     /// Sends the message to this one subscription once more, later.
     fn retry(
         &mut self,
-        parsed: &Parsed<'_>,
+        known: &Known,
+        attempts: u32,
         bytes: &[u8],
-        id: u64,
+        delay: Duration,
     ) -> Result<Outcome, PublishError> {
         let mut again = core::mem::take(&mut self.bytes);
-        readdress(bytes, id, parsed.attempts + 1, &mut again);
-        let delay = pause(parsed.attempts);
-        let sent = self.sender()?.send_delayed(&again, delay);
+        readdress(bytes, known.subscription.id, attempts + 1, &mut again);
+        let sent = self
+            .sender()
+            .map(|sender| sender.send_delayed(&again, delay));
         self.bytes = again;
-        match sent {
+        match sent? {
             Ok(_) => {
                 self.count(words::RETRIED, 1);
+                self.subscriptions.count(known, counters::RETRIED);
                 Ok(Outcome::Elsewhere)
             }
             // No room for a retry: then it is this message that waits, for all that want it.
@@ -280,40 +354,49 @@ impl Dispatcher {
         }
     }
 
-    fn give_up(
+    pub(super) fn give_up(
         &mut self,
         delivery: &Delivery<'_>,
-        subscription: &Subscription,
+        known: &Known,
     ) -> Result<Outcome, PublishError> {
-        let dead_letter = subscription.dead_letter.as_deref();
-        let sent = match dead_letter {
-            Some(queue) => self.targets.send(delivery, queue, subscription.raw)?,
+        let subscription = &known.subscription;
+        let sent = match &subscription.dead_letter {
+            Some(queue) => {
+                let to = Endpoint {
+                    protocol: Protocol::Queue,
+                    name: queue,
+                    raw: subscription.raw,
+                };
+                self.targets.send(delivery, &to)?
+            }
             None => Outcome::Never,
         };
-        match sent {
-            Outcome::Delivered => self.count(words::DEAD_LETTERED, 1),
+        let (word, counter) = match sent {
+            Outcome::Delivered => (words::DEAD_LETTERED, counters::DEAD_LETTERED),
             Outcome::NotNow => return Ok(Outcome::NotNow),
-            Outcome::Never | Outcome::Elsewhere => self.count(words::FAILED, 1),
-        }
+            Outcome::Never | Outcome::Elsewhere => (words::FAILED, counters::FAILED),
+        };
+        self.count(word, 1);
+        self.subscriptions.count(known, counter);
         Ok(Outcome::Elsewhere)
     }
 
-    fn count(&self, counter: usize, by: u64) {
+    pub(super) fn count(&self, counter: usize, by: u64) {
         self.topic.word(counter).fetch_add(by, Ordering::Relaxed);
     }
 
-    fn renew(&mut self, received: &Received) -> Result<(), PublishError> {
+    pub(super) fn renew(&mut self, received: &Received) -> Result<(), PublishError> {
         let receiver = &mut self.transit()?.receiver;
         settled(receiver.change_visibility(&received.receipt, LEASE))
     }
 
-    fn put_off(&mut self, received: &Received) -> Result<(), PublishError> {
+    pub(super) fn put_off(&mut self, received: &Received) -> Result<(), PublishError> {
         let receiver = &mut self.transit()?.receiver;
         let delay = pause(received.receives().into());
         settled(receiver.nack(&received.receipt, delay))
     }
 
-    fn settle(&mut self, received: &Received) -> Result<(), PublishError> {
+    pub(super) fn settle(&mut self, received: &Received) -> Result<(), PublishError> {
         let receiver = &mut self.transit()?.receiver;
         settled(receiver.delete(&received.receipt).map(drop))
     }
@@ -343,111 +426,10 @@ fn pause(attempts: u32) -> Duration {
         .min(LONGEST_PAUSE)
 }
 
-/// Whether the same send may work later.
-fn is_for_now(error: &QueueSendError) -> bool {
-    matches!(
-        error,
-        QueueSendError::Full { .. }
-            | QueueSendError::OverQuota { .. }
-            | QueueSendError::DedupFull { .. }
-            | QueueSendError::PoolExhausted { .. }
-            | QueueSendError::NoSpace { .. }
-            | QueueSendError::Growth(_)
-            | QueueSendError::Pool(_)
-    )
-}
-
-impl Targets {
-    /// Sends a message to the queue of that name.
-    fn send(
-        &mut self,
-        delivery: &Delivery<'_>,
-        queue: &str,
-        raw: bool,
-    ) -> Result<Outcome, PublishError> {
-        // A queue that was removed may be there again.
-        for _ in 0..2 {
-            let target = match self.open.entry(queue.to_owned()) {
-                Entry::Occupied(open) => open.into_mut(),
-                Entry::Vacant(vacant) => match Target::open(delivery.topic, queue)? {
-                    Ok(target) => vacant.insert(target),
-                    Err(outcome) => return Ok(outcome),
-                },
-            };
-            let said = &delivery.parsed.said;
-            let sent = target.send(delivery, said, raw, &mut self.wrapped, &mut self.id);
-            match sent {
-                Ok(()) => {
-                    if self.open.len() > MOST_OPEN {
-                        self.open.clear();
-                    }
-                    return Ok(Outcome::Delivered);
-                }
-                Err(QueueSendError::Removed | QueueSendError::Unlinked) => {
-                    self.open.remove(queue);
-                }
-                Err(QueueSendError::Forked) => return Err(PublishError::Forked),
-                Err(error @ QueueSendError::Stale) => return Err(error.into()),
-                Err(error) if is_for_now(&error) => return Ok(Outcome::NotNow),
-                Err(_) => return Ok(Outcome::Never),
-            }
-        }
-        Ok(Outcome::Never)
-    }
-}
-
-impl Target {
-    fn open(topic: &TopicInner, name: &str) -> Result<Result<Self, Outcome>, PublishError> {
-        let opened = Arc::clone(&topic.host).queue(name);
-        let queue = match opened {
-            Ok(queue) => queue,
-            Err(OpenError::Forked) => return Err(PublishError::Forked),
-            // No descriptor, no memory: another time.
-            Err(OpenError::Io { .. }) => return Ok(Err(Outcome::NotNow)),
-            Err(_) => return Ok(Err(Outcome::Never)),
-        };
-        let Ok(sender) = queue.sender() else {
-            return Ok(Err(Outcome::NotNow)); // removed just now: the next attempt sees it
-        };
-        let definition = queue.definition();
-        Ok(Ok(Self {
-            sender,
-            is_fifo: definition.kind == QueueKind::Fifo,
-            deduplicates: definition.dedup.is_some(),
-        }))
-    }
-
-    fn send(
-        &mut self,
-        delivery: &Delivery<'_>,
-        said: &Publication<'_>,
-        raw: bool,
-        wrapped: &mut Vec<u8>,
-        id: &mut String,
-    ) -> Result<(), QueueSendError> {
-        use core::fmt::Write;
-        let parsed = delivery.parsed;
-        let mut message = match raw {
-            true => Outgoing::new(said.body).attributes_ref(said.attributes),
-            false => {
-                let (id, published_ms) = (parsed.id, parsed.published_ms);
-                notification::wrap(&delivery.topic.name, id, published_ms, said, wrapped);
-                Outgoing::new(wrapped)
-            }
-        };
-        if let Some(header) = said.trace_header {
-            message = message.trace_header(header);
-        }
-        match said.group {
-            Some(group) => message = message.group(group),
-            None if self.is_fifo => message = message.group(&delivery.topic.name),
-            None => {}
-        }
-        if self.is_fifo && self.deduplicates {
-            id.clear();
-            let _ = write!(id, "{}", parsed.id);
-            message = message.dedup_id(said.dedup_id.unwrap_or(id));
-        }
-        self.sender.send_message(&message).map(drop)
+pub(super) fn endpoint(known: &Known) -> Endpoint<'_> {
+    Endpoint {
+        protocol: known.subscription.protocol,
+        name: &known.subscription.endpoint,
+        raw: known.subscription.raw,
     }
 }

@@ -54,7 +54,10 @@ pub fn create(site: &Site, definition: &TopicDefinition) -> Result<(), OpenError
             name_bytes: definition.name.len() as u32,
             name,
             listen_slots: definition.listen_slots,
-            reserved: [0; PAGE - 64 - 8 - 128 - 8],
+            archive_days: definition.archive_days,
+            reserved_word: 0,
+            archive_slots: definition.archive_slots,
+            reserved: [0; PAGE - 64 - 8 - 128 - 24],
         };
         words::write_header(&mapping, &header);
         words::word32(&mapping, READY_OFFSET).store(READY, Ordering::Release);
@@ -109,6 +112,8 @@ pub fn open(site: &Site, name: &str) -> Result<TopicFile, OpenError> {
             name: name.to_owned(),
             kind,
             listen_slots: header.listen_slots,
+            archive_days: header.archive_days,
+            archive_slots: header.archive_slots,
         },
         id: header.preamble.object_id,
         mapping,

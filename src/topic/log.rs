@@ -10,7 +10,8 @@
 
 use crate::error::{OpenError, SubscribeError};
 use crate::layout::topic::{
-    LOG_BYTES, LOG_MAGIC, LogHeader, MAX_LOG_BYTES, MAX_RECORD, RECORD_HEAD, RecordHead, RecordWord,
+    LOG_BYTES, LOG_MAGIC, LogHeader, MAX_LOG_BYTES, MAX_RECORD, RECORD_HEAD, RECORD_SUBSCRIBE,
+    RecordHead, RecordWord, counters,
 };
 use crate::layout::{
     FEATURES_REQUIRED, FORMAT_MAJOR, FORMAT_MINOR, PAGE, Preamble, READY, READY_OFFSET,
@@ -19,7 +20,7 @@ use crate::object::Site;
 use crate::object::file::{check_preamble, read_header};
 use crate::ring::Liveness;
 use crate::shm::words;
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
 use crate::sys::file::{self, CreateFailure};
 use crate::sys::mapping::{MapOptions, Mapping};
 use crate::sys::{clock, host};
@@ -31,6 +32,8 @@ pub(super) struct Entry<'a> {
     pub id: u64,
     pub kind: u32,
     pub json: &'a [u8],
+    /// Where its counters lie, if it has any.
+    pub counters: Option<usize>,
 }
 
 /// An open log, and how far it was read.
@@ -233,9 +236,21 @@ impl Log {
         let Some(json) = json.get(..head.bytes as usize) else {
             return false;
         };
-        let (id, kind) = (head.id, head.kind);
-        each(Entry { id, kind, json });
+        let behind = at + RECORD_HEAD + json.len().next_multiple_of(8);
+        let has_counters = behind + 8 * counters::WORDS <= at + bytes;
+        each(Entry {
+            id: head.id,
+            kind: head.kind,
+            json,
+            counters: has_counters.then_some(behind),
+        });
         true
+    }
+
+    /// A counter of the record whose counters lie at `at`.
+    pub fn counter(&self, at: usize, which: usize) -> Option<&AtomicU64> {
+        let at = at + 8 * which;
+        (at + 8 <= self.mapping.len()).then(|| words::word64(&self.mapping, at))
     }
 
     /// Maps what the file has become longer by. Whether it has.
@@ -257,7 +272,11 @@ impl Log {
         kind: u32,
         json: &[u8],
     ) -> Result<(), SubscribeError> {
-        let bytes = (RECORD_HEAD + json.len()).next_multiple_of(8);
+        let room = match kind {
+            RECORD_SUBSCRIBE => 8 * counters::WORDS,
+            _ => 0,
+        };
+        let bytes = RECORD_HEAD + json.len().next_multiple_of(8) + room;
         if bytes > MAX_RECORD {
             let max = MAX_RECORD;
             return Err(SubscribeError::TooLarge { bytes, max });

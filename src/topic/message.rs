@@ -4,9 +4,10 @@
 //! does not parse is no message.
 
 use crate::error::PublishError;
-use crate::layout::topic::{MESSAGE_MAGIC, MessageHead};
+use crate::layout::topic::{FLAG_PER_PROTOCOL, FLAG_TICK, MESSAGE_MAGIC, MessageHead};
 use crate::queue::{Attributes, AttributesRef};
 use core::fmt;
+use serde_json::{Map, Value};
 
 /// Longest subject, in characters.
 const MAX_SUBJECT: usize = 100;
@@ -53,6 +54,7 @@ pub struct Publication<'a> {
     pub(super) group: Option<&'a str>,
     pub(super) dedup_id: Option<&'a str>,
     pub(super) trace_header: Option<&'a str>,
+    pub(super) per_protocol: bool,
 }
 
 impl<'a> Publication<'a> {
@@ -65,7 +67,17 @@ impl<'a> Publication<'a> {
             group: None,
             dedup_id: None,
             trace_header: None,
+            per_protocol: false,
         }
+    }
+
+    /// Its body is a JSON object with a text for each protocol (`MessageStructure` json): `sqs` for queues,
+    /// `kinesis` for streams, `lambda` for commands; whoever has none, and every listener, gets `default`, which
+    /// has to be there. Filter policies by body look at `default`.
+    #[must_use]
+    pub fn per_protocol(mut self) -> Self {
+        self.per_protocol = true;
+        self
     }
 
     /// Its subject (`Subject`): 1 to 100 characters, no control characters.
@@ -110,6 +122,9 @@ impl<'a> Publication<'a> {
     }
 
     pub(super) fn check(&self) -> Result<(), PublishError> {
+        if self.per_protocol && texts(self.body).is_none() {
+            return Err(PublishError::InvalidStructure);
+        }
         if let Some(subject) = self.subject
             && (subject.is_empty()
                 || subject.chars().count() > MAX_SUBJECT
@@ -150,7 +165,11 @@ impl<'a> Publication<'a> {
             attributes: self.attributes.len() as u16,
             group_bytes: bytes(self.group) as u8,
             dedup_bytes: bytes(self.dedup_id) as u8,
-            reserved: 0,
+            flags: if self.per_protocol {
+                FLAG_PER_PROTOCOL
+            } else {
+                0
+            },
         };
         out.clear();
         out.extend_from_slice(bytemuck::bytes_of(&head));
@@ -168,6 +187,7 @@ pub(super) struct Parsed<'a> {
     pub id: MessageId,
     pub attempts: u32,
     pub target: Option<u64>,
+    pub is_tick: bool,
     pub published_ms: u64,
     pub said: Publication<'a>,
 }
@@ -199,6 +219,7 @@ impl<'a> Parsed<'a> {
             id: MessageId(head.id),
             attempts: head.attempts,
             target: (head.target != 0).then_some(head.target),
+            is_tick: head.flags & FLAG_TICK != 0,
             published_ms: head.published_ms,
             said: Publication {
                 body,
@@ -207,9 +228,45 @@ impl<'a> Parsed<'a> {
                 group,
                 dedup_id,
                 trace_header,
+                per_protocol: head.flags & FLAG_PER_PROTOCOL != 0,
             },
         })
     }
+}
+
+/// The texts of a message that has one for each protocol; `None` of what is none.
+pub(super) fn texts(body: &[u8]) -> Option<Map<String, Value>> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(texts)) if texts.get("default").is_some_and(Value::is_string) => {
+            Some(texts)
+        }
+        _ => None,
+    }
+}
+
+/// Copies what is said of a message, all that stands before its body, in place of what was in `said`; where
+/// the body begins. `None` of what is no message.
+pub(super) fn bytes_before_body(bytes: &[u8], said: &mut Vec<u8>) -> Option<usize> {
+    said.clear();
+    said.extend_from_slice(bytes.get(..HEAD)?);
+    // The copy counts.
+    let head: MessageHead = bytemuck::pod_read_unaligned(&said[..HEAD]);
+    let texts = usize::from(head.subject_bytes)
+        + usize::from(head.group_bytes)
+        + usize::from(head.dedup_bytes)
+        + usize::from(head.trace_bytes);
+    let at = HEAD + texts + head.attribute_bytes as usize;
+    said.extend_from_slice(bytes.get(HEAD..at)?);
+    Some(at)
+}
+
+/// What says that subscription `target` has something to get from the archive.
+pub(super) fn tick(id: MessageId, target: u64, now_ms: u64, out: &mut Vec<u8>) {
+    Publication::new(b"").encode(id, now_ms, out);
+    let head = &mut out[..HEAD];
+    let mut changed: MessageHead = bytemuck::pod_read_unaligned(head);
+    (changed.target, changed.flags) = (target, FLAG_TICK);
+    head.copy_from_slice(bytemuck::bytes_of(&changed));
 }
 
 /// The same message for one subscription alone, at a later attempt.

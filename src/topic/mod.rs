@@ -6,22 +6,33 @@
 //! it in place from a ring beside that. Subscriptions lie in a [log]; [`file`] is the topic itself.
 //! docs/decisions/0027 has the states and what each crash leaves.
 
+mod archive;
+mod delivery;
 mod dispatch;
+mod feed;
 mod file;
 pub mod filter;
 mod listen;
 mod log;
 mod message;
 mod notification;
+mod options;
 mod publish;
+mod replay;
 mod subscription;
+mod target;
 
+pub use delivery::{BackoffFunction, DeliveryPolicy};
 pub use dispatch::Dispatcher;
 pub(crate) use file::{create as create_topic, open as open_topic, remove as remove_topic_files};
-pub use listen::{Listener, Notification};
+pub use listen::{
+    Heard, ListenOptions, ListenPolicy, ListenStats, Listener, ListenerInfo, Notification,
+};
 pub use message::{MessageId, Publication};
+pub use options::SubscribeOptions;
 pub use publish::{Published, Publisher};
-pub use subscription::Subscription;
+pub use replay::{Replay, ReplayStatus};
+pub use subscription::{Protocol, Subscription, SubscriptionStats};
 
 use crate::channel::Channel;
 use crate::error::{OpenError, PublishError, SubscribeError};
@@ -30,15 +41,18 @@ use crate::layout::{READY_OFFSET, REMOVED};
 use crate::object::{Host, Site};
 use crate::queue::{Queue, QueueKind};
 use crate::shm::words;
+use crate::stream::Stream;
 use crate::sync::{AtomicU64, Ordering};
-use crate::sys::host;
 use crate::sys::mapping::Mapping;
-use filter::{Policy, PolicyLimits, Scope};
+use crate::sys::{clock, host};
 use std::sync::Arc;
 use subscription::Subscriptions;
 
 /// What a topic promises about order.
 pub type TopicKind = QueueKind;
+
+/// Messages of the transit that who subscribes with a replay hands on, its tick among them.
+const REPLAYED_AT_ONCE: usize = 64;
 
 /// What a topic is: fixed at creation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +64,11 @@ pub struct TopicDefinition {
     /// Slots of the ring of its listeners, a power of two from 1,024 to 16,777,216: so many messages a
     /// listener may be behind.
     pub listen_slots: u64,
+    /// Days for which a FIFO topic keeps its messages to be replayed (`ArchivePolicy`,
+    /// `MessageRetentionPeriod`), 1 to 365; 0: it does not.
+    pub archive_days: u32,
+    /// Slots of the archive's ring: at most so many messages are kept.
+    pub archive_slots: u64,
 }
 
 /// What a topic needs of its bus beside what every object needs.
@@ -61,8 +80,12 @@ pub(crate) trait Surroundings: Host {
     fn transit(self: Arc<Self>, topic: &TopicInner) -> Result<Queue, OpenError>;
     /// The ring of its listeners, made if there is none.
     fn listeners(self: Arc<Self>, topic: &TopicInner) -> Result<Channel, OpenError>;
+    /// The ring of its archive, made if there is none.
+    fn archive(self: Arc<Self>, topic: &TopicInner) -> Result<Channel, OpenError>;
     /// The queue of that name.
     fn queue(self: Arc<Self>, name: &str) -> Result<Queue, OpenError>;
+    /// The stream of that name.
+    fn stream(self: Arc<Self>, name: &str) -> Result<Stream, OpenError>;
 }
 
 /// A topic of a bus, open in this process.
@@ -135,65 +158,6 @@ pub struct TopicStats {
     pub waiting: u64,
 }
 
-/// What a subscription is to be.
-#[derive(Clone, Debug)]
-pub struct SubscribeOptions {
-    subscription: Subscription,
-    limits: PolicyLimits,
-}
-
-impl SubscribeOptions {
-    /// The queue of that name gets every message, as a JSON notification.
-    pub fn new(queue: &str) -> Self {
-        Self {
-            subscription: Subscription {
-                id: 0,
-                queue: queue.to_owned(),
-                raw: false,
-                dead_letter: None,
-                filter: None,
-                scope: Scope::Attributes,
-            },
-            limits: PolicyLimits::SNS,
-        }
-    }
-
-    /// Whether it gets bodies and attributes as they were published (`RawMessageDelivery`). Default: no.
-    #[must_use]
-    pub fn raw(mut self, raw: bool) -> Self {
-        self.subscription.raw = raw;
-        self
-    }
-
-    /// Only messages that this policy wants (`FilterPolicy`).
-    #[must_use]
-    pub fn filter(mut self, policy: &str) -> Self {
-        self.subscription.filter = Some(policy.to_owned());
-        self
-    }
-
-    /// Where the policy looks (`FilterPolicyScope`). Default: at the attributes.
-    #[must_use]
-    pub fn scope(mut self, scope: Scope) -> Self {
-        self.subscription.scope = scope;
-        self
-    }
-
-    /// What the policy may be at most. Default: as in SNS.
-    #[must_use]
-    pub fn limits(mut self, limits: PolicyLimits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// The queue for what can't be delivered (`RedrivePolicy`). Default: none, it is counted as failed.
-    #[must_use]
-    pub fn dead_letter(mut self, queue: &str) -> Self {
-        self.subscription.dead_letter = Some(queue.to_owned());
-        self
-    }
-}
-
 impl Topic {
     /// Its name.
     pub fn name(&self) -> &str {
@@ -205,28 +169,38 @@ impl Topic {
         &self.inner.definition
     }
 
-    /// Subscribes a queue: every message whose publish begins when this has returned, and that the policy
-    /// wants, is delivered to it. Never blocks. The subscription's number.
+    /// Subscribes a queue or a stream: every message whose publish begins when this has returned, and that
+    /// the policy wants, is delivered to it. Never blocks, but for a replay, of which it delivers what it can at
+    /// once. The subscription's number.
     ///
     /// # Errors
-    /// [`SubscribeError::Policy`] says what is wrong with the filter policy; `Open` when there is no such
-    /// queue.
+    /// [`SubscribeError::Policy`] says what is wrong with the filter policy, `DeliveryPolicy` and `Replay` what
+    /// is with those; `Open` when there is no such queue or stream.
     pub fn subscribe(&self, options: &SubscribeOptions) -> Result<u64, SubscribeError> {
         self.check()?;
-        let mut subscription = options.subscription.clone();
-        if let Some(text) = &subscription.filter {
-            let scope = subscription.scope;
-            Policy::parse(text, scope, &options.limits)
-                .map_err(|error| SubscribeError::Policy(Box::new(error)))?;
+        let mut subscription = options.check(&self.inner.definition)?;
+        let host = || Arc::clone(&self.inner.host);
+        match subscription.protocol {
+            Protocol::Stream => drop(host().stream(&subscription.endpoint)?),
+            Protocol::Queue | Protocol::Exec => drop(host().queue(&subscription.endpoint)?),
         }
-        let queues = core::iter::once(&subscription.queue);
-        for queue in queues.chain(&subscription.dead_letter) {
-            Arc::clone(&self.inner.host).queue(queue)?;
+        if let Some(queue) = &subscription.dead_letter {
+            host().queue(queue)?;
         }
         subscription.id = host::random_u64() | 1;
+        subscription.subscribed_ms = clock::unix_ms();
         let json = subscription.to_json();
         self.append(subscription.id, RECORD_SUBSCRIBE, &json)?;
+        if subscription.replay.is_some() {
+            self.begin_replay();
+        }
         Ok(subscription.id)
+    }
+
+    /// It is subscribed: what can't be done now is done by whoever publishes or dispatches next.
+    fn begin_replay(&self) {
+        let dispatcher = Dispatcher::new(Arc::clone(&self.inner));
+        let _ = dispatcher.map(|mut dispatcher| dispatcher.dispatch(REPLAYED_AT_ONCE));
     }
 
     /// Ends a subscription. What was published before may still be delivered. Never blocks.
@@ -257,9 +231,37 @@ impl Topic {
         self.check()?;
         let mut subscriptions = Subscriptions::new();
         subscriptions.follow(&self.inner)?;
-        let mut all: Vec<Subscription> = subscriptions.all().map(|one| (**one).clone()).collect();
+        let all = subscriptions.all().map(|one| one.subscription.clone());
+        let mut all: Vec<Subscription> = all.collect();
         all.sort_by_key(|subscription| subscription.id);
         Ok(all)
+    }
+
+    /// What has become of a subscription's messages. Reads the log.
+    ///
+    /// # Errors
+    /// [`SubscribeError::NotFound`].
+    pub fn subscription_stats(&self, id: u64) -> Result<SubscriptionStats, SubscribeError> {
+        self.check()?;
+        let mut subscriptions = Subscriptions::new();
+        subscriptions.follow(&self.inner)?;
+        let known = subscriptions
+            .get(id)
+            .ok_or(SubscribeError::NotFound { id })?;
+        Ok(subscriptions.stats(known))
+    }
+
+    /// How far the replay of a subscription is; `None` when it began without one.
+    ///
+    /// # Errors
+    /// When the topic is gone, or the log or the archive can't be opened; a subscription that is none has no
+    /// replay.
+    pub fn replay_status(&self, id: u64) -> Result<Option<ReplayStatus>, PublishError> {
+        let mut dispatcher = self.dispatcher()?;
+        match dispatcher.subscriptions.get(id).cloned() {
+            Some(known) => dispatcher.replay_status(&known),
+            None => Ok(None),
+        }
     }
 
     /// Becomes a publisher. Reads the subscriptions there are, which takes about 2 µs each.
@@ -285,7 +287,30 @@ impl Topic {
     /// # Errors
     /// As [`publisher`](Self::publisher), or there are too many listeners.
     pub fn listen(&self) -> Result<Listener, PublishError> {
-        Listener::new(Arc::clone(&self.inner))
+        self.listen_with(&ListenOptions::new())
+    }
+
+    /// Becomes a listener with a filter policy, or that is not to miss anything.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen); [`PublishError::Policy`] says what is wrong with the filter policy.
+    pub fn listen_with(&self, options: &ListenOptions) -> Result<Listener, PublishError> {
+        Listener::new(Arc::clone(&self.inner), options)
+    }
+
+    /// The listeners there are.
+    ///
+    /// # Errors
+    /// When their ring can't be opened.
+    pub fn listeners(&self) -> Result<Vec<ListenerInfo>, PublishError> {
+        self.inner.check()?;
+        let topic = &self.inner;
+        if topic.word(offsets::LISTENED).load(Ordering::Acquire) == 0 {
+            return Ok(Vec::new());
+        }
+        // Who only looks makes none.
+        let ring = if_there(Arc::clone(&topic.host).listeners(topic))?;
+        Ok(ring.map_or_else(Vec::new, |ring| listen::infos(&ring)))
     }
 
     /// Counters, and what waits. Reads the log of subscriptions.
@@ -297,13 +322,7 @@ impl Topic {
         let topic = &self.inner;
         let mut subscriptions = Subscriptions::new();
         subscriptions.follow(topic)?;
-        let is_listened = topic.word(offsets::LISTENED).load(Ordering::Acquire) != 0;
-        // Who only looks makes neither, and there is none before the first use.
-        let listeners = match is_listened {
-            true => if_there(Arc::clone(&topic.host).listeners(topic))?,
-            false => None,
-        };
-        let listeners = listeners.map_or(0, |ring| ring.stats().readers.len());
+        let listeners = self.listeners()?.len();
         let count = |offset| topic.word(offset).load(Ordering::Relaxed);
         let waiting = match subscriptions.is_empty() && count(offsets::DELIVERED) == 0 {
             true => 0,

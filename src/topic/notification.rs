@@ -3,37 +3,41 @@
 //! Source: "Parsing Amazon SNS message formats", HTTP/HTTPS notification JSON format. There are no
 //! signature and no links; a body that is no UTF-8 is in base64, and `MessageEncoding` says so.
 
-use super::message::{MessageId, Publication};
+use super::message::Parsed;
 use crate::queue::AttributeValue;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
 
-/// Writes the notification in place of what was in `out`.
+/// Writes the notification of a message, with this body, in place of what was in `out`.
 pub(super) fn wrap(
     topic: &str,
-    id: MessageId,
-    published_ms: u64,
-    said: &Publication<'_>,
+    parsed: &Parsed<'_>,
+    body: &[u8],
+    is_replayed: bool,
     out: &mut Vec<u8>,
 ) {
+    let said = &parsed.said;
     let mut object = Map::new();
     object.insert("Type".into(), "Notification".into());
-    object.insert("MessageId".into(), id.to_string().into());
+    object.insert("MessageId".into(), parsed.id.to_string().into());
     let arn = format!("arn:aws:sns:local:000000000000:{topic}");
     object.insert("TopicArn".into(), arn.into());
     if let Some(subject) = said.subject {
         object.insert("Subject".into(), subject.into());
     }
-    match core::str::from_utf8(said.body) {
+    match core::str::from_utf8(body) {
         Ok(text) => object.insert("Message".into(), text.into()),
         Err(_) => {
             object.insert("MessageEncoding".into(), "base64".into());
-            let text = BASE64_STANDARD.encode(said.body);
+            let text = BASE64_STANDARD.encode(body);
             object.insert("Message".into(), text.into())
         }
     };
-    object.insert("Timestamp".into(), timestamp(published_ms).into());
+    object.insert("Timestamp".into(), timestamp(parsed.published_ms).into());
+    if is_replayed {
+        object.insert("Replayed".into(), true.into());
+    }
     if !said.attributes.is_empty() {
         let attributes = said.attributes.iter().map(|attribute| {
             let value = match attribute.value {
@@ -51,7 +55,7 @@ pub(super) fn wrap(
 
 /// `2026-11-26T15:04:05.678Z`. Days by "chrono-Compatible Low-Level Date Algorithms" (Hinnant),
 /// `civil_from_days`, for years from 1970 on.
-fn timestamp(unix_ms: u64) -> String {
+pub(super) fn timestamp(unix_ms: u64) -> String {
     let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
     // Days since 0000-03-01, so that a leap day is the last of its year.
     let days = days + 719_468;

@@ -6,18 +6,24 @@
 
 use super::TopicInner;
 use super::dispatch::Dispatcher;
-use super::message::{MessageId, Publication};
+use super::message::{MessageId, Parsed, Publication, texts};
 use crate::channel::Producer;
-use crate::error::PublishError;
+use crate::error::{PublishError, SendError};
 use crate::layout::topic::words;
-use crate::queue::{Outgoing, QueueKind};
+use crate::queue::{Outgoing, QueueKind, QueueSender};
 use crate::sync::Ordering;
-use crate::sys::{clock, host};
+use crate::sys::clock::{self, BootClock, Deadline};
+use crate::sys::host;
 use crate::trace::event;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Messages that a publish hands on at most: its own, and some that others left.
 const HANDED_ON: usize = 4;
+/// Between two looks whether there is room in the listeners' ring.
+const ROOM_PAUSE: Duration = Duration::from_micros(200);
+/// How long a publish waits for listeners that miss nothing.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Messages between two additions to the shared count.
 const COUNT_EVERY: u64 = 64;
 
@@ -33,6 +39,7 @@ pub struct Publisher {
     id: [u64; 2],
     bytes: Vec<u8>,
     uncounted: u64,
+    patience: Duration,
 }
 
 /// What became of a message that was published.
@@ -55,11 +62,12 @@ impl Publisher {
             id: [host::random_u64(), host::random_u64() & !0xFFFF_FFFF_FFFF],
             bytes: Vec::new(),
             uncounted: 0,
+            patience: PATIENCE,
         })
     }
 
     /// Publishes a message (`Publish`): it is delivered to every subscription that wants it, and heard by every
-    /// listener. Never blocks. When it returns, the message survives this process; mostly it is delivered by
+    /// listener. Waits for nobody but listeners that block ([`set_patience`](Self::set_patience)). When it returns, the message survives this process; mostly it is delivered by
     /// then. No system call unless somebody sleeps, or a queue is opened for the first time.
     ///
     /// # Errors
@@ -91,6 +99,12 @@ impl Publisher {
             let _ = self.hand_on(*id, messages.len());
         }
         outcomes
+    }
+
+    /// How long a publish waits for a listener that blocks and has the whole ring before it, until it is
+    /// [`PublishError::HeldUp`]. Default: 30 s.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// The dispatcher that this publisher hands on with.
@@ -149,6 +163,9 @@ impl Publisher {
     }
 
     /// Whether it was a duplicate.
+    ///
+    /// Where both are there, the place in the listeners' ring is claimed first: it is the one that somebody may
+    /// have to wait for. What the transit then refuses was never seen.
     fn commit_bytes(
         &mut self,
         message: &Publication<'_>,
@@ -156,38 +173,92 @@ impl Publisher {
         is_subscribed: bool,
         is_listened: bool,
     ) -> Result<bool, PublishError> {
-        if is_subscribed {
-            let is_fifo = self.is_fifo();
+        let is_fifo = self.is_fifo();
+        if !is_listened {
             let sender = self.dispatcher.sender()?;
-            if is_fifo {
-                let mut outgoing = Outgoing::new(bytes).group(message.group.unwrap_or_default());
-                if let Some(id) = message.dedup_id {
-                    outgoing = outgoing.dedup_id(id);
+            return send(sender, message, bytes, is_fifo);
+        }
+        if self.producer.is_none() {
+            let ring = Arc::clone(&self.topic.host).listeners(&self.topic)?;
+            self.producer = Some(ring.producer()?);
+        }
+        let spoken = match message.per_protocol {
+            true => Some(self.spoken(message, bytes)),
+            false => None,
+        };
+        let heard = spoken.as_deref().unwrap_or(bytes);
+        let producer = self.producer.as_mut().expect("set above");
+        if !is_subscribed {
+            return match producer.send(heard, self.patience) {
+                Ok(_) => Ok(false),
+                Err(error) => refused(error).map(|()| false),
+            };
+        }
+        let sender = self.dispatcher.sender()?;
+        let deadline = Deadline::after(self.patience);
+        loop {
+            let sent = producer.send_if(heard, self.patience, || {
+                send(sender, message, bytes, is_fifo).map(|duplicate| !duplicate)
+            });
+            match sent {
+                Ok(decided) => return decided.map(|position| position.is_none()),
+                Err(SendError::Full { .. }) if !deadline.passed() => clock::pause(ROOM_PAUSE),
+                Err(error) => {
+                    refused(error)?;
+                    // What else is wrong with that ring concerns listeners only.
+                    return send(sender, message, bytes, is_fifo);
                 }
-                if sender.send_message(&outgoing)?.duplicate {
-                    return Ok(true);
-                }
-            } else {
-                sender.send(bytes)?;
             }
         }
-        if is_listened {
-            if self.producer.is_none() {
-                let ring = Arc::clone(&self.topic.host).listeners(&self.topic)?;
-                self.producer = Some(ring.producer()?);
-            }
-            let producer = self.producer.as_mut().expect("set above");
-            // Nobody holds this ring up. What else may be wrong with it concerns listeners only, and they
-            // are told what they missed.
-            let _ = producer.try_send(bytes);
+    }
+
+    /// The message as listeners hear it that has a text for each protocol.
+    fn spoken(&self, message: &Publication<'_>, bytes: &[u8]) -> Vec<u8> {
+        let mut spoken = Vec::new();
+        let texts = texts(message.body);
+        let default = texts.as_ref().and_then(|texts| texts["default"].as_str());
+        if let (Some(default), Some(parsed)) = (default, Parsed::of(bytes)) {
+            let said = Publication {
+                body: default.as_bytes(),
+                per_protocol: false,
+                ..*message
+            };
+            said.encode(parsed.id, parsed.published_ms, &mut spoken);
         }
-        Ok(false)
+        spoken
     }
 
     fn count(&mut self) {
         let published = core::mem::take(&mut self.uncounted);
         let word = self.topic.word(words::PUBLISHED);
         word.fetch_add(published, Ordering::Relaxed);
+    }
+}
+
+/// Into the transit; whether it was a duplicate.
+fn send(
+    sender: &mut QueueSender,
+    message: &Publication<'_>,
+    bytes: &[u8],
+    is_fifo: bool,
+) -> Result<bool, PublishError> {
+    if !is_fifo {
+        return Ok(sender.send(bytes).map(|_| false)?);
+    }
+    let mut outgoing = Outgoing::new(bytes).group(message.group.unwrap_or_default());
+    if let Some(id) = message.dedup_id {
+        outgoing = outgoing.dedup_id(id);
+    }
+    Ok(sender.send_message(&outgoing)?.duplicate)
+}
+
+/// An error where a listener has to be waited for, or the handle is of another process.
+fn refused(error: SendError) -> Result<(), PublishError> {
+    match error {
+        SendError::Full { by } => Err(PublishError::HeldUp { by }),
+        SendError::Stalled { by } => Err(PublishError::HeldUp { by: Some(by) }),
+        SendError::Forked => Err(PublishError::Forked),
+        _ => Ok(()),
     }
 }
 

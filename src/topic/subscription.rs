@@ -3,24 +3,61 @@
 //! The log owns the facts ([`super::log`]); the copy follows it, before each message, by one load where
 //! nothing is new. What a record says is input: one that is no subscription is counted and skipped.
 
+use super::delivery::DeliveryPolicy;
 use super::filter::{FilterIndex, FilterMessage, Matches, Policy, PolicyLimits, Scope};
 use super::log::{Entry, Log};
+use super::replay::Replay;
 use super::{TopicInner, log};
 use crate::error::OpenError;
-use crate::layout::topic::{RECORD_SUBSCRIBE, RECORD_UNSUBSCRIBE, words};
+use crate::layout::topic::{RECORD_SUBSCRIBE, RECORD_UNSUBSCRIBE, counters, words};
 use crate::ring::Liveness;
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
+use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::sync::Arc;
+
+/// What a subscription delivers to (`Protocol`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// A queue (`sqs`).
+    #[default]
+    Queue,
+    /// A stream (`kinesis`): the partition key is the message group, or where there is none the message's id.
+    Stream,
+    /// A queue whose messages are given to a command (`lambda`), by `ringway topic exec`.
+    Exec,
+}
+
+impl Protocol {
+    /// Its name in `MessageStructure` json.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "sqs",
+            Self::Stream => "kinesis",
+            Self::Exec => "lambda",
+        }
+    }
+
+    /// The field of a record that names the endpoint.
+    fn field(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Stream => "stream",
+            Self::Exec => "exec",
+        }
+    }
+}
 
 /// What a subscription to a topic asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     /// Its number.
     pub id: u64,
-    /// The queue that gets the messages, of the same bus.
-    pub queue: String,
+    /// What it delivers to.
+    pub protocol: Protocol,
+    /// The queue or stream that gets the messages, of the same bus (`Endpoint`).
+    pub endpoint: String,
     /// Whether it gets bodies and attributes as they were published (`RawMessageDelivery`), instead of a
     /// JSON notification.
     pub raw: bool,
@@ -30,6 +67,25 @@ pub struct Subscription {
     pub filter: Option<String>,
     /// Where the policy looks (`FilterPolicyScope`).
     pub scope: Scope,
+    /// When deliveries that failed are tried again (`DeliveryPolicy`), as JSON.
+    pub delivery_policy: Option<String>,
+    /// What of the archive it gets first (`ReplayPolicy`).
+    pub replay: Option<Replay>,
+    /// When it was made, in ms since the Unix epoch; 0 of one that an earlier version made.
+    pub subscribed_ms: u64,
+}
+
+/// What has become of a subscription's messages. Counters grow while it is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubscriptionStats {
+    /// Delivered.
+    pub delivered: u64,
+    /// Put off.
+    pub retried: u64,
+    /// Sent to its dead-letter queue.
+    pub dead_lettered: u64,
+    /// Given up.
+    pub failed: u64,
 }
 
 impl Subscription {
@@ -38,7 +94,8 @@ impl Subscription {
             Scope::Attributes => "MessageAttributes",
             Scope::Body => "MessageBody",
         };
-        let mut object = json!({"queue": self.queue, "raw": self.raw});
+        let mut object = json!({"raw": self.raw, "subscribed_ms": self.subscribed_ms});
+        object[self.protocol.field()] = self.endpoint.as_str().into();
         if let Some(dead_letter) = &self.dead_letter {
             object["dead_letter"] = dead_letter.as_str().into();
         }
@@ -46,15 +103,30 @@ impl Subscription {
             object["filter"] = filter.as_str().into();
             object["scope"] = scope.into();
         }
+        if let Some(policy) = &self.delivery_policy {
+            object["delivery_policy"] = policy.as_str().into();
+        }
+        if let Some(replay) = &self.replay {
+            object["replay_from_ms"] = replay.from_ms.into();
+            if let Some(to_ms) = replay.to_ms {
+                object["replay_to_ms"] = to_ms.into();
+            }
+        }
         object.to_string().into_bytes()
     }
 
     fn of_json(id: u64, json: &[u8]) -> Option<Self> {
         let object: Value = serde_json::from_slice(json).ok()?;
         let text = |field: &str| object.get(field).and_then(Value::as_str).map(str::to_owned);
+        let number = |field: &str| object.get(field).and_then(Value::as_u64);
+        let protocols = [Protocol::Queue, Protocol::Stream, Protocol::Exec];
+        let (protocol, endpoint) = protocols
+            .into_iter()
+            .find_map(|protocol| Some((protocol, text(protocol.field())?)))?;
         Some(Self {
             id,
-            queue: text("queue")?,
+            protocol,
+            endpoint,
             raw: object.get("raw").and_then(Value::as_bool)?,
             dead_letter: text("dead_letter"),
             filter: text("filter"),
@@ -62,6 +134,12 @@ impl Subscription {
                 Some("MessageBody") => Scope::Body,
                 _ => Scope::Attributes,
             },
+            delivery_policy: text("delivery_policy"),
+            replay: number("replay_from_ms").map(|from_ms| Replay {
+                from_ms,
+                to_ms: number("replay_to_ms"),
+            }),
+            subscribed_ms: number("subscribed_ms").unwrap_or(0),
         })
     }
 
@@ -76,10 +154,20 @@ impl Subscription {
     }
 }
 
+/// A subscription as this process knows it.
+pub(super) struct Known {
+    pub subscription: Subscription,
+    pub delivery_policy: Option<DeliveryPolicy>,
+    /// Where its counters lie in the log.
+    counters: Option<usize>,
+}
+
 /// All subscriptions of a topic, as far as the log was read.
 pub(super) struct Subscriptions {
     log: Option<Log>,
-    by_id: HashMap<u64, Arc<Subscription>>,
+    by_id: FxHashMap<u64, Arc<Known>>,
+    /// Those that are fed from the archive.
+    fed: Vec<u64>,
     index: FilterIndex,
     matches: Matches,
 }
@@ -88,7 +176,8 @@ impl Subscriptions {
     pub fn new() -> Self {
         Self {
             log: None,
-            by_id: HashMap::new(),
+            by_id: FxHashMap::default(),
+            fed: Vec::new(),
             index: FilterIndex::new(),
             matches: Matches::new(),
         }
@@ -146,12 +235,27 @@ impl Subscriptions {
                 let Some(policy) = subscription.policy() else {
                     return false;
                 };
+                let delivery_policy = subscription.delivery_policy.as_deref();
+                let Ok(delivery_policy) = delivery_policy.map(DeliveryPolicy::parse).transpose()
+                else {
+                    return false;
+                };
                 self.index.insert(entry.id, policy.as_ref());
-                self.by_id.insert(entry.id, Arc::new(subscription));
+                self.fed.retain(|id| *id != entry.id);
+                if subscription.replay.is_some() {
+                    self.fed.push(entry.id);
+                }
+                let known = Known {
+                    subscription,
+                    delivery_policy,
+                    counters: entry.counters,
+                };
+                self.by_id.insert(entry.id, Arc::new(known));
                 true
             }
             RECORD_UNSUBSCRIBE => {
                 self.index.remove(entry.id);
+                self.fed.retain(|id| *id != entry.id);
                 self.by_id.remove(&entry.id);
                 true
             }
@@ -163,16 +267,47 @@ impl Subscriptions {
         self.by_id.is_empty()
     }
 
-    pub fn get(&self, id: u64) -> Option<&Arc<Subscription>> {
+    pub fn get(&self, id: u64) -> Option<&Arc<Known>> {
         self.by_id.get(&id)
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Subscription>> {
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Known>> {
         self.by_id.values()
     }
 
     /// Those that want a message.
     pub fn wanting(&mut self, message: &FilterMessage<'_>) -> &[u64] {
         self.index.matches(message, &mut self.matches)
+    }
+
+    /// Those that are fed from the archive.
+    pub fn fed(&self) -> &[u64] {
+        &self.fed
+    }
+
+    /// One of a subscription's words, [`counters`].
+    pub fn counter(&self, known: &Known, which: usize) -> Option<&AtomicU64> {
+        self.log.as_ref()?.counter(known.counters?, which)
+    }
+
+    /// Adds one to a subscription's counter.
+    #[inline]
+    pub fn count(&self, known: &Known, which: usize) {
+        if let Some(counter) = self.counter(known, which) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub fn stats(&self, known: &Known) -> SubscriptionStats {
+        let count = |which| {
+            let counter = self.counter(known, which);
+            counter.map_or(0, |counter| counter.load(Ordering::Relaxed))
+        };
+        SubscriptionStats {
+            delivered: count(counters::DELIVERED),
+            retried: count(counters::RETRIED),
+            dead_lettered: count(counters::DEAD_LETTERED),
+            failed: count(counters::FAILED),
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! `ringway listen`: what is published to a topic, to standard output.
 
+use super::matching::ScopeArg;
 use super::open;
+use super::subscribe::policy_text;
 use crate::interrupt::Signal;
-use crate::output::{Place, parse_duration, write_line};
+use crate::output::{Place, Usage, parse_duration, write_line};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use ringway::{Notification, ReadError};
+use ringway::filter::PolicyLimits;
+use ringway::{ListenOptions, ListenPolicy, ListenerInfo, Notification, PublishError, ReadError};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -15,8 +18,9 @@ const SLICE: Duration = Duration::from_millis(50);
 
 /// Print what is published to a topic from now on, one body a line, until interrupted
 ///
-/// It holds no publisher up: when it falls behind it says what it missed. Who has to get everything
-/// subscribes a queue.
+/// It holds no publisher up: when it falls behind by the topic's --listen-slots it says what it missed. With
+/// --when-behind block publishers wait for it instead, and with evict it ends there. Who has to get everything,
+/// whether it runs or not, subscribes a queue.
 #[derive(clap::Args)]
 pub struct Args {
     /// The bus
@@ -30,14 +34,48 @@ pub struct Args {
     /// Stop when none comes within this time
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     wait: Option<Duration>,
+    /// Only messages that this filter policy wants; the policy, or the file it is in
+    #[arg(long, value_name = "JSON|FILE")]
+    filter: Option<String>,
+    /// What the policy looks at
+    #[arg(long, value_enum, default_value = "attributes", requires = "filter")]
+    scope: ScopeArg,
+    /// Accept a policy beyond the limits of SNS
+    #[arg(long)]
+    no_limits: bool,
+    /// What becomes of it when it falls behind
+    #[arg(long, value_enum, default_value = "drop-oldest")]
+    when_behind: WhenBehind,
     /// Say on standard error when it listens
     #[arg(long)]
     ready: bool,
 }
 
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum WhenBehind {
+    DropOldest,
+    Block,
+    Evict,
+}
+
 pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     let (_bus, topic) = open(place, &args.bus, &args.name)?;
-    let mut listener = topic.listen()?;
+    let mut options = ListenOptions::new().scope(args.scope.into());
+    options = options.policy(match args.when_behind {
+        WhenBehind::DropOldest => ListenPolicy::DropOldest,
+        WhenBehind::Block => ListenPolicy::Block,
+        WhenBehind::Evict => ListenPolicy::Evict,
+    });
+    if let Some(policy) = &args.filter {
+        options = options.filter(&policy_text(policy, "--filter")?);
+    }
+    if args.no_limits {
+        options = options.limits(PolicyLimits::NONE);
+    }
+    let mut listener = match topic.listen_with(&options) {
+        Err(PublishError::Policy(error)) => return Err(Usage(format!("--filter: {error}")).into()),
+        other => other?,
+    };
     let signal = Signal::default();
     let _watch = signal.watch(|| {})?;
     if args.ready {
@@ -60,6 +98,30 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+pub fn as_json(listener: &ListenerInfo) -> Value {
+    json!({
+        "participant": listener.participant.0,
+        "blocks": listener.blocks,
+        "behind": listener.behind,
+        "missed": listener.missed,
+    })
+}
+
+pub fn as_text(listener: &ListenerInfo) -> String {
+    let ListenerInfo {
+        participant,
+        blocks,
+        behind,
+        missed,
+    } = listener;
+    let blocks = if *blocks {
+        ", publishers wait for it"
+    } else {
+        ""
+    };
+    format!("listener, {participant}: {behind} behind, {missed} missed{blocks}")
 }
 
 fn print(place: &Place, heard: &Notification) {

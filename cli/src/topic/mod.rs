@@ -1,6 +1,7 @@
 //! `ringway topic`: create, list, inspect, remove topics, hand on what waits in them, and try filter
 //! policies. Publishing, subscribing and listening are verbs of their own beside it.
 
+mod exec;
 pub mod listen;
 mod matching;
 pub mod publish;
@@ -29,6 +30,12 @@ pub enum Command {
         /// So many messages a listener may be behind, a power of two [default: 16384]
         #[arg(long, value_name = "N")]
         listen_slots: Option<u64>,
+        /// Of a FIFO topic: keep messages so many days, 1 to 365, to replay them to new subscriptions
+        #[arg(long, value_name = "DAYS", requires = "fifo")]
+        archive: Option<u32>,
+        /// Keep at most so many of them, a power of two [default: 65536]
+        #[arg(long, value_name = "N", requires = "archive")]
+        archive_slots: Option<u64>,
         /// Open it when it exists already
         #[arg(long)]
         if_missing: bool,
@@ -65,6 +72,7 @@ pub enum Command {
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         r#for: Option<Duration>,
     },
+    Exec(exec::Args),
     Match(matching::Args),
 }
 
@@ -75,6 +83,8 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             name,
             fifo,
             listen_slots,
+            archive,
+            archive_slots,
             if_missing,
         } => {
             let bus = place.open(&bus)?;
@@ -84,6 +94,12 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             }
             if let Some(slots) = listen_slots {
                 builder = builder.listen_slots(slots);
+            }
+            if let Some(days) = archive {
+                builder = builder.archive_days(days);
+            }
+            if let Some(slots) = archive_slots {
+                builder = builder.archive_slots(slots);
             }
             match if_missing {
                 true => builder.open_or_create()?,
@@ -121,6 +137,7 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
                 format!("handed on {handed_on}")
             });
         }
+        Command::Exec(args) => return exec::run(&args, place),
         Command::Match(args) => return matching::run(&args, place),
     }
     Ok(ExitCode::SUCCESS)
@@ -150,7 +167,20 @@ fn explain(bus: &Bus, name: &str, error: OpenError) -> anyhow::Error {
 }
 
 fn stat(topic: &Topic, place: &Place) -> anyhow::Result<()> {
-    let (stats, subscriptions) = (topic.stats()?, topic.subscriptions()?);
+    let stats = topic.stats()?;
+    let mut shown = Vec::new();
+    for subscription in topic.subscriptions()? {
+        let id = subscription.id;
+        shown.push(subscribe::Shown {
+            stats: topic.subscription_stats(id)?,
+            replay: match subscription.replay {
+                Some(_) => topic.replay_status(id)?,
+                None => None,
+            },
+            subscription,
+        });
+    }
+    let listeners = topic.listeners()?;
     let kind = match topic.definition().kind {
         TopicKind::Standard => "standard",
         TopicKind::Fifo => "fifo",
@@ -170,17 +200,19 @@ fn stat(topic: &Topic, place: &Place) -> anyhow::Result<()> {
     for (name, value) in counters {
         object[name] = value.into();
     }
-    object["subscriptions"] = subscriptions
-        .iter()
-        .map(subscribe::as_json)
-        .collect::<Value>();
+    object["subscriptions"] = shown.iter().map(subscribe::as_json).collect::<Value>();
+    object["listeners"] = listeners.iter().map(listen::as_json).collect::<Value>();
+    object["archive_days"] = topic.definition().archive_days.into();
     place.say(object, || {
         let mut text = format!("{} ({kind})", topic.name());
         for (name, value) in counters {
             let _ = write!(text, "\n  {:<14} {value}", name.replace('_', " "));
         }
-        for subscription in &subscriptions {
-            let _ = write!(text, "\n  {}", subscribe::as_text(subscription));
+        for one in &shown {
+            let _ = write!(text, "\n  {}", subscribe::as_text(one));
+        }
+        for listener in &listeners {
+            let _ = write!(text, "\n  {}", listen::as_text(listener));
         }
         text
     });

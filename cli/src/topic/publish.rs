@@ -39,6 +39,10 @@ pub struct Args {
     /// The deduplication id, of a single message
     #[arg(long, value_name = "ID", conflicts_with = "lines")]
     dedup_id: Option<String>,
+    /// The body is a JSON object with a text for each protocol: default, and sqs (queues), kinesis (streams),
+    /// lambda (commands) as wanted
+    #[arg(long)]
+    per_protocol: bool,
     /// The trace header
     #[arg(long, value_name = "TEXT")]
     trace_header: Option<String>,
@@ -47,6 +51,7 @@ pub struct Args {
 const EXAMPLES: &str = "Examples:
   ringway publish demo news 'it rains' --subject weather
   ringway publish demo news '{\"goals\": 3}' --attribute kind=sport --attribute year:Number=2026
+  ringway publish demo news '{\"default\": \"it rains\", \"sqs\": \"rain\"}' --per-protocol
   seq 1 1000 | ringway publish demo news --lines -";
 
 pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
@@ -129,6 +134,9 @@ impl Args {
         }
         if let Some(id) = &self.dedup_id {
             message = message.dedup_id(id);
+        }
+        if self.per_protocol {
+            message = message.per_protocol();
         }
         if let Some(header) = &self.trace_header {
             message = message.trace_header(header);

@@ -1,15 +1,20 @@
-//! `ringway subscribe` and `ringway unsubscribe`: queues of topics.
+//! `ringway subscribe` and `ringway unsubscribe`: queues and streams of topics.
 
 use super::matching::{ScopeArg, given};
 use super::open;
 use crate::output::{Place, Usage};
 use anyhow::Context;
 use ringway::filter::{PolicyLimits, Scope};
-use ringway::{SubscribeError, SubscribeOptions, Subscription};
+use ringway::{
+    Protocol, ReplayStatus, SubscribeError, SubscribeOptions, Subscription, SubscriptionStats,
+};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-/// Subscribe a queue to a topic: it gets every message that is published from then on
+/// Subscribe a queue or a stream to a topic: it gets every message that is published from then on
+///
+/// A stream's partition key is the message group, or the message's id where there is none. For commands see
+/// `ringway topic exec`.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -19,7 +24,11 @@ pub struct Args {
     #[arg(value_name = "TOPIC")]
     name: String,
     /// The queue, of the same bus
-    queue: String,
+    #[arg(required_unless_present = "stream")]
+    queue: Option<String>,
+    /// A stream of the same bus instead of a queue
+    #[arg(long, value_name = "STREAM", conflicts_with = "queue")]
+    stream: Option<String>,
     /// Bodies and attributes as they were published, instead of JSON notifications
     #[arg(long)]
     raw: bool,
@@ -32,6 +41,13 @@ pub struct Args {
     /// The queue of the same bus for what can't be delivered
     #[arg(long, value_name = "QUEUE")]
     dead_letter: Option<String>,
+    /// When deliveries that failed are tried again, in the words of SNS; the policy, or the file it is in
+    /// [default: after 20 ms, 40 ms, … 20 s, 50,000 times]
+    #[arg(long, value_name = "JSON|FILE")]
+    delivery_policy: Option<String>,
+    /// What of a FIFO topic's archive comes first, in the words of SNS; the policy, or the file it is in
+    #[arg(long, value_name = "JSON|FILE")]
+    replay: Option<String>,
     /// Accept a policy beyond the limits of SNS
     #[arg(long)]
     no_limits: bool,
@@ -40,6 +56,9 @@ pub struct Args {
 const EXAMPLES: &str = r#"Examples:
   ringway subscribe demo news archive --raw
   ringway subscribe demo news sport --filter '{"kind": ["sport"]}' --dead-letter dead
+  ringway subscribe demo news --stream history --raw
+  ringway subscribe demo news slow --delivery-policy '{"healthyRetryPolicy": {"numRetries": 10, "maxDelayTarget": 60}}'
+  ringway subscribe demo ledger copy --replay '{"PointType": "Timestamp", "StartingPoint": "2026-11-01T00:00:00Z"}'
   ringway subscribe demo news goals --scope body --filter '{"goals": [{"numeric": [">", 2]}]}'"#;
 
 /// End a subscription
@@ -62,13 +81,19 @@ fn parse_id(text: &str) -> anyhow::Result<u64> {
 
 pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     let (_bus, topic) = open(place, &args.bus, &args.name)?;
-    let mut options = SubscribeOptions::new(&args.queue)
-        .raw(args.raw)
-        .scope(args.scope.into());
+    let options = match (&args.stream, &args.queue) {
+        (Some(stream), _) => SubscribeOptions::to_stream(stream),
+        (None, queue) => SubscribeOptions::new(queue.as_deref().unwrap_or_default()),
+    };
+    let mut options = options.raw(args.raw).scope(args.scope.into());
     if let Some(policy) = &args.filter {
-        let text = given(policy, "--filter").map_err(|error| Usage(format!("{error:#}")))?;
-        let text = String::from_utf8(text).map_err(|_| Usage("--filter: it is no UTF-8".into()))?;
-        options = options.filter(&text);
+        options = options.filter(&policy_text(policy, "--filter")?);
+    }
+    if let Some(policy) = &args.delivery_policy {
+        options = options.delivery_policy(&policy_text(policy, "--delivery-policy")?);
+    }
+    if let Some(policy) = &args.replay {
+        options = options.replay(&policy_text(policy, "--replay")?);
     }
     if let Some(queue) = &args.dead_letter {
         options = options.dead_letter(queue);
@@ -76,15 +101,28 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     if args.no_limits {
         options = options.limits(PolicyLimits::NONE);
     }
-    let id = match topic.subscribe(&options) {
-        Err(SubscribeError::Policy(error)) => {
-            return Err(Usage(format!("--filter: {error}")).into());
-        }
-        other => other?,
-    };
+    let id = subscribed(topic.subscribe(&options))?;
     let id = format!("{id:016x}");
     place.say(json!({"id": id}), || id.clone());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The number of a subscription, or an error that names the flag it comes from.
+pub fn subscribed(outcome: Result<u64, SubscribeError>) -> anyhow::Result<u64> {
+    match outcome {
+        Err(SubscribeError::Policy(error)) => Err(Usage(format!("--filter: {error}")).into()),
+        Err(error @ (SubscribeError::DeliveryPolicy { .. } | SubscribeError::Replay { .. })) => {
+            Err(Usage(error.to_string()).into())
+        }
+        other => Ok(other?),
+    }
+}
+
+/// A policy that was given as such or as a file.
+pub fn policy_text(policy: &str, flag: &str) -> anyhow::Result<String> {
+    let text = given(policy, flag).map_err(|error| Usage(format!("{error:#}")))?;
+    let text = String::from_utf8(text);
+    Ok(text.map_err(|_| Usage(format!("{flag}: it is no UTF-8")))?)
 }
 
 pub fn unsubscribe(args: &UnsubscribeArgs, place: &Place) -> anyhow::Result<ExitCode> {
@@ -102,21 +140,61 @@ fn scope(scope: Scope) -> &'static str {
     }
 }
 
-pub fn as_json(subscription: &Subscription) -> Value {
+/// What `ringway topic stat` shows of a subscription.
+pub struct Shown {
+    pub subscription: Subscription,
+    pub stats: SubscriptionStats,
+    pub replay: Option<ReplayStatus>,
+}
+
+/// Protocols, as people call them.
+fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Queue => "queue",
+        Protocol::Stream => "stream",
+        Protocol::Exec => "exec",
+        _ => "unknown",
+    }
+}
+
+fn replay(status: ReplayStatus) -> &'static str {
+    match status {
+        ReplayStatus::Pending => "Pending",
+        ReplayStatus::InProgress => "In progress",
+        ReplayStatus::Completed => "Completed",
+    }
+}
+
+pub fn as_json(shown: &Shown) -> Value {
+    let subscription = &shown.subscription;
+    let parsed = |text: &Option<String>| {
+        text.as_deref()
+            .map(|text| serde_json::from_str::<Value>(text).unwrap_or_else(|_| text.into()))
+    };
     json!({
         "id": format!("{:016x}", subscription.id),
-        "queue": subscription.queue,
+        "protocol": protocol(subscription.protocol),
+        "endpoint": subscription.endpoint,
         "raw": subscription.raw,
         "dead_letter": subscription.dead_letter,
-        "filter": subscription.filter.as_deref().map(|text| {
-            serde_json::from_str::<Value>(text).unwrap_or_else(|_| text.into())
-        }),
+        "filter": parsed(&subscription.filter),
         "scope": scope(subscription.scope),
+        "delivery_policy": parsed(&subscription.delivery_policy),
+        "replay_status": shown.replay.map(replay),
+        "delivered": shown.stats.delivered,
+        "retried": shown.stats.retried,
+        "dead_lettered": shown.stats.dead_lettered,
+        "failed": shown.stats.failed,
     })
 }
 
-pub fn as_text(subscription: &Subscription) -> String {
-    let mut text = format!("{:016x}  {}", subscription.id, subscription.queue);
+pub fn as_text(shown: &Shown) -> String {
+    let subscription = &shown.subscription;
+    let mut text = format!("{:016x}  ", subscription.id);
+    if subscription.protocol != Protocol::Queue {
+        text += &format!("{} ", protocol(subscription.protocol));
+    }
+    text += &subscription.endpoint;
     if subscription.raw {
         text += "  raw";
     }
@@ -125,6 +203,20 @@ pub fn as_text(subscription: &Subscription) -> String {
     }
     if let Some(queue) = &subscription.dead_letter {
         text += &format!("  dead letters to {queue}");
+    }
+    if let Some(status) = shown.replay {
+        text += &format!("  replay {}", replay(status).to_lowercase());
+    }
+    let stats = &shown.stats;
+    text += &format!("  delivered {}", stats.delivered);
+    for (name, count) in [
+        ("retried", stats.retried),
+        ("dead lettered", stats.dead_lettered),
+        ("failed", stats.failed),
+    ] {
+        if count > 0 {
+            text += &format!(", {name} {count}");
+        }
     }
     text
 }

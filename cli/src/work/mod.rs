@@ -195,7 +195,7 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
 }
 
 /// Whether the command is there, before any message is received for it.
-fn find_command(command: &OsString) -> anyhow::Result<()> {
+pub fn find_command(command: &OsString) -> anyhow::Result<()> {
     let is_executable = |path: &Path| {
         let metadata = std::fs::metadata(path);
         metadata.is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)

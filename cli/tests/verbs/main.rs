@@ -4,6 +4,7 @@
 
 mod agent;
 mod demo;
+mod exec;
 mod journal;
 mod log;
 mod metrics;
@@ -17,4 +18,5 @@ mod stat;
 mod stream;
 mod top;
 mod topic;
+mod watch;
 mod work;

@@ -1,0 +1,255 @@
+//! The endpoints of subscriptions, open: queues and streams, by name.
+//!
+//! Nothing is decided here: a send says what became of it, and the dispatcher what follows from that.
+//! Where a queue or stream was removed and made anew, the next send finds the new one.
+
+use super::TopicInner;
+use super::message::{MessageId, Parsed};
+use super::notification;
+use super::subscription::Protocol;
+use crate::error::{OpenError, PublishError, PutError, QueueSendError};
+use crate::queue::{Outgoing, QueueKind, QueueSender};
+use crate::stream::{PutRecord, StreamProducer};
+use core::fmt::Write;
+use rustc_hash::FxHashMap;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Open endpoints that are kept.
+const MOST_OPEN: usize = 1024;
+
+/// What became of one delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Delivered,
+    /// There is no room now.
+    NotNow,
+    /// It will never be possible.
+    Never,
+    /// It went another way: a retry, a dead-letter queue, or nowhere, and was counted.
+    Elsewhere,
+}
+
+/// Everything that a delivery needs to know of a message.
+pub(super) struct Delivery<'a> {
+    pub topic: &'a TopicInner,
+    pub parsed: &'a Parsed<'a>,
+    /// The bodies by protocol, of a message that has several.
+    pub texts: Option<&'a Map<String, Value>>,
+    /// Whether it comes from the archive.
+    pub is_replayed: bool,
+}
+
+/// Where to, and how.
+pub(super) struct Endpoint<'a> {
+    pub protocol: Protocol,
+    pub name: &'a str,
+    pub raw: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Targets {
+    queues: FxHashMap<String, QueueTarget>,
+    streams: FxHashMap<String, StreamProducer>,
+    wrapped: Vec<u8>,
+    id: String,
+}
+
+struct QueueTarget {
+    sender: QueueSender,
+    is_fifo: bool,
+    deduplicates: bool,
+}
+
+impl Delivery<'_> {
+    /// What is said to this protocol.
+    fn body(&self, protocol: Protocol) -> &[u8] {
+        let texts = self.texts.and_then(|texts| {
+            let text = texts.get(protocol.name()).and_then(Value::as_str);
+            text.or_else(|| texts.get("default").and_then(Value::as_str))
+        });
+        texts.map_or(self.parsed.said.body, str::as_bytes)
+    }
+}
+
+impl Targets {
+    /// Sends a message to an endpoint.
+    pub fn send(
+        &mut self,
+        delivery: &Delivery<'_>,
+        to: &Endpoint<'_>,
+    ) -> Result<Outcome, PublishError> {
+        let body = delivery.body(to.protocol);
+        if !to.raw {
+            notification::wrap(
+                &delivery.topic.name,
+                delivery.parsed,
+                body,
+                delivery.is_replayed,
+                &mut self.wrapped,
+            );
+        }
+        // One that was removed may be there again.
+        for _ in 0..2 {
+            let sent = match to.protocol {
+                Protocol::Queue | Protocol::Exec => self.send_to_queue(delivery, to, body)?,
+                Protocol::Stream => self.put_to_stream(delivery, to, body)?,
+            };
+            if let Some(outcome) = sent {
+                return Ok(outcome);
+            }
+        }
+        Ok(Outcome::Never)
+    }
+
+    /// `None` when the queue was removed under us.
+    fn send_to_queue(
+        &mut self,
+        delivery: &Delivery<'_>,
+        to: &Endpoint<'_>,
+        body: &[u8],
+    ) -> Result<Option<Outcome>, PublishError> {
+        if !self.queues.contains_key(to.name) {
+            let target = match QueueTarget::open(delivery.topic, to.name)? {
+                Ok(target) => target,
+                Err(outcome) => return Ok(Some(outcome)),
+            };
+            if self.queues.len() >= MOST_OPEN {
+                self.queues.clear();
+            }
+            self.queues.insert(to.name.to_owned(), target);
+        }
+        let target = self.queues.get_mut(to.name).expect("it is open");
+        let message = match to.raw {
+            true => Outgoing::new(body).attributes_ref(delivery.parsed.said.attributes),
+            false => Outgoing::new(&self.wrapped),
+        };
+        match target.send(delivery, message, &mut self.id) {
+            Ok(()) => Ok(Some(Outcome::Delivered)),
+            Err(QueueSendError::Removed | QueueSendError::Unlinked) => {
+                self.queues.remove(to.name);
+                Ok(None)
+            }
+            Err(QueueSendError::Forked) => Err(PublishError::Forked),
+            Err(error @ QueueSendError::Stale) => Err(error.into()),
+            Err(error) if is_for_now(&error) => Ok(Some(Outcome::NotNow)),
+            Err(_) => Ok(Some(Outcome::Never)),
+        }
+    }
+
+    /// `None` when the stream was removed under us.
+    fn put_to_stream(
+        &mut self,
+        delivery: &Delivery<'_>,
+        to: &Endpoint<'_>,
+        body: &[u8],
+    ) -> Result<Option<Outcome>, PublishError> {
+        if !self.streams.contains_key(to.name) {
+            let opened = Arc::clone(&delivery.topic.host).stream(to.name);
+            let producer = match opened.and_then(|stream| stream.producer()) {
+                Ok(producer) => producer,
+                Err(error) => return not_opened(error).map(Some),
+            };
+            if self.streams.len() >= MOST_OPEN {
+                self.streams.clear();
+            }
+            self.streams.insert(to.name.to_owned(), producer);
+        }
+        let producer = self.streams.get_mut(to.name).expect("it is open");
+        let parsed = delivery.parsed;
+        let key = match parsed.said.group {
+            Some(group) => group,
+            None => id_text(&mut self.id, parsed.id),
+        };
+        let data = if to.raw { body } else { &self.wrapped };
+        match producer.put_within(&PutRecord::new(key, data), Duration::ZERO) {
+            Ok(_) => Ok(Some(Outcome::Delivered)),
+            Err(
+                PutError::Removed
+                | PutError::Open(OpenError::NotFound { .. } | OpenError::Removed { .. }),
+            ) => {
+                self.streams.remove(to.name);
+                Ok(None)
+            }
+            Err(PutError::Forked) => Err(PublishError::Forked),
+            Err(PutError::InvalidPartitionKey { .. } | PutError::TooLarge { .. }) => {
+                Ok(Some(Outcome::Never))
+            }
+            Err(_) => Ok(Some(Outcome::NotNow)),
+        }
+    }
+}
+
+fn id_text(text: &mut String, id: MessageId) -> &str {
+    text.clear();
+    let _ = write!(text, "{id}");
+    text
+}
+
+fn not_opened(error: OpenError) -> Result<Outcome, PublishError> {
+    match error {
+        OpenError::Forked => Err(PublishError::Forked),
+        // No descriptor, no memory: another time.
+        OpenError::Io { .. } => Ok(Outcome::NotNow),
+        _ => Ok(Outcome::Never),
+    }
+}
+
+/// Whether the same send may work later.
+pub(super) fn is_for_now(error: &QueueSendError) -> bool {
+    matches!(
+        error,
+        QueueSendError::Full { .. }
+            | QueueSendError::OverQuota { .. }
+            | QueueSendError::DedupFull { .. }
+            | QueueSendError::PoolExhausted { .. }
+            | QueueSendError::NoSpace { .. }
+            | QueueSendError::Growth(_)
+            | QueueSendError::Pool(_)
+    )
+}
+
+impl QueueTarget {
+    fn open(topic: &TopicInner, name: &str) -> Result<Result<Self, Outcome>, PublishError> {
+        let queue = match Arc::clone(&topic.host).queue(name) {
+            Ok(queue) => queue,
+            Err(error) => return not_opened(error).map(Err),
+        };
+        let Ok(sender) = queue.sender() else {
+            return Ok(Err(Outcome::NotNow)); // removed just now: the next attempt sees it
+        };
+        let definition = queue.definition();
+        Ok(Ok(Self {
+            sender,
+            is_fifo: definition.kind == QueueKind::Fifo,
+            deduplicates: definition.dedup.is_some(),
+        }))
+    }
+
+    fn send<'a>(
+        &mut self,
+        delivery: &'a Delivery<'_>,
+        mut message: Outgoing<'a>,
+        id: &'a mut String,
+    ) -> Result<(), QueueSendError> {
+        let parsed = delivery.parsed;
+        let said = &parsed.said;
+        if let Some(header) = said.trace_header {
+            message = message.trace_header(header);
+        }
+        match said.group {
+            Some(group) => message = message.group(group),
+            None if self.is_fifo => message = message.group(&delivery.topic.name),
+            None => {}
+        }
+        if self.is_fifo && self.deduplicates {
+            let own = id_text(id, parsed.id);
+            // A replay is not a repeat of what was published: it counts by the message alone.
+            let said = said.dedup_id.filter(|_| !delivery.is_replayed);
+            let id = said.unwrap_or(own);
+            return self.sender.send_message(&message.dedup_id(id)).map(drop);
+        }
+        self.sender.send_message(&message).map(drop)
+    }
+}

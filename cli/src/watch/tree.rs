@@ -191,7 +191,8 @@ impl Tree {
         }
         // A further name of a file comes complete, and nobody closes it.
         let is_link = data.nlink() > 1;
-        if !is_whole && !(is_link && !has_writers(&full)) {
+        let is_whole = is_whole || is_link && !has_writers(&full);
+        if !is_whole {
             return;
         }
         let state = State {

@@ -181,6 +181,10 @@ pub enum Label {
     /// Fence between beginning a flush and the look at the bits. Orders *begun* and *changed*; pairs
     /// with `NoteFence`.
     FlushFence,
+    /// A record of a log counts: its bytes are there. Pairs with `RecordLoad`.
+    RecordCommit,
+    /// A reader's look at the word of a record. Pairs with `RecordCommit`.
+    RecordLoad,
 }
 
 /// The ordering `wanted`, unless a model check weakens this label.
@@ -220,7 +224,7 @@ mod weakened {
 
     impl Label {
         /// Every label.
-        pub const ALL: [Label; 58] = [
+        pub const ALL: [Label; 60] = [
             Label::ClaimLoad,
             Label::ClaimCas,
             Label::ClaimFence,
@@ -279,6 +283,8 @@ mod weakened {
             Label::ChangedTake,
             Label::NoteFence,
             Label::FlushFence,
+            Label::RecordCommit,
+            Label::RecordLoad,
         ];
     }
 

@@ -121,6 +121,9 @@ macro_rules! claim {
     }};
 }
 
+#[cfg(feature = "topics")]
+mod decided;
+
 impl Producer {
     pub(super) fn new(inner: Arc<Inner>) -> Result<Self, JoinError> {
         let exclusive = inner.ring.producers() == Producers::Exclusive;
@@ -245,106 +248,6 @@ impl Producer {
                 }
                 Err(lost) => start_over(lost, position)?,
             }
-        }
-    }
-
-    /// Claims the place of `body`, asks `decide`, and commits the record if that says so: what else has to
-    /// happen with a record happens between its place being certain and its being seen. Its position.
-    ///
-    /// Where `decide` takes longer than the stall time-out the claim may be abandoned: then the record is
-    /// sent anew, waiting up to `patience` for room.
-    ///
-    /// # Errors
-    /// As [`try_send`](Self::try_send) before `decide` was asked, as [`send`](Self::send) behind it.
-    #[cfg(feature = "topics")]
-    pub(crate) fn send_if<E>(
-        &mut self,
-        body: &[u8],
-        patience: Duration,
-        decide: impl FnOnce() -> Result<bool, E>,
-    ) -> Result<Result<Option<u64>, E>, SendError> {
-        let large = if body.len() > self.inline_bytes {
-            Some(self.lend(body.len())?)
-        } else {
-            None
-        };
-        let reference = match large {
-            Some(lent) => {
-                let Some(data) = self.lender.data(lent) else {
-                    return Err(SendError::Pool("segment lost".into()));
-                };
-                // SAFETY: the chunk holds at least body.len() bytes (its class was chosen by that
-                // length), is aligned to 64 and OWNED by this producer.
-                unsafe { crate::shm::copy::copy_in(data, body) };
-                let payloads = self.ring.memory().payloads();
-                if payloads.load(Ordering::Relaxed) == 0 {
-                    payloads.store(1, Ordering::Relaxed); // ordered before the record by its commit
-                }
-                Some(ChunkRef {
-                    segment: lent.segment,
-                    chunk: lent.chunk,
-                    version: lent.version,
-                    len: body.len() as u64,
-                })
-            }
-            None => None,
-        };
-        let outcome = self.commit_if(body, large.zip(reference), decide);
-        match (&outcome, large) {
-            (Ok((_, true)), Some(lent)) => self.lender.attach(lent),
-            (_, Some(lent)) => self.lender.put_back(lent),
-            (_, None) => {}
-        }
-        match outcome? {
-            (Ok(Some(position)), true) => {
-                self.wake();
-                Ok(Ok(Some(position)))
-            }
-            (Ok(Some(_)), false) => self.send(body, patience).map(|position| Ok(Some(position))),
-            (other, _) => Ok(other),
-        }
-    }
-
-    /// The claim of [`send_if`](Self::send_if): what was decided, and whether the record stands.
-    #[cfg(feature = "topics")]
-    #[allow(clippy::type_complexity)] // two facts, told apart by one caller
-    fn commit_if<E>(
-        &mut self,
-        body: &[u8],
-        large: Option<(Lent, ChunkRef)>,
-        decide: impl FnOnce() -> Result<bool, E>,
-    ) -> Result<(Result<Option<u64>, E>, bool), SendError> {
-        let (ring, claim) = claim!(self);
-        let position = claim.position;
-        match large {
-            Some((lent, reference)) => {
-                self.lender.address(lent, self.inner.object_id, position);
-                let words: [u64; 3] = bytemuck::cast(reference);
-                let bytes = bytemuck::bytes_of(&words);
-                claim.fill(ring, Meta::new(bytes.len() as u32, Meta::CHUNK, 0), bytes);
-            }
-            None => claim.fill(ring, Meta::new(body.len() as u32, Meta::INLINE, 0), body),
-        }
-        // A panic in `decide` leaves the position empty.
-        let mut open = OpenClaim {
-            ring,
-            exclusive: self.exclusive,
-            claim: Some(claim),
-        };
-        let decided = decide();
-        if self.generation != fork::generation() {
-            return Err(SendError::Forked); // the claim is the parent's
-        }
-        match decided {
-            Ok(true) => {}
-            Ok(false) => return Ok((Ok(None), false)),
-            Err(error) => return Ok((Err(error), false)),
-        }
-        let claim = open.claim.take().expect("set above");
-        drop(open);
-        match commit(&mut self.appender, ring, self.exclusive, claim) {
-            Ok(()) => Ok((Ok(Some(position)), true)),
-            Err(lost) => start_over(lost, position).map(|()| (Ok(Some(position)), false)),
         }
     }
 
@@ -534,6 +437,13 @@ impl Producer {
     }
 
     fn send_large(&mut self, body: &[u8]) -> Result<u64, SendError> {
+        let lent = self.lend_copy(body)?;
+        self.send_chunk(lent, body.len())
+            .inspect_err(|_| self.lender.put_back(lent))
+    }
+
+    /// A chunk with a copy of `body`.
+    fn lend_copy(&mut self, body: &[u8]) -> Result<Lent, SendError> {
         let lent = self.lend(body.len())?;
         let Some(data) = self.lender.data(lent) else {
             return Err(SendError::Pool("segment lost".into()));
@@ -541,8 +451,7 @@ impl Producer {
         // SAFETY: the chunk holds at least body.len() bytes (its class was chosen by that length),
         // is aligned to 64 and OWNED by this producer.
         unsafe { crate::shm::copy::copy_in(data, body) };
-        self.send_chunk(lent, body.len())
-            .inspect_err(|_| self.lender.put_back(lent))
+        Ok(lent)
     }
 
     fn send_chunk(&mut self, lent: Lent, len: usize) -> Result<u64, SendError> {

@@ -23,6 +23,9 @@ pub mod segment;
 #[cfg(not(loom))]
 pub mod words;
 
+#[cfg(any(feature = "topics", loom))]
+pub mod record;
+
 #[cfg(loom)]
 pub mod dedup_model;
 #[cfg(loom)]

@@ -19,8 +19,10 @@ use crate::layout::{
 use crate::object::Site;
 use crate::object::file::{check_preamble, read_header};
 use crate::ring::Liveness;
+use crate::shm::record::{self, Claimed, Settled};
 use crate::shm::words;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::AtomicU64;
+use crate::sync::Ordering;
 use crate::sys::file::{self, CreateFailure};
 use crate::sys::mapping::{MapOptions, Mapping};
 use crate::sys::{clock, host};
@@ -54,6 +56,11 @@ pub(super) struct Log {
 pub(super) struct Found {
     /// What was no record.
     pub damaged: u64,
+}
+
+/// The word at `at`; `None` behind what is mapped.
+fn word(mapping: &Mapping, at: usize) -> Option<&AtomicU64> {
+    (at + 8 <= mapping.len()).then(|| words::word64(mapping, at))
 }
 
 pub(super) fn path(site: &Site, topic: &str) -> PathBuf {
@@ -131,9 +138,7 @@ impl Log {
 
     /// The word at which a record begins or would begin; `None` behind what is mapped.
     fn word(&self, at: usize) -> Option<RecordWord> {
-        let is_mapped = at + 8 <= self.mapping.len();
-        // Acquire: pairs with the CAS of a commit; what is behind a COMMITTED word is there.
-        is_mapped.then(|| RecordWord(words::word64(&self.mapping, at).load(Ordering::Acquire)))
+        word(&self.mapping, at).map(record::look)
     }
 
     /// Whether something was appended behind what was read, or is still to be committed.
@@ -166,7 +171,7 @@ impl Log {
                 break;
             }
             let end = self.next + word.bytes();
-            if word.bytes() < RECORD_HEAD || word.bytes() > MAX_RECORD {
+            if !record::has_length(word) {
                 found.damaged += 1;
                 break;
             }
@@ -196,23 +201,17 @@ impl Log {
         each: &mut impl FnMut(Entry<'_>),
         found: &mut Found,
     ) -> bool {
-        match word.state() {
-            RecordWord::COMMITTED => {
+        let slot = words::word64(&self.mapping, at);
+        match record::settle(slot, word, |owner| liveness.is_dead(owner)) {
+            Settled::Committed => {
                 if !self.read_record(at, word, each) {
                     found.damaged += 1;
                 }
                 false
             }
-            RecordWord::CLAIMED if !liveness.is_dead(word.owner()) => true,
-            RecordWord::CLAIMED => {
-                let void = word.with_state(RecordWord::VOID);
-                let slot = words::word64(&self.mapping, at);
-                // Lost: it was committed before its owner died, or is VOID by now.
-                slot.compare_exchange(word.0, void.0, Ordering::AcqRel, Ordering::Acquire)
-                    .is_err()
-            }
-            RecordWord::VOID => false,
-            _ => {
+            Settled::Pending => true,
+            Settled::Void => false,
+            Settled::Damaged => {
                 found.damaged += 1;
                 false
             }
@@ -226,7 +225,7 @@ impl Log {
         each: &mut impl FnMut(Entry<'_>),
     ) -> bool {
         let bytes = word.bytes();
-        if !(RECORD_HEAD..=MAX_RECORD).contains(&bytes) || at + bytes > self.mapping.len() {
+        if !record::has_length(word) || at + bytes > self.mapping.len() {
             return false;
         }
         self.record.resize(bytes - 8, 0);
@@ -282,45 +281,26 @@ impl Log {
             return Err(SubscribeError::TooLarge { bytes, max });
         }
         let claimed = RecordWord::new(RecordWord::CLAIMED, me, (bytes / 8) as u32);
-        let mut record = vec![0; bytes - 8];
+        let mut content = vec![0; bytes - 8];
         let head = RecordHead {
             id,
             kind,
             bytes: json.len() as u32,
         };
-        record[..size_of::<RecordHead>()].copy_from_slice(bytemuck::bytes_of(&head));
-        record[size_of::<RecordHead>()..][..json.len()].copy_from_slice(json);
-        let mut at = self.next;
+        content[..size_of::<RecordHead>()].copy_from_slice(bytemuck::bytes_of(&head));
+        content[size_of::<RecordHead>()..][..json.len()].copy_from_slice(json);
         loop {
-            // With the word of the record behind it.
-            if at + bytes + 8 > self.mapping.len() {
-                self.extend(at + bytes + 8)?;
-                continue;
-            }
-            let slot = words::word64(&self.mapping, at);
-            let seen = slot.load(Ordering::Acquire);
-            if seen != 0 {
-                let length = RecordWord(seen).bytes();
-                if !(RECORD_HEAD..=MAX_RECORD).contains(&length) {
-                    return Err(SubscribeError::Corrupt { at });
+            match record::claim(|at| word(&self.mapping, at), self.next, claimed) {
+                Claimed::NoRoom(at) => self.extend(at + bytes + 8)?,
+                Claimed::Corrupt(at) => return Err(SubscribeError::Corrupt { at }),
+                Claimed::At(at) => {
+                    words::write_bytes(&self.mapping, at + 8, &content);
+                    let slot = words::word64(&self.mapping, at);
+                    // Where somebody took us for dead: append anew.
+                    if record::commit(slot, claimed) {
+                        return Ok(());
+                    }
                 }
-                at += length;
-                continue;
-            }
-            if slot
-                .compare_exchange(0, claimed.0, Ordering::AcqRel, Ordering::Acquire)
-                .is_err()
-            {
-                continue;
-            }
-            words::write_bytes(&self.mapping, at + 8, &record);
-            let committed = claimed.with_state(RecordWord::COMMITTED);
-            // Release: pairs with `word`. It fails where somebody took us for dead: append anew.
-            if slot
-                .compare_exchange(claimed.0, committed.0, Ordering::Release, Ordering::Relaxed)
-                .is_ok()
-            {
-                return Ok(());
             }
         }
     }

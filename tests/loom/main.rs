@@ -26,6 +26,7 @@ mod durable;
 mod explore;
 mod fifo;
 mod lease;
+mod log;
 mod moving;
 mod pool;
 mod queue;

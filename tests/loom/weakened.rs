@@ -113,6 +113,9 @@ fn effect(label: Label) -> Effect {
         Label::ChangedNote | Label::ChangedTake | Label::NoteFence | Label::FlushFence => {
             CaughtBy(&["durable::what_was_deleted_before_a_flush_began_is_in_it"])
         }
+        Label::RecordCommit | Label::RecordLoad => CaughtBy(&[
+            "log::a_subscription_is_seen_whole_or_not_at_all_and_is_seen_once_it_returned",
+        ]),
         Label::RoleRelease | Label::RoleTake => {
             CaughtBy(&["role::a_role_that_is_given_back_passes_on_with_the_work"])
         }

@@ -538,6 +538,30 @@ pub const OPERATIONS: &[Operation] = &[
         ..SHARED
     },
     Operation {
+        name: "publish to two queues and a listener",
+        act: topic_publish,
+        scene: a_topic_that_is_heard,
+        ..SHARED
+    },
+    Operation {
+        name: "publish to a listener, large",
+        act: topic_publish_large,
+        scene: a_topic_that_is_heard,
+        ..SHARED
+    },
+    Operation {
+        name: "dispatch of what was left",
+        act: topic_dispatch,
+        scene: a_topic_with_two_left,
+        ..SHARED
+    },
+    Operation {
+        name: "unsubscribe a queue",
+        act: topic_unsubscribe,
+        scene: a_topic_of_three,
+        ..SHARED
+    },
+    Operation {
         name: "stream put",
         act: stream_put,
         scene: a_stream,
@@ -632,6 +656,24 @@ fn a_stream(world: &mut World) -> Result<(), String> {
 fn a_topic(world: &mut World) -> Result<(), String> {
     some_records(world)?;
     world.published = Some(Published::new(world.bus())?);
+    Ok(())
+}
+
+fn a_topic_that_is_heard(world: &mut World) -> Result<(), String> {
+    some_records(world)?;
+    world.published = Some(Published::new(world.bus())?.listen()?);
+    Ok(())
+}
+
+fn a_topic_with_two_left(world: &mut World) -> Result<(), String> {
+    some_records(world)?;
+    world.published = Some(Published::new(world.bus())?.leave_two()?);
+    Ok(())
+}
+
+fn a_topic_of_three(world: &mut World) -> Result<(), String> {
+    some_records(world)?;
+    world.published = Some(Published::new(world.bus())?.subscribe_late()?);
     Ok(())
 }
 
@@ -1769,6 +1811,37 @@ fn topic_subscribe(player: &Player) -> Result<(), String> {
     player.ack(published::SUBSCRIBED as u64, &subscribed);
     end();
     subscribed.map(drop).map_err(text)
+}
+
+/// Hands on what is tried again when its pause is over, which is up to 40 ms long; the first two deliveries
+/// open what is to be opened.
+fn topic_dispatch(player: &Player) -> Result<(), String> {
+    let topic = player.bus()?.topic(published::TOPIC).open().map_err(text)?;
+    let mut dispatcher = topic.dispatcher().map_err(text)?;
+    // The very thing that is waited for is that time passes.
+    std::thread::sleep(Duration::from_millis(50));
+    let opened = dispatcher.dispatch(2).map_err(text)?;
+    begin();
+    let dispatched = dispatcher.dispatch(2);
+    end();
+    match (opened, dispatched.map_err(text)?) {
+        (0, _) | (_, 0) => Err("nothing was left".into()),
+        _ => Ok(()),
+    }
+}
+
+fn topic_unsubscribe(player: &Player) -> Result<(), String> {
+    let topic = player.bus()?.topic(published::TOPIC).open().map_err(text)?;
+    let subscriptions = topic.subscriptions().map_err(text)?;
+    let late = subscriptions
+        .iter()
+        .find(|one| one.endpoint == published::QUEUES[2])
+        .ok_or("the third queue is not subscribed")?;
+    begin();
+    let unsubscribed = topic.unsubscribe(late.id);
+    player.ack(published::UNSUBSCRIBED as u64, &unsubscribed);
+    end();
+    unsubscribed.map_err(text)
 }
 
 fn stream(player: &Player) -> Result<Stream, String> {

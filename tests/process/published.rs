@@ -1,15 +1,20 @@
 //! The survivor's book of a topic: what it and the victim publish to two queues, a standard and a FIFO
 //! one, and a third that the victim may subscribe.
 //!
+//! There may be a listener beside them, or a message that waits to be tried again.
+//!
 //! What it insists on: a message arrives in all subscribed queues or in none, in all if it was
 //! acknowledged, whole, and in the FIFO queue once; whoever publishes beside a stopped victim is not held up;
-//! in the end nothing waits in the topic.
+//! a listener hears what is acknowledged, and nothing that the queues don't get; in the end nothing waits in the
+//! topic.
 
 use crate::operations::VICTIM;
 use crate::stage::{INLINE, QUEUE_STRIDE, SLOTS, body, id_of, text};
-use ringway::{Bus, Publication, Publisher, Queue, QueueReceiver, SubscribeOptions, Topic};
+use ringway::{
+    Bus, Heard, Listener, Publication, Publisher, Queue, QueueReceiver, SubscribeOptions, Topic,
+};
 use ringway_harness::{AckBoard, deadline};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// The topic, and the queues: standard, FIFO, and the one that is subscribed by the victim.
@@ -18,6 +23,8 @@ pub const QUEUES: [&str; 3] = ["plain", "ordered", "late"];
 const FIFO: usize = 1;
 /// Acknowledges that the victim has subscribed.
 pub const SUBSCRIBED: usize = 5;
+/// Acknowledges that it has unsubscribed.
+pub const UNSUBSCRIBED: usize = 6;
 /// Ids of the survivor's messages.
 const OURS: u64 = 3 << 32;
 
@@ -29,6 +36,8 @@ pub struct Published {
     sent: u64,
     /// How often each message came out of each queue.
     arrived: [BTreeMap<u64, u64>; 3],
+    listener: Option<Listener>,
+    heard: BTreeSet<u64>,
 }
 
 impl Published {
@@ -54,7 +63,34 @@ impl Published {
             queues,
             sent: 0,
             arrived: Default::default(),
+            listener: None,
+            heard: BTreeSet::new(),
         })
+    }
+
+    /// Somebody listens, too.
+    pub fn listen(mut self) -> Result<Self, String> {
+        self.listener = Some(self.topic.listen().map_err(text)?);
+        Ok(self)
+    }
+
+    /// The third queue is subscribed, too.
+    pub fn subscribe_late(self) -> Result<Self, String> {
+        self.topic.subscribe(&options(QUEUES[2])).map_err(text)?;
+        Ok(self)
+    }
+
+    /// Two messages more than both queues have room for: each waits in the transit for its next attempt at
+    /// either, and by now there would be room.
+    pub fn leave_two(mut self) -> Result<Self, String> {
+        for _ in 0..SLOTS + 2 {
+            self.publish()?;
+        }
+        self.drain()?;
+        match self.topic.stats().map_err(text)?.waiting {
+            0 => Err("nothing was left".into()),
+            _ => Ok(self),
+        }
     }
 
     fn publish(&mut self) -> Result<u64, String> {
@@ -68,6 +104,12 @@ impl Published {
 
     fn drain(&mut self) -> Result<(), String> {
         let mut buffer = [0; 1024];
+        if let Some(listener) = &mut self.listener {
+            let each = |heard: &Heard<'_>| id_of(heard.body());
+            while let Some(id) = listener.hear_in_place(each).map_err(text)? {
+                self.heard.insert(id?);
+            }
+        }
         for (receiver, arrived) in self.receivers.iter_mut().zip(&mut self.arrived) {
             while let Some(taken) = receiver.receive_and_delete(&mut buffer).map_err(text)? {
                 *arrived.entry(id_of(&buffer[..taken.len])?).or_default() += 1;
@@ -114,6 +156,9 @@ impl Published {
     pub fn settle(&mut self, acks: &AckBoard) -> Result<(), String> {
         let subscriptions = self.topic.subscriptions().map_err(text)?.len();
         let has_subscribed = acks.get(SUBSCRIBED) != 0;
+        if acks.get(UNSUBSCRIBED) != 0 && subscriptions != 2 {
+            return Err(format!("unsubscribed, and there are {subscriptions}"));
+        }
         if subscriptions != 2 && subscriptions != 3 || (has_subscribed && subscriptions == 2) {
             return Err(format!(
                 "{subscriptions} subscriptions, acknowledged: {has_subscribed}"
@@ -163,7 +208,17 @@ impl Published {
             return Err(format!("message {id:x} of the survivor is lost"));
         }
         let acked = (0..SUBSCRIBED as u64).filter(|n| acks.get(*n as usize) != 0);
-        match acked.map(|n| VICTIM + n).find(is_missing) {
+        let acked = acked.map(|n| VICTIM + n);
+        if self.listener.is_some() {
+            if let Some(id) = self.heard.iter().find(|id| !plain.contains_key(id)) {
+                return Err(format!("{id:x} was heard, and no queue got it"));
+            }
+            let mut wanted = acked.clone().chain(OURS..OURS + self.sent);
+            if let Some(id) = wanted.find(|id| !self.heard.contains(id)) {
+                return Err(format!("acknowledged message {id:x} was not heard"));
+            }
+        }
+        match acked.into_iter().find(is_missing) {
             Some(id) => Err(format!("acknowledged message {id:x} of the victim is lost")),
             None => Ok(()),
         }

@@ -38,6 +38,8 @@ pub enum Scenario {
     Fifo,
     /// One process sends, receives and deletes, whatever else stands in the queue.
     Depth,
+    /// Latency through topics: each side publishes to one and listens to the other.
+    Topic,
     /// Until a message is durable, one at a time.
     DurableOne,
     /// Eight threads, each of which waits until its own message is durable.
@@ -50,7 +52,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them, in the order in which they are reported.
-    pub const ALL: [Scenario; 16] = [
+    pub const ALL: [Scenario; 17] = [
         Scenario::Latency,
         Scenario::Throughput,
         Scenario::Batch,
@@ -63,6 +65,7 @@ impl Scenario {
         Scenario::QueueBatch,
         Scenario::Fifo,
         Scenario::Depth,
+        Scenario::Topic,
         Scenario::DurableOne,
         Scenario::DurableGroup,
         Scenario::DurableBatch,
@@ -84,6 +87,7 @@ impl Scenario {
             Scenario::QueueBatch => "queue-batch",
             Scenario::Fifo => "fifo",
             Scenario::Depth => "depth",
+            Scenario::Topic => "topic",
             Scenario::DurableOne => "durable-one",
             Scenario::DurableGroup => "durable-group",
             Scenario::DurableBatch => "durable-batch",
@@ -100,6 +104,7 @@ impl Scenario {
                 | Scenario::Wake
                 | Scenario::QueueLatency
                 | Scenario::Depth
+                | Scenario::Topic
                 | Scenario::DurableOne
         )
     }

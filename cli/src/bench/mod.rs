@@ -21,6 +21,7 @@ mod schedule;
 mod stream;
 mod summary;
 mod table;
+mod topic;
 
 use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
@@ -57,6 +58,7 @@ use std::process::ExitCode;
 ///   stream      latency, throughput and batch of streams, beside the shared channel that a shard is:
 ///               put one by one, in batches, aggregated, and read by four registered consumers
 ///   depth       one process on a queue, empty and with a backlog and leases
+///   topic       half a round trip, published to a topic and heard by a listener
 ///   durable     the four that follow; they write some GB under $TMPDIR or /var/tmp
 ///   durable-one    until a message is on the disk, one at a time
 ///   durable-group  eight threads, each waiting for its own
@@ -173,6 +175,7 @@ enum Asked {
     Fifo,
     Stream,
     Depth,
+    Topic,
     Durable,
     DurableOne,
     DurableGroup,
@@ -187,6 +190,7 @@ fn own_contenders() -> Vec<&'static dyn Contender> {
     contenders.extend(ringway::all());
     contenders.extend(queue::all());
     contenders.extend(stream::all());
+    contenders.extend(topic::all());
     contenders.extend(journal::all());
     contenders.extend(durable::all());
     contenders

@@ -67,6 +67,8 @@ impl Contender for Ringway {
         ];
         if self.producers == Producers::Shared {
             offers.push(Offer::new(Scenario::Contended, Mode::Spin, 20_000_000));
+            // What a listener's ring would be as a channel.
+            offers.push(Offer::new(Scenario::Topic, Mode::Spin, 1_000_000));
         } else {
             offers.push(Offer::new(Scenario::Latency, Mode::Block, 30_000));
             offers.push(Offer::new(Scenario::Copy, Mode::Spin, 200_000));
@@ -85,7 +87,9 @@ impl Contender for Ringway {
             producers: self.producers,
         };
         match plan.scenario {
-            Scenario::Latency => drive::latency(plan, |seat| Both::open(&site, seat)),
+            Scenario::Latency | Scenario::Topic => {
+                drive::latency(plan, |seat| Both::open(&site, seat))
+            }
             Scenario::Wake => drive::wake(plan, |seat| Both::open(&site, seat)),
             Scenario::Zerocopy => {
                 drive::latency(plan, |seat| Ok(InPlace(Both::open(&site, seat)?)))

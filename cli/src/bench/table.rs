@@ -44,6 +44,7 @@ fn heading(summary: &Summary) -> String {
         Scenario::QueueBatch => "sent, received and deleted in batches",
         Scenario::Fifo => "100 groups in order, repeats dropped, in batches",
         Scenario::Depth => "one process sends, receives and deletes",
+        Scenario::Topic => "half a round trip, published and heard",
         Scenario::DurableOne => "until a message is durable, one at a time",
         Scenario::DurableGroup => "eight threads, each waits until its own is durable",
         Scenario::DurableBatch => "durable, in batches nobody waits for one by one",

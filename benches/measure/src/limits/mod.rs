@@ -34,12 +34,14 @@ pub fn of(scenario: Scenario, mode: crate::Mode) -> Option<&'static str> {
     let name = match (scenario, mode) {
         (Scenario::Depth, _) => return None,
         (Scenario::Wake, _)
-        | (Scenario::Latency | Scenario::Zerocopy | Scenario::QueueLatency, Mode::Block) => {
-            futex::NAME
-        }
-        (Scenario::Latency | Scenario::Zerocopy | Scenario::QueueLatency, Mode::Spin) => {
-            pingpong::NAME
-        }
+        | (
+            Scenario::Latency | Scenario::Zerocopy | Scenario::QueueLatency | Scenario::Topic,
+            Mode::Block,
+        ) => futex::NAME,
+        (
+            Scenario::Latency | Scenario::Zerocopy | Scenario::QueueLatency | Scenario::Topic,
+            Mode::Spin,
+        ) => pingpong::NAME,
         (
             Scenario::Throughput
             | Scenario::Batch

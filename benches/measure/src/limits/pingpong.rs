@@ -48,6 +48,7 @@ impl Contender for PingPong {
             Scenario::Latency,
             Scenario::Zerocopy,
             Scenario::QueueLatency,
+            Scenario::Topic,
         ];
         scenarios
             .map(|scenario| Offer::new(scenario, Mode::Spin, 1_000_000))

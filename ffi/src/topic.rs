@@ -60,7 +60,7 @@ fn subscription_out(subscription: &ringway::Subscription) -> Subscription {
             (Some(_), _) => 1,
         },
         raw: if subscription.raw { 1 } else { 2 },
-        queue: name_in(&subscription.queue),
+        queue: name_in(&subscription.endpoint),
         dead_letter: name_in(subscription.dead_letter.as_deref().unwrap_or_default()),
     }
 }

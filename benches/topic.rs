@@ -1,6 +1,6 @@
-//! What does it cost to publish 64 bytes to 1, 8 and 64 queues, and to a listener? And what do a hundred
-//! thousand topics cost: time to create one, and memory? In one process; what was delivered is consumed
-//! outside of the measured time.
+//! What does it cost to publish 64 bytes to 1, 8 and 64 queues, and to a listener? To ten queues, or to ten
+//! that are none, of a thousand with a policy each? And what do a hundred thousand topics cost: time to create
+//! one, and memory? In one process; what was delivered is consumed outside of the measured time.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ringway::{Attributes, Bus, Notification, Publication, Queue, SubscribeOptions};
@@ -95,6 +95,60 @@ fn fan_out(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A thousand subscriptions with a policy each, of which ten want the message: each a queue of its own, or all
+/// ten one queue that can't take it, so that it is matched, published, and given up ten times.
+fn of_a_thousand(criterion: &mut Criterion) {
+    let root = TempBus::new().expect("a root under /dev/shm");
+    let bus = bus(&root);
+    let body = [7u8; 64];
+    let mut attributes = Attributes::new();
+    attributes.string("kind", "order").expect("an attribute");
+    attributes.string("city", "Graz").expect("an attribute");
+    let mut group = criterion.benchmark_group("topic");
+    group.throughput(Throughput::Elements(1));
+    for (name, wanted, size) in [
+        ("10 of 1,000 match, to 10 queues", 10, 256),
+        ("10 of 1,000 match, to queues that can't take it", 10, 1),
+        ("0 of 1,000 match", 0, 256),
+    ] {
+        let topic = bus.topic(&format!("t{wanted}-{size}")).create();
+        let topic = topic.expect("a topic");
+        let mut targets = Vec::new();
+        for number in 0..1_000u64 {
+            let (queue, kind) = match number.is_multiple_of(100) && wanted > 0 {
+                true => (format!("q{size}-{number}"), "order".to_owned()),
+                false => ("nobody".to_owned(), format!("kind-{number}")),
+            };
+            let builder = bus.queue(&queue).slots(4096).max_message_bytes(size);
+            let queue_of_it = match kind == "order" {
+                true => builder.create(),
+                false => bus.queue(&queue).open_or_create(),
+            };
+            let policy = format!(r#"{{"kind": ["{kind}"], "city": ["Graz", "Linz"]}}"#);
+            let options = SubscribeOptions::new(&queue).raw(true).filter(&policy);
+            topic.subscribe(&options).expect("a subscription");
+            targets.push(queue_of_it.expect("a queue"));
+        }
+        let mut publisher = topic.publisher().expect("a publisher");
+        let message = Publication::new(&body).attributes(&attributes);
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| {
+                let mut took = Duration::ZERO;
+                for from in (0..count).step_by(ROUND as usize) {
+                    let start = Instant::now();
+                    for _ in from..count.min(from + ROUND) {
+                        publisher.publish(&message).expect("room");
+                    }
+                    took += start.elapsed();
+                    targets.iter().step_by(100).for_each(drain);
+                }
+                took
+            });
+        });
+    }
+    group.finish();
+}
+
 fn many(criterion: &mut Criterion) {
     let root = TempBus::new().expect("a root under /dev/shm");
     let bus = bus(&root);
@@ -149,5 +203,5 @@ fn many(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, fan_out, many);
+criterion_group!(benches, fan_out, of_a_thousand, many);
 criterion_main!(benches);

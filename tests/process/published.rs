@@ -42,7 +42,8 @@ pub struct Published {
 
 impl Published {
     pub fn new(bus: &Bus) -> Result<Self, String> {
-        let topic = bus.topic(TOPIC).create().map_err(text)?;
+        let topic = bus.topic(TOPIC).listen_slots(SLOTS);
+        let topic = topic.create().map_err(text)?;
         let mut queues = Vec::new();
         for (number, name) in QUEUES.iter().enumerate() {
             let builder = bus.queue(name).slots(SLOTS);
@@ -165,6 +166,10 @@ impl Published {
             ));
         }
         self.deliver()?;
+        if self.listener.is_some() {
+            // Payloads stay as long as their places in the ring do.
+            self.go_round()?;
+        }
         let start = Instant::now();
         while self.topic.stats().map_err(text)?.waiting > 0 {
             let moment = Duration::from_millis(1);

@@ -42,11 +42,6 @@ pub(super) fn kept_since(topic: &TopicInner, now_ms: u64) -> u64 {
     now_ms.saturating_sub(u64::from(topic.definition.archive_days) * DAY_MS)
 }
 
-/// Whether there is anything in it.
-pub(super) fn is_made(topic: &TopicInner) -> bool {
-    topic.word(words::ARCHIVED).load(Ordering::Acquire) != 0
-}
-
 impl Archive {
     /// Opens it; makes it if there is none.
     pub fn open(topic: &TopicInner) -> Result<Self, PublishError> {

@@ -274,10 +274,20 @@ impl Dispatcher {
         bytes: &[u8],
         id: u64,
     ) -> Result<Outcome, PublishError> {
-        let Some(known) = self.subscriptions.get(id).cloned() else {
+        let Some(known) = self.subscriptions.get(id) else {
             return Ok(Outcome::Elsewhere); // unsubscribed meanwhile
         };
-        if known.subscription.replay.is_some() {
+        let is_fed = known.subscription.replay.is_some();
+        let sent = match is_fed {
+            true => Outcome::Elsewhere,
+            false => self.targets.send(delivery, &endpoint(known))?,
+        };
+        if sent == Outcome::Delivered {
+            self.subscriptions.count(known, counters::DELIVERED);
+            return Ok(sent);
+        }
+        let known = Arc::clone(known);
+        if is_fed {
             // It is in the archive, and comes from there.
             return match self.send_tick(id) {
                 Ok(()) => Ok(Outcome::Elsewhere),
@@ -285,11 +295,7 @@ impl Dispatcher {
                 Err(error) => Err(error),
             };
         }
-        match self.targets.send(delivery, &endpoint(&known))? {
-            Outcome::Delivered => {
-                self.subscriptions.count(&known, counters::DELIVERED);
-                Ok(Outcome::Delivered)
-            }
+        match sent {
             Outcome::NotNow => self.not_now(received, delivery, bytes, &known),
             _ => self.give_up(delivery, &known),
         }
@@ -366,6 +372,7 @@ impl Dispatcher {
                     protocol: Protocol::Queue,
                     name: queue,
                     raw: subscription.raw,
+                    place: None,
                 };
                 self.targets.send(delivery, &to)?
             }
@@ -431,5 +438,6 @@ pub(super) fn endpoint(known: &Known) -> Endpoint<'_> {
         protocol: known.subscription.protocol,
         name: &known.subscription.endpoint,
         raw: known.subscription.raw,
+        place: Some(&known.place),
     }
 }

@@ -108,7 +108,7 @@ impl Dispatcher {
                     oldest
                 }
                 Found::Record(bytes, next) => {
-                    let outcome = self.replay_one(known, bytes, since)?;
+                    let outcome = self.replay_one(known, bytes, next - 1, since)?;
                     if outcome == Outcome::NotNow {
                         self.subscriptions.count(known, counters::RETRIED);
                         return Ok(Some(outcome));
@@ -136,33 +136,16 @@ impl Dispatcher {
     }
 
     /// How far the replay of a subscription is.
-    pub(super) fn replay_status(
-        &mut self,
-        known: &Known,
-    ) -> Result<Option<ReplayStatus>, PublishError> {
-        if known.subscription.replay.is_none() {
-            return Ok(None);
-        }
+    pub(super) fn replay_status(&self, known: &Known) -> Option<ReplayStatus> {
+        known.subscription.replay.as_ref()?;
+        let until = known.subscription.replay_until;
         let word = self.subscriptions.counter(known, counters::CURSOR);
-        if word.is_none_or(|word| word.load(Ordering::Acquire) == 0) {
-            let is_empty = !archive::is_made(&self.topic);
-            return Ok(Some(match is_empty {
-                true => ReplayStatus::Completed,
-                false => ReplayStatus::Pending,
-            }));
-        }
-        let (cursor, since) = (self.cursor(known), known.subscription.subscribed_ms);
-        let is_over = match self.archive()?.at(cursor)? {
-            Found::End => true,
-            Found::Gone(_) => false,
-            Found::Record(bytes, _) => {
-                Parsed::of(bytes).is_some_and(|parsed| parsed.published_ms >= since)
-            }
-        };
-        Ok(Some(match is_over {
-            true => ReplayStatus::Completed,
-            false => ReplayStatus::InProgress,
-        }))
+        Some(match word.map_or(0, |word| word.load(Ordering::Acquire)) {
+            _ if until == 0 => ReplayStatus::Completed,
+            0 => ReplayStatus::Pending,
+            cursor if cursor - 1 < until => ReplayStatus::InProgress,
+            _ => ReplayStatus::Completed,
+        })
     }
 
     fn cursor(&self, known: &Known) -> u64 {
@@ -185,6 +168,7 @@ impl Dispatcher {
         &mut self,
         known: &Known,
         bytes: &[u8],
+        position: u64,
         since_ms: u64,
     ) -> Result<Outcome, PublishError> {
         let Some(parsed) = Parsed::of(bytes) else {
@@ -193,7 +177,7 @@ impl Dispatcher {
         };
         let subscription = &known.subscription;
         let at = parsed.published_ms;
-        let is_replayed = at < subscription.subscribed_ms;
+        let is_replayed = position < subscription.replay_until;
         let is_asked_for = subscription.replay.is_some_and(|replay| replay.holds(at));
         if is_replayed && !(is_asked_for && at >= since_ms) {
             return Ok(Outcome::Elsewhere);

@@ -43,8 +43,8 @@ use crate::queue::{Queue, QueueKind};
 use crate::shm::words;
 use crate::stream::Stream;
 use crate::sync::{AtomicU64, Ordering};
+use crate::sys::host;
 use crate::sys::mapping::Mapping;
-use crate::sys::{clock, host};
 use std::sync::Arc;
 use subscription::Subscriptions;
 
@@ -188,7 +188,10 @@ impl Topic {
             host().queue(queue)?;
         }
         subscription.id = host::random_u64() | 1;
-        subscription.subscribed_ms = clock::unix_ms();
+        if subscription.replay.is_some() {
+            // What is published from now on comes behind it.
+            subscription.replay_until = host().archive(&self.inner)?.stats().tail;
+        }
         let json = subscription.to_json();
         self.append(subscription.id, RECORD_SUBSCRIBE, &json)?;
         if subscription.replay.is_some() {
@@ -257,11 +260,9 @@ impl Topic {
     /// When the topic is gone, or the log or the archive can't be opened; a subscription that is none has no
     /// replay.
     pub fn replay_status(&self, id: u64) -> Result<Option<ReplayStatus>, PublishError> {
-        let mut dispatcher = self.dispatcher()?;
-        match dispatcher.subscriptions.get(id).cloned() {
-            Some(known) => dispatcher.replay_status(&known),
-            None => Ok(None),
-        }
+        let dispatcher = self.dispatcher()?;
+        let known = dispatcher.subscriptions.get(id);
+        Ok(known.and_then(|known| dispatcher.replay_status(known)))
     }
 
     /// Becomes a publisher. Reads the subscriptions there are, which takes about 2 µs each.

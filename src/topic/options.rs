@@ -45,7 +45,7 @@ impl SubscribeOptions {
                 scope: Scope::Attributes,
                 delivery_policy: None,
                 replay: None,
-                subscribed_ms: 0,
+                replay_until: 0,
             },
             limits: PolicyLimits::SNS,
             replay: None,

@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// Messages that a publish hands on at most: its own, and some that others left.
 const HANDED_ON: usize = 4;
+/// Every so often the time is taken from the wall clock again.
+const WALL_CLOCK_MS: u64 = 1000;
 /// Between two looks whether there is room in the listeners' ring.
 const ROOM_PAUSE: Duration = Duration::from_micros(200);
 /// How long a publish waits for listeners that miss nothing.
@@ -40,6 +42,10 @@ pub struct Publisher {
     bytes: Vec<u8>,
     uncounted: u64,
     patience: Duration,
+    clock: BootClock,
+    /// What the wall clock is ahead of it, and when that was found.
+    ahead_ms: u64,
+    read_at: u64,
 }
 
 /// What became of a message that was published.
@@ -55,6 +61,7 @@ pub struct Published {
 impl Publisher {
     pub(super) fn new(topic: Arc<TopicInner>) -> Result<Self, PublishError> {
         topic.check()?;
+        let clock = BootClock::since(0);
         Ok(Self {
             dispatcher: Dispatcher::new(Arc::clone(&topic))?,
             topic,
@@ -63,6 +70,9 @@ impl Publisher {
             bytes: Vec::new(),
             uncounted: 0,
             patience: PATIENCE,
+            ahead_ms: clock::unix_ms().wrapping_sub(clock.kept_ms()),
+            read_at: clock.kept_ms(),
+            clock,
         })
     }
 
@@ -74,7 +84,8 @@ impl Publisher {
     /// [`PublishError`]; nothing was published then.
     pub fn publish(&mut self, message: &Publication<'_>) -> Result<Published, PublishError> {
         self.topic.check()?;
-        let published = self.commit(message, clock::unix_ms())?;
+        let now = self.now_ms();
+        let published = self.commit(message, now)?;
         self.hand_on(published.id, 1)?;
         Ok(published)
     }
@@ -84,7 +95,7 @@ impl Publisher {
         &mut self,
         messages: &[Publication<'_>],
     ) -> Vec<Result<Published, PublishError>> {
-        let now = clock::unix_ms();
+        let now = self.now_ms();
         let mut outcomes = Vec::with_capacity(messages.len());
         for message in messages {
             let checked = self.topic.check();
@@ -110,6 +121,17 @@ impl Publisher {
     /// The dispatcher that this publisher hands on with.
     pub fn dispatcher(&mut self) -> &mut Dispatcher {
         &mut self.dispatcher
+    }
+
+    /// Unix time, without a look at the wall clock for each message.
+    #[inline]
+    fn now_ms(&mut self) -> u64 {
+        let now = self.clock.now_ms();
+        if now.wrapping_sub(self.read_at) >= WALL_CLOCK_MS {
+            self.ahead_ms = clock::unix_ms().wrapping_sub(now);
+            self.read_at = now;
+        }
+        now.wrapping_add(self.ahead_ms)
     }
 
     fn hand_on(&mut self, last: MessageId, published: usize) -> Result<(), PublishError> {

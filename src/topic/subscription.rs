@@ -12,6 +12,7 @@ use crate::error::OpenError;
 use crate::layout::topic::{RECORD_SUBSCRIBE, RECORD_UNSUBSCRIBE, counters, words};
 use crate::ring::Liveness;
 use crate::sync::{AtomicU64, Ordering};
+use core::sync::atomic::AtomicUsize;
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -71,8 +72,8 @@ pub struct Subscription {
     pub delivery_policy: Option<String>,
     /// What of the archive it gets first (`ReplayPolicy`).
     pub replay: Option<Replay>,
-    /// When it was made, in ms since the Unix epoch; 0 of one that an earlier version made.
-    pub subscribed_ms: u64,
+    /// With a replay: the place in the archive from which on everything is newer than it.
+    pub(super) replay_until: u64,
 }
 
 /// What has become of a subscription's messages. Counters grow while it is there.
@@ -94,7 +95,7 @@ impl Subscription {
             Scope::Attributes => "MessageAttributes",
             Scope::Body => "MessageBody",
         };
-        let mut object = json!({"raw": self.raw, "subscribed_ms": self.subscribed_ms});
+        let mut object = json!({"raw": self.raw});
         object[self.protocol.field()] = self.endpoint.as_str().into();
         if let Some(dead_letter) = &self.dead_letter {
             object["dead_letter"] = dead_letter.as_str().into();
@@ -107,6 +108,7 @@ impl Subscription {
             object["delivery_policy"] = policy.as_str().into();
         }
         if let Some(replay) = &self.replay {
+            object["replay_until"] = self.replay_until.into();
             object["replay_from_ms"] = replay.from_ms.into();
             if let Some(to_ms) = replay.to_ms {
                 object["replay_to_ms"] = to_ms.into();
@@ -139,7 +141,7 @@ impl Subscription {
                 from_ms,
                 to_ms: number("replay_to_ms"),
             }),
-            subscribed_ms: number("subscribed_ms").unwrap_or(0),
+            replay_until: number("replay_until").unwrap_or(0),
         })
     }
 
@@ -160,6 +162,8 @@ pub(super) struct Known {
     pub delivery_policy: Option<DeliveryPolicy>,
     /// Where its counters lie in the log.
     counters: Option<usize>,
+    /// Where its queue was open last, among the targets of this process.
+    pub place: AtomicUsize,
 }
 
 /// All subscriptions of a topic, as far as the log was read.
@@ -249,6 +253,7 @@ impl Subscriptions {
                     subscription,
                     delivery_policy,
                     counters: entry.counters,
+                    place: AtomicUsize::new(0),
                 };
                 self.by_id.insert(entry.id, Arc::new(known));
                 true

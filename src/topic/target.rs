@@ -11,6 +11,7 @@ use crate::error::{OpenError, PublishError, PutError, QueueSendError};
 use crate::queue::{Outgoing, QueueKind, QueueSender};
 use crate::stream::{PutRecord, StreamProducer};
 use core::fmt::Write;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -46,17 +47,22 @@ pub(super) struct Endpoint<'a> {
     pub protocol: Protocol,
     pub name: &'a str,
     pub raw: bool,
+    /// Where it was found last; a hint.
+    pub place: Option<&'a AtomicUsize>,
 }
 
 #[derive(Default)]
 pub(super) struct Targets {
-    queues: FxHashMap<String, QueueTarget>,
+    queues: Vec<QueueTarget>,
+    /// Their places, by name.
+    places: FxHashMap<String, usize>,
     streams: FxHashMap<String, StreamProducer>,
     wrapped: Vec<u8>,
     id: String,
 }
 
 struct QueueTarget {
+    name: String,
     sender: QueueSender,
     is_fifo: bool,
     deduplicates: bool,
@@ -110,17 +116,19 @@ impl Targets {
         to: &Endpoint<'_>,
         body: &[u8],
     ) -> Result<Option<Outcome>, PublishError> {
-        if !self.queues.contains_key(to.name) {
-            let target = match QueueTarget::open(delivery.topic, to.name)? {
-                Ok(target) => target,
+        let hint = to.place.map_or(0, |place| place.load(Ordering::Relaxed));
+        let is_hit = self
+            .queues
+            .get(hint)
+            .is_some_and(|target| target.name == to.name);
+        let place = match is_hit {
+            true => hint,
+            false => match self.place(delivery.topic, to)? {
+                Ok(place) => place,
                 Err(outcome) => return Ok(Some(outcome)),
-            };
-            if self.queues.len() >= MOST_OPEN {
-                self.queues.clear();
-            }
-            self.queues.insert(to.name.to_owned(), target);
-        }
-        let target = self.queues.get_mut(to.name).expect("it is open");
+            },
+        };
+        let target = &mut self.queues[place];
         let message = match to.raw {
             true => Outgoing::new(body).attributes_ref(delivery.parsed.said.attributes),
             false => Outgoing::new(&self.wrapped),
@@ -128,13 +136,50 @@ impl Targets {
         match target.send(delivery, message, &mut self.id) {
             Ok(()) => Ok(Some(Outcome::Delivered)),
             Err(QueueSendError::Removed | QueueSendError::Unlinked) => {
-                self.queues.remove(to.name);
+                self.forget(place);
                 Ok(None)
             }
             Err(QueueSendError::Forked) => Err(PublishError::Forked),
             Err(error @ QueueSendError::Stale) => Err(error.into()),
             Err(error) if is_for_now(&error) => Ok(Some(Outcome::NotNow)),
             Err(_) => Ok(Some(Outcome::Never)),
+        }
+    }
+
+    /// Where the queue is open; opens it.
+    #[cold]
+    fn place(
+        &mut self,
+        topic: &TopicInner,
+        to: &Endpoint<'_>,
+    ) -> Result<Result<usize, Outcome>, PublishError> {
+        let place = match self.places.get(to.name) {
+            Some(place) => *place,
+            None => {
+                let target = match QueueTarget::open(topic, to.name)? {
+                    Ok(target) => target,
+                    Err(outcome) => return Ok(Err(outcome)),
+                };
+                if self.queues.len() >= MOST_OPEN {
+                    self.queues.clear();
+                    self.places.clear();
+                }
+                self.places.insert(to.name.to_owned(), self.queues.len());
+                self.queues.push(target);
+                self.queues.len() - 1
+            }
+        };
+        if let Some(hint) = to.place {
+            hint.store(place, Ordering::Relaxed);
+        }
+        Ok(Ok(place))
+    }
+
+    fn forget(&mut self, place: usize) {
+        let gone = self.queues.swap_remove(place);
+        self.places.remove(&gone.name);
+        if let Some(moved) = self.queues.get(place) {
+            self.places.insert(moved.name.clone(), place);
         }
     }
 
@@ -221,6 +266,7 @@ impl QueueTarget {
         };
         let definition = queue.definition();
         Ok(Ok(Self {
+            name: name.to_owned(),
             sender,
             is_fifo: definition.kind == QueueKind::Fifo,
             deduplicates: definition.dedup.is_some(),

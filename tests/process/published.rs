@@ -11,7 +11,8 @@
 use crate::operations::VICTIM;
 use crate::stage::{INLINE, QUEUE_STRIDE, SLOTS, body, id_of, text};
 use ringway::{
-    Bus, Heard, Listener, Publication, Publisher, Queue, QueueReceiver, SubscribeOptions, Topic,
+    Bus, Heard, ListenOptions, ListenPolicy, Listener, Publication, PublishError, Publisher, Queue,
+    QueueReceiver, SubscribeOptions, Topic,
 };
 use ringway_harness::{AckBoard, deadline};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,9 +70,11 @@ impl Published {
         })
     }
 
-    /// Somebody listens, too.
+    /// Somebody listens, too, and misses nothing.
     pub fn listen(mut self) -> Result<Self, String> {
-        self.listener = Some(self.topic.listen().map_err(text)?);
+        let options = ListenOptions::new().policy(ListenPolicy::Block);
+        self.listener = Some(self.topic.listen_with(&options).map_err(text)?);
+        self.publisher.set_patience(Duration::ZERO);
         Ok(self)
     }
 
@@ -97,8 +100,14 @@ impl Published {
     fn publish(&mut self) -> Result<u64, String> {
         let id = OURS + self.sent;
         let body = body(id, INLINE);
-        let published = self.publisher.publish(&Publication::new(&body));
-        published.map_err(text)?;
+        let start = Instant::now();
+        loop {
+            match self.publisher.publish(&Publication::new(&body)) {
+                // By a listener that waits for a claim of the victim.
+                Err(PublishError::HeldUp { .. }) if start.elapsed() < deadline() => self.drain()?,
+                published => break published.map(drop).map_err(text)?,
+            }
+        }
         self.sent += 1;
         Ok(id)
     }
@@ -194,6 +203,7 @@ impl Published {
         }
         // With the chunks that they keep.
         self.publisher = self.topic.publisher().map_err(text)?;
+        self.publisher.set_patience(Duration::ZERO);
         for (queue, receiver) in self.queues.iter().zip(&mut self.receivers) {
             *receiver = queue.receiver().map_err(text)?;
         }

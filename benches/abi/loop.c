@@ -8,6 +8,7 @@
 
 enum { BATCH = 10 };
 static unsigned char body[64];
+static ringway_bus_t *bus;
 static ringway_producer_t *producer;
 static ringway_reader_t *reader;
 static ringway_sender_t *sender;
@@ -20,6 +21,14 @@ static void check(int32_t status) {
         exit(1);
     }
 }
+
+static void relax(void) {
+#if defined(__x86_64__)
+    __asm__ volatile("pause");
+#endif
+}
+
+/* One thread on one core. */
 
 static void channel(void) {
     unsigned char buffer[64];
@@ -57,6 +66,50 @@ static void batch(void) {
     check(ringway_receiver_delete_batch(receiver, receipts, BATCH, NULL, NULL));
 }
 
+/* Two processes on two cores. */
+
+static void send_one(void) {
+    int32_t status;
+    while ((status = ringway_sender_send(sender, body, sizeof body, 0, NULL)) == RINGWAY_FULL) {
+        relax();
+    }
+    check(status);
+}
+
+static void receive_one(void) {
+    unsigned char buffer[64];
+    ringway_received_t received;
+    int32_t status;
+    while ((status = ringway_receiver_receive(receiver, buffer, sizeof buffer, 0, &received)) ==
+           RINGWAY_EMPTY) {
+        relax();
+    }
+    check(status);
+    check(ringway_receiver_delete(receiver, &received.receipt));
+}
+
+static void ping(void) {
+    send_one();
+    receive_one();
+}
+
+static void pong(void) {
+    receive_one();
+    send_one();
+}
+
+static void open_sender(const char *name) {
+    ringway_queue_t *opened;
+    check(ringway_queue_open(bus, name, NULL, &opened));
+    check(ringway_sender_open(opened, &sender));
+}
+
+static void open_receiver(const char *name) {
+    ringway_queue_t *opened;
+    check(ringway_queue_open(bus, name, NULL, &opened));
+    check(ringway_receiver_open(opened, NULL, &receiver));
+}
+
 static double seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -64,27 +117,40 @@ static double seconds(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 3) {
+    if (argc != 4) {
         return 2;
     }
+    const char *name = argv[1];
     long times = strtol(argv[2], NULL, 10);
-    void (*work)(void) = strcmp(argv[1], "queue") == 0 ? queue : batch;
+    void (*work)(void) = batch;
     memset(body, 7, sizeof body);
-    int32_t pinned = ringway_pin_thread(0);
+    int32_t pinned = ringway_pin_thread((uint32_t)strtoul(argv[3], NULL, 10));
     (void)pinned;
-    ringway_bus_t *bus;
     check(ringway_bus_open("abi", NULL, &bus));
-    if (strcmp(argv[1], "channel") == 0) {
+    if (strcmp(name, "channel") == 0) {
         ringway_channel_t *opened;
         work = channel;
         check(ringway_channel_open(bus, "channel", NULL, &opened));
         check(ringway_reader_open(opened, NULL, &reader));
         check(ringway_producer_open(opened, &producer));
+    } else if (strcmp(name, "send") == 0) {
+        work = send_one;
+        open_sender("there");
+    } else if (strcmp(name, "receive") == 0) {
+        work = receive_one;
+        open_receiver("there");
+    } else if (strcmp(name, "ping") == 0) {
+        work = ping;
+        open_sender("there");
+        open_receiver("back");
+    } else if (strcmp(name, "pong") == 0) {
+        work = pong;
+        open_receiver("there");
+        open_sender("back");
     } else {
-        ringway_queue_t *opened;
-        check(ringway_queue_open(bus, argv[1], NULL, &opened));
-        check(ringway_sender_open(opened, &sender));
-        check(ringway_receiver_open(opened, NULL, &receiver));
+        work = strcmp(name, "queue") == 0 ? queue : batch;
+        open_sender(name);
+        open_receiver(name);
     }
     for (long i = 0; i < times / 10; i++) {
         work();

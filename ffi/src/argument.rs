@@ -55,6 +55,41 @@ pub fn read<T: Copy>(pointer: *const T, what: &str) -> Result<T, Failure> {
     Ok(unsafe { pointer.read() })
 }
 
+/// A word of a struct of the caller, loaded as it was stored (see [`put_word`]).
+///
+/// # Safety
+/// `first` leads to a struct that was checked, whose word number `at` this is.
+#[inline(always)]
+pub unsafe fn word<T>(first: *const T, at: usize) -> u64 {
+    // SAFETY: by the caller.
+    unsafe { first.cast::<u64>().add(at).read_volatile() }
+}
+
+/// Writes a word of a result. Volatile, so that a result is not put together in memory and moved as a
+/// whole: that is done by loads that are wider than the stores before them, and such a load waits until
+/// they are in the cache, a dozen cycles each time.
+///
+/// # Safety
+/// The result has a word number `at`.
+#[inline(always)]
+pub unsafe fn put_word<T>(place: &mut MaybeUninit<T>, at: usize, word: u64) {
+    // SAFETY: by the caller.
+    unsafe {
+        place
+            .as_mut_ptr()
+            .cast::<u64>()
+            .add(at)
+            .write_volatile(word)
+    }
+}
+
+/// Whether a struct of the caller may be looked at.
+#[inline(always)]
+pub fn seen<T>(pointer: *const T, what: &str) -> Result<*const T, Failure> {
+    check(pointer, 1, what)?;
+    Ok(pointer)
+}
+
 /// Bytes of the caller; NULL where there are none.
 #[inline(always)]
 pub fn bytes(pointer: *const core::ffi::c_void, len: usize) -> Result<&'static [u8], Failure> {

@@ -11,6 +11,7 @@ use crate::layout::{
 use crate::receive::{Arena, idle};
 use crate::send::{LoanHandle, bodies, lend};
 use core::ffi::{c_char, c_void};
+use core::mem::{MaybeUninit, offset_of};
 use core::ptr::NonNull;
 use core::time::Duration;
 use ringway::{
@@ -107,6 +108,21 @@ fn record_of(record: ringway::Record) -> Record {
         position: record.position,
         len: record.len,
         missed: 0,
+    }
+}
+
+/// Writes a record to where a result begins.
+#[inline(always)]
+fn put_record<T>(place: &mut MaybeUninit<T>, record: &ringway::Record) {
+    const {
+        assert!(size_of::<T>() >= size_of::<Record>() && size_of::<Record>() == 24);
+        assert!(offset_of!(Record, len) == 8 && offset_of!(Record, missed) == 16);
+    }
+    // SAFETY: as asserted, three words of what begins as a `Record`.
+    unsafe {
+        argument::put_word(place, 0, record.position);
+        argument::put_word(place, 1, record.len as u64);
+        argument::put_word(place, 2, 0);
     }
 }
 
@@ -368,8 +384,8 @@ abi! {
                 read_within(reader, buffer, timeout(timeout_ns)?)
             };
             match read {
-                Ok(Some(record)) => {
-                    out.write(record_of(record));
+                Ok(Some(ref record)) => {
+                    put_record(out, record);
                     Ok(Code::Ok)
                 }
                 Ok(None) => Ok(nothing(timeout_ns)),

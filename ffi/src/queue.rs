@@ -8,6 +8,7 @@ use crate::fence::abi;
 use crate::handle::{keep, shared};
 use crate::layout::{FIRST_QUEUE_STATS, QueueConfig, QueueStats, Receipt, SettingsStruct};
 use core::ffi::{c_char, c_void};
+use core::mem::MaybeUninit;
 use core::time::Duration;
 use ringway::{
     Bus, DedupScope, Deduplication, Durability, Queue, QueueKind, QueueSettings, Redrive,
@@ -21,21 +22,48 @@ const NO_DEDUP: i32 = 4;
 /// Longest text of a receipt, its final 0 included.
 const RECEIPT_TEXT: usize = 48;
 
-#[inline(always)]
-pub fn receipt_in(receipt: *const Receipt) -> Result<ringway::Receipt, Failure> {
-    receipt_from(&argument::read(receipt, "receipt")?)
+/// Words of a receipt: queue, position, receives. A receipt and what begins with one are words alone.
+const RECEIPT_WORDS: usize = 3;
+const _: () = assert!(size_of::<Receipt>() == RECEIPT_WORDS * size_of::<u64>());
+
+#[cold]
+#[inline(never)]
+fn no_receipt(queue: u64, position: u64, receives: u64) -> Failure {
+    let receives = u16::try_from(receives).unwrap_or(0);
+    match ringway::Receipt::from_parts(queue, position, receives) {
+        Err(error) => error.into(),
+        Ok(_) => Failure::new(Code::Receipt, "no receipt"),
+    }
 }
 
 #[inline(always)]
-pub fn receipt_from(receipt: &Receipt) -> Result<ringway::Receipt, Failure> {
-    let Receipt {
-        queue,
-        position,
-        receives,
-    } = *receipt;
-    // More than fits is as little a count as 0.
-    let receives = u16::try_from(receives).unwrap_or(0);
-    Ok(ringway::Receipt::from_parts(queue, position, receives)?)
+pub fn receipt_in(receipt: *const Receipt) -> Result<ringway::Receipt, Failure> {
+    let seen = argument::seen(receipt, "receipt")?;
+    // SAFETY: a struct of three words, as asserted above.
+    let (queue, position, receives) = unsafe {
+        (
+            argument::word(seen, 0),
+            argument::word(seen, 1),
+            argument::word(seen, 2),
+        )
+    };
+    let fitting = u16::try_from(receives).unwrap_or(0); // 0 is as little a count as more than fits
+    match ringway::Receipt::of_parts(queue, position, fitting) {
+        Some(receipt) => Ok(receipt),
+        None => Err(no_receipt(queue, position, receives)),
+    }
+}
+
+/// Writes a receipt to where a result begins.
+#[inline(always)]
+pub fn put_receipt<T>(place: &mut MaybeUninit<T>, receipt: &ringway::Receipt) {
+    const { assert!(size_of::<T>() >= size_of::<Receipt>()) };
+    // SAFETY: results begin with three words of a receipt.
+    unsafe {
+        argument::put_word(place, 0, receipt.queue());
+        argument::put_word(place, 1, receipt.position());
+        argument::put_word(place, 2, receipt.receives().into());
+    }
 }
 
 #[inline(always)]

@@ -6,11 +6,12 @@ use crate::fence::abi;
 use crate::handle::{keep, shared, with};
 use crate::layout::{Delivery, Receipt, Received, ReceiverConfig};
 use crate::message::MessageHandle;
-use crate::queue::{QueueHandle, receipt_from, receipt_in, receipt_out};
+use crate::queue::{QueueHandle, put_receipt, receipt_in};
 use core::ffi::c_void;
+use core::mem::{MaybeUninit, offset_of};
 use core::ptr::NonNull;
 use core::time::Duration;
-use ringway::{Idle, MessageView, PollDescriptor, QueueReceiver, ReceiveError};
+use ringway::{Durability, Idle, MessageView, PollDescriptor, QueueReceiver, ReceiveError};
 use std::os::fd::AsRawFd;
 use std::time::Instant;
 
@@ -74,6 +75,8 @@ pub struct ReceiverHandle {
     view: Option<MessageView<'static>>,
     batch: Arena,
     poll: Option<PollDescriptor>,
+    /// Whether its queue keeps a journal.
+    is_on_disk: bool,
     receiver: NonNull<QueueReceiver>,
 }
 
@@ -183,13 +186,32 @@ fn within<T>(
     }
 }
 
+/// Writes what was received to where a result begins.
 #[inline(always)]
-fn received_out(received: ringway::Received) -> Received {
-    Received {
-        receipt: receipt_out(received.receipt),
-        sent_ms: received.sent_ms,
-        len: received.len,
+fn put_received<T>(place: &mut MaybeUninit<T>, received: &ringway::Received) {
+    const {
+        assert!(size_of::<T>() >= size_of::<Received>());
+        assert!(offset_of!(Received, sent_ms) == 24 && offset_of!(Received, len) == 32);
     }
+    put_receipt(place, &received.receipt);
+    // SAFETY: as asserted, words 3 and 4 of what begins as a `Received`.
+    unsafe {
+        argument::put_word(place, 3, received.sent_ms);
+        argument::put_word(place, 4, received.len as u64);
+    }
+}
+
+/// Writes a message of a batch, whose body is at an offset yet.
+#[inline(always)]
+fn put_delivery(
+    place: &mut MaybeUninit<Delivery>,
+    received: &ringway::Received,
+    body: *const c_void,
+) {
+    const { assert!(offset_of!(Delivery, body) == 40 && size_of::<Delivery>() == 48) };
+    put_received(place, received);
+    // SAFETY: as asserted, word 5.
+    unsafe { argument::put_word(place, 5, body.addr() as u64) };
 }
 
 /// What an error says of a message: how long it is.
@@ -223,6 +245,32 @@ fn open(queue: &ringway::Queue, config: Option<ReceiverConfig>) -> Result<QueueR
     Ok(receiver)
 }
 
+/// Deletes messages of a durable queue: with one wait for the disk.
+#[cold]
+fn delete_on_disk(
+    receiver: &mut QueueReceiver,
+    receipts: &[Receipt],
+    tell: &mut dyn FnMut(usize, Result<(), Failure>),
+) {
+    let (mut whole, mut places) = (Vec::new(), Vec::new());
+    for (at, receipt) in receipts.iter().enumerate() {
+        match receipt_in(receipt) {
+            Ok(receipt) => {
+                whole.push(receipt);
+                places.push(at);
+            }
+            Err(failure) => tell(at, Err(failure)),
+        }
+    }
+    let mut outcomes: Vec<_> = places.iter().map(|_| Ok(())).collect();
+    for (index, error) in receiver.delete_batch(&whole) {
+        outcomes[index] = Err(error.into());
+    }
+    for (at, outcome) in places.into_iter().zip(outcomes) {
+        tell(at, outcome);
+    }
+}
+
 abi! {
     /// Becomes a receiver.
     fn ringway_receiver_open(
@@ -232,8 +280,10 @@ abi! {
     ) {
         let receiver = argument::out(receiver, "receiver")?;
         let config = argument::sized(config, "config")?;
-        let opened = open(&shared::<QueueHandle>(queue)?.0, config)?;
+        let queue = &shared::<QueueHandle>(queue)?.0;
+        let opened = open(queue, config)?;
         receiver.write(keep(ReceiverHandle {
+            is_on_disk: queue.definition().durability != Durability::Memory,
             view: None,
             batch: Arena::default(),
             poll: None,
@@ -260,8 +310,8 @@ abi! {
                 receive_within(receiver, buffer, wait_of(receiver, timeout_ns)?)
             };
             match received {
-                Ok(Some(received)) => {
-                    out.write(received_out(received));
+                Ok(Some(ref received)) => {
+                    put_received(out, received);
                     Ok(Code::Ok)
                 }
                 Ok(None) => Ok(nothing(wait_of(receiver, timeout_ns)?)),
@@ -286,8 +336,8 @@ abi! {
             let receiver = handle.receiver()?;
             let wait = wait_of(receiver, timeout_ns)?;
             match within(receiver, wait, |receiver| receiver.receive_and_delete(buffer)) {
-                Ok(Some(received)) => {
-                    out.write(received_out(received));
+                Ok(Some(ref received)) => {
+                    put_received(out, received);
                     Ok(Code::Ok)
                 }
                 Ok(None) => Ok(nothing(wait)),
@@ -318,7 +368,7 @@ abi! {
                 let taken = receiver.receive_each(max, |received, body| {
                     let body = batch.push(body);
                     if let Some(place) = places.next() {
-                        place.write(Delivery { received: received_out(received), body });
+                        put_delivery(place, &received, body);
                     }
                 })?;
                 Ok((taken > 0 || max == 0).then_some(taken))
@@ -354,7 +404,7 @@ abi! {
                 let Some(received) = received else {
                     return Ok(nothing(wait));
                 };
-                out.write(received_out(received));
+                put_received(out, &received);
                 Ok(Code::Ok)
             })
         })
@@ -376,10 +426,9 @@ abi! {
             let Some(view) = viewed else {
                 return Ok(nothing(wait));
             };
-            out.write(Delivery {
-                received: received_out(view.received()),
-                body: view.as_ptr().cast(),
-            });
+            put_received(out, &view.received());
+            // SAFETY: the struct is there, and its other fields were just written.
+            unsafe { (*out.as_mut_ptr()).body = view.as_ptr().cast() };
             handle.view = Some(view);
             Ok(Code::Ok)
         })
@@ -410,19 +459,29 @@ abi! {
         };
         let failed = argument::optional(failed, "failed")?;
         with::<ReceiverHandle>(receiver, |handle| {
+            let is_on_disk = handle.is_on_disk;
             let receiver = handle.receiver()?;
             let (mut last, mut failures) = (None, 0);
-            let mut places = statuses.into_iter().flatten();
-            for receipt in receipts {
-                let deleted = receipt_from(receipt)
-                    .and_then(|receipt| receiver.delete(&receipt).map_err(Failure::from));
-                let code = deleted.map_or_else(|failure| failure.code, |_| Code::Ok);
-                if let Some(place) = places.next() {
-                    place.write(code as i32);
+            let mut places = statuses;
+            let mut tell = |at: usize, deleted: Result<(), Failure>| {
+                let code = deleted.map_or_else(|failure| failure.code, |()| Code::Ok);
+                if let Some(places) = &mut places {
+                    places[at].write(code as i32);
                 }
                 if let Err(failure) = deleted {
                     failures += 1;
                     last = Some(failure); // whose words are kept
+                }
+            };
+            if is_on_disk {
+                delete_on_disk(receiver, receipts, &mut tell);
+            } else {
+                for (at, receipt) in receipts.iter().enumerate() {
+                    let receipt = receipt_in(receipt);
+                    let deleted = receipt.and_then(|receipt| {
+                        receiver.delete(&receipt).map(|_| ()).map_err(Failure::from)
+                    });
+                    tell(at, deleted);
                 }
             }
             if let Some(failed) = failed {

@@ -33,6 +33,7 @@ pub struct Receipt {
 const BYTES: usize = 18;
 
 impl Receipt {
+    #[inline(always)]
     pub(super) fn new(queue: u64, position: u64, receives: u16) -> Self {
         Self {
             queue,
@@ -49,6 +50,12 @@ impl Receipt {
     pub fn from_parts(queue: u64, position: u64, receives: u16) -> Result<Self, ReceiptError> {
         let receipt = Self::new(queue, position, receives);
         receipt.checked().ok_or_else(|| receipt.no_receipt())
+    }
+
+    /// The same, `None` where no receive can have handed it out: in registers, where an error is not.
+    #[inline(always)]
+    pub fn of_parts(queue: u64, position: u64, receives: u16) -> Option<Self> {
+        Self::new(queue, position, receives).checked()
     }
 
     /// The object id of the queue.

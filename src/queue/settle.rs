@@ -58,7 +58,7 @@ impl QueueReceiver {
     ///
     /// # Errors
     /// [`SettleError::StaleReceipt`] when it was received again.
-    #[inline]
+    #[inline(always)]
     pub fn delete(&mut self, receipt: &Receipt) -> Result<bool, SettleError> {
         let position = receipt.position();
         if !self.is_of_parent()

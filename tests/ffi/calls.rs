@@ -26,9 +26,14 @@ impl Drop for Disk {
 }
 
 fn passes(source: &str, name: &str, flags: &[&str]) {
+    passes_with(source, name, flags, &[]);
+}
+
+fn passes_with(source: &str, name: &str, flags: &[&str], arguments: &[String]) {
     let (directory, disk) = (scratch(), Disk::new());
     let built = program_with(source, directory.path(), flags);
     let mut program = run(&built, directory.path());
+    program.args(arguments);
     let printed = text(&succeed(program.env("RINGWAY_TEST_DISK", &disk.0)));
     assert_eq!(printed.trim(), format!("{name}: ok"));
     // It has cleaned up: the program alone is there.
@@ -55,6 +60,22 @@ fn the_cpp_header_does_the_same_with_exceptions_and_without() {
 #[test]
 fn wrong_arguments_get_a_status_each_and_break_nothing() {
     passes("tests/ffi/c/hostile.c", "hostile", &[]);
+}
+
+/// Seed and number of calls by chance: `RINGWAY_EXECUTIONS` of them, or a few.
+fn by_chance(calls: u64) -> [String; 2] {
+    let given = std::env::var("RINGWAY_EXECUTIONS").ok();
+    let calls = given.and_then(|text| text.parse().ok()).unwrap_or(calls);
+    let seed = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(1, |since| since.as_nanos() as u64 | 1);
+    println!("calls by chance: seed {seed}, {calls} calls");
+    [seed.to_string(), calls.to_string()]
+}
+
+#[test]
+fn calls_by_chance_get_a_status_each_and_break_nothing() {
+    passes_with("tests/ffi/c/fuzz.c", "fuzz", &[], &by_chance(20_000));
 }
 
 const SANITIZED: [&str; 3] = [
@@ -89,6 +110,8 @@ fn address_sanitizer_finds_nothing_in_the_same_programs() {
     passes("tests/ffi/c/streams.c", "streams", &SANITIZED);
     passes("tests/ffi/c/hostile.c", "hostile", &SANITIZED);
     passes("tests/ffi/cpp/calls.cpp", "calls", &SANITIZED);
+    let calls = by_chance(5_000);
+    passes_with("tests/ffi/c/fuzz.c", "fuzz", &SANITIZED, &calls);
     // And it does find something, where there is something.
     let source = directory.path().join("wrong.c");
     std::fs::write(

@@ -390,7 +390,7 @@ const PROOFS: &[Proof] = &[
             },
             Field {
                 name: "slower_percent",
-                what: "a C loop on one core, nothing to wait for, beside the same in Rust",
+                what: "a queue between two processes on two cores through C, beside the same in Rust",
                 better: AtMost,
                 goal: 5.0,
                 unit: "%",

@@ -159,8 +159,9 @@ enum ringway_switch { RINGWAY_ON = 1, RINGWAY_OFF = 2 };
 enum ringway_producers { RINGWAY_SHARED = 1, RINGWAY_EXCLUSIVE = 2 };
 enum ringway_overflow { RINGWAY_REFUSE = 1, RINGWAY_DROP_OLDEST = 2 };
 enum ringway_kind { RINGWAY_STANDARD = 1, RINGWAY_FIFO = 2 };
-/* What was acknowledged survives every process; the machine too. */
-enum ringway_durability { RINGWAY_MEMORY = 1, RINGWAY_DURABLE = 2 };
+/* What was acknowledged survives every process; the machine too; the machine too, but for the last
+   moment. */
+enum ringway_durability { RINGWAY_MEMORY = 1, RINGWAY_DURABLE = 2, RINGWAY_ASYNC = 3 };
 /* The oldest record that is there, the next one that is sent, or a position. Default: latest. */
 enum ringway_start { RINGWAY_EARLIEST = 1, RINGWAY_LATEST = 2, RINGWAY_AT = 3 };
 /* Producers wait for a reliable reader; a lossy one is told what it missed. */
@@ -369,6 +370,7 @@ typedef struct ringway_queue_config {
     uint64_t stall_timeout_ms;  /* after it a stopped sender is stepped over: 20 */
     uint64_t dedup_ids;         /* ids within a window, 64 bytes each: 131,072 */
     uint64_t dedup_window_ms;   /* how long an id counts: 300,000 */
+    uint64_t journal_max_bytes; /* on disk: sends are refused behind so many: what the disk has */
     int32_t how;                /* enum ringway_how */
     int32_t kind;               /* enum ringway_kind: standard */
     int32_t redeliver_on_death; /* enum ringway_switch: on */
@@ -376,7 +378,7 @@ typedef struct ringway_queue_config {
     int32_t dedup;              /* enum ringway_dedup: optional. FIFO queues only */
     int32_t dedup_scope;        /* enum ringway_dedup_scope: in the queue */
     int32_t durability;         /* enum ringway_durability: memory (docs/delivery.md) */
-    int32_t reserved;
+    int32_t read_ahead;         /* enum ringway_switch: durable: receive what is not on disk yet: off */
 } ringway_queue_config_t;
 
 /* Changed for every process at once. */
@@ -472,10 +474,14 @@ typedef struct ringway_stream_config {
     uint64_t readers;          /* most readers of a shard at a time, 1 to 991: 64 */
     uint64_t lease_timeout_ms; /* after it a worker that lives and does not read loses its shards: 10,000 */
     uint64_t stall_timeout_ms; /* after it a stopped producer is stepped over: 20 */
+    uint64_t retention_ms;     /* durable: older records go, by segments; 24 h to 365 days: 24 h */
+    uint64_t retention_bytes;  /* durable: most bytes of each shard, or RINGWAY_NONE: none */
     int32_t how;               /* enum ringway_how */
     int32_t overflow;          /* enum ringway_overflow: refuse */
     int32_t kinesis_limits;    /* enum ringway_switch: 1,000 records and 1 MiB a second in, 2 MiB out: off */
     int32_t huge_pages;        /* enum ringway_switch: off */
+    int32_t durability;        /* enum ringway_durability, memory or durable: memory */
+    int32_t on_demand;         /* enum ringway_switch: splits and merges by its load: off */
 } ringway_stream_config_t;
 
 /* A place in the 128 bits over which shards are spread: MD5 of a partition key, or chosen. */
@@ -650,7 +656,7 @@ static inline void ringway_queue_config_init(ringway_queue_config_t *config) {
     const ringway_queue_config_t defaults = {sizeof(ringway_queue_config_t), RINGWAY_DEFAULT,
         RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT,
         RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT,
-        0, 0, 0, 0, 0, 0, 0, 0};
+        RINGWAY_DEFAULT, 0, 0, 0, 0, 0, 0, 0, 0};
     *config = defaults;
 }
 static inline void ringway_settings_init(ringway_settings_t *settings) {
@@ -676,8 +682,8 @@ static inline void ringway_move_config_init(ringway_move_config_t *config) {
 }
 static inline void ringway_stream_config_init(ringway_stream_config_t *config) {
     const ringway_stream_config_t defaults = {sizeof(ringway_stream_config_t), RINGWAY_DEFAULT,
-        RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, 0, 0, 0,
-        0};
+        RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT,
+        RINGWAY_DEFAULT, RINGWAY_DEFAULT, 0, 0, 0, 0, 0, 0};
     *config = defaults;
 }
 static inline void ringway_stream_reader_config_init(ringway_stream_reader_config_t *config) {
@@ -714,9 +720,8 @@ static inline const ringway_attribute_t *ringway_message_attribute(
    lower). Threads: any. Returns: 0 for what is none of enum ringway_version_of. */
 uint32_t ringway_version(int32_t version_of);
 
-/* A status by name, such as "RINGWAY_E_NOT_FOUND", and in a few words. Threads: any. Lifetime: for
-   ever. Returns: "RINGWAY_E_OTHER" and its words for a number that is none; never NULL. */
-const char *ringway_status_name(int32_t status);
+/* A status by name and in a few words: "RINGWAY_E_NOT_FOUND: there is none of that name". Threads: any.
+   Lifetime: for ever. Returns: RINGWAY_E_OTHER and its words for a number that is none; never NULL. */
 const char *ringway_status_text(int32_t status);
 
 /* What the last call of this thread that returned < 0 (or STALLED, OVER_LIMIT, POOL_EXHAUSTED,
@@ -851,6 +856,10 @@ RINGWAY_MUST_CHECK int32_t ringway_queue_set(
 /* Removes every message that was sent before the call; how many to *purged (may be NULL). Threads: any.
    Returns: OK. */
 int32_t ringway_queue_purge(const ringway_queue_t *queue, uint64_t *purged);
+
+/* Waits until everything that was sent to a queue and deleted there is on its disk, if it has one: what
+   RINGWAY_ASYNC does not wait for. Threads: any. Returns: OK; E_NOT_ON_DISK, E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_queue_flush(const ringway_queue_t *queue);
 
 /* Moves the messages of a queue, visible and parked ones, to another one or back to where they came
    from, for up to timeout_ns; goes on with such a task, cancels it, or looks at it (config->what). How
@@ -1013,11 +1022,12 @@ RINGWAY_MUST_CHECK int32_t ringway_stream_shards(const ringway_stream_t *stream,
 RINGWAY_MUST_CHECK int32_t ringway_stream_producer_open(
     const ringway_stream_t *stream, ringway_stream_producer_t **producer);
 
-/* Puts a record; where it stands to *outcome (may be NULL). Waits for room in its shard up to timeout_ns.
-   Without a wait: no system call unless somebody sleeps. On 0 it survives the death of this and every
-   process. Threads: one. Lifetime: copied. Returns: OK; FULL (ringway_last_error of a group that holds
-   it), THROTTLED, POOL_EXHAUSTED; E_ID (the key), E_TOO_LARGE, E_BUSY, E_NO_SPACE, E_REMOVED, E_FORKED,
-   E_DAMAGED, E_POOL. */
+/* Puts a record; where it stands to *outcome (may be NULL). Waits for room in its shard up to
+   timeout_ns. Without a wait: no system call unless somebody sleeps. On 0 it survives the death of
+   this and every process, and in a durable stream that of the machine. Threads: one. Lifetime: copied.
+   Returns: OK; FULL, THROTTLED, POOL_EXHAUSTED; E_ID
+   (the key), E_TOO_LARGE, E_BUSY, E_NOT_ON_DISK, E_DURABILITY_UNKNOWN, E_NO_SPACE, E_REMOVED,
+   E_FORKED, E_DAMAGED, E_POOL. */
 RINGWAY_MUST_CHECK int32_t ringway_stream_put(ringway_stream_producer_t *producer,
     const ringway_put_t *record, int64_t timeout_ns, ringway_put_outcome_t *outcome);
 
@@ -1047,8 +1057,9 @@ RINGWAY_MUST_CHECK int32_t ringway_stream_read(ringway_stream_reader_t *reader, 
 
 /* Says that a worker is done with the record of that number and all before it in its shard; NULL: with
    all that it was given. What was not checkpointed is read again by whoever reads the shard next.
-   Threads: one. Returns: OK; E_FENCED (a shard passed on since: drop what was done of it; the others are
-   checkpointed), E_NO_LEASE, E_OUT_OF_RANGE; E_OPTION for a reader that is in no group; E_FORKED. */
+   Threads: one. Returns: OK; E_FENCED (a shard passed on since: drop what was done of it; the others
+   are checkpointed), E_NO_LEASE, E_OUT_OF_RANGE; E_OPTION for a reader that is in no group;
+   E_DURABILITY_UNKNOWN, E_FORKED. */
 RINGWAY_MUST_CHECK int32_t ringway_stream_checkpoint(
     ringway_stream_reader_t *reader, const ringway_sequence_number_t *sequence_number);
 

@@ -54,8 +54,8 @@ namespace ringway {
 class Error : public std::runtime_error {
 public:
     explicit Error(int32_t status)
-        : std::runtime_error(std::string(ringway_status_name(status)) + ": " +
-                             (status < 0 ? ringway_last_error() : ringway_status_text(status))),
+        : std::runtime_error(std::string(ringway_status_text(status)) +
+                             (status < 0 ? std::string(": ") + ringway_last_error() : "")),
           status_(status) {}
     [[nodiscard]] int32_t status() const noexcept { return status_; }
 
@@ -69,8 +69,8 @@ namespace detail {
 #if defined(__cpp_exceptions)
     throw Error(status);
 #else
-    std::fprintf(stderr, "%s: %s\n", ringway_status_name(status),
-        status < 0 ? ringway_last_error() : ringway_status_text(status));
+    std::fprintf(stderr, "%s: %s\n", ringway_status_text(status),
+        status < 0 ? ringway_last_error() : "");
     std::abort();
 #endif
 }
@@ -87,7 +87,7 @@ public:
     [[nodiscard]] int32_t status() const noexcept { return status_; }
     /// Whether it is worth trying again.
     [[nodiscard]] bool not_now() const noexcept { return status_ > 0; }
-    [[nodiscard]] const char *name() const noexcept { return ringway_status_name(status_); }
+    [[nodiscard]] const char *text() const noexcept { return ringway_status_text(status_); }
 
     /// The value; throws where there is none.
     T &value() & { return check(), value_; }
@@ -114,7 +114,7 @@ public:
     explicit operator bool() const noexcept { return status_ == RINGWAY_OK; }
     [[nodiscard]] int32_t status() const noexcept { return status_; }
     [[nodiscard]] bool not_now() const noexcept { return status_ > 0; }
-    [[nodiscard]] const char *name() const noexcept { return ringway_status_name(status_); }
+    [[nodiscard]] const char *text() const noexcept { return ringway_status_text(status_); }
     /// Throws where the call is not done.
     void value() const {
         if (status_ != RINGWAY_OK) {
@@ -700,6 +700,10 @@ public:
     [[nodiscard]] Result<uint64_t> id() const {
         auto all = settings();
         return {all.status(), all.told().id};
+    }
+    /// Waits until all of it is on disk.
+    [[nodiscard]] Result<void> flush() const {
+        return Result<void>(ringway_queue_flush(handle_));
     }
     /// Moves its messages to another queue, or back to where they came from.
     [[nodiscard]] Result<ringway_move_status_t> move(const MoveConfig &config, Wait wait) const {

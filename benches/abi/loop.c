@@ -17,7 +17,7 @@ static uint64_t sum;
 
 static void check(int32_t status) {
     if (status != RINGWAY_OK) {
-        fprintf(stderr, "%s: %s\n", ringway_status_name(status), ringway_last_error());
+        fprintf(stderr, "%s: %s\n", ringway_status_text(status), ringway_last_error());
         exit(1);
     }
 }

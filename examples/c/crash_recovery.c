@@ -9,7 +9,7 @@
 
 static void check(int32_t status) {
     if (status != RINGWAY_OK) {
-        fprintf(stderr, "%s: %s\n", ringway_status_name(status), ringway_last_error());
+        fprintf(stderr, "%s: %s\n", ringway_status_text(status), ringway_last_error());
         exit(1);
     }
 }

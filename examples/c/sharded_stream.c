@@ -12,7 +12,7 @@ static atomic_int next[TRUCKS]; /* a shard that passes on takes its trucks along
 
 static void check(int32_t status) {
     if (status < 0) {
-        fprintf(stderr, "%s: %s\n", ringway_status_name(status), ringway_last_error());
+        fprintf(stderr, "%s: %s\n", ringway_status_text(status), ringway_last_error());
         exit(1);
     }
 }

@@ -8,7 +8,7 @@ enum { FRAME = 1 << 20 };
 
 static void check(int32_t status) {
     if (status != RINGWAY_OK) {
-        fprintf(stderr, "%s: %s\n", ringway_status_name(status), ringway_last_error());
+        fprintf(stderr, "%s: %s\n", ringway_status_text(status), ringway_last_error());
         exit(1);
     }
 }

@@ -5,9 +5,9 @@
 //! with the header.
 
 use ringway::{
-    AttributeError, CheckpointError, GroupError, JoinError, MoveError, NumberError, OpenError,
-    PublishError, PutError, QueueSendError, ReadError, ReceiptError, ReceiveError, SendError,
-    SetError, SettleError, StreamReadError, SubscribeError, WaitError,
+    AttributeError, CheckpointError, FlushError, GroupError, JoinError, MoveError, NumberError,
+    OpenError, PublishError, PutError, QueueSendError, ReadError, ReceiptError, ReceiveError,
+    SendError, SetError, SettleError, StreamReadError, SubscribeError, WaitError,
 };
 
 /// What went wrong. What is to be said about it is kept for `ringway_last_error` at once: so an outcome
@@ -42,9 +42,9 @@ macro_rules! codes {
             $($name = $number,)*
         }
 
-        /// Every status: its code, its name in C and what it means, both with a final 0.
+        /// Every status: its code, its name in C, and both it and what it means with a final 0.
         pub const CODES: &[(Code, &str, &str)] = &[
-            $((Code::$name, concat!($c_name, "\0"), concat!($text, "\0")),)*
+            $((Code::$name, $c_name, concat!($c_name, ": ", $text, "\0")),)*
         ];
     };
 }
@@ -196,6 +196,7 @@ failures! { ReadError:
     Lagged => Lagged,
     BufferTooSmall => BufferTooSmall,
     TooManyViews => TooMany,
+    Journal => Io,
     Pool => Pool,
     Forked => Forked,
     Removed => Removed,
@@ -272,6 +273,13 @@ failures! { SettleError:
     Forked => Forked,
 }
 
+failures! { FlushError:
+    NoDisk => Unsupported,
+    NotOnDisk => NotOnDisk,
+    Forked => Forked,
+    Removed => Removed,
+}
+
 failures! { SetError:
     InvalidSetting => Option,
     OwnTarget => Redrive,
@@ -286,6 +294,8 @@ failures! { SetError:
 }
 
 failures! { PutError:
+    NotOnDisk => NotOnDisk,
+    DurabilityUnknown => DurabilityUnknown,
     Full => Full,
     Throttled => Throttled,
     InvalidPartitionKey => Id,
@@ -324,6 +334,7 @@ failures! { GroupError:
 }
 
 failures! { CheckpointError:
+    DurabilityUnknown => DurabilityUnknown,
     Fenced => Fenced,
     NoLease => NoLease,
     OutOfRange => OutOfRange,

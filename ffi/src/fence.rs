@@ -68,11 +68,6 @@ fn entry(status: i32) -> &'static (Code, &'static str, &'static str) {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn ringway_status_name(status: i32) -> *const c_char {
-    entry(status).1.as_ptr().cast()
-}
-
-#[unsafe(no_mangle)]
 pub extern "C" fn ringway_status_text(status: i32) -> *const c_char {
     entry(status).2.as_ptr().cast()
 }

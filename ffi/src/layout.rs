@@ -122,6 +122,7 @@ structs! {
         stall_timeout_ms: u64,
         dedup_ids: u64,
         dedup_window_ms: u64,
+        journal_max_bytes: u64,
         how: i32,
         kind: i32,
         redeliver_on_death: i32,
@@ -129,7 +130,7 @@ structs! {
         dedup: i32,
         dedup_scope: i32,
         durability: i32,
-        reserved: i32,
+        read_ahead: i32,
     }
     SettingsStruct "ringway_settings_t" {
         size: usize,
@@ -210,10 +211,14 @@ structs! {
         readers: u64,
         lease_timeout_ms: u64,
         stall_timeout_ms: u64,
+        retention_ms: u64,
+        retention_bytes: u64,
         how: i32,
         overflow: i32,
         kinesis_limits: i32,
         huge_pages: i32,
+        durability: i32,
+        on_demand: i32,
     }
     HashKey "ringway_hash_key_t" {
         high: u64,
@@ -383,10 +388,10 @@ sized! {
     ChannelConfig 56 { slots stride readers stall_timeout_ms }
         { how producers overflow huge_pages } {}
     ReaderConfig 32 {} { position start reliability idle reserved } {}
-    QueueConfig 128 {
+    QueueConfig 136 {
         slots stride max_bytes visibility_ms delay_ms retention_ms max_message_bytes
-        receive_wait_ms stall_timeout_ms dedup_ids dedup_window_ms
-    } { how kind redeliver_on_death huge_pages dedup dedup_scope durability reserved } {}
+        receive_wait_ms stall_timeout_ms dedup_ids dedup_window_ms journal_max_bytes
+    } { how kind redeliver_on_death huge_pages dedup dedup_scope durability read_ahead } {}
     SettingsStruct 176 {
         id visibility_ms delay_ms retention_ms max_message_bytes receive_wait_ms max_messages
         max_in_flight dead_letter max_receives
@@ -395,8 +400,9 @@ sized! {
     OutgoingStruct 80 { delay_ms } { len attribute_count }
         { body group dedup_id trace_header attributes subject }
     MoveConfig 32 { max_per_second } { what reserved } { destination }
-    StreamConfig 72 { shards slots stride readers lease_timeout_ms stall_timeout_ms }
-        { how overflow kinesis_limits huge_pages } {}
+    StreamConfig 96 {
+        shards slots stride readers lease_timeout_ms stall_timeout_ms retention_ms retention_bytes
+    } { how overflow kinesis_limits huge_pages durability on_demand } {}
     StreamReaderConfig 64 { shard } { sequence_number timestamp_ms iterator reliability idle reserved }
         { group }
     TopicConfig 24 { listen_slots } { how kind } {}

@@ -101,6 +101,16 @@ fn deduplication(config: &QueueConfig) -> Result<Option<Option<Deduplication>>, 
     Ok(Some(Some(dedup)))
 }
 
+/// The level that a field names, if it names one.
+pub fn durability(field: i32) -> Result<Option<Durability>, Failure> {
+    let levels = [
+        (1, Durability::Memory),
+        (2, Durability::Durable),
+        (3, Durability::Async),
+    ];
+    choice(field, &levels, "durability")
+}
+
 fn open(bus: &Bus, name: &str, config: Option<QueueConfig>) -> Result<Queue, Failure> {
     let mut builder = bus.queue(name);
     let mut how = How::OpenOrCreate;
@@ -134,9 +144,14 @@ fn open(bus: &Bus, name: &str, config: Option<QueueConfig>) -> Result<Queue, Fai
         if let Some(huge_pages) = switch(config.huge_pages, "huge_pages")? {
             builder = builder.huge_pages(huge_pages);
         }
-        let levels = [(1, Durability::Memory), (2, Durability::Durable)];
-        if let Some(durability) = choice(config.durability, &levels, "durability")? {
+        if let Some(durability) = durability(config.durability)? {
             builder = builder.durability(durability);
+        }
+        if let Some(read_ahead) = switch(config.read_ahead, "read_ahead")? {
+            builder = builder.read_ahead(read_ahead);
+        }
+        if let Some(bytes) = given(config.journal_max_bytes) {
+            builder = builder.journal_max_bytes((bytes != NONE).then_some(bytes));
         }
         if let Some(dedup) = deduplication(&config)? {
             builder = builder.deduplicate(dedup);
@@ -330,6 +345,12 @@ abi! {
         if let Some(out) = out {
             out.write(purged);
         }
+        Ok(Code::Ok)
+    }
+
+    /// Waits for the disk.
+    fn ringway_queue_flush(queue: *const c_void) {
+        shared::<QueueHandle>(queue)?.0.flush()?;
         Ok(Code::Ok)
     }
 

@@ -10,13 +10,14 @@ use crate::layout::{
     StreamRecord, StreamStats,
 };
 use crate::put::number_out;
+use crate::queue::durability;
 use crate::receive::{Arena, idle};
 use core::ffi::{c_char, c_void};
 use core::mem::MaybeUninit;
 use core::time::Duration;
 use ringway::{
-    Backpressure, Bus, GroupStart, GroupWorker, OpenError, ShardId, ShardLimits, ShardState,
-    Stream, StreamIterator, StreamReadError, StreamReader,
+    Backpressure, Bus, GroupStart, GroupWorker, OnDemand, OpenError, Retention, ShardId,
+    ShardLimits, ShardState, Stream, StreamIterator, StreamReadError, StreamReader,
 };
 
 pub struct StreamHandle(pub Stream);
@@ -35,6 +36,22 @@ pub struct StreamReaderHandle {
 fn small(field: u64) -> u32 {
     // More than there may be are refused by the core, with the rule.
     u32::try_from(field).unwrap_or(u32::MAX)
+}
+
+/// What is said about retention, if anything: then what is not said is as by default.
+fn retention(config: &StreamConfig) -> Option<Retention> {
+    let (age, bytes) = (given_ms(config.retention_ms), given(config.retention_bytes));
+    let mut retention = Retention::default();
+    if age.is_none() && bytes.is_none() {
+        return None;
+    }
+    if let Some(age) = age {
+        retention.age = age;
+    }
+    if let Some(bytes) = bytes {
+        retention.bytes = (bytes != argument::NONE).then_some(bytes);
+    }
+    Some(retention)
 }
 
 fn open(bus: &Bus, name: &str, config: Option<StreamConfig>) -> Result<Stream, Failure> {
@@ -69,6 +86,15 @@ fn open(bus: &Bus, name: &str, config: Option<StreamConfig>) -> Result<Stream, F
         }
         if let Some(huge_pages) = switch(config.huge_pages, "huge_pages")? {
             builder = builder.huge_pages(huge_pages);
+        }
+        if let Some(durability) = durability(config.durability)? {
+            builder = builder.durability(durability);
+        }
+        if let Some(on_demand) = switch(config.on_demand, "on_demand")? {
+            builder = builder.on_demand(on_demand.then(OnDemand::default));
+        }
+        if let Some(retention) = retention(&config) {
+            builder = builder.retention(retention);
         }
     }
     Ok(match how {

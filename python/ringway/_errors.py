@@ -10,7 +10,7 @@ class Error(Exception):
 
     def __init__(self, status: int, text: str) -> None:
         self.status = status
-        self.name = ffi.string(lib.ringway_status_name(status)).decode()
+        self.name = ffi.string(lib.ringway_status_text(status)).decode().partition(":")[0]
         super().__init__(f"{self.name}: {text}")
 
 
@@ -48,7 +48,7 @@ def error(status: int) -> Error:
     """The exception of a status that is not 0."""
     if status < 0:
         return Error(status, ffi.string(lib.ringway_last_error()).decode())
-    text = ffi.string(lib.ringway_status_text(status)).decode()
+    text = ffi.string(lib.ringway_status_text(status)).decode().partition(": ")[2]
     if status in _FULL:
         return Full(status, text)
     if status in NOTHING:

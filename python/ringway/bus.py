@@ -14,6 +14,7 @@ from .stream import Stream
 from .topic import Topic
 
 HOW = {"open_or_create": 0, "open": 1, "create": 2}
+_LEVELS = {"memory": 1, "durable": 2, "async": 3}
 _KINDS = {1: "channel", 2: "queue", 3: "stream", 4: "topic"}
 
 
@@ -129,10 +130,12 @@ class Bus(Handle):
         dedup_window: Optional[float] = None,
         dedup_in_group: Optional[bool] = None,
         durability: Optional[str] = None,
+        read_ahead: Optional[bool] = None,
+        journal_max_bytes: Optional[int] = None,
     ) -> Queue:
         """Opens or creates a queue; times in seconds. Options that are given have to agree with one that
-        exists. dedup: "by_id", "by_content", "optional" or "none"; FIFO queues only. durability: "memory"
-        or "durable"."""
+        exists. dedup: "by_id", "by_content", "optional" or "none"; FIFO queues only. durability: "memory",
+        "async" or "durable"."""
         config = ffi.new("ringway_queue_config_t *")
         lib.ringway_queue_config_init(config)
         _choice(config, "how", HOW, how)
@@ -148,7 +151,9 @@ class Bus(Handle):
         _ms(config, "receive_wait_ms", receive_wait)
         _switch(config, "redeliver_on_death", redeliver_on_death)
         _choice(config, "dedup", {"by_id": 1, "by_content": 2, "optional": 3, "none": 4}, dedup)
-        _choice(config, "durability", {"memory": 1, "durable": 2}, durability)
+        _choice(config, "durability", _LEVELS, durability)
+        _switch(config, "read_ahead", read_ahead)
+        _number(config, "journal_max_bytes", journal_max_bytes)
         _number(config, "dedup_ids", dedup_ids)
         _ms(config, "dedup_window_ms", dedup_window)
         if dedup_in_group is not None:
@@ -173,9 +178,13 @@ class Bus(Handle):
         kinesis_limits: Optional[bool] = None,
         lease_timeout: Optional[float] = None,
         stall_timeout: Optional[float] = None,
+        durability: Optional[str] = None,
+        retention: Optional[float] = None,
+        retention_bytes: Optional[int] = None,
+        on_demand: Optional[bool] = None,
     ) -> Stream:
-        """Opens or creates a stream. Options that are given have to agree with one that exists, but for the
-        number of shards."""
+        """Opens or creates a stream; times in seconds. Options that are given have to agree with one that
+        exists, but for the number of shards. durability: "memory" or "durable", with a retention."""
         config = ffi.new("ringway_stream_config_t *")
         lib.ringway_stream_config_init(config)
         _choice(config, "how", HOW, how)
@@ -186,6 +195,10 @@ class Bus(Handle):
         _ms(config, "lease_timeout_ms", lease_timeout)
         _ms(config, "stall_timeout_ms", stall_timeout)
         _switch(config, "kinesis_limits", kinesis_limits)
+        _switch(config, "on_demand", on_demand)
+        _choice(config, "durability", _LEVELS, durability)
+        _ms(config, "retention_ms", retention)
+        _number(config, "retention_bytes", retention_bytes)
         if drop_oldest is not None:
             config.overflow = lib.RINGWAY_DROP_OLDEST if drop_oldest else lib.RINGWAY_REFUSE
         call = lib.ringway_stream_open

@@ -356,6 +356,10 @@ class Queue(Handle):
         check(lib.ringway_queue_purge(self._handle, out))
         return int(out[0])
 
+    def flush(self) -> None:
+        """Waits until everything that was sent and deleted is on disk."""
+        check(lib.ringway_queue_flush(self._handle))
+
     def move(
         self,
         destination: Optional["Queue"] = None,

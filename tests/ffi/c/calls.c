@@ -368,8 +368,22 @@ static void durable(const char *journals) {
     DONE(ringway_queue_open(bus, "bills", &level, &queue));
     DONE(ringway_sender_open(queue, &sender));
     DONE(ringway_sender_send(sender, "paid", 4, 0, NULL));
-    void *all[3] = {sender, queue, bus};
-    for (int i = 0; i < 3; i++) {
+    DONE(ringway_queue_flush(queue));
+    ringway_stream_config_t kept;
+    ringway_stream_t *stream;
+    ringway_stream_producer_t *producer;
+    ringway_stream_reader_t *reader;
+    ringway_stream_reader_config_t oldest;
+    ringway_put_outcome_t outcome;
+    const ringway_put_t put = {"truck-7", "here", 4, NULL};
+    ringway_stream_config_init(&kept);
+    kept.durability = RINGWAY_DURABLE;
+    kept.retention_ms = 48 * 3600 * 1000;
+    DONE(ringway_stream_open(bus, "trucks", &kept, &stream));
+    DONE(ringway_stream_producer_open(stream, &producer));
+    DONE(ringway_stream_put(producer, &put, RINGWAY_FOREVER, &outcome));
+    void *all[5] = {producer, stream, sender, queue, bus};
+    for (int i = 0; i < 5; i++) {
         DONE(ringway_close(all[i]));
     }
     /* As a restart of the machine does. */
@@ -380,8 +394,31 @@ static void durable(const char *journals) {
     DONE(ringway_receiver_open(queue, NULL, &receiver));
     DONE(ringway_receiver_consume(receiver, buffer, sizeof buffer, 0, &received));
     CHECK(received.len == 4 && memcmp(buffer, "paid", 4) == 0);
+    ringway_stream_record_t record;
+    size_t count = 0;
+    kept.how = RINGWAY_OPEN;
+    ringway_stream_reader_config_init(&oldest);
+    oldest.iterator = RINGWAY_TRIM_HORIZON;
+    DONE(ringway_stream_open(bus, "trucks", &kept, &stream));
+    DONE(ringway_stream_reader_open(stream, &oldest, &reader));
+    DONE(ringway_stream_read(reader, 1, RINGWAY_SECOND, &record, &count));
+    CHECK(record.len == 4 && memcmp(record.data, "here", 4) == 0);
+    CHECK(record.sequence_number.position == outcome.sequence_number.position);
+    DONE(ringway_close(reader));
+    DONE(ringway_close(stream));
+    DONE(ringway_bus_remove(bus, "trucks", 0));
+    ringway_queue_t *other;
     level.durability = RINGWAY_MEMORY;
-    EXPECT(RINGWAY_E_MISMATCH, ringway_queue_open(bus, "bills", &level, &queue));
+    EXPECT(RINGWAY_E_MISMATCH, ringway_queue_open(bus, "bills", &level, &other));
+    level.durability = RINGWAY_ASYNC;
+    level.how = RINGWAY_CREATE;
+    DONE(ringway_queue_open(bus, "notes", &level, &other));
+    DONE(ringway_sender_open(other, &sender));
+    DONE(ringway_sender_send(sender, "soon", 4, 0, NULL));
+    DONE(ringway_queue_flush(other));
+    DONE(ringway_close(sender));
+    DONE(ringway_close(other));
+    DONE(ringway_bus_remove(bus, "notes", 0));
     DONE(ringway_close(receiver));
     DONE(ringway_close(queue));
     DONE(ringway_bus_remove(bus, "bills", 0));
@@ -465,9 +502,8 @@ int main(void) {
     CHECK(ringway_version(RINGWAY_ABI) == RINGWAY_ABI_VERSION);
     CHECK(ringway_version(RINGWAY_FORMAT) >> 16 == 1 && ringway_version(0) == 0);
     CHECK(strcmp(ringway_last_error(), "") == 0);
-    CHECK(strcmp(ringway_status_name(RINGWAY_E_GONE), "RINGWAY_E_GONE") == 0);
-    CHECK(strcmp(ringway_status_name(12345), "RINGWAY_E_OTHER") == 0);
-    CHECK(strlen(ringway_status_text(RINGWAY_FULL)) > 0);
+    CHECK(strcmp(ringway_status_text(RINGWAY_E_GONE), "RINGWAY_E_GONE: the message is gone") == 0);
+    CHECK(strstr(ringway_status_text(12345), "RINGWAY_E_OTHER: ") != NULL);
 
     ringway_bus_config_t config;
     ringway_bus_config_init(&config);

@@ -22,7 +22,7 @@
         int32_t expect_status_ = (call);                                                           \
         if (expect_status_ != (status)) {                                                          \
             fprintf(stderr, "%s:%d: %s returned %s (%s), not %s\n", __FILE__, __LINE__, #call,     \
-                ringway_status_name(expect_status_), ringway_last_error(), #status);               \
+                ringway_status_text(expect_status_), ringway_last_error(), #status);               \
             exit(1);                                                                               \
         }                                                                                          \
     } while (0)

@@ -98,6 +98,7 @@ static void with_handle(void *h) {
     NO_HANDLE(ringway_queue_settings(h, &settings, sizeof settings));
     NO_HANDLE(ringway_queue_set(h, &settings));
     NO_HANDLE(ringway_queue_purge(h, NULL));
+    NO_HANDLE(ringway_queue_flush(h));
     NO_HANDLE(ringway_queue_delete(h, &receipt));
     NO_HANDLE(ringway_queue_extend(h, &receipt, 1));
     NO_HANDLE(ringway_queue_nack(h, &receipt, 1));

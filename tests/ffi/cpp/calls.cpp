@@ -225,7 +225,7 @@ int main() {
         CHECK(false);
     } catch (const ringway::Error &error) {
         CHECK(error.status() == RINGWAY_E_NAME);
-        CHECK(std::string(error.what()).find("RINGWAY_E_NAME: \"no/name\"") == 0);
+        CHECK(std::string(error.what()).find("RINGWAY_E_NAME: no valid name: \"no/name\"") == 0);
     }
 #else
     CHECK(bus.queue("no/name").status() == RINGWAY_E_NAME);

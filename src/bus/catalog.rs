@@ -291,11 +291,15 @@ impl Attachment {
         let mut grown: HashMap<u64, u64> = HashMap::new();
         // The shards of streams, by family.
         let mut shards: HashMap<u64, u64> = HashMap::new();
-        for name in &names {
-            if let Some((queue, _)) = grown_of(name) {
-                let bytes = file::len(&directory.join(name)).unwrap_or(0);
-                *grown.entry(queue).or_default() += bytes;
+        for directory in self.grown_directories() {
+            for name in file::names(&directory).unwrap_or_default() {
+                if let Some((queue, _)) = grown_of(&name) {
+                    let bytes = file::len(&directory.join(name)).unwrap_or(0);
+                    *grown.entry(queue).or_default() += bytes;
+                }
             }
+        }
+        for name in &names {
             if let Some((family, _)) = stream::shard_of(name) {
                 let bytes = file::len(&directory.join(name)).unwrap_or(0);
                 *shards.entry(family).or_default() += bytes;

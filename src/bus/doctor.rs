@@ -3,19 +3,20 @@
 use super::attachment::Attachment;
 use super::builder::Builder;
 use super::catalog::{ObjectKind, open_any, preamble};
-use super::reap::Rings;
+use super::reap::{Rings, remove_grown};
 use super::{BUS_FILE, OBJECTS, TEMPORARY, aside, name};
 use crate::error::OpenError;
 use crate::layout::ring::READER_STANDING;
 use crate::layout::word::Ctl;
 use crate::layout::{READY_OFFSET, REMOVED};
-use crate::queue::{check_grown, grown_of, remove_journals};
+use crate::queue::{check_grown, further_site, grown_of, remove_journals, remove_spilled};
 use crate::ring::{Counter, Liveness};
 use crate::shm::words;
 use crate::sync::Ordering;
 use crate::sys::file;
 use crate::sys::mapping::{MapOptions, Mapping};
 use std::collections::HashSet;
+use std::path::Path;
 
 /// What the doctor found. Everything but the first group is zero on a clean bus.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,12 +163,14 @@ impl Attachment {
 
     /// Rings that queues grew by and that can't be opened.
     fn examine_grown(&self, report: &mut Report) -> Result<(), OpenError> {
-        let directory = &self.site.directory;
-        for name in file::names(directory).map_err(|e| OpenError::io(directory, e))? {
-            if let Some((queue, number)) = grown_of(&name) {
-                match check_grown(&self.site, queue, number) {
-                    Ok(()) | Err(OpenError::NotFound { .. }) => {}
-                    Err(error) => report.broken_objects.push(error.to_string()),
+        for directory in self.grown_directories() {
+            let site = further_site(&self.site, Some(&directory));
+            for name in file::names(&directory).map_err(|e| OpenError::io(&directory, e))? {
+                if let Some((queue, number)) = grown_of(&name) {
+                    match check_grown(&site, queue, number) {
+                        Ok(()) | Err(OpenError::NotFound { .. }) => {}
+                        Err(error) => report.broken_objects.push(error.to_string()),
+                    }
                 }
             }
         }
@@ -178,10 +181,15 @@ impl Attachment {
     /// who made one had slept all the time.
     fn orphans(&self, heal: bool) -> Result<u64, OpenError> {
         let directory = &self.site.directory;
-        let names = || file::names(directory).map_err(|e| OpenError::io(directory, e));
-        let grown = names()?;
+        let names = |directory: &Path| {
+            file::names(directory).map_err(|error| OpenError::io(directory, error))
+        };
+        let mut grown = Vec::new();
+        for directory in self.grown_directories() {
+            grown.extend(names(&directory)?);
+        }
         // Listed behind them: of whatever grew before, the queue is there, or gone.
-        let queues: HashSet<u64> = names()?
+        let queues: HashSet<u64> = names(directory)?
             .iter()
             .filter(|name| !name.starts_with(TEMPORARY) && grown_of(name).is_none())
             .filter_map(|name| preamble(&directory.join(name)).ok())
@@ -193,7 +201,9 @@ impl Attachment {
             .filter(|queue| !queues.contains(queue))
             .collect();
         if heal {
-            return Ok(self.remove_grown(|queue| orphans.contains(&queue)));
+            let directories = self.grown_directories();
+            let removed = directories.map(|it| remove_grown(&it, |queue| orphans.contains(&queue)));
+            return Ok(removed.sum());
         }
         Ok(orphans.len() as u64)
     }
@@ -202,11 +212,8 @@ impl Attachment {
     fn temporary_files(&self, heal: bool) -> Result<u64, OpenError> {
         let root = self.directory.parent().unwrap_or(&self.directory);
         let mut found = aside::sweep(root, &self.name, heal);
-        for directory in [
-            self.site.directory.clone(),
-            self.directory.join(super::POOL),
-            self.directory.join(super::TOPICS),
-        ] {
+        let others = [super::POOL, super::TOPICS].map(|name| self.directory.join(name));
+        for directory in self.grown_directories().chain(others) {
             let names = match file::names(&directory) {
                 // No topic yet.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -268,6 +275,7 @@ pub(super) fn remove_bus(builder: Builder, force: bool) -> Result<(), OpenError>
                     let _ = bus.remove(&object.name);
                 }
             }
+            remove_spilled(&bus.inner.site);
             #[cfg(feature = "topics")]
             for topic in bus.topics()? {
                 let _ = bus.remove_topic(&topic);

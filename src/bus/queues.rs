@@ -47,6 +47,7 @@ struct Given {
     durability: bool,
     read_ahead: bool,
     journal_max_bytes: bool,
+    spill: bool,
 }
 
 impl QueueBuilder {
@@ -207,6 +208,16 @@ impl QueueBuilder {
         self
     }
 
+    /// Its further rings lie on a disk, beside the journals of the bus
+    /// ([`journal_root`](crate::Builder::journal_root)): the backlog takes memory for what is being sent and
+    /// received alone, and [`max_bytes`](Self::max_bytes) is a quota of the disk. It survives what a queue in
+    /// memory survives, and no more. Standard queues in memory. Default: off.
+    pub fn spill(mut self, spill: bool) -> Self {
+        self.definition.spill = spill;
+        self.given.spill = true;
+        self
+    }
+
     /// Asks for transparent huge pages; harmless where there are none.
     pub fn huge_pages(mut self, huge_pages: bool) -> Self {
         self.definition.huge_pages = huge_pages;
@@ -311,7 +322,7 @@ impl QueueBuilder {
                 bytes: file.bytes,
                 chain: Chain::new(file.object_id, first),
                 growing: Growing::default(),
-                site: attachment.site.clone(),
+                site: queue::further_site(&attachment.site, file.spill.as_deref()),
                 definition: file.definition,
                 group_key: file.group_key,
                 dedup_key: file.dedup_key,
@@ -336,7 +347,7 @@ impl QueueBuilder {
     fn compare(&self, queue: &QueueFile) -> Result<(), OpenError> {
         compare_given!(self, queue, kind dedup slots stride visibility delay retention);
         compare_given!(self, queue, max_message_bytes redeliver_on_death receive_wait stall_timeout);
-        compare_given!(self, queue, max_bytes durability read_ahead journal_max_bytes);
+        compare_given!(self, queue, max_bytes durability read_ahead journal_max_bytes spill);
         Ok(())
     }
 }

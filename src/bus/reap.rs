@@ -19,7 +19,8 @@ use crate::layout::{Preamble, REMOVED};
 use crate::object::Site;
 use crate::pool::lend::SweptChunks;
 use crate::queue::{
-    self, GROWN_PREFIX, Link, Outcome, Side, further_links, grown_of, ring_at, settle_move,
+    self, GROWN_PREFIX, Link, Outcome, Side, further_links, further_site, grown_of, ring_at,
+    settle_move, spill_directory,
 };
 use crate::ring::delivery::Delivery;
 use crate::ring::read::Look;
@@ -30,6 +31,7 @@ use crate::sync::Ordering;
 use crate::sys::file;
 use crate::trace::{event, span};
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 /// Looks at a move that others go on with at the same time.
@@ -61,6 +63,8 @@ pub(super) struct AnyRing {
 pub(super) struct OpenQueue {
     /// The oldest first.
     links: Vec<Arc<Link>>,
+    /// Of its further rings.
+    site: Site,
 }
 
 impl OpenQueue {
@@ -74,11 +78,11 @@ impl OpenQueue {
     }
 
     /// Opens the rings that appeared since.
-    fn follow(&mut self, site: &Site, id: u64) -> Result<(), OpenError> {
+    fn follow(&mut self, id: u64) -> Result<(), OpenError> {
         let first = Arc::clone(&self.links[0]);
         let last = self.links.last().map_or(0, |link| link.number);
         if first.delivery.words().newest().load(Ordering::Acquire) > last.into() {
-            let further = further_links(site, id, &first.delivery, &self.links[1..])?;
+            let further = further_links(&self.site, id, &first.delivery, &self.links[1..])?;
             self.links.truncate(1);
             self.links.extend(further);
         }
@@ -171,11 +175,10 @@ impl<'a> Rings<'a> {
         {
             self.failed.get_or_insert(error);
         }
-        let site = &self.attachment.site;
         let any = self.by_id.get_mut(&id)?;
         // So it is with a ring that the queue grew by meanwhile.
         if let Some(queue) = &mut any.queue
-            && let Err(error) = queue.follow(site, id)
+            && let Err(error) = queue.follow(id)
         {
             self.failed.get_or_insert(error);
         }
@@ -334,10 +337,11 @@ impl Attachment {
                     let id = file.object_id;
                     let first = self.delivery(&file);
                     let ring = first.ring().clone();
+                    let site = further_site(&site, file.spill.as_deref());
                     let further = further_links(&site, id, &first, &[])?;
                     let mut links = vec![Link::first(first, file.bytes)];
                     links.extend(further);
-                    let queue = Some(OpenQueue { links });
+                    let queue = Some(OpenQueue { links, site });
                     let any = AnyRing {
                         ring,
                         queue,
@@ -527,8 +531,10 @@ impl Attachment {
                 Some((id, any)) => {
                     let looked_at = is_looked_at(&any.ring)
                         || any.queue.as_ref().is_some_and(OpenQueue::is_viewed);
-                    if any.queue.is_some() && !looked_at {
-                        self.remove_grown(|queue| queue == id);
+                    if let Some(queue) = &any.queue
+                        && !looked_at
+                    {
+                        remove_grown(&queue.site.directory, |queue| queue == id);
                     }
                     looked_at
                 }
@@ -544,27 +550,17 @@ impl Attachment {
         Ok(deleted)
     }
 
-    /// Takes away the files of rings that certain queues grew by; how many.
-    pub(super) fn remove_grown(&self, is_gone: impl Fn(u64) -> bool) -> u64 {
-        let directory = &self.site.directory;
-        let mut removed = 0;
-        for name in file::names(directory).unwrap_or_default() {
-            let is_theirs = grown_of(&name).is_some_and(|(queue, _)| is_gone(queue));
-            if is_theirs && file::remove(&directory.join(name)).is_ok() {
-                removed += 1;
-            }
-        }
-        removed
+    /// The directories that rings of queues may lie in beside their first.
+    pub(super) fn grown_directories(&self) -> impl Iterator<Item = PathBuf> {
+        let own = self.site.directory.clone();
+        core::iter::once(own).chain(spill_directory(&self.site))
     }
 
     fn remove_temporary_files(&self, slot: u16, generation: u64) -> u64 {
         let prefix = format!("{TEMPORARY}{slot}-{generation}-");
         let mut removed = 0;
-        for directory in [
-            self.site.directory.clone(),
-            self.directory.join(super::POOL),
-            self.directory.join(super::TOPICS),
-        ] {
+        let others = [super::POOL, super::TOPICS].map(|name| self.directory.join(name));
+        for directory in self.grown_directories().chain(others) {
             for name in file::names(&directory).unwrap_or_default() {
                 if name.starts_with(&prefix) && file::remove(&directory.join(name)).is_ok() {
                     removed += 1;
@@ -573,6 +569,18 @@ impl Attachment {
         }
         removed
     }
+}
+
+/// Takes away the files of rings that certain queues grew by; how many.
+pub(super) fn remove_grown(directory: &Path, is_gone: impl Fn(u64) -> bool) -> u64 {
+    let mut removed = 0;
+    for name in file::names(directory).unwrap_or_default() {
+        let is_theirs = grown_of(&name).is_some_and(|(queue, _)| is_gone(queue));
+        if is_theirs && file::remove(&directory.join(name)).is_ok() {
+            removed += 1;
+        }
+    }
+    removed
 }
 
 /// Whether a living participant has a seat in the ring.

@@ -120,13 +120,15 @@ pub struct QueueHeader {
     /// What the clock of the queue said at its epoch, in ms: more than any message is kept for where
     /// the queue is on disk, so that it can have messages from before the machine was started.
     pub clock_base_ms: u64,
-    /// On disk: the directory of its journal.
+    /// On disk: the directory of its journal. With `spills`: that of its further rings.
     pub journal: [u8; JOURNAL_PATH_BYTES],
     /// Since 1.2. On disk: sends are refused while its journal takes so many bytes; 0: never.
     pub journal_max_bytes: u64,
     /// Since 1.2. On disk: 1 where messages are received before the disk has them.
     pub read_ahead: u32,
-    pub reserved: [u8; PAGE - 396 - JOURNAL_PATH_BYTES],
+    /// Since 1.2. In memory: 1 where its further rings lie in the directory that `journal` names.
+    pub spills: u32,
+    pub reserved: [u8; PAGE - 400 - JOURNAL_PATH_BYTES],
 }
 
 /// Longest path of a journal's directory.
@@ -174,7 +176,8 @@ const _: () = {
     assert!(offset_of!(QueueHeader, journal) == 384);
     assert!(offset_of!(QueueHeader, journal_max_bytes) == 384 + JOURNAL_PATH_BYTES);
     assert!(offset_of!(QueueHeader, read_ahead) == 392 + JOURNAL_PATH_BYTES);
-    assert!(offset_of!(QueueHeader, reserved) == 396 + JOURNAL_PATH_BYTES);
+    assert!(offset_of!(QueueHeader, spills) == 396 + JOURNAL_PATH_BYTES);
+    assert!(offset_of!(QueueHeader, reserved) == 400 + JOURNAL_PATH_BYTES);
     assert!(CLOCK_BASE_MS > MAX_RETENTION_MS as u64);
 };
 

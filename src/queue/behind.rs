@@ -16,7 +16,7 @@ use super::{Durability, Inner, Queue};
 use crate::error::FlushError;
 use crate::sync::Ordering;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ const LAG: Duration = Duration::from_millis(10);
 const MOST_UNWRITTEN: u64 = 4 << 20;
 /// Pause behind a flush that the disk refused.
 const PAUSE: Duration = Duration::from_millis(200);
-/// A sleeping thread looks this often whether anybody still needs it.
+/// A wake may be lost: a sleeping thread looks this often.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
 /// One open's thread that writes behind.
@@ -123,10 +123,18 @@ impl Inner {
         match &*thread {
             Some(thread) => thread.thread().unpark(),
             None => {
-                let (queue, signal) = (Arc::downgrade(self), Arc::clone(&behind.signal));
+                let (host, id) = (Arc::clone(&self.host), self.object_id);
+                let signal = Arc::clone(&behind.signal);
                 let named = thread::Builder::new().name("ringway-behind".to_owned());
                 // Without a thread senders write, when they are too far ahead.
-                *thread = named.spawn(move || write_behind(&queue, &signal)).ok();
+                let spawned = named.spawn(move || {
+                    // An open of its own: this one ends when its last handle is dropped, and waits
+                    // for the thread then.
+                    if let Ok(Some(queue)) = host.queue_by_id(id) {
+                        write_behind(&queue, &signal);
+                    }
+                });
+                *thread = spawned.ok();
             }
         }
     }
@@ -143,9 +151,7 @@ impl Inner {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(thread) = thread
-            && thread.thread().id() != thread::current().id()
-        {
+        if let Some(thread) = thread {
             thread.thread().unpark();
             let _ = thread.join();
         }
@@ -155,30 +161,28 @@ impl Inner {
     }
 }
 
-fn write_behind(queue: &Weak<Inner>, signal: &Signal) {
+fn write_behind(queue: &Inner, signal: &Signal) {
     let is_over = || signal.ended.load(Ordering::Acquire);
     loop {
         while !signal.armed.load(Ordering::Acquire) {
-            if is_over() || queue.strong_count() == 0 {
+            if is_over() {
                 return;
             }
             thread::park_timeout(LONGEST_SLEEP);
         }
         sleep(LAG, signal);
-        let Some(queue) = queue.upgrade().filter(|_| !is_over()) else {
+        if is_over() {
             return;
-        };
+        }
         // Before the flush: who sends from here on wakes this thread again.
         signal.armed.store(false, Ordering::SeqCst);
-        let flushed = queue.flush();
-        if flushed.is_err() {
-            signal.armed.store(true, Ordering::Release);
-        }
-        drop(queue);
-        match flushed {
+        match queue.flush() {
             Ok(()) => {}
             Err(NotOnDisk::Removed | NotOnDisk::Unlinked | NotOnDisk::NoEpoch) => return,
-            Err(_) => sleep(PAUSE, signal),
+            Err(_) => {
+                signal.armed.store(true, Ordering::Release);
+                sleep(PAUSE, signal);
+            }
         }
     }
 }

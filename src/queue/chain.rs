@@ -18,6 +18,7 @@
 use super::Inner;
 use super::file::{GrownFile, grown_of, open_grown};
 use crate::error::OpenError;
+use crate::layout::queue::NEVER;
 use crate::object::Site;
 use crate::ring::delivery::Delivery;
 use crate::ring::delivery::drain::Drain;
@@ -200,6 +201,13 @@ pub(crate) fn ring_at(links: &[Arc<Link>], position: u64) -> &Arc<Link> {
     &links[behind.saturating_sub(1)]
 }
 
+/// Whether nobody has received from a ring, as far as its hints say: no cursor has come far, and no lease or
+/// delay runs.
+pub(super) fn is_untouched(ring: &Delivery) -> bool {
+    let first = ring.ring().memory().geometry().first_position();
+    ring.receive_hint() == first && ring.next_due() == NEVER
+}
+
 /// The rings that the queue `id` grew by, the oldest first, as the directory has them; `known` are
 /// open already.
 pub(crate) fn further_links(
@@ -314,8 +322,12 @@ impl Inner {
         let refreshed = self.chain.refresh(&self.site);
         // What can't be opened now is looked at the next time.
         let links = refreshed.unwrap_or_else(|_| self.chain.links());
+        let last = links.last().map_or(0, |link| link.number);
         for link in links.iter() {
             look(&link.delivery);
+            if self.definition.spill && link.number > 0 && link.number < last {
+                link.delivery.ring().memory().release_pages();
+            }
         }
     }
 }

@@ -93,6 +93,8 @@ pub struct QueueDefinition {
     pub read_ahead: bool,
     /// On disk: bytes of its journal at which sends are refused; `None`: never.
     pub journal_max_bytes: Option<u64>,
+    /// In memory: whether its further rings lie on a disk.
+    pub spill: bool,
 }
 
 impl QueueKind {
@@ -124,6 +126,7 @@ impl QueueDefinition {
             durability: Durability::Memory,
             read_ahead: false,
             journal_max_bytes: None,
+            spill: false,
         }
     }
 
@@ -165,6 +168,10 @@ impl QueueDefinition {
             let rule = "of a queue on disk that does not deduplicate: the id of a message that is \
                         consumed before it is written would be forgotten";
             return refuse("read_ahead", "true".to_owned(), rule.to_owned());
+        }
+        if self.spill && (self.is_on_disk() || self.kind == QueueKind::Fifo) {
+            let rule = "of a standard queue in memory: others have one ring and do not grow";
+            return refuse("spill", "true".to_owned(), rule.to_owned());
         }
         if let Some(most) = self.journal_max_bytes {
             let least = 4 * segment_bytes(self.slots * self.stride, self.max_message_bytes);

@@ -1,6 +1,6 @@
 //! Queue files: what a queue adds to an object file, and the files of the rings that it grew by.
 
-use super::{DedupScope, Deduplication, Durability, QueueDefinition, QueueKind};
+use super::{DedupScope, Deduplication, Durability, QueueDefinition, QueueKind, spill};
 use crate::error::OpenError;
 use crate::layout::Preamble;
 use crate::layout::dedup::{Bucket, buckets_for};
@@ -55,6 +55,8 @@ pub struct QueueFile {
     pub created_ms: u64,
     /// On disk: its words, and the directory of its journal.
     pub durable: Option<(DurableWords, PathBuf)>,
+    /// In memory: where its further rings lie, if that is on a disk.
+    pub spill: Option<PathBuf>,
     /// The first page as it is.
     pub header: QueueHeader,
     pub file: File,
@@ -81,9 +83,12 @@ pub(super) fn create_as(
     fill: impl FnOnce(&Arc<Mapping>, &QueueHeader),
 ) -> Result<(), OpenError> {
     definition.check()?;
-    let journal = match definition.is_on_disk() {
-        true => journal_bytes(site, definition)?,
-        false => Vec::new(),
+    let journal = if definition.is_on_disk() {
+        journal_bytes_of(journal_directory(site, &definition.name).as_deref())?
+    } else if definition.spill {
+        spill::prepare(site)?
+    } else {
+        Vec::new()
     };
     let mut journal_path = [0; JOURNAL_PATH_BYTES];
     journal_path[..journal.len()].copy_from_slice(&journal);
@@ -133,6 +138,7 @@ pub(super) fn create_as(
                 Durability::Durable => durable::DURABLE,
             },
             read_ahead: definition.read_ahead.into(),
+            spills: definition.spill.into(),
             journal_max_bytes: definition.journal_max_bytes.unwrap_or(0),
             journal_bytes: journal.len() as u32,
             journal: journal_path,
@@ -182,16 +188,17 @@ pub(super) fn journal_directory(site: &Site, name: &str) -> Option<PathBuf> {
     site.journals.as_ref().map(|journals| journals.join(name))
 }
 
-fn journal_bytes(site: &Site, definition: &QueueDefinition) -> Result<Vec<u8>, OpenError> {
+/// The path of a directory that has to be on a disk, as a header has it.
+pub(super) fn journal_bytes_of(path: Option<&Path>) -> Result<Vec<u8>, OpenError> {
     let refuse = |given: String, rule: &str| OpenError::InvalidOption {
         option: "journal_root",
         given,
         rule: rule.to_owned(),
     };
-    let Some(path) = journal_directory(site, &definition.name) else {
+    let Some(path) = path else {
         return Err(refuse("none".to_owned(), "a directory on a disk"));
     };
-    if files::is_in_memory(&path) {
+    if files::is_in_memory(path) {
         let rule = "a directory on a disk; this one lies in memory";
         return Err(refuse(path.display().to_string(), rule));
     }
@@ -371,11 +378,19 @@ fn open_file(site: &Site, file_name: &str, name: Option<&str>) -> Result<QueueFi
         }
         None => None,
     };
+    let spill = match definition.spill {
+        true => {
+            let path = path_named_in(&header);
+            Some(path.ok_or_else(|| opened.scribbled("its further rings have no absolute path"))?)
+        }
+        false => None,
+    };
     Ok(QueueFile {
         memory: parts.memory,
         words: parts.words,
         mapping,
         durable,
+        spill,
         header,
         definition,
         group_key: header.group_key,
@@ -402,9 +417,13 @@ fn definition(header: &QueueHeader, name: &str) -> Result<QueueDefinition, &'sta
 
 /// The directory of the journal that a header names; `None` where it names none.
 pub(super) fn journal_named_in(header: &QueueHeader) -> Option<PathBuf> {
+    path_named_in(header).filter(|_| header.durability != durable::MEMORY)
+}
+
+fn path_named_in(header: &QueueHeader) -> Option<PathBuf> {
     let path = header.journal.get(..header.journal_bytes as usize)?;
     let path = Path::new(OsStr::from_bytes(path));
-    (header.durability != durable::MEMORY && path.is_absolute()).then(|| path.to_owned())
+    path.is_absolute().then(|| path.to_owned())
 }
 
 /// What a queue file consists of, each of it inside the mapping.
@@ -509,6 +528,9 @@ pub(super) fn definition_of(
         },
         read_ahead: header.read_ahead == 1,
         journal_max_bytes: Some(header.journal_max_bytes).filter(|most| *most != 0),
+        spill: header.spills == 1
+            && header.durability == durable::MEMORY
+            && header.kind == STANDARD,
     };
     if header.stride < definition.kind.min_stride() {
         return Err("its slots are too short for a FIFO queue");

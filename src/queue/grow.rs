@@ -317,7 +317,8 @@ impl Inner {
         }
         let last = full.delivery.ring().memory().geometry().slots();
         let least = self.definition.slots;
-        let mut slots = (2 * last).min(MAX_SLOTS);
+        let most = self.definition.most_ring_slots(MAX_SLOTS);
+        let mut slots = (2 * last).min(most);
         while slots >= least {
             if self.fits(used, slots) {
                 return Some(slots);

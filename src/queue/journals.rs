@@ -259,10 +259,11 @@ pub(crate) fn check_journal_root(site: &Site, name: &str) -> Result<(), OpenErro
 
 /// The same of an open queue.
 pub(crate) fn check_journal(site: &Site, queue: &QueueFile) -> Result<(), OpenError> {
-    let Some((_, existing)) = &queue.durable else {
-        return Ok(());
+    let (existing, wanted) = match (&queue.durable, &queue.spill) {
+        (Some((_, existing)), _) => (existing, journal_directory(site, &queue.definition.name)),
+        (None, Some(existing)) => (existing, super::spill::directory(site)),
+        (None, None) => return Ok(()),
     };
-    let wanted = journal_directory(site, &queue.definition.name);
     if wanted.as_ref() == Some(existing) {
         return Ok(());
     }

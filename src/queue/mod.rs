@@ -52,6 +52,7 @@ mod run;
 mod send;
 mod settings;
 mod settle;
+mod spill;
 mod view;
 mod wait;
 
@@ -87,6 +88,7 @@ pub(crate) use recover::recover as recover_queue;
 pub use redrive::{Redrive, RedriveAllow};
 pub use send::QueueSender;
 pub use settings::{QueueSettings, Settings};
+pub(crate) use spill::{further_site, remove_spilled, spill_directory};
 pub use view::MessageView;
 
 use crate::error::{JoinError, OpenError, SettleError};
@@ -166,6 +168,7 @@ pub(crate) struct Inner {
     /// The rings there are.
     pub chain: Chain,
     pub growing: Growing,
+    /// Of its further rings.
     pub site: Site,
     pub segments: Arc<Segments>,
     /// Of a queue that is on disk.
@@ -519,7 +522,14 @@ impl Drop for Inner {
         }
         self.end_behind();
         self.mark();
-        let leave = || self.each_ring(Delivery::leave);
+        let leave = || {
+            self.each_ring(|ring| {
+                // Nobody has a lease there, and a backlog on a disk is not read to be told so.
+                if !self.definition.spill || !chain::is_untouched(ring) {
+                    ring.leave();
+                }
+            });
+        };
         self.opens.close(self.object_id, leave);
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! Private to one receiver; may be lost with it.
 
-use super::chain::Link;
+use super::chain::{Link, is_untouched};
 use super::payload::Payloads;
 use super::{Inner, QueueReceiver};
 use crate::error::ReceiveError;
@@ -21,6 +21,9 @@ use std::sync::Arc;
 const NEVER: u64 = u64::MAX;
 /// Slots that a look for drained rings takes in each of them: about 20 µs of cold lines.
 const DRAIN_SLOTS: u64 = 2048;
+/// The same where they lie on a disk: what is looked at is in memory again until the ring is gone, so it
+/// goes as fast as one is emptied, for a quarter of the time.
+const SPILLED_DRAIN_SLOTS: u64 = 16 * DRAIN_SLOTS;
 /// A sealed ring whose next one is not known is looked behind this often: the hint may be lost.
 const LIST_EVERY_MS: u64 = 5;
 
@@ -134,11 +137,15 @@ impl Rings {
     /// Rings behind the cursor in which nothing is any more.
     fn drop_drained(&mut self, inner: &Inner, now: u64) {
         let (number, before) = (self.link.number, self.beside.len());
+        let slots = match inner.definition.spill {
+            true => SPILLED_DRAIN_SLOTS,
+            false => DRAIN_SLOTS,
+        };
         self.beside.retain(|Beside { link, .. }| {
             // A later one than the cursor's may be drained, and is not sealed perhaps.
             let is_drained = link.number < number
                 && (link.is_retired() || {
-                    let is_drained = link.is_drained(DRAIN_SLOTS, now);
+                    let is_drained = link.is_drained(slots, now);
                     if is_drained {
                         link.retire();
                     }
@@ -248,6 +255,9 @@ impl QueueReceiver {
         let mut consumer = core::mem::replace(&mut self.consumer, consumer);
         consumer.stand_still(true);
         let link = core::mem::replace(&mut self.rings.link, link);
+        if self.inner.definition.spill && link.number > 0 {
+            link.delivery.ring().memory().release_pages();
+        }
         self.rings.beside.insert(index, Beside { link, consumer });
         self.rings.arrange();
         true
@@ -282,20 +292,25 @@ impl QueueReceiver {
                 .delivery
                 .sweep_heads_from(first, heads, now, &mut payloads);
         }
-        let slots = |ring: &Delivery| ring.ring().memory().geometry().slots();
+        let number = self.rings.link.number;
+        let spills = self.inner.definition.spill;
+        // Where nobody has received yet there is nothing to be found, and on a disk it would be read for that.
+        let slots =
+            |link: &Link| match spills && link.number > number && is_untouched(&link.delivery) {
+                true => 0,
+                false => link.delivery.ring().memory().geometry().slots(),
+            };
         let beside = &mut self.rings.beside;
-        let others: u64 = beside
-            .iter()
-            .map(|beside| slots(&beside.link.delivery))
-            .sum();
-        let own = slots(&self.delivery);
+        let others: u64 = beside.iter().map(|beside| slots(&beside.link)).sum();
+        let own = slots(&self.rings.link);
         let mut at = self.delivery.next_sweep() % (own + others);
         for Beside { link, consumer } in beside {
-            let ring = &link.delivery;
-            if at < slots(ring) {
+            let slots = slots(link);
+            if at < slots {
+                let ring = &link.delivery;
                 return ring.sweep_from(at, consumer, now, &mut payloads);
             }
-            at -= slots(ring);
+            at -= slots;
         }
         let ring = &self.delivery;
         ring.sweep_from(at, &mut self.consumer, now, &mut payloads);

@@ -574,6 +574,9 @@ impl QueueSender {
         let full = self.full(blocked == Blocked::Sealed);
         let refused = match self.inner.next_ring(&full) {
             Ok(link) => {
+                if self.inner.definition.spill && self.number > 0 {
+                    self.delivery.ring().memory().release_pages();
+                }
                 self.appender = appender(&self.inner, &link);
                 self.delivery = link.delivery.clone();
                 self.number = link.number;

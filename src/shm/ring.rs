@@ -81,6 +81,12 @@ pub struct ReaderWords<'a> {
 }
 
 impl RingMemory {
+    /// Lets the kernel take its pages: what is on a disk is read again when it is used. In memory nothing
+    /// changes but who counts them.
+    pub fn release_pages(&self) {
+        self.mapping.release_pages();
+    }
+
     /// `None` when the geometry does not fit into the mapping.
     pub fn new(mapping: Arc<Mapping>, geometry: Geometry, slots_offset: u64) -> Option<Self> {
         let slots_bytes = geometry.slots().checked_mul(geometry.stride() as u64)?;

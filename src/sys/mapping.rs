@@ -6,7 +6,7 @@
 //! fork generation before they touch it, and dropping it there unmaps nothing.
 
 use super::fork;
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -91,6 +91,14 @@ impl Mapping {
     pub fn touch(&self, offset: usize, len: usize) {
         // Refused, they fault one by one when they are used.
         let _ = self.map.advise_range(Advice::PopulateWrite, offset, len);
+    }
+
+    /// Forgets the pages of the mapping; the file keeps its bytes, and they fault in again when they are
+    /// used.
+    pub fn release_pages(&self) {
+        // SAFETY: a shared mapping of a file: the bytes stay in its page cache, and every access sees
+        // them as before.
+        let _ = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 
     /// Whether this process is a forked child of the one that mapped.

@@ -10,6 +10,7 @@
 //! The way of a comparison: [`roster`] who takes part, [`schedule`] the rounds,
 //! [`summary`] what they say, [`table`] and [`plot`] how it is shown.
 
+mod backlog;
 mod cold;
 mod durable;
 mod journal;
@@ -156,6 +157,7 @@ enum Hidden {
     List,
     #[command(hide = true)]
     Round(Plan),
+    Backlog(backlog::Args),
     StreamCold(cold::Cold),
 }
 
@@ -213,6 +215,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 &own_contenders(),
             ));
         }
+        Some(Hidden::Backlog(args)) => return backlog::run(args),
         Some(Hidden::StreamCold(cold)) => return cold::run(cold),
         None => {}
     }

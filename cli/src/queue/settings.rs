@@ -76,6 +76,9 @@ pub struct Geometry {
     /// the disk; async, the same but for the last moment: a send does not wait [default: memory]
     #[arg(long, value_name = "memory|async|durable", value_parser = parse_durability)]
     durability: Option<Durability>,
+    /// In memory: its further rings lie on a disk, under the journal root: a backlog takes no memory
+    #[arg(long)]
+    spill: bool,
     /// Durable: messages are received before they are on disk
     #[arg(long)]
     read_ahead: bool,
@@ -168,6 +171,7 @@ impl Geometry {
             stride = self.stride,
             stall_timeout = self.stall_timeout,
             durability = self.durability,
+            spill = self.spill.then_some(true),
             read_ahead = self.read_ahead.then_some(true),
             journal_max_bytes = self.journal_max_bytes,
         )

@@ -20,15 +20,19 @@
 //! ```
 //! One JSON line on standard output.
 
+#[path = "../../cli/src/demo/flights.rs"]
+#[allow(dead_code, unused_imports, reason = "the demonstration uses all of it")]
+mod flights;
 mod stage;
 
+use flights::Flights;
 use ringway::{Bus, Deduplication, Outgoing, Queue, QueueSendError};
 use ringway_harness::{AckBoard, Launch, Stage, TempBus, Victim, deadline};
 use sha2::{Digest, Sha256};
 use stage::text;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::SeqCst;
@@ -43,8 +47,6 @@ const PRODUCERS: usize = 4;
 const CONSUMERS: usize = 4;
 /// What a receive takes at most, as in SQS.
 const BATCH: usize = 10;
-/// The column that names the plane.
-const PLANE: usize = 11;
 /// Without a time between kills there is one whenever so many rows more are done.
 const ROWS_A_KILL: u64 = 100;
 /// One row in so many is sent twice.
@@ -66,57 +68,8 @@ const ALLOWED: usize = 4;
 const STOP: usize = 5;
 const PLANES: usize = 6;
 
-/// The input: its rows, and of each the plane and how many of the plane come before it.
-struct Flights {
-    header: String,
-    rows: Vec<String>,
-    plane_of: Vec<usize>,
-    rank_of: Vec<u64>,
-    planes: Vec<String>,
-}
-
-impl Flights {
-    fn read(path: &Path) -> Result<Self, String> {
-        let bytes = bytes_of(path)?;
-        let whole = String::from_utf8(bytes).map_err(text)?;
-        let mut lines = whole.split_inclusive('\n').map(str::to_owned);
-        let header = lines.next().ok_or("an empty file")?;
-        let rows: Vec<String> = lines.collect();
-        let (mut plane_of, mut rank_of) = (Vec::new(), Vec::new());
-        let (mut planes, mut counts) = (Vec::new(), Vec::new());
-        let mut known = HashMap::new();
-        for row in &rows {
-            let name = row.split(',').nth(PLANE).ok_or("a row without a plane")?;
-            let plane = *known.entry(name.to_owned()).or_insert_with(|| {
-                planes.push(format!("plane-{name}"));
-                counts.push(0);
-                planes.len() - 1
-            });
-            plane_of.push(plane);
-            rank_of.push(counts[plane]);
-            counts[plane] += 1;
-        }
-        Ok(Self {
-            header,
-            rows,
-            plane_of,
-            rank_of,
-            planes,
-        })
-    }
-}
-
-fn bytes_of(path: &Path) -> Result<Vec<u8>, String> {
-    let named = |error| format!("{}: {error}", path.display());
-    let mut file = File::open(path).map_err(named)?;
-    let mut bytes = Vec::new();
-    if path.extension().is_some_and(|extension| extension == "gz") {
-        let mut unpacked = flate2::read::GzDecoder::new(file);
-        unpacked.read_to_end(&mut bytes).map_err(named)?;
-    } else {
-        file.read_to_end(&mut bytes).map_err(named)?;
-    }
-    Ok(bytes)
+fn read(path: &Path) -> Result<Flights, String> {
+    Flights::read(Some(path)).map_err(|error| format!("{error:#}"))
 }
 
 /// What the command line asks for.
@@ -176,7 +129,7 @@ fn open(bus: &Bus) -> Result<Queue, String> {
 }
 
 fn play(wish: &Wish) -> Result<(), String> {
-    let flights = Flights::read(&wish.file)?;
+    let flights = read(&wish.file)?;
     let rows = flights.rows.len() as u64;
     let root = TempBus::new()?;
     let out = root.path().join("out");
@@ -261,7 +214,7 @@ fn play(wish: &Wish) -> Result<(), String> {
     input.update(&flights.header);
     output_digest.update(&flights.header);
     for (row, came) in flights.rows.iter().zip(output.values()) {
-        input.update(row);
+        input.update(&row.text);
         output_digest.update(came);
     }
     let hex =
@@ -339,22 +292,23 @@ fn record(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
 
 fn produce(stage: &Stage) -> Result<(), String> {
     let index: usize = stage.get("index");
-    let flights = Flights::read(&stage.path("file"))?;
+    let flights = read(&stage.path("file"))?;
+    let groups = flights.groups();
     let bus = stage::bus(&stage.path("root")).open().map_err(text)?;
     let mut sender = open(&bus)?.sender().map_err(text)?;
     let mut body = Vec::new();
     for (number, row) in flights.rows.iter().enumerate() {
-        let plane = flights.plane_of[number];
+        let plane = row.plane as usize;
         if plane % PRODUCERS != index {
             continue;
         }
         body.clear();
-        for word in [number as u64, plane as u64, flights.rank_of[number]] {
+        for word in [number as u64, plane as u64, row.rank.into()] {
             body.extend_from_slice(&word.to_le_bytes());
         }
-        body.extend_from_slice(row.as_bytes());
+        body.extend_from_slice(row.text.as_bytes());
         let id = number.to_string();
-        let message = Outgoing::new(&body).group(&flights.planes[plane]);
+        let message = Outgoing::new(&body).group(&groups[plane]);
         let message = message.dedup_id(&id);
         // Some are sent again, as by a producer that never heard that they were accepted.
         let times = if number % REPEAT_EVERY == 0 { 2 } else { 1 };

@@ -17,14 +17,18 @@
 //! ```
 //! One JSON line on standard output.
 
+#[path = "../../cli/src/demo/flights.rs"]
+#[allow(dead_code, unused_imports, reason = "the demonstration uses all of it")]
+mod flights;
 mod stage;
 
+use flights::Flights;
 use ringway::{Bus, GroupStart, PutRecord, ShardInfo, Stream, StreamIterator};
 use ringway_harness::{AckBoard, Launch, Stage, TempBus, Victim, deadline};
 use stage::text;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -78,17 +82,9 @@ fn wish() -> Result<Wish, String> {
 }
 
 fn rows_of(path: &Path) -> Result<Vec<String>, String> {
-    let named = |error| format!("{}: {error}", path.display());
-    let mut file = File::open(path).map_err(named)?;
-    let mut bytes = Vec::new();
-    if path.extension().is_some_and(|extension| extension == "gz") {
-        let mut unpacked = flate2::read::GzDecoder::new(file);
-        unpacked.read_to_end(&mut bytes).map_err(named)?;
-    } else {
-        file.read_to_end(&mut bytes).map_err(named)?;
-    }
-    let whole = String::from_utf8(bytes).map_err(text)?;
-    Ok(whole.lines().skip(1).map(str::to_owned).collect())
+    let flights = Flights::read(Some(path)).map_err(|error| format!("{error:#}"))?;
+    let lines = flights.rows.iter().map(|row| row.text.trim_end());
+    Ok(lines.map(str::to_owned).collect())
 }
 
 fn plane_of(row: &str) -> String {

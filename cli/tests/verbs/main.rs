@@ -12,6 +12,7 @@ mod moves;
 mod place;
 mod queue;
 
+mod readme;
 mod receive;
 mod send;
 mod stat;

@@ -119,15 +119,11 @@ pub fn produce(part: &Part, flights: &Flights, bus: &Bus) -> anyhow::Result<()> 
     let rows = flights.rows.len();
     let groups = flights.groups();
     let mut sender = open(bus, rows)?.sender()?;
-    let is_mine = |number: &usize| part.is_mine(flights.rows[*number].plane);
-    let mine: Vec<usize> = (0..rows).filter(is_mine).collect();
+    let mine = part.mine(flights);
     for numbers in mine.chunks(BATCH) {
         part.keep_pace(numbers[0], rows);
-        let mut bodies = vec![Vec::new(); numbers.len()];
+        let bodies = record::bodies(flights, numbers);
         let ids: Vec<String> = numbers.iter().map(usize::to_string).collect();
-        for (number, body) in numbers.iter().zip(&mut bodies) {
-            record::body(flights, *number, body);
-        }
         let message = |at: usize| {
             let group = &groups[flights.rows[numbers[at]].plane as usize];
             Outgoing::new(&bodies[at]).group(group).dedup_id(&ids[at])

@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Play a year of flights through a bus, kill some of the processes, and check every promise
 ///
 /// Producers send flights, a message each: first to a FIFO queue with a message group for each plane,
-/// then to a stream whose four shards become eight half-way, with the plane as partition key, then to
+/// then to a durable stream whose four shards become eight half-way, with the plane as partition key, then to
 /// a topic with three queues, two of them with a filter policy, then to a durable FIFO queue. Consumers
 /// write them down, and delete or checkpoint them. Some of the consumers are killed with SIGKILL in the
 /// middle of it, and others take their places; in the durable part everybody is, and the bus is removed.
@@ -154,12 +154,12 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     let signal = Signal::default();
     let watch = signal.watch(|| {})?;
     let mut played = Vec::new();
-    let bus = place.builder(&scene.bus).create()?;
     let on_disk = Place {
         root: place.root.clone(),
         journal_root: Some(scene.journals.clone()),
         json: place.json,
     };
+    let bus = on_disk.builder(&scene.bus).create()?;
     let all = [
         Chapter::Queue,
         Chapter::Stream,

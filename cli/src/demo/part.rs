@@ -81,6 +81,13 @@ impl Part {
         plane as usize % self.of == self.index
     }
 
+    /// The numbers of its rows.
+    pub fn mine(&self, flights: &Flights) -> Vec<usize> {
+        let rows = flights.rows.iter().enumerate();
+        let mine = rows.filter(|(_, row)| self.is_mine(row.plane));
+        mine.map(|(number, _)| number).collect()
+    }
+
     /// Sleeps until row `number` of `rows` is due.
     pub fn keep_pace(&self, number: usize, rows: usize) {
         let behind = u128::from(self.pace_ns) * number as u128 / rows as u128;

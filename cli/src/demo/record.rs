@@ -27,6 +27,15 @@ pub fn body(flights: &Flights, number: usize, into: &mut Vec<u8>) {
     into.extend_from_slice(row.text.as_bytes());
 }
 
+/// Those of several rows.
+pub fn bodies(flights: &Flights, numbers: &[usize]) -> Vec<Vec<u8>> {
+    let mut bodies = vec![Vec::new(); numbers.len()];
+    for (number, into) in numbers.iter().zip(&mut bodies) {
+        body(flights, *number, into);
+    }
+    bodies
+}
+
 /// Appends the record of a body that was received now.
 pub fn record(body: &[u8], into: &mut Vec<u8>) -> anyhow::Result<()> {
     copy(0, body, into)

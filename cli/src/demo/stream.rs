@@ -1,5 +1,6 @@
-//! The stream's part of the story: four shards that become eight half-way, the plane as partition key.
+//! The stream's part of the story: four durable shards that become eight half-way, the plane as partition key.
 //!
+//! A batch of puts has returned only when the disk has it, and workers are given nothing before.
 //! Workers of one group read what their leases give them, write it down, and checkpoint it. One that is
 //! killed leaves its shards to the others within milliseconds, and what it had not checkpointed is read
 //! again: at least once, in the order of each plane.
@@ -9,7 +10,7 @@ use super::leg::{HalfWay, Leg, Promise, Stand};
 use super::part::{Part, Role};
 use super::record;
 use anyhow::Context;
-use ringway::{Bus, CheckpointError, GroupStart, PutRecord, ShardState, Stream};
+use ringway::{Bus, CheckpointError, Durability, GroupStart, PutRecord, ShardState, Stream};
 use std::io::Write;
 use std::time::Duration;
 
@@ -18,6 +19,10 @@ const GROUP: &str = "demo";
 /// Shards at first, and half-way.
 const SHARDS: u32 = 4;
 const MORE_SHARDS: u32 = 8;
+/// Of a shard's journal: a shard has three of them, and a demonstration twelve shards.
+const SEGMENT_BYTES: u64 = 4 << 20;
+/// Records of one batch of puts: one write to the disk is for all of a shard.
+const PUTS: usize = 10;
 /// What a worker takes between two checkpoints at most.
 const BATCH: usize = 64;
 const WAIT: Duration = Duration::from_millis(20);
@@ -29,6 +34,8 @@ fn open(bus: &Bus) -> anyhow::Result<Stream> {
         .stream(NAME)
         .shards(SHARDS)
         .stride(384)
+        .durability(Durability::Durable)
+        .segment_bytes(SEGMENT_BYTES)
         .open_or_create()?)
 }
 
@@ -52,7 +59,7 @@ impl Leg for StreamLeg {
     }
 
     fn road(&self) -> String {
-        format!("a stream of {SHARDS}, then {MORE_SHARDS} shards")
+        format!("a durable stream of {SHARDS}, then {MORE_SHARDS} shards")
     }
 
     fn producer(&self) -> Role {
@@ -95,13 +102,20 @@ pub fn produce(part: &Part, flights: &Flights, bus: &Bus) -> anyhow::Result<()> 
     let rows = flights.rows.len();
     let keys = flights.groups();
     let mut producer = open(bus)?.producer()?;
-    let mut body = Vec::new();
-    for (number, row) in flights.rows.iter().enumerate() {
-        if part.is_mine(row.plane) {
-            part.keep_pace(number, rows);
-            record::body(flights, number, &mut body);
-            let record = PutRecord::new(&keys[row.plane as usize], &body);
-            producer.put_within(&record, PATIENCE)?;
+    let mine = part.mine(flights);
+    for numbers in mine.chunks(PUTS) {
+        part.keep_pace(numbers[0], rows);
+        let bodies = record::bodies(flights, numbers);
+        let records: Vec<_> = numbers
+            .iter()
+            .zip(&bodies)
+            .map(|(number, body)| {
+                let plane = flights.rows[*number].plane as usize;
+                PutRecord::new(&keys[plane], body)
+            })
+            .collect();
+        for outcome in producer.put_batch_within(&records, PATIENCE) {
+            outcome?;
         }
     }
     Ok(())

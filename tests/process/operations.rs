@@ -550,12 +550,6 @@ pub const OPERATIONS: &[Operation] = &[
         ..SHARED
     },
     Operation {
-        name: "dispatch of what was left",
-        act: topic_dispatch,
-        scene: a_topic_with_two_left,
-        ..SHARED
-    },
-    Operation {
         name: "unsubscribe a queue",
         act: topic_unsubscribe,
         scene: a_topic_of_three,
@@ -662,12 +656,6 @@ fn a_topic(world: &mut World) -> Result<(), String> {
 fn a_topic_that_is_heard(world: &mut World) -> Result<(), String> {
     some_records(world)?;
     world.published = Some(Published::new(world.bus())?.listen()?);
-    Ok(())
-}
-
-fn a_topic_with_two_left(world: &mut World) -> Result<(), String> {
-    some_records(world)?;
-    world.published = Some(Published::new(world.bus())?.leave_two()?);
     Ok(())
 }
 
@@ -1811,23 +1799,6 @@ fn topic_subscribe(player: &Player) -> Result<(), String> {
     player.ack(published::SUBSCRIBED as u64, &subscribed);
     end();
     subscribed.map(drop).map_err(text)
-}
-
-/// Hands on what is tried again when its pause is over, which is up to 40 ms long; the first two deliveries
-/// open what is to be opened.
-fn topic_dispatch(player: &Player) -> Result<(), String> {
-    let topic = player.bus()?.topic(published::TOPIC).open().map_err(text)?;
-    let mut dispatcher = topic.dispatcher().map_err(text)?;
-    // The very thing that is waited for is that time passes.
-    std::thread::sleep(Duration::from_millis(50));
-    let opened = dispatcher.dispatch(2).map_err(text)?;
-    begin();
-    let dispatched = dispatcher.dispatch(2);
-    end();
-    match (opened, dispatched.map_err(text)?) {
-        (0, _) | (_, 0) => Err("nothing was left".into()),
-        _ => Ok(()),
-    }
 }
 
 fn topic_unsubscribe(player: &Player) -> Result<(), String> {

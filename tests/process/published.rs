@@ -1,7 +1,7 @@
 //! The survivor's book of a topic: what it and the victim publish to two queues, a standard and a FIFO
 //! one, and a third that the victim may subscribe.
 //!
-//! There may be a listener beside them, or a message that waits to be tried again.
+//! There may be a listener beside them.
 //!
 //! What it insists on: a message arrives in all subscribed queues or in none, in all if it was
 //! acknowledged, whole, and in the FIFO queue once; whoever publishes beside a stopped victim is not held up;
@@ -82,19 +82,6 @@ impl Published {
     pub fn subscribe_late(self) -> Result<Self, String> {
         self.topic.subscribe(&options(QUEUES[2])).map_err(text)?;
         Ok(self)
-    }
-
-    /// Two messages more than both queues have room for: each waits in the transit for its next attempt at
-    /// either, and by now there would be room.
-    pub fn leave_two(mut self) -> Result<Self, String> {
-        for _ in 0..SLOTS + 2 {
-            self.publish()?;
-        }
-        self.drain()?;
-        match self.topic.stats().map_err(text)?.waiting {
-            0 => Err("nothing was left".into()),
-            _ => Ok(self),
-        }
     }
 
     fn publish(&mut self) -> Result<u64, String> {

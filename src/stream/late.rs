@@ -255,3 +255,11 @@ fn a_seal_that_nobody_wished_is_met_a_thousand_times_and_no_more() {
     producer.put("k", b"data").unwrap();
     assert!(busy(producer.flush().unwrap_err()));
 }
+
+#[test]
+fn an_operation_word_of_all_ones_is_no_version_of_a_table() {
+    let (_root, stream) = stream(Backpressure::Fail);
+    stream.inner.words.operation().store(u64::MAX, SeqCst);
+    stream.producer().unwrap().put("k", b"data").unwrap();
+    assert_eq!(stream.shards().unwrap().len(), 1);
+}

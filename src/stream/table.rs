@@ -128,7 +128,9 @@ impl Inner {
     /// The table as it is, behind any change that somebody began.
     pub fn table(&self) -> Result<Arc<Table>, OpenError> {
         let mut known = self.known_table();
-        if self.words.operation().load(Ordering::Acquire) != known.version {
+        // One of no version has no routes, whatever the word says that somebody may have written over.
+        let is_known = !known.routes.is_empty();
+        if !is_known || self.words.operation().load(Ordering::Acquire) != known.version {
             known = Arc::new(self.read_table()?);
             *self.lock_table() = Arc::clone(&known);
             self.forget_retired(&known);

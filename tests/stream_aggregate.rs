@@ -230,7 +230,7 @@ fn a_worker_checkpoints_no_record_of_which_a_part_is_still_to_come() {
     producer.flush().unwrap();
     stream.update_shard_count(2).unwrap(); // so that the shard has an end
     let mut first = group.join().unwrap();
-    for n in 0..7u64 {
+    for n in 0..17u64 {
         assert_eq!(
             first.next(WAIT).unwrap().unwrap().data,
             n.to_string().as_bytes()
@@ -240,7 +240,7 @@ fn a_worker_checkpoints_no_record_of_which_a_part_is_still_to_come() {
     drop(first);
     // From the record on that was handed out in part.
     let mut second = group.join().unwrap();
-    for n in 5..20u64 {
+    for n in 15..20u64 {
         assert_eq!(
             second.next(WAIT).unwrap().unwrap().data,
             n.to_string().as_bytes()

@@ -1,15 +1,18 @@
 //! What a dead participant left in a stream, swept by the reaper before its number is given to another: the
-//! leases of its workers, and behind them their entries in the groups. Claims and seats are those of rings,
+//! leases of its workers, and behind them their entries in the groups; the role of the writer of a journal.
+//! Claims and seats are those of rings,
 //! and swept there; a change that it had begun is finished by whoever comes.
 
-use super::file::{open, shard_file};
+use super::file::{StreamFile, open, shard_file};
 use super::lease::place_in;
 use crate::channel;
 use crate::error::OpenError;
 use crate::layout::stream::{GROUPS, MEMBERS, SHARDS};
 use crate::layout::word::{Lease, Role, Shard};
 use crate::object::Site;
+use crate::shm::durable::DurableWords;
 use crate::sync::{Label, Ordering, order};
+use std::sync::Arc;
 
 /// Sweeps what the dead `owner` left in the stream of that file, if it is one.
 ///
@@ -26,6 +29,7 @@ pub(crate) fn sweep_dead(site: &Site, file_name: &str, owner: u16) -> Result<(),
         // No stream, gone, or damaged for good.
         Err(_) => return Ok(()),
     };
+    release_writers(&stream, &site, owner)?;
     let words = &stream.words;
     let mut dead = Vec::new();
     for group in 0..GROUPS {
@@ -75,6 +79,34 @@ pub(crate) fn sweep_dead(site: &Site, file_name: &str, owner: u16) -> Result<(),
             Ordering::Relaxed,
         );
         words.changes(group).fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Lays down the roles of the dead `owner` as writer of journals: whoever is given its number next would be
+/// taken for a writer that stands still.
+fn release_writers(stream: &StreamFile, site: &Site, owner: u16) -> Result<(), OpenError> {
+    if stream.journals.is_none() {
+        return Ok(());
+    }
+    let release = |mapping| {
+        if let Some(words) = DurableWords::without_bits(mapping) {
+            words.release_writer(owner);
+        }
+    };
+    release(Arc::clone(&stream.mapping));
+    let count = stream.words.count().load(Ordering::Acquire).min(SHARDS);
+    for shard in 0..count as u32 {
+        if Shard(stream.words.shard(shard).load(Ordering::Acquire)).state() == Shard::RETIRED {
+            continue;
+        }
+        match channel::open_ring(site, &shard_file(stream.family, shard)) {
+            Ok(ring) => release(ring.mapping),
+            Err(error @ (OpenError::Io { .. } | OpenError::Permission { .. })) => {
+                return Err(error);
+            }
+            Err(_) => {} // retired meanwhile, or damaged for good
+        }
     }
     Ok(())
 }

@@ -754,9 +754,11 @@ RINGWAY_MUST_CHECK int32_t ringway_bus_objects(
 RINGWAY_MUST_CHECK int32_t ringway_bus_remove(
     const ringway_bus_t *bus, const char *name, int32_t kind);
 
-/* Removes the whole bus `name` under `root` (NULL as in the config). Refused while anybody lives on it,
-   unless force is not 0. Threads: any. Returns: OK; E_NOT_FOUND, E_IN_USE, E_PERMISSION, E_IO. */
-RINGWAY_MUST_CHECK int32_t ringway_bus_destroy(const char *name, const char *root, int32_t force);
+/* Removes the whole bus `name` with its journals; root and journal_root are those of config, which may be
+   NULL. Refused while anybody lives on it, or a journal lies elsewhere, unless force is not 0 (that
+   journal stays). Threads: any. Returns: OK; E_NOT_FOUND, E_IN_USE, E_MISMATCH, E_PERMISSION, E_IO. */
+RINGWAY_MUST_CHECK int32_t ringway_bus_destroy(
+    const char *name, const ringway_bus_config_t *config, int32_t force);
 
 /* ---- Channels ---------------------------------------------------------------------------------- */
 

@@ -904,8 +904,8 @@ public:
         return {status, Bus(bus)};
     }
     [[nodiscard]] static Result<void> destroy(
-        const char *name, const char *root = nullptr, bool force = false) {
-        return Result<void>(ringway_bus_destroy(name, root, force ? 1 : 0));
+        const char *name, const BusConfig &config = {}, bool force = false) {
+        return Result<void>(ringway_bus_destroy(name, &config, force ? 1 : 0));
     }
     [[nodiscard]] Result<Channel> channel(const char *name, const ChannelConfig &config = {}) const {
         ringway_channel_t *channel = nullptr;

@@ -6,8 +6,7 @@ use crate::fence::abi;
 use crate::handle::{keep, shared};
 use crate::layout::{BusConfig, ObjectInfo, name_in};
 use core::ffi::{c_char, c_void};
-use ringway::{Bus, ObjectKind};
-use std::path::Path;
+use ringway::{Builder, Bus, ObjectKind};
 
 pub struct BusHandle(pub Bus);
 
@@ -24,33 +23,38 @@ fn narrow(field: u64, what: &str) -> Result<Option<u32>, Failure> {
         .map_err(|_| Failure::new(Code::Option, format!("{what} is more than 32 bits hold")))
 }
 
-fn open(name: &str, config: Option<BusConfig>) -> Result<Bus, Failure> {
+/// A bus as a config describes it, and how it is to be opened.
+fn described(name: &str, config: Option<BusConfig>) -> Result<(Builder, How), Failure> {
     let mut builder = Bus::builder(name);
-    let mut how = How::OpenOrCreate;
-    if let Some(config) = config {
-        how = argument::how(config.how)?;
-        if let Some(root) = argument::optional_text(config.root, "root")? {
-            builder = builder.root(root);
-        }
-        if let Some(name) = argument::optional_text(config.participant_name, "participant_name")? {
-            builder = builder.participant_name(name);
-        }
-        if let Some(root) = argument::optional_text(config.journal_root, "journal_root")? {
-            builder = builder.journal_root(root);
-        }
-        if let Some(bytes) = given(config.pool_bytes) {
-            builder = builder.pool_bytes(bytes);
-        }
-        if let Some(mode) = narrow(config.mode, "mode")? {
-            builder = builder.mode(mode);
-        }
-        if let Some(group) = narrow(config.group, "group")? {
-            builder = builder.group(group);
-        }
-        if let Some(pre_touch) = switch(config.pre_touch, "pre_touch")? {
-            builder = builder.pre_touch(pre_touch);
-        }
+    let Some(config) = config else {
+        return Ok((builder, How::OpenOrCreate));
+    };
+    if let Some(root) = argument::optional_text(config.root, "root")? {
+        builder = builder.root(root);
     }
+    if let Some(name) = argument::optional_text(config.participant_name, "participant_name")? {
+        builder = builder.participant_name(name);
+    }
+    if let Some(root) = argument::optional_text(config.journal_root, "journal_root")? {
+        builder = builder.journal_root(root);
+    }
+    if let Some(bytes) = given(config.pool_bytes) {
+        builder = builder.pool_bytes(bytes);
+    }
+    if let Some(mode) = narrow(config.mode, "mode")? {
+        builder = builder.mode(mode);
+    }
+    if let Some(group) = narrow(config.group, "group")? {
+        builder = builder.group(group);
+    }
+    if let Some(pre_touch) = switch(config.pre_touch, "pre_touch")? {
+        builder = builder.pre_touch(pre_touch);
+    }
+    Ok((builder, argument::how(config.how)?))
+}
+
+fn open(name: &str, config: Option<BusConfig>) -> Result<Bus, Failure> {
+    let (builder, how) = described(name, config)?;
     Ok(match how {
         How::OpenOrCreate => builder.open_or_create()?,
         How::Open => builder.open()?,
@@ -109,10 +113,10 @@ abi! {
     }
 
     /// Removes a whole bus.
-    fn ringway_bus_destroy(name: *const c_char, root: *const c_char, force: i32) {
+    fn ringway_bus_destroy(name: *const c_char, config: *const BusConfig, force: i32) {
         let name = argument::text(name, "name")?;
-        let root = argument::optional_text(root, "root")?;
-        Bus::remove_bus(name, root.map(Path::new), force != 0)?;
+        let (builder, _) = described(name, argument::sized(config, "config")?)?;
+        builder.remove(force != 0)?;
         Ok(Code::Ok)
     }
 

@@ -77,9 +77,20 @@ class Bus(Handle):
         return cls(opened("ringway_bus_t", lambda out: lib.ringway_bus_open(kept[0], config, out)))
 
     @staticmethod
-    def destroy(name: str, *, root: Optional[str] = None, force: bool = False) -> None:
-        """Removes a whole bus; refused while anybody lives on it, unless `force`."""
-        check(lib.ringway_bus_destroy(text(name), text(root), int(force)))
+    def destroy(
+        name: str,
+        *,
+        root: Optional[str] = None,
+        journal_root: Optional[str] = None,
+        force: bool = False,
+    ) -> None:
+        """Removes a whole bus with its journals; refused while anybody lives on it, or a journal lies
+        elsewhere, unless `force`."""
+        config = ffi.new("ringway_bus_config_t *")
+        lib.ringway_bus_config_init(config)
+        kept = (text(root), text(journal_root))
+        config.root, config.journal_root = kept
+        check(lib.ringway_bus_destroy(text(name), config, int(force)))
 
     def channel(
         self,

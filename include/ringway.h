@@ -1099,11 +1099,11 @@ RINGWAY_MUST_CHECK int32_t ringway_publisher_open(
     const ringway_topic_t *topic, ringway_publisher_t **publisher);
 
 /* Publishes `count` messages in order and hands them on; what became of each to published[i].status:
-   OK (a repeat to a FIFO topic is no error: published[i].duplicate), FULL, OVER_LIMIT, POOL_EXHAUSTED,
-   E_MISSING_GROUP, E_ID, E_ATTRIBUTE, E_OPTION, E_TOO_LARGE, E_NO_SPACE, E_REMOVED. Each has the
-   `size` of the first. On 0 it survives this process, and mostly it is delivered by then. Threads:
-   one. Lifetime: copied. Returns: OK when the outcomes are written, whatever they are; else nothing
-   was published. */
+   OK (a repeat to a FIFO topic is no error: published[i].duplicate), FULL, STALLED (by a listener that
+   misses nothing), OVER_LIMIT, POOL_EXHAUSTED, E_MISSING_GROUP, E_ID, E_ATTRIBUTE, E_OPTION,
+   E_TOO_LARGE, E_NO_SPACE, E_REMOVED. Each has the `size` of the first. On 0 it survives this process,
+   and mostly it is delivered by then. Threads: one. Lifetime: copied. Returns: OK when the outcomes
+   are written, whatever they are; else nothing was published. */
 RINGWAY_MUST_CHECK int32_t ringway_publisher_publish_batch(ringway_publisher_t *publisher,
     const ringway_outgoing_t *messages, size_t count, ringway_published_t *published);
 

@@ -193,6 +193,7 @@ failures! { SendError:
 }
 
 failures! { ReadError:
+    Evicted => Stale,
     Lagged => Lagged,
     BufferTooSmall => BufferTooSmall,
     TooManyViews => TooMany,
@@ -357,6 +358,10 @@ failures! { MoveError:
 }
 
 failures! { PublishError:
+    InvalidStructure => Option,
+    HeldUp => Stalled,
+    Archive => Io,
+    Policy => Policy,
     MissingGroup => MissingGroup,
     InvalidSubject => Id,
     InvalidId => Id,
@@ -369,6 +374,8 @@ failures! { PublishError:
 }
 
 failures! { SubscribeError:
+    DeliveryPolicy => Policy,
+    Replay => Option,
     TooLarge => TooLarge,
     Policy => Policy,
     NotFound => NotFound,

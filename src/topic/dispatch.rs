@@ -15,15 +15,17 @@ use crate::error::{OpenError, PublishError, QueueSendError, ReceiveError, Settle
 use crate::layout::topic::{counters, words};
 use crate::queue::{Incoming, QueueKind, QueueReceiver, QueueSender, Received};
 use crate::sync::Ordering;
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{self, Deadline};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a message is leased from the transit.
 pub(super) const LEASE: Duration = Duration::from_secs(2);
-/// Deliveries between two looks at whether the lease is about to end.
-const LOOK_EVERY: usize = 256;
+/// A lease that is older is renewed before the next delivery.
+const RENEW_AFTER_NS: u64 = LEASE.as_nanos() as u64 / 2;
+/// Messages between two looks at the clock of who hands on for a time.
+const AT_ONCE: usize = 64;
 /// The first pause of a retry; each next is twice as long, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
@@ -51,9 +53,22 @@ pub struct Dispatcher {
     /// Messages that are held up by somebody, and who has got them: nobody shall get them again. Kept by
     /// this process alone; another may deliver once more.
     held: FxHashMap<MessageId, Vec<u64>>,
+    /// When the lease on the message in hand was taken or renewed, at the latest, by the coarse clock.
+    leased_ns: u64,
     incoming: Incoming,
     wanting: Vec<u64>,
     pub(super) bytes: Vec<u8>,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handed {
+    /// Everybody has it.
+    On,
+    /// It has to wait for somebody.
+    HeldUp,
+    /// Its lease is over: it is somebody else's.
+    Over,
 }
 
 /// The topic's own queue, open.
@@ -76,6 +91,7 @@ impl Dispatcher {
             ticks: 0,
             is_swept: false,
             held: FxHashMap::default(),
+            leased_ns: 0,
             incoming: Incoming::new(),
             wanting: Vec::new(),
             bytes: Vec::new(),
@@ -142,7 +158,15 @@ impl Dispatcher {
         let deadline = Deadline::after(time);
         let mut done = 0;
         loop {
-            done += self.dispatch(usize::MAX)?;
+            // What is published faster than it is handed on must not keep it here.
+            let handed_on = self.dispatch(AT_ONCE)?;
+            done += handed_on;
+            if handed_on == AT_ONCE && !deadline.passed() {
+                continue;
+            }
+            if handed_on == AT_ONCE {
+                return Ok(done);
+            }
             let transit = self.transit()?;
             let woken = transit.receiver.wait(deadline.remaining());
             if !woken.map_err(receive_error)? && deadline.passed() {
@@ -154,6 +178,7 @@ impl Dispatcher {
     /// The id of the message that was handed on; all zero of what was none.
     fn dispatch_one(&mut self) -> Result<Option<MessageId>, PublishError> {
         let mut incoming = core::mem::take(&mut self.incoming);
+        self.leased_ns = clock::coarse();
         let received = self.transit()?.receiver.receive_message(&mut incoming);
         let handed_on = match received {
             Ok(Some(received)) => self.hand_on(&received, incoming.body()).map(Some),
@@ -201,35 +226,36 @@ impl Dispatcher {
         let outcome = self.deliver_all(received, &delivery, bytes, &wanting);
         self.wanting = wanting;
         match outcome? {
-            true => self.put_off(received)?,
-            false => self.settle(received)?,
+            Handed::HeldUp => self.put_off(received)?,
+            Handed::On => self.settle(received)?,
+            Handed::Over => {}
         }
         Ok(parsed.id)
     }
 
-    /// Delivers to all of `wanting`. Whether the message has to wait for one of them.
+    /// Delivers to all of `wanting`, as long as the lease on the message lasts: who stood still may find that
+    /// another has gone on, and must not deliver behind him.
     fn deliver_all(
         &mut self,
         received: &Received,
         delivery: &Delivery<'_>,
         bytes: &[u8],
         wanting: &[u64],
-    ) -> Result<bool, PublishError> {
+    ) -> Result<Handed, PublishError> {
         let id = delivery.parsed.id;
         let mut served = self.held.remove(&id);
         if served.is_none() && delivery.parsed.target.is_none() {
             self.keep(bytes)?;
         }
-        let mut renew_at = Deadline::after(LEASE / 2);
         let (mut delivered, mut held_up) = (0, false);
-        let mut failed = None;
+        let (mut failed, mut is_over) = (None, false);
         for (number, to) in wanting.iter().enumerate() {
             if served.as_ref().is_some_and(|served| served.contains(to)) {
                 continue;
             }
-            if number % LOOK_EVERY == LOOK_EVERY - 1 && renew_at.passed() {
-                self.renew(received)?;
-                renew_at = Deadline::after(LEASE / 2);
+            is_over = !self.has_lease(received)?;
+            if is_over {
+                break;
             }
             match self.deliver(received, delivery, bytes, *to) {
                 Ok(Outcome::NotNow) if !held_up => {
@@ -256,13 +282,19 @@ impl Dispatcher {
         if let Some(error) = failed {
             return Err(error);
         }
+        if is_over {
+            return Ok(Handed::Over);
+        }
         if let (true, Some(served)) = (held_up, served) {
             if self.held.len() >= MOST_HELD {
                 self.held.clear();
             }
             self.held.insert(id, served);
         }
-        Ok(held_up)
+        Ok(match held_up {
+            true => Handed::HeldUp,
+            false => Handed::On,
+        })
     }
 
     /// One delivery, with what follows where it can't be made now or ever. `NotNow` only where the
@@ -392,9 +424,21 @@ impl Dispatcher {
         self.topic.word(counter).fetch_add(by, Ordering::Relaxed);
     }
 
-    pub(super) fn renew(&mut self, received: &Received) -> Result<(), PublishError> {
+    /// Whether the lease is still this dispatcher's; it is renewed when that is due.
+    pub(super) fn has_lease(&mut self, received: &Received) -> Result<bool, PublishError> {
+        let now = clock::coarse();
+        if now.saturating_sub(self.leased_ns) <= RENEW_AFTER_NS {
+            return Ok(true);
+        }
         let receiver = &mut self.transit()?.receiver;
-        settled(receiver.change_visibility(&received.receipt, LEASE))
+        match receiver.change_visibility(&received.receipt, LEASE) {
+            Ok(()) => {
+                self.leased_ns = now;
+                Ok(true)
+            }
+            Err(SettleError::Forked) => Err(PublishError::Forked),
+            Err(_) => Ok(false),
+        }
     }
 
     pub(super) fn put_off(&mut self, received: &Received) -> Result<(), PublishError> {
@@ -439,5 +483,54 @@ pub(super) fn endpoint(known: &Known) -> Endpoint<'_> {
         name: &known.subscription.endpoint,
         raw: known.subscription.raw,
         place: Some(&known.place),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::Publication;
+    use super::*;
+    use crate::{Bus, SubscribeOptions};
+    use ringway_harness::TempBus;
+
+    fn publish(dispatcher: &mut Dispatcher, number: u64) {
+        let mut bytes = Vec::new();
+        Publication::new(b"m").encode(MessageId([7, number]), 1, &mut bytes);
+        dispatcher.sender().unwrap().send(&bytes).unwrap();
+    }
+
+    #[test]
+    fn who_stood_still_while_another_handed_a_message_on_does_not_hand_it_on_again() {
+        let root = TempBus::new().unwrap();
+        let bus = Bus::builder("late").root(root.path()).create().unwrap();
+        let queue = bus.queue("q").slots(1024).create().unwrap();
+        let topic = bus.topic("t").create().unwrap();
+        topic.subscribe(&SubscribeOptions::new("q")).unwrap();
+        let mut stopped = topic.dispatcher().unwrap();
+        publish(&mut stopped, 1);
+        let mut incoming = Incoming::new();
+        let receiver = &mut stopped.transit().unwrap().receiver;
+        let received = receiver.receive_message(&mut incoming).unwrap().unwrap();
+        // Its lease ends, and another goes on.
+        receiver.nack(&received.receipt, Duration::ZERO).unwrap();
+        assert_eq!(topic.dispatcher().unwrap().dispatch(1).unwrap(), 1);
+        assert_eq!(queue.stats().visible, 1);
+        stopped.leased_ns = 0;
+        stopped.hand_on(&received, incoming.body()).unwrap();
+        assert_eq!(queue.stats().visible, 1, "it was handed on already");
+    }
+
+    #[test]
+    fn who_hands_on_for_a_time_comes_back_although_there_is_more() {
+        let root = TempBus::new().unwrap();
+        let bus = Bus::builder("late").root(root.path()).create().unwrap();
+        bus.queue("q").slots(1024).create().unwrap();
+        let topic = bus.topic("t").create().unwrap();
+        topic.subscribe(&SubscribeOptions::new("q")).unwrap();
+        let mut dispatcher = topic.dispatcher().unwrap();
+        for number in 0..3 * AT_ONCE as u64 {
+            publish(&mut dispatcher, number);
+        }
+        assert_eq!(dispatcher.dispatch_within(Duration::ZERO).unwrap(), AT_ONCE);
     }
 }

@@ -6,7 +6,7 @@
 //! the value that was read, so who was stopped meanwhile moves nothing back.
 
 use super::archive::{self, Archive, Found};
-use super::dispatch::{Dispatcher, LEASE, MAX_RECEIVES, endpoint};
+use super::dispatch::{Dispatcher, MAX_RECEIVES, endpoint};
 use super::filter::FilterMessage;
 use super::message::{self, MessageId, Parsed};
 use super::replay::ReplayStatus;
@@ -16,7 +16,7 @@ use crate::error::PublishError;
 use crate::layout::topic::{counters, words};
 use crate::queue::{Outgoing, Received};
 use crate::sync::Ordering;
-use crate::sys::clock::{self, Deadline};
+use crate::sys::clock;
 use crate::sys::host;
 use std::sync::Arc;
 
@@ -90,13 +90,12 @@ impl Dispatcher {
         archive: &mut Archive,
         known: &Known,
     ) -> Result<Option<Outcome>, PublishError> {
-        let mut renew_at = Deadline::after(LEASE / 2);
         let since = archive::kept_since(&self.topic, clock::unix_ms());
         let mut cursor = self.cursor(known);
         for _ in 0..RECORDS_A_TICK {
-            if renew_at.passed() {
-                self.renew(received)?;
-                renew_at = Deadline::after(LEASE / 2);
+            // Who stood still may find that another has gone on, and must not deliver behind him.
+            if !self.has_lease(received)? || self.cursor(known) != cursor {
+                return Ok(None);
             }
             let next = match archive.at(cursor)? {
                 Found::End => return Ok(None),

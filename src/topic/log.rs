@@ -147,6 +147,11 @@ impl Log {
         !self.pending.is_empty() || self.word(self.next).is_none_or(|word| word.0 != 0)
     }
 
+    /// Whether records behind which it was read on are still to be committed.
+    pub fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Hands every record that was committed since to `each`, in the order of the log but for those that
     /// took longer.
     pub fn read(

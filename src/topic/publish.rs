@@ -156,8 +156,11 @@ impl Publisher {
         if is_fifo && message.group.is_none() {
             return Err(PublishError::MissingGroup);
         }
-        let id = MessageId(self.id);
         self.dispatcher.subscriptions.follow(&self.topic)?;
+        // Of this message alone, whatever becomes of it: where it went half the way, a queue that has it would
+        // drop the next as its repeat.
+        let id = MessageId(self.id);
+        self.id[1] = self.id[1].wrapping_add(1);
         let is_listened = self.topic.word(words::LISTENED).load(Ordering::Acquire) != 0;
         let is_subscribed = is_fifo || !self.dispatcher.subscriptions.is_empty();
         let mut duplicate = false;
@@ -168,7 +171,6 @@ impl Publisher {
             self.bytes = bytes;
             duplicate = committed?;
         }
-        self.id[1] = self.id[1].wrapping_add(1);
         self.uncounted += u64::from(!duplicate);
         if self.uncounted == COUNT_EVERY {
             self.count();

@@ -172,6 +172,8 @@ pub(super) struct Subscriptions {
     by_id: FxHashMap<u64, Arc<Known>>,
     /// Those that are fed from the archive.
     fed: Vec<u64>,
+    /// Those that ended while records before theirs are still to be committed: theirs may be among these.
+    ended: Vec<u64>,
     index: FilterIndex,
     matches: Matches,
 }
@@ -182,6 +184,7 @@ impl Subscriptions {
             log: None,
             by_id: FxHashMap::default(),
             fed: Vec::new(),
+            ended: Vec::new(),
             index: FilterIndex::new(),
             matches: Matches::new(),
         }
@@ -219,6 +222,9 @@ impl Subscriptions {
         let mut damaged = 0;
         let liveness: &dyn Liveness = &*topic.host;
         let read = log.read(liveness, |entry| damaged += u64::from(!self.apply(&entry)));
+        if !log.is_pending() {
+            self.ended.clear();
+        }
         self.log = Some(log);
         damaged += read?.damaged;
         if damaged > 0 {
@@ -232,6 +238,8 @@ impl Subscriptions {
     /// Whether the record was one.
     fn apply(&mut self, entry: &Entry<'_>) -> bool {
         match entry.kind {
+            // It was committed late, and its end was read before it.
+            RECORD_SUBSCRIBE if self.ended.contains(&entry.id) => true,
             RECORD_SUBSCRIBE => {
                 let Some(subscription) = Subscription::of_json(entry.id, entry.json) else {
                     return false;
@@ -261,7 +269,9 @@ impl Subscriptions {
             RECORD_UNSUBSCRIBE => {
                 self.index.remove(entry.id);
                 self.fed.retain(|id| *id != entry.id);
-                self.by_id.remove(&entry.id);
+                if self.by_id.remove(&entry.id).is_none() {
+                    self.ended.push(entry.id);
+                }
                 true
             }
             _ => false,
@@ -314,5 +324,45 @@ impl Subscriptions {
             dead_lettered: count(counters::DEAD_LETTERED),
             failed: count(counters::FAILED),
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::layout::PAGE;
+    use crate::layout::topic::RecordWord;
+    use crate::sys::file;
+    use crate::sys::mapping::{MapOptions, Mapping};
+    use crate::{Bus, SubscribeOptions};
+    use ringway_harness::TempBus;
+
+    #[test]
+    fn a_subscription_that_ended_before_its_record_was_seen_stays_ended() {
+        let root = TempBus::new().unwrap();
+        let bus = Bus::builder("late").root(root.path()).create().unwrap();
+        bus.queue("q").slots(1024).create().unwrap();
+        let topic = bus.topic("t").create().unwrap();
+        let id = topic.subscribe(&SubscribeOptions::new("q")).unwrap();
+        topic.unsubscribe(id).unwrap();
+        let log = file::open(&bus.directory().join("topics/.subs-t")).unwrap();
+        let log = Mapping::new(&log, MapOptions::default()).unwrap();
+        let word = crate::shm::words::word64(&log, PAGE);
+        let committed = RecordWord(word.load(Ordering::Acquire));
+        // As a reader finds it that looks at the record before its commit, stands still, and goes on to the end
+        // of the log.
+        word.store(
+            committed.with_state(RecordWord::CLAIMED).0,
+            Ordering::Release,
+        );
+        let mut subscriptions = Subscriptions::new();
+        subscriptions.follow(&topic.inner).unwrap();
+        word.store(committed.0, Ordering::Release);
+        subscriptions.follow(&topic.inner).unwrap();
+        assert_eq!(
+            subscriptions.all().count(),
+            0,
+            "nobody can end it once more"
+        );
     }
 }

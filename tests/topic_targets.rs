@@ -303,13 +303,13 @@ fn now_ms() -> u64 {
     now.unwrap().as_millis() as u64
 }
 
-/// Waits until the clock shows another millisecond.
+/// Waits until the clock has gone on by more than what a publisher's may be off, which is a millisecond or two.
 fn next_ms() -> u64 {
     let start = now_ms();
     loop {
         let now = now_ms();
-        if now > start {
-            return now;
+        if now > start + 8 {
+            return now - 4;
         }
         std::hint::spin_loop();
     }

@@ -398,7 +398,7 @@ impl Heard<'_> {
         self.position
     }
 
-    /// When it was published, in ms since the Unix epoch.
+    /// When it was published, in ms since the Unix epoch, to a millisecond or two.
     pub fn published_ms(&self) -> u64 {
         self.parsed.published_ms
     }
@@ -445,7 +445,7 @@ impl Notification {
         self.position
     }
 
-    /// When it was published, in ms since the Unix epoch.
+    /// When it was published, in ms since the Unix epoch, to a millisecond or two.
     pub fn published_ms(&self) -> u64 {
         self.parsed().map_or(0, |parsed| parsed.published_ms)
     }

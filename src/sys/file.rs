@@ -147,11 +147,12 @@ pub fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// The same, to be read alone: who may not write may do that.
+/// The same, to be read alone: who may not write may do that. A pipe that somebody put there has no writer,
+/// and is not waited for: it reads as an empty file.
 pub fn open_to_read(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
-        .custom_flags(libc::O_NOFOLLOW)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
 }
 

@@ -116,7 +116,8 @@ struct Came<'a> {
 /// In which order the rows of a plane have to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// In that of the file; none before the one in front of it came for the last time.
+    /// In that of the file; none came for the last time before the one in front of it did. (Who receives several
+    /// of a plane at once and dies leaves them all to be received again.)
     OneByOne,
     /// In that of the file, and from some row on in that order again.
     FromCheckpoints,
@@ -175,7 +176,7 @@ pub fn check(
     let mut output = input.clone();
     let (mut wanted, mut lost, mut inversions) = (0, 0, 0);
     for copy in 0..copies {
-        let mut before_of_plane = vec![0; flights.planes.len()];
+        let mut before_of_plane = vec![(0, 0); flights.planes.len()];
         for (number, row) in flights.rows.iter().enumerate() {
             if !wants(copy, row) {
                 continue;
@@ -188,11 +189,13 @@ pub fn check(
             };
             output.update(came.row);
             let before = &mut before_of_plane[row.plane as usize];
-            inversions += u64::from(order != Order::None && came.first < *before);
-            *before = match order {
-                Order::OneByOne => came.last,
-                Order::FromCheckpoints | Order::None => came.first,
+            let is_inverted = match order {
+                Order::OneByOne => came.first < before.0 || came.last < before.1,
+                Order::FromCheckpoints => came.first < before.0,
+                Order::None => false,
             };
+            inversions += u64::from(is_inverted);
+            *before = (came.first, came.last);
         }
     }
     Ok(Findings {
@@ -256,6 +259,8 @@ mod tests {
             told(&[0, 1, 0, 1, 2], Order::FromCheckpoints),
             (0, 0, 2, true)
         );
-        assert_eq!(told(&[0, 1, 0, 1, 2], Order::OneByOne), (0, 1, 2, false));
+        // Received together, and again behind a kill; and one that came while the one in front of it was out.
+        assert_eq!(told(&[0, 1, 0, 1, 2], Order::OneByOne), (0, 0, 2, true));
+        assert_eq!(told(&[0, 1, 0, 2], Order::OneByOne), (0, 1, 1, false));
     }
 }

@@ -60,8 +60,6 @@ pub struct Operation {
     pub act: fn(&Player) -> Result<(), String>,
     /// Whether the places around each of its system calls are visited in every run.
     pub each_call: bool,
-    /// Whether it takes tens of thousands of steps to a place: an ordinary run visits 15 places instead of 40.
-    pub is_long: bool,
     /// Done by the survivor while the victim is stopped: what the victim is about.
     pub beside: fn(&mut World) -> Result<(), String>,
     /// What becomes of the object that the operation is about, before the survivor looks for what was
@@ -78,7 +76,6 @@ const SHARED: Operation = Operation {
     scene: some_records,
     corpse: false,
     each_call: false,
-    is_long: false,
     act: |_| Ok(()),
     beside: |_| Ok(()),
     outcome: |_| Ok(()),
@@ -360,7 +357,6 @@ pub const OPERATIONS: &[Operation] = &[
         act: queue_receive_on,
         scene: a_queue_that_has_grown,
         each_call: true,
-        is_long: true,
         ..SHARED
     },
     Operation {
@@ -427,7 +423,6 @@ pub const OPERATIONS: &[Operation] = &[
         name: "fifo receive of a batch",
         act: fifo_batch,
         scene: a_fifo_queue,
-        is_long: true,
         ..SHARED
     },
     Operation {
@@ -488,14 +483,12 @@ pub const OPERATIONS: &[Operation] = &[
         name: "queue redrive",
         act: queue_redrive,
         scene: two_queues,
-        is_long: true,
         ..SHARED
     },
     Operation {
         name: "queue redrive, large",
         act: queue_redrive_large,
         scene: two_queues,
-        is_long: true,
         ..SHARED
     },
     Operation {
@@ -536,7 +529,6 @@ pub const OPERATIONS: &[Operation] = &[
         name: "publish, the first",
         act: topic_publish_first,
         scene: a_topic,
-        is_long: true,
         ..SHARED
     },
     Operation {

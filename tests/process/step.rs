@@ -6,7 +6,7 @@
 //! it is killed while stopped.
 //!
 //! ```text
-//! cargo test --release --test step                      a subset: about 40 places of each sweep, 15 of long ones
+//! cargo test --release --test step                      a subset: about 40 places of each sweep
 //! RINGWAY_FULL=1 cargo test --release --test step       every instruction of all but the longest
 //! RINGWAY_PLACES=200 … step -- batch                    about 200 places, of some operations
 //! RINGWAY_SEED=n                                        the offset of the subset
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
             .and_then(|text| text.parse::<u64>().ok())
     };
     let full = number("RINGWAY_FULL") == Some(1);
-    let places = number("RINGWAY_PLACES");
+    let places = number("RINGWAY_PLACES").unwrap_or(if full { FULL_PLACES } else { 40 });
     let whole = if full { WHOLE } else { 0 };
     let seed = seed::announce("stepping");
     let mut wings = Wings::new().expect("the wings of the stage");
@@ -92,8 +92,6 @@ fn main() -> ExitCode {
         } else {
             &[Fate::Killed, Fate::Continued]
         };
-        let ordinary = if operation.is_long { 15 } else { 40 };
-        let places = places.unwrap_or(if full { FULL_PLACES } else { ordinary });
         let mut whole_operation = true;
         for fate in fates {
             let mut sweep = Sweep::new(operation.name, mode(*fate))

@@ -396,6 +396,14 @@ const PROOFS: &[Proof] = &[
                 unit: "%",
                 fold: Fold::Most,
             },
+            Field {
+                name: "alone_percent",
+                what: "a C loop on one core, nothing to wait for, beside the same in Rust",
+                better: AtMost,
+                goal: 5.0,
+                unit: "%",
+                fold: Fold::Most,
+            },
         ],
     },
     Proof {

@@ -106,18 +106,20 @@ impl Findings {
     }
 }
 
-/// When a row came first and last, and its bytes.
+/// When a row came first and last, its bytes, and which consumers had it, the first one in front.
 struct Came<'a> {
     first: u64,
     last: u64,
+    had_by: Vec<usize>,
     row: &'a [u8],
 }
 
 /// In which order the rows of a plane have to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// In that of the file; none came for the last time before the one in front of it did. (Who receives several
-    /// of a plane at once and dies leaves them all to be received again.)
+    /// In that of the file, for the first time and for the last. One may come before the one in front of it has
+    /// come for the last time only to a consumer that had that too: who receives both at once and dies leaves both
+    /// to be received again.
     OneByOne,
     /// In that of the file, and from some row on in that order again.
     FromCheckpoints,
@@ -141,7 +143,7 @@ pub fn check(
     let rows = flights.rows.len();
     let mut came: Vec<Option<Came<'_>>> = (0..rows * copies).map(|_| None).collect();
     let mut repeats = 0;
-    for file in &files {
+    for (consumer, file) in files.iter().enumerate() {
         let mut rest = &file[..];
         while let Some((record, behind)) = split(rest) {
             rest = behind;
@@ -159,6 +161,10 @@ pub fn check(
                 }
                 Some(known) => {
                     repeats += 1;
+                    match record.received < known.first {
+                        true => known.had_by.insert(0, consumer),
+                        false => known.had_by.push(consumer),
+                    }
                     known.first = known.first.min(record.received);
                     known.last = known.last.max(record.received);
                 }
@@ -166,6 +172,7 @@ pub fn check(
                     *none = Some(Came {
                         first: record.received,
                         last: record.received,
+                        had_by: vec![consumer],
                         row: record.row,
                     });
                 }
@@ -176,7 +183,7 @@ pub fn check(
     let mut output = input.clone();
     let (mut wanted, mut lost, mut inversions) = (0, 0, 0);
     for copy in 0..copies {
-        let mut before_of_plane = vec![(0, 0); flights.planes.len()];
+        let mut before_of_plane: Vec<Option<&Came<'_>>> = vec![None; flights.planes.len()];
         for (number, row) in flights.rows.iter().enumerate() {
             if !wants(copy, row) {
                 continue;
@@ -189,13 +196,18 @@ pub fn check(
             };
             output.update(came.row);
             let before = &mut before_of_plane[row.plane as usize];
-            let is_inverted = match order {
-                Order::OneByOne => came.first < before.0 || came.last < before.1,
-                Order::FromCheckpoints => came.first < before.0,
-                Order::None => false,
-            };
-            inversions += u64::from(is_inverted);
-            *before = (came.first, came.last);
+            if let Some(front) = before.replace(came) {
+                let together = front.had_by.contains(&came.had_by[0]);
+                inversions += u64::from(match order {
+                    Order::OneByOne => {
+                        came.first < front.first
+                            || came.last < front.last
+                            || came.first < front.last && !together
+                    }
+                    Order::FromCheckpoints => came.first < front.first,
+                    Order::None => false,
+                });
+            }
         }
     }
     Ok(Findings {
@@ -218,16 +230,21 @@ fn hex(digest: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// Findings about rows of one plane that came in this order, by one consumer.
-    fn found(order: &[usize], rule: Order) -> Findings {
+    /// Findings about rows of one plane that came in this order, each to one of the consumers.
+    fn found(order: &[(usize, usize)], rule: Order) -> Findings {
         let flights = Flights::parse("tailnum\nX\nX\nX\n").unwrap();
         let name = format!("ringway-record-{}-{order:?}{rule:?}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&directory).unwrap();
-        let (mut sent, mut records) = (Vec::new(), Vec::new());
-        for number in order {
+        let (mut sent, mut others, mut records) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, consumer) in order {
             body(&flights, *number, &mut sent);
-            record(&sent, &mut records).unwrap();
+            let into = if *consumer == 0 {
+                &mut records
+            } else {
+                &mut others
+            };
+            record(&sent, into).unwrap();
         }
         // The last one was cut short.
         body(&flights, 0, &mut sent);
@@ -235,6 +252,7 @@ mod tests {
         record(&sent, &mut records).unwrap();
         records.truncate(whole + RECORD_HEAD + 1);
         std::fs::write(directory.join("0-0"), &records).unwrap();
+        std::fs::write(directory.join("1-0"), &others).unwrap();
         let findings = check(&directory, &flights, rule, 1, |_, _| true);
         std::fs::remove_dir_all(&directory).unwrap();
         findings.unwrap()
@@ -242,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_out_of_order_is_found() {
-        let told = |order: &[usize], rule| {
+        let told_of = |order: &[(usize, usize)], rule| {
             let found = found(order, rule);
             (
                 found.lost,
@@ -250,6 +268,10 @@ mod tests {
                 found.repeats,
                 found.is_whole(),
             )
+        };
+        let told = |order: &[usize], rule| {
+            let by_one: Vec<_> = order.iter().map(|number| (*number, 0)).collect();
+            told_of(&by_one, rule)
         };
         assert_eq!(told(&[0, 1, 2], Order::OneByOne), (0, 0, 0, true));
         assert_eq!(told(&[0, 2], Order::OneByOne), (1, 0, 0, false));
@@ -262,5 +284,10 @@ mod tests {
         // Received together, and again behind a kill; and one that came while the one in front of it was out.
         assert_eq!(told(&[0, 1, 0, 1, 2], Order::OneByOne), (0, 0, 2, true));
         assert_eq!(told(&[0, 1, 0, 2], Order::OneByOne), (0, 1, 1, false));
+        let again = [(0, 0), (1, 0), (0, 1), (1, 1), (2, 1)];
+        assert_eq!(told_of(&again, Order::OneByOne), (0, 0, 2, true));
+        // To somebody else, while the one in front was out.
+        let apart = [(0, 0), (1, 1), (0, 0), (1, 0), (2, 0)];
+        assert_eq!(told_of(&apart, Order::OneByOne), (0, 1, 2, false));
     }
 }

@@ -12,7 +12,7 @@ mod watch;
 use crate::interrupt::Signal;
 use crate::output::{Place, Usage, parse_duration, write_line};
 use anyhow::Context;
-use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use crossterm::event::{self, Event, KeyEventKind};
 use rows::Tab;
 use screen::{Deed, Screen};
 use std::io::IsTerminal;

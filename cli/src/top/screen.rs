@@ -3,7 +3,7 @@
 use super::rows::{Row, Tab, rows};
 use super::watch::Seen;
 use crate::snapshot::Snapshot;
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::widgets::TableState;
 use std::path::PathBuf;
 use std::time::Duration;

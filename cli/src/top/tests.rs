@@ -8,7 +8,7 @@ use crate::output::Place;
 use crate::snapshot::Snapshot;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ringway::{Bus, GroupStart, SubscribeOptions};
 use ringway_harness::TempBus;
 use std::time::Duration;

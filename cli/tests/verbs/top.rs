@@ -160,6 +160,22 @@ fn it_lives_through_what_happens_to_buses_and_to_the_terminal() {
 }
 
 #[test]
+fn a_key_beside_a_change_of_size_is_obeyed() {
+    let place = Place::new();
+    place.fill(&["a"]);
+    let mut top = Terminal::start(&place, &["top", "--interval", "100ms"]);
+    top.shows("b/q");
+    // Each key but the last comes together with a signal.
+    for (rows, key, shown) in [(24, "?", "any key goes back"), (30, "x", "VISIBLE")].repeat(20) {
+        top.resize(80, rows);
+        top.press(key);
+        top.shows(shown);
+    }
+    top.press("q");
+    assert!(top.end().success());
+}
+
+#[test]
 fn a_signal_ends_it_and_the_terminal_is_given_back() {
     let place = Place::new();
     place.fill(&["a"]);

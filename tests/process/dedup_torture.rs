@@ -14,15 +14,16 @@
 //! One JSON line on standard output.
 
 mod stage;
+mod torment;
 
 use ringway::{Bus, Deduplication, Outgoing, Queue, QueueReceiver, QueueSendError};
-use ringway_harness::chaos::{Torture, Troupe};
 use ringway_harness::seed::Random;
-use ringway_harness::{AckBoard, Launch, Stage, TempBus, deadline};
+use ringway_harness::{AckBoard, Stage, deadline};
 use stage::{SLOTS, text};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
+use torment::{FOR_EVER, kills, nothing_is_left};
 
 ringway_harness::roles! {
     send => send,
@@ -40,47 +41,18 @@ const ABOUT: u64 = 32;
 const GROUPS: u64 = 8;
 /// Of this many bodies one needs a chunk of the pool.
 const LARGE_EVERY: u64 = 8;
-/// Draws between two calls of the doctor, who has to leave the living alone.
-const DOCTOR_EVERY: u64 = 64;
-/// No such lease ends by itself.
-const FOR_EVER: Duration = Duration::from_secs(43_200);
 
-/// The boards that all share.
-struct Boards {
+ringway_harness::boards! {
     /// position + 1 of each id that anybody was told of.
-    told: AckBoard,
+    told: IDS as usize,
     /// The same of each id that was received.
-    received: AckBoard,
+    received: IDS as usize,
     /// The highest id that was begun.
-    front: AckBoard,
-    stop: AckBoard,
+    front: 1,
+    stop: 1,
 }
 
 impl Boards {
-    fn new() -> Result<Self, ringway_harness::Fault> {
-        Ok(Self {
-            told: AckBoard::new(IDS as usize)?,
-            received: AckBoard::new(IDS as usize)?,
-            front: AckBoard::new(1)?,
-            stop: AckBoard::new(1)?,
-        })
-    }
-
-    fn of(stage: &Stage) -> Self {
-        Self {
-            told: stage.board("told"),
-            received: stage.board("received"),
-            front: stage.board("front"),
-            stop: stage.board("stop"),
-        }
-    }
-
-    fn dress(&self, launch: Launch) -> Launch {
-        let launch = launch.board("told", &self.told);
-        let launch = launch.board("received", &self.received);
-        launch.board("front", &self.front).board("stop", &self.stop)
-    }
-
     fn is_over(&self) -> bool {
         self.stop.get(0) != 0
     }
@@ -106,51 +78,22 @@ fn open(bus: &Bus) -> Result<Queue, String> {
 }
 
 fn main() -> ExitCode {
-    let verdict = play();
-    match &verdict {
-        Ok(()) => println!("test torture of deduplication ... ok"),
-        Err(why) => println!("test torture of deduplication ... FAILED: {why}"),
-    }
-    let left = stage::leftovers_of_ours();
-    if !left.is_empty() {
-        println!("left behind: {left:?}");
-    }
-    if verdict.is_ok() && left.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    stage::run(&[("torture of deduplication", play)])
 }
 
 fn play() -> Result<(), String> {
     let started = Instant::now();
-    let kills = std::env::var("RINGWAY_KILLS").ok();
-    let kills: u64 = kills.and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
-    let root = TempBus::new()?;
-    let bus = stage::bus(root.path()).create().map_err(text)?;
+    let (root, bus) = torment::place()?;
     let queue = open(&bus)?;
     let boards = Boards::new()?;
-    let mut troupe = Troupe::new();
-    for (role, count) in [("send", SENDERS), ("receive", RECEIVERS)] {
-        for index in 0..count {
-            let launch = Launch::role(role).set("root", root.path().display());
-            let launch = boards.dress(launch.set("index", index));
-            troupe.join(&format!("{role} {index}"), move |life| {
-                Ok(launch.clone().set("life", life))
-            });
-        }
-    }
-    let mut draws = 0;
-    let report = troupe.torture(&Torture::kills(kills), |_| {
-        draws += 1;
-        if draws % DOCTOR_EVERY == 0 {
-            bus.doctor(true).expect("the doctor can look at everything");
-        }
-        Ok(())
-    });
-    boards.stop.set(0, 1);
-    let report = report?;
-    troupe.finish()?;
+    let roles = [("send", SENDERS), ("receive", RECEIVERS)];
+    let report = torment::torment(
+        (&bus, root.path()),
+        kills(KILLS),
+        &roles,
+        |launch| boards.dress(launch),
+        || boards.stop.set(0, 1),
+    )?;
     finish(&bus, &queue, &boards)?;
 
     let ids = boards.front.get(0).min(IDS);
@@ -202,11 +145,7 @@ fn finish(bus: &Bus, queue: &Queue, boards: &Boards) -> Result<(), String> {
         }
     }
     drop(receiver);
-    let report = bus.doctor(false).map_err(text)?;
-    let clean = report.is_clean() && report.participants == 1 && report.open_claims == 0;
-    if !clean || report.damaged_slots != 0 || report.chunks[1..] != [0, 0] {
-        return Err(format!("left behind: {report:?}"));
-    }
+    nothing_is_left(bus)?;
     Ok(())
 }
 

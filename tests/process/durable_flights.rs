@@ -320,21 +320,8 @@ fn play(file: PathBuf) -> Result<(), String> {
 fn main() -> ExitCode {
     let given = std::env::args().skip(1).find(|it| !it.starts_with('-'));
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/flights.csv");
-    let verdict = play(given.map_or(own, PathBuf::from));
-    match &verdict {
-        Ok(()) => println!("test what four senders were told is there behind ten deaths ... ok"),
-        Err(why) => {
-            println!(
-                "test what four senders were told is there behind ten deaths ... FAILED: {why}"
-            );
-        }
-    }
-    let left = stage::leftovers_of_ours();
-    if !left.is_empty() {
-        println!("left behind: {left:?}");
-    }
-    match verdict.is_ok() && left.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    }
+    stage::run_one(
+        "what four senders were told is there behind ten deaths",
+        play(given.map_or(own, PathBuf::from)),
+    )
 }

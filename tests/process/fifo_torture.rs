@@ -15,15 +15,18 @@
 //! One JSON line on standard output.
 
 mod stage;
+mod torment;
 
 use ringway::{Bus, Outgoing, Queue, QueueReceiver, QueueSendError, Received, SettleError};
-use ringway_harness::chaos::{Torture, Troupe};
 use ringway_harness::seed::Random;
-use ringway_harness::{AckBoard, Launch, Stage, TempBus, deadline};
+use ringway_harness::{Stage, deadline};
 use stage::{FIFO_STRIDE, INLINE, SLOTS, body, id_of, text};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
+use torment::{
+    FOR_EVER, MESSAGES, id, is_marked, kills, mark, none_is_lost, nothing_is_left, parts,
+};
 
 ringway_harness::roles! {
     send => send,
@@ -36,62 +39,20 @@ const RECEIVERS: usize = 4;
 const GROUPS: u64 = 7;
 /// Kills, unless `RINGWAY_KILLS` says otherwise.
 const KILLS: u64 = 400;
-/// Messages of one sender in all its lives.
-const MESSAGES: u64 = 1 << 24;
 /// Longest body; two thirds of all lie in the slot.
 const LONGEST: u64 = 3000;
-/// Draws between two calls of the doctor, who has to leave the living alone.
-const DOCTOR_EVERY: u64 = 64;
-/// No such lease ends by itself.
-const FOR_EVER: Duration = Duration::from_secs(43_200);
 
-/// The boards that all share.
-struct Boards {
+ringway_harness::boards! {
     /// Messages of each sender that were acknowledged, or may have been sent.
-    acks: AckBoard,
+    acks: SENDERS,
     /// One bit for each message of each sender: somebody has held it.
-    marks: AckBoard,
+    marks: torment::bits(SENDERS),
     /// Of each sender and group, one more than the last message that was deleted in turn.
-    deleted: AckBoard,
-    stop: AckBoard,
+    deleted: SENDERS * GROUPS as usize,
+    stop: 1,
 }
 
 impl Boards {
-    fn new() -> Result<Self, ringway_harness::Fault> {
-        Ok(Self {
-            acks: AckBoard::new(SENDERS)?,
-            marks: AckBoard::new(SENDERS * (MESSAGES / 64) as usize)?,
-            deleted: AckBoard::new(SENDERS * GROUPS as usize)?,
-            stop: AckBoard::new(1)?,
-        })
-    }
-
-    fn of(stage: &Stage) -> Self {
-        Self {
-            acks: stage.board("acks"),
-            marks: stage.board("marks"),
-            deleted: stage.board("deleted"),
-            stop: stage.board("stop"),
-        }
-    }
-
-    fn dress(&self, launch: Launch) -> Launch {
-        let launch = launch.board("acks", &self.acks).board("marks", &self.marks);
-        launch
-            .board("deleted", &self.deleted)
-            .board("stop", &self.stop)
-    }
-
-    fn mark(&self, sender: usize, number: u64) {
-        let at = sender * (MESSAGES / 64) as usize + (number / 64) as usize;
-        self.marks.words()[at].fetch_or(1 << (number % 64), SeqCst);
-    }
-
-    fn is_marked(&self, sender: usize, number: u64) -> bool {
-        let at = sender * (MESSAGES / 64) as usize + (number / 64) as usize;
-        self.marks.get(at) >> (number % 64) & 1 == 1
-    }
-
     fn line(&self, sender: usize, number: u64) -> &std::sync::atomic::AtomicU64 {
         &self.deleted.words()[sender * GROUPS as usize + (number % GROUPS) as usize]
     }
@@ -99,7 +60,7 @@ impl Boards {
     /// A message is in our hands, and no one behind it was in turn yet.
     fn hold(&self, id: u64) -> Result<(), String> {
         let (sender, number) = parts(id);
-        if number >= GROUPS && !self.is_marked(sender, number - GROUPS) {
+        if number >= GROUPS && !is_marked(&self.marks, sender, number - GROUPS) {
             return Err(format!(
                 "message {number} of sender {sender} passed the one before it"
             ));
@@ -111,7 +72,7 @@ impl Boards {
                 deleted - 1
             ));
         }
-        self.mark(sender, number);
+        mark(&self.marks, sender, number);
         Ok(())
     }
 
@@ -122,10 +83,6 @@ impl Boards {
     }
 }
 
-fn parts(id: u64) -> (usize, u64) {
-    ((id >> 56) as usize, id & 0xFF_FFFF_FFFF)
-}
-
 fn open(bus: &Bus) -> Result<Queue, String> {
     let builder = bus.queue("q.fifo").fifo().deduplicate(None);
     let builder = builder.slots(SLOTS).stride(FIFO_STRIDE);
@@ -133,62 +90,25 @@ fn open(bus: &Bus) -> Result<Queue, String> {
 }
 
 fn main() -> ExitCode {
-    let verdict = play();
-    match &verdict {
-        Ok(()) => println!("test torture of a FIFO queue ... ok"),
-        Err(why) => println!("test torture of a FIFO queue ... FAILED: {why}"),
-    }
-    let left = stage::leftovers_of_ours();
-    if !left.is_empty() {
-        println!("left behind: {left:?}");
-    }
-    if verdict.is_ok() && left.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    stage::run(&[("torture of a FIFO queue", play)])
 }
 
 fn play() -> Result<(), String> {
     let started = Instant::now();
-    let kills = std::env::var("RINGWAY_KILLS").ok();
-    let kills: u64 = kills.and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
-    let root = TempBus::new()?;
-    let bus = stage::bus(root.path()).create().map_err(text)?;
+    let (root, bus) = torment::place()?;
     let queue = open(&bus)?;
     let boards = Boards::new()?;
-    let mut troupe = Troupe::new();
-    for (role, count) in [("send", SENDERS), ("receive", RECEIVERS)] {
-        for index in 0..count {
-            let launch = Launch::role(role).set("root", root.path().display());
-            let launch = boards.dress(launch.set("index", index));
-            troupe.join(&format!("{role} {index}"), move |life| {
-                Ok(launch.clone().set("life", life))
-            });
-        }
-    }
-    let mut draws = 0;
-    let report = troupe.torture(&Torture::kills(kills), |_| {
-        draws += 1;
-        if draws % DOCTOR_EVERY == 0 {
-            bus.doctor(true).expect("the doctor can look at everything");
-        }
-        Ok(())
-    });
-    boards.stop.set(0, 1);
-    let report = report?;
-    troupe.finish()?;
+    let roles = [("send", SENDERS), ("receive", RECEIVERS)];
+    let report = torment::torment(
+        (&bus, root.path()),
+        kills(KILLS),
+        &roles,
+        |launch| boards.dress(launch),
+        || boards.stop.set(0, 1),
+    )?;
 
     let stats = finish(&bus, &queue, &boards)?;
-    let acked: u64 = (0..SENDERS).map(|sender| boards.acks.get(sender)).sum();
-    for sender in 0..SENDERS {
-        let acked = boards.acks.get(sender);
-        if let Some(lost) = (0..acked).find(|number| !boards.is_marked(sender, *number)) {
-            return Err(format!(
-                "message {lost} of sender {sender} is lost, of {acked}"
-            ));
-        }
-    }
+    let acked = none_is_lost(&boards.acks, &boards.marks, SENDERS)?;
     println!(
         "{{\"figure\":\"fifo torture\",\"seed\":{},\"kills\":{},\"stops\":{},\"acked\":{acked},\
          \"received\":{},\"released\":{},\"renewed\":{},\"lost\":0,\"inversions\":0,\"seconds\":{:.1}}}",
@@ -231,11 +151,7 @@ fn finish(bus: &Bus, queue: &Queue, boards: &Boards) -> Result<ringway::QueueSta
         }
     }
     drop(receiver);
-    let report = bus.doctor(false).map_err(text)?;
-    let clean = report.is_clean() && report.participants == 1 && report.open_claims == 0;
-    if !clean || report.damaged_slots != 0 || report.chunks[1..] != [0, 0] {
-        return Err(format!("left behind: {report:?}"));
-    }
+    nothing_is_left(bus)?;
     let stats = queue.stats();
     if stats.parked != 0 {
         return Err(format!("{stats:?}"));
@@ -252,19 +168,13 @@ fn send(stage: &Stage) -> Result<(), String> {
     let bus = stage::bus(&stage.path("root")).open().map_err(text)?;
     let queue = open(&bus)?;
     let mut sender = queue.sender().map_err(text)?;
-    let mut number = boards.acks.get(index);
-    if life > 0 {
-        // The one behind the last acknowledged may have been sent or not: nobody asks for it.
-        boards.mark(index, number);
-        number += 1;
-        boards.acks.set(index, number);
-    }
+    let mut number = torment::resume(&boards.acks, &boards.marks, index, life);
     while boards.stop.get(0) == 0 && number < MESSAGES - 2 {
         let len = match random.below(3) {
             0 => 16 + random.below(LONGEST),
             _ => 16 + random.below(INLINE as u64 - 15),
         };
-        let message = body((index as u64) << 56 | number, len as usize);
+        let message = body(id(index, number), len as usize);
         let group = format!("group-{}", number % GROUPS);
         match sender.send_message(&Outgoing::new(&message).group(&group)) {
             Ok(_) => {
@@ -305,7 +215,7 @@ fn receive(stage: &Stage) -> Result<(), String> {
             if is_short {
                 // Its lease may be over, and the message received and deleted by another.
                 let (sender, number) = parts(id);
-                boards.mark(sender, number);
+                mark(&boards.marks, sender, number);
             } else {
                 boards.hold(id)?;
             }

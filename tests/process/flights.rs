@@ -105,20 +105,10 @@ fn wish() -> Result<Wish, String> {
 }
 
 fn main() -> ExitCode {
-    let verdict = wish().and_then(|wish| play(&wish));
-    match &verdict {
-        Ok(()) => println!("test every flight arrives once and in order ... ok"),
-        Err(why) => println!("test every flight arrives once and in order ... FAILED: {why}"),
-    }
-    let left = stage::leftovers_of_ours();
-    if !left.is_empty() {
-        println!("left behind: {left:?}");
-    }
-    if verdict.is_ok() && left.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    stage::run_one(
+        "every flight arrives once and in order",
+        wish().and_then(|wish| play(&wish)),
+    )
 }
 
 fn open(bus: &Bus) -> Result<Queue, String> {

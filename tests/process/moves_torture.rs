@@ -13,15 +13,16 @@
 //! One JSON line a kind on standard output.
 
 mod stage;
+mod torment;
 
 use ringway::{
     Bus, MoveError, MoveOptions, MoveState, Outgoing, Queue, QueueKind, Redrive, Settings,
 };
-use ringway_harness::chaos::{Torture, Troupe};
 use ringway_harness::seed::Random;
-use ringway_harness::{AckBoard, Launch, Stage, TempBus, deadline};
+use ringway_harness::{AckBoard, Launch, Stage, deadline};
 use stage::{FIFO_STRIDE, body, id_of, text};
 use std::time::{Duration, Instant};
+use torment::FOR_EVER;
 
 ringway_harness::roles! { fail => fail, back => back }
 
@@ -31,8 +32,6 @@ const MOVERS: usize = 2;
 const KILLS: u64 = 200;
 const MESSAGES: u64 = 300;
 const GROUPS: u64 = 7;
-/// No lease ends by itself.
-const FOR_EVER: Duration = Duration::from_secs(43_200);
 
 fn open(stage: &Stage, name: &str) -> Result<(Bus, Queue), String> {
     let bus = stage::bus(&stage.path("root")).open().map_err(text)?;
@@ -92,10 +91,8 @@ fn back(stage: &Stage) -> Result<(), String> {
 
 fn torture(kind: QueueKind) {
     let started = Instant::now();
-    let kills = std::env::var("RINGWAY_KILLS").ok();
-    let kills: u64 = kills.and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
-    let root = TempBus::new().expect("a root under /dev/shm");
-    let bus = stage::bus(root.path()).create().unwrap();
+    let kills = torment::kills(KILLS);
+    let (root, bus) = torment::place().unwrap();
     let create = |name: &str| {
         let builder = bus.queue(name).kind(kind).slots(1024).stride(FIFO_STRIDE);
         builder.visibility(FOR_EVER).create().unwrap()
@@ -113,19 +110,10 @@ fn torture(kind: QueueKind) {
     drop(sender);
 
     let stop = AckBoard::new(1).unwrap();
-    let mut troupe = Troupe::new();
-    for (role, count) in [("fail", WORKERS), ("back", MOVERS)] {
-        for index in 0..count {
-            let launch = Launch::role(role).set("root", root.path().display());
-            let launch = launch.set("index", index).board("stop", &stop);
-            troupe.join(&format!("{role} {index}"), move |life| {
-                Ok(launch.clone().set("life", life))
-            });
-        }
-    }
-    let report = troupe.torture(&Torture::kills(kills), |_| Ok(())).unwrap();
-    stop.set(0, 1);
-    troupe.finish().unwrap();
+    let roles = [("fail", WORKERS), ("back", MOVERS)];
+    let dress = |launch: Launch| launch.board("stop", &stop);
+    let ends = || stop.set(0, 1);
+    let report = torment::torment((&bus, root.path()), kills, &roles, dress, ends).unwrap();
 
     bus.reap().unwrap();
     source.set(&Settings::new().redrive(None)).unwrap();
@@ -158,9 +146,7 @@ fn torture(kind: QueueKind) {
         "{moved} went, {back} came back"
     );
     drop(receivers);
-    let report_of = bus.doctor(false).unwrap();
-    assert!(report_of.is_clean(), "{report_of:?}");
-    assert_eq!(report_of.chunks[1..], [0, 0], "every payload came back");
+    torment::nothing_is_left(&bus).unwrap();
     println!(
         "{{\"figure\":\"moves torture, {kind:?}\",\"seed\":{},\"kills\":{},\"stops\":{},\
          \"moved\":{moved},\"arrived\":{arrived},\"lost\":0,\"twice\":0,\"seconds\":{:.1}}}",

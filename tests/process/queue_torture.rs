@@ -16,15 +16,16 @@
 //! One JSON line on standard output.
 
 mod stage;
+mod torment;
 
 use ringway::{Bus, Queue, QueueReceiver, QueueSendError, Received, SettleError};
-use ringway_harness::chaos::{Torture, Troupe};
 use ringway_harness::seed::Random;
-use ringway_harness::{AckBoard, Launch, Stage, TempBus, deadline};
+use ringway_harness::{Stage, deadline};
 use stage::{INLINE, QUEUE_STRIDE, SLOTS, body, id_of, text};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
+use torment::{FOR_EVER, MESSAGES, id, kills, mark, none_is_lost, nothing_is_left, parts};
 
 ringway_harness::roles! {
     send => send,
@@ -35,64 +36,24 @@ const SENDERS: usize = 3;
 const RECEIVERS: usize = 4;
 /// Kills, unless `RINGWAY_KILLS` says otherwise.
 const KILLS: u64 = 400;
-/// Messages of one sender in all its lives.
-const MESSAGES: u64 = 1 << 24;
 /// What the rings of a queue that grows may take: about four rings at a time.
 const MAX_BYTES: u64 = 10 * SLOTS * QUEUE_STRIDE;
 /// Leases are noted by position modulo this, far more than there are slots.
 const NOTES: u64 = 1 << 16;
 /// Longest body; two thirds of all lie in the slot.
 const LONGEST: u64 = 3000;
-/// Draws between two calls of the doctor, who has to leave the living alone.
-const DOCTOR_EVERY: u64 = 64;
-/// No such lease ends by itself.
-const FOR_EVER: Duration = Duration::from_secs(43_200);
 
-/// The boards that all share.
-struct Boards {
+ringway_harness::boards! {
     /// Messages of each sender that were acknowledged.
-    acks: AckBoard,
+    acks: SENDERS,
     /// One bit for each message of each sender: somebody has held it.
-    marks: AckBoard,
+    marks: torment::bits(SENDERS),
     /// position | receives | deleted of the last lease.
-    notes: AckBoard,
-    stop: AckBoard,
+    notes: NOTES as usize,
+    stop: 1,
 }
 
 impl Boards {
-    fn new() -> Result<Self, ringway_harness::Fault> {
-        Ok(Self {
-            acks: AckBoard::new(SENDERS)?,
-            marks: AckBoard::new(SENDERS * (MESSAGES / 64) as usize)?,
-            notes: AckBoard::new(NOTES as usize)?,
-            stop: AckBoard::new(1)?,
-        })
-    }
-
-    fn of(stage: &Stage) -> Self {
-        Self {
-            acks: stage.board("acks"),
-            marks: stage.board("marks"),
-            notes: stage.board("notes"),
-            stop: stage.board("stop"),
-        }
-    }
-
-    fn dress(&self, launch: Launch) -> Launch {
-        let launch = launch.board("acks", &self.acks).board("marks", &self.marks);
-        launch.board("notes", &self.notes).board("stop", &self.stop)
-    }
-
-    fn mark(&self, sender: usize, number: u64) {
-        let at = sender * (MESSAGES / 64) as usize + (number / 64) as usize;
-        self.marks.words()[at].fetch_or(1 << (number % 64), SeqCst);
-    }
-
-    fn is_marked(&self, sender: usize, number: u64) -> bool {
-        let at = sender * (MESSAGES / 64) as usize + (number / 64) as usize;
-        self.marks.get(at) >> (number % 64) & 1 == 1
-    }
-
     /// Notes a lease, or that its message is deleted.
     fn note(&self, received: &Received, deleted: bool) -> Result<(), String> {
         let (position, receives) = (received.position(), u64::from(received.receives()));
@@ -125,68 +86,28 @@ fn open(bus: &Bus, grows: bool) -> Result<Queue, String> {
 }
 
 fn main() -> ExitCode {
-    let mut is_well = true;
-    for (name, grows) in [("a queue", false), ("a queue that grows", true)] {
-        match play(grows) {
-            Ok(()) => println!("test torture of {name} ... ok"),
-            Err(why) => {
-                println!("test torture of {name} ... FAILED: {why}");
-                is_well = false;
-            }
-        }
-    }
-    let left = stage::leftovers_of_ours();
-    if !left.is_empty() {
-        println!("left behind: {left:?}");
-    }
-    if is_well && left.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    stage::run(&[
+        ("torture of a queue", || play(false)),
+        ("torture of a queue that grows", || play(true)),
+    ])
 }
 
 fn play(grows: bool) -> Result<(), String> {
     let started = Instant::now();
-    let kills = std::env::var("RINGWAY_KILLS").ok();
-    let kills: u64 = kills.and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
-    let root = TempBus::new()?;
-    let bus = stage::bus(root.path()).create().map_err(text)?;
+    let (root, bus) = torment::place()?;
     let queue = open(&bus, grows)?;
     let boards = Boards::new()?;
-    let mut troupe = Troupe::new();
-    for (role, count) in [("send", SENDERS), ("receive", RECEIVERS)] {
-        for index in 0..count {
-            let launch = Launch::role(role).set("root", root.path().display());
-            let launch = launch.set("index", index).set("grows", grows);
-            let launch = boards.dress(launch);
-            troupe.join(&format!("{role} {index}"), move |life| {
-                Ok(launch.clone().set("life", life))
-            });
-        }
-    }
-    let mut draws = 0;
-    let report = troupe.torture(&Torture::kills(kills), |_| {
-        draws += 1;
-        if draws % DOCTOR_EVERY == 0 {
-            bus.doctor(true).expect("the doctor can look at everything");
-        }
-        Ok(())
-    });
-    boards.stop.set(0, 1);
-    let report = report?;
-    troupe.finish()?;
+    let roles = [("send", SENDERS), ("receive", RECEIVERS)];
+    let report = torment::torment(
+        (&bus, root.path()),
+        kills(KILLS),
+        &roles,
+        |launch| boards.dress(launch.set("grows", grows)),
+        || boards.stop.set(0, 1),
+    )?;
 
     let stats = finish(&bus, &queue, &boards)?;
-    let acked: u64 = (0..SENDERS).map(|sender| boards.acks.get(sender)).sum();
-    for sender in 0..SENDERS {
-        let acked = boards.acks.get(sender);
-        if let Some(lost) = (0..acked).find(|number| !boards.is_marked(sender, *number)) {
-            return Err(format!(
-                "message {lost} of sender {sender} is lost, of {acked}"
-            ));
-        }
-    }
+    let acked = none_is_lost(&boards.acks, &boards.marks, SENDERS)?;
     println!(
         "{{\"figure\":\"{}\",\"seed\":{},\"kills\":{},\"stops\":{},\"acked\":{acked},\
          \"received\":{},\"released\":{},\"renewed\":{},\"grown\":{},\"lost\":0,\"shared\":0,\"seconds\":{:.1}}}",
@@ -238,11 +159,7 @@ fn finish(bus: &Bus, queue: &Queue, boards: &Boards) -> Result<ringway::QueueSta
         let _ = receiver.try_receive(&mut buffer).map_err(text)?;
     }
     drop(receiver);
-    let report = bus.doctor(false).map_err(text)?;
-    let clean = report.is_clean() && report.participants == 1 && report.open_claims == 0;
-    if !clean || report.damaged_slots != 0 || report.chunks[1..] != [0, 0] {
-        return Err(format!("left behind: {report:?}"));
-    }
+    nothing_is_left(bus)?;
     let stats = queue.stats();
     if stats.parked != 0 {
         return Err(format!("{stats:?}"));
@@ -262,19 +179,13 @@ fn send(stage: &Stage) -> Result<(), String> {
     let bus = stage::bus(&stage.path("root")).open().map_err(text)?;
     let queue = open(&bus, stage.get("grows"))?;
     let mut sender = queue.sender().map_err(text)?;
-    let mut number = boards.acks.get(index);
-    if life > 0 {
-        // The one behind the last acknowledged may have been sent or not: nobody asks for it.
-        boards.mark(index, number);
-        number += 1;
-        boards.acks.set(index, number);
-    }
+    let mut number = torment::resume(&boards.acks, &boards.marks, index, life);
     while boards.stop.get(0) == 0 && number < MESSAGES - 2 {
         let len = match random.below(3) {
             0 => 16 + random.below(LONGEST),
             _ => 16 + random.below(INLINE as u64 - 15),
         };
-        let message = body((index as u64) << 56 | number, len as usize);
+        let message = body(id(index, number), len as usize);
         let sent = match random.below(8) {
             0 => sender.send_delayed(&message, Duration::from_millis(random.below(4))),
             1 => sender.send_batch(&[&message]).map(|_| 0),
@@ -347,7 +258,8 @@ fn receive(stage: &Stage) -> Result<(), String> {
 fn hold(boards: &Boards, message: &[u8], received: &Received) -> Result<(), String> {
     let id = id_of(message).map_err(|why| format!("{received:?}: {why}"))?;
     boards.note(received, false)?;
-    boards.mark((id >> 56) as usize, id & 0xFF_FFFF_FFFF);
+    let (sender, number) = parts(id);
+    mark(&boards.marks, sender, number);
     Ok(())
 }
 

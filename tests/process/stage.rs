@@ -91,7 +91,7 @@ pub fn id_of(body: &[u8]) -> Result<u64, String> {
 }
 
 /// Directories of this process that no guard will remove.
-pub fn leftovers_of_ours() -> Vec<std::path::PathBuf> {
+fn leftovers_of_ours() -> Vec<std::path::PathBuf> {
     let ours = format!("ringway-test-{}-", std::process::id());
     let mut left = ringway_harness::leftovers();
     left.retain(|path| path.to_string_lossy().contains(&ours));
@@ -117,22 +117,34 @@ pub fn run(checks: &[Check]) -> ExitCode {
             println!("{sentence}: test");
             continue;
         }
-        let verdict = catch_unwind(AssertUnwindSafe(check));
-        match verdict {
-            Ok(Ok(())) => println!("test {sentence} ... ok"),
-            Ok(Err(why)) => {
-                failed += 1;
-                println!("test {sentence} ... FAILED: {why}");
-            }
-            Err(_) => {
-                failed += 1;
-                println!("test {sentence} ... FAILED: it panicked, see above");
-            }
-        }
+        let shown = catch_unwind(AssertUnwindSafe(check));
+        let shown = shown.unwrap_or_else(|_| Err("it panicked, see above".to_owned()));
+        failed += u64::from(!tell(sentence, shown));
     }
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    end(failed)
+}
+
+/// The only test of a binary, whose arguments are its own.
+pub fn run_one(sentence: &str, shown: Result<(), String>) -> ExitCode {
+    end(u64::from(!tell(sentence, shown)))
+}
+
+fn tell(sentence: &str, shown: Result<(), String>) -> bool {
+    match &shown {
+        Ok(()) => println!("test {sentence} ... ok"),
+        Err(why) => println!("test {sentence} ... FAILED: {why}"),
+    }
+    shown.is_ok()
+}
+
+/// The end of a test binary: it fails if anything did, or if a directory of it is left.
+pub fn end(failed: u64) -> ExitCode {
+    let left = leftovers_of_ours();
+    if !left.is_empty() {
+        println!("left behind: {left:?}");
+    }
+    match failed == 0 && left.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }

@@ -123,19 +123,10 @@ fn main() -> ExitCode {
         operations_whole += u64::from(whole_operation);
     }
     drop(wings);
-    let left = stage::leftovers_of_ours();
-    if !left.is_empty() {
-        println!("left behind: {left:?}");
-        failures += 1;
-    }
     println!(
         "{{\"target\":\"R1\",\"operations_whole\":{operations_whole},\"steps\":{steps},\"failures\":{failures},\"progress_ms\":{slowest:.1}}}"
     );
-    if failures == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    stage::end(failures)
 }
 
 fn mode(fate: Fate) -> Mode {

@@ -92,22 +92,10 @@ fn plane_of(row: &str) -> String {
 }
 
 fn main() -> ExitCode {
-    let verdict = wish().and_then(|wish| play(&wish));
-    match &verdict {
-        Ok(()) => println!("test every flight is read, in order, while shards change ... ok"),
-        Err(why) => {
-            println!("test every flight is read, in order, while shards change ... FAILED: {why}")
-        }
-    }
-    let left = stage::leftovers_of_ours();
-    if !left.is_empty() {
-        println!("left behind: {left:?}");
-    }
-    if verdict.is_ok() && left.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    stage::run_one(
+        "every flight is read, in order, while shards change",
+        wish().and_then(|wish| play(&wish)),
+    )
 }
 
 fn open(bus: &Bus, rows: usize) -> Result<Stream, String> {

@@ -14,18 +14,19 @@
 //! One JSON line on standard output.
 
 mod stage;
+mod torment;
 
 use ringway::{
     Backpressure, Bus, CheckpointError, Group, GroupStart, GroupWorker, PutError, PutRecord,
     ReshardError, SendError, ShardState, Stream,
 };
-use ringway_harness::chaos::{Torture, Troupe};
 use ringway_harness::seed::Random;
-use ringway_harness::{AckBoard, Launch, Stage, TempBus, deadline};
+use ringway_harness::{Stage, deadline};
 use stage::{body, id_of, text};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
+use torment::{MESSAGES, id, is_marked, kills, mark, nobody_is_left, none_is_lost, parts};
 
 ringway_harness::roles! {
     put => put,
@@ -38,12 +39,8 @@ const WORKERS: usize = 4;
 /// Keys of each producer; record `n` has key `n % KEYS`.
 const KEYS: u64 = 7;
 const KILLS: u64 = 300;
-/// Records of one producer in all its lives.
-const RECORDS: u64 = 1 << 24;
 /// Most bytes of data; two thirds of all lie in the slot.
 const LONGEST: u64 = 1500;
-/// Draws between two calls of the doctor, who has to leave the living alone.
-const DOCTOR_EVERY: u64 = 64;
 /// A stopped worker's shards pass on after this.
 const LEASE: Duration = Duration::from_millis(100);
 /// Shards are never given twice: from here on nobody splits any more.
@@ -57,54 +54,19 @@ const CHECKPOINTS: usize = 3;
 const CHANGES: usize = 4;
 const RETIRED: usize = 5;
 
-struct Boards {
+ringway_harness::boards! {
     /// Records of each producer that were acknowledged, or may have been put.
-    acks: AckBoard,
+    acks: PRODUCERS,
     /// One bit for each record of each producer: somebody has read it.
-    marks: AckBoard,
+    marks: torment::bits(PRODUCERS),
     /// Of each producer and key, one more than the last record that was checkpointed.
-    done: AckBoard,
-    totals: AckBoard,
+    done: PRODUCERS * KEYS as usize,
+    totals: 6,
 }
 
 impl Boards {
-    fn new() -> Result<Self, ringway_harness::Fault> {
-        Ok(Self {
-            acks: AckBoard::new(PRODUCERS)?,
-            marks: AckBoard::new(PRODUCERS * (RECORDS / 64) as usize)?,
-            done: AckBoard::new(PRODUCERS * KEYS as usize)?,
-            totals: AckBoard::new(6)?,
-        })
-    }
-
-    fn of(stage: &Stage) -> Self {
-        Self {
-            acks: stage.board("acks"),
-            marks: stage.board("marks"),
-            done: stage.board("done"),
-            totals: stage.board("totals"),
-        }
-    }
-
-    fn dress(&self, launch: Launch) -> Launch {
-        let launch = launch.board("acks", &self.acks).board("marks", &self.marks);
-        launch
-            .board("done", &self.done)
-            .board("totals", &self.totals)
-    }
-
     fn is_over(&self) -> bool {
         self.totals.get(STOP) != 0
-    }
-
-    fn mark(&self, producer: usize, number: u64) -> bool {
-        let at = producer * (RECORDS / 64) as usize + (number / 64) as usize;
-        self.marks.words()[at].fetch_or(1 << (number % 64), SeqCst) >> (number % 64) & 1 == 1
-    }
-
-    fn is_marked(&self, producer: usize, number: u64) -> bool {
-        let at = producer * (RECORDS / 64) as usize + (number / 64) as usize;
-        self.marks.get(at) >> (number % 64) & 1 == 1
     }
 
     fn line(&self, producer: usize, number: u64) -> &std::sync::atomic::AtomicU64 {
@@ -114,13 +76,13 @@ impl Boards {
     /// A record was handed out. Whether one behind it of its key was checkpointed already.
     fn read(&self, id: u64) -> Result<bool, String> {
         let (producer, number) = parts(id);
-        if number >= KEYS && !self.is_marked(producer, number - KEYS) {
+        if number >= KEYS && !is_marked(&self.marks, producer, number - KEYS) {
             return Err(format!(
                 "record {number} of producer {producer} passed the one before it of its key"
             ));
         }
         let is_late = self.line(producer, number).load(SeqCst) > number;
-        if self.mark(producer, number) {
+        if mark(&self.marks, producer, number) {
             self.totals.add(AGAIN, 1);
         }
         Ok(is_late)
@@ -131,10 +93,6 @@ impl Boards {
         let (producer, number) = parts(id);
         self.line(producer, number).fetch_max(number + 1, SeqCst);
     }
-}
-
-fn parts(id: u64) -> (usize, u64) {
-    ((id >> 56) as usize, id & 0xFF_FFFF_FFFF)
 }
 
 fn open(bus: &Bus) -> Result<Stream, String> {
@@ -152,64 +110,25 @@ fn group(stream: &Stream) -> Result<Group, String> {
 }
 
 fn main() -> ExitCode {
-    let verdict = play();
-    match &verdict {
-        Ok(()) => println!("test torture of a stream ... ok"),
-        Err(why) => println!("test torture of a stream ... FAILED: {why}"),
-    }
-    let left = stage::leftovers_of_ours();
-    if !left.is_empty() {
-        println!("left behind: {left:?}");
-    }
-    if verdict.is_ok() && left.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    stage::run(&[("torture of a stream", play)])
 }
 
 fn play() -> Result<(), String> {
     let started = Instant::now();
-    let kills = std::env::var("RINGWAY_KILLS").ok();
-    let kills: u64 = kills.and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
-    let root = TempBus::new()?;
-    let bus = stage::bus(root.path()).create().map_err(text)?;
+    let (root, bus) = torment::place()?;
     let stream = open(&bus)?;
     let group = group(&stream)?;
     let boards = Boards::new()?;
-    let mut troupe = Troupe::new();
-    for (role, count) in [("put", PRODUCERS), ("work", WORKERS), ("reshard", 1)] {
-        for index in 0..count {
-            let launch = Launch::role(role).set("root", root.path().display());
-            let launch = boards.dress(launch.set("index", index));
-            troupe.join(&format!("{role} {index}"), move |life| {
-                Ok(launch.clone().set("life", life))
-            });
-        }
-    }
-    let mut draws = 0;
-    let report = troupe.torture(&Torture::kills(kills), |_| {
-        draws += 1;
-        if draws % DOCTOR_EVERY == 0 {
-            bus.doctor(true).expect("the doctor can look at everything");
-        }
-        Ok(())
-    });
-    boards.totals.set(STOP, 1);
-    let report = report?;
-    troupe.finish()?;
+    let roles = [("put", PRODUCERS), ("work", WORKERS), ("reshard", 1)];
+    let report = torment::torment(
+        (&bus, root.path()),
+        kills(KILLS),
+        &roles,
+        |launch| boards.dress(launch),
+        || boards.totals.set(STOP, 1),
+    )?;
     finish(&bus, &stream, &group, &boards)?;
-    let acked: u64 = (0..PRODUCERS)
-        .map(|producer| boards.acks.get(producer))
-        .sum();
-    for producer in 0..PRODUCERS {
-        let acked = boards.acks.get(producer);
-        if let Some(lost) = (0..acked).find(|number| !boards.is_marked(producer, *number)) {
-            return Err(format!(
-                "record {lost} of producer {producer} is lost, of {acked}"
-            ));
-        }
-    }
+    let acked = none_is_lost(&boards.acks, &boards.marks, PRODUCERS)?;
     let totals = |which| boards.totals.get(which);
     if acked == 0 || totals(CHECKPOINTS) == 0 || totals(CHANGES) == 0 {
         return Err("nothing happened".to_owned());
@@ -250,11 +169,7 @@ fn finish(bus: &Bus, stream: &Stream, group: &Group, boards: &Boards) -> Result<
     }
     drop(worker);
     stream.retire_closed().map_err(text)?;
-    let report = bus.doctor(false).map_err(text)?;
-    let clean = report.is_clean() && report.participants == 1 && report.open_claims == 0;
-    if !clean || report.damaged_slots != 0 || report.chunks[1] != 0 {
-        return Err(format!("left behind: {report:?}"));
-    }
+    nobody_is_left(bus)?;
     let closed = stream.stats().map_err(text)?.closed_shards;
     if closed != 0 {
         return Err(format!("{closed} closed shards stay"));
@@ -322,19 +237,13 @@ fn put(stage: &Stage) -> Result<(), String> {
     let mut random = Random::new((index as u64) << 32 | life);
     let bus = stage::bus(&stage.path("root")).open().map_err(text)?;
     let mut producer = open(&bus)?.producer().map_err(text)?;
-    let mut number = boards.acks.get(index);
-    if life > 0 && number < RECORDS - 2 {
-        // The one behind the last acknowledged may have been put or not: nobody asks for it.
-        boards.mark(index, number);
-        number += 1;
-        boards.acks.set(index, number);
-    }
-    while !boards.is_over() && number < RECORDS - 2 {
+    let mut number = torment::resume(&boards.acks, &boards.marks, index, life);
+    while !boards.is_over() && number < MESSAGES - 2 {
         let len = match random.below(3) {
             0 => 16 + random.below(LONGEST),
             _ => 16 + random.below(48),
         };
-        let data = body((index as u64) << 56 | number, len as usize);
+        let data = body(id(index, number), len as usize);
         let key = format!("{index}/{}", number % KEYS);
         match producer.try_put(&PutRecord::new(&key, &data)) {
             Ok(_) => {

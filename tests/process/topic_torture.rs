@@ -15,18 +15,19 @@
 //! One JSON line on standard output.
 
 mod stage;
+mod torment;
 
 use ringway::{
     Bus, Incoming, Publication, PublishError, Queue, QueueReceiver, SettleError, SubscribeOptions,
     Topic, TopicStats,
 };
-use ringway_harness::chaos::{Torture, Troupe};
 use ringway_harness::seed::Random;
-use ringway_harness::{AckBoard, Launch, Stage, TempBus, deadline};
+use ringway_harness::{Stage, deadline};
 use stage::{body, id_of, text};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
+use torment::{FOR_EVER, id, kills, nothing_is_left, parts};
 
 ringway_harness::roles! {
     publish => publish,
@@ -46,46 +47,23 @@ const MESSAGES: u64 = 1 << 14;
 /// Longest body; two thirds of all lie in the slot.
 const LONGEST: u64 = 1500;
 const SHORT: u64 = 64;
-const DOCTOR_EVERY: u64 = 64;
-const FOR_EVER: Duration = Duration::from_secs(43_200);
 
-struct Boards {
+ringway_harness::boards! {
     /// Messages of each publisher that were acknowledged.
-    acks: AckBoard,
+    acks: PUBLISHERS,
     /// The position, plus one, of each message in each queue.
-    marks: AckBoard,
-    stop: AckBoard,
+    marks: QUEUES * PUBLISHERS * MESSAGES as usize,
+    stop: 1,
 }
 
 impl Boards {
-    fn new() -> Result<Self, ringway_harness::Fault> {
-        Ok(Self {
-            acks: AckBoard::new(PUBLISHERS)?,
-            marks: AckBoard::new(QUEUES * PUBLISHERS * MESSAGES as usize)?,
-            stop: AckBoard::new(1)?,
-        })
-    }
-
-    fn of(stage: &Stage) -> Self {
-        Self {
-            acks: stage.board("acks"),
-            marks: stage.board("marks"),
-            stop: stage.board("stop"),
-        }
-    }
-
-    fn dress(&self, launch: Launch) -> Launch {
-        let launch = launch.board("acks", &self.acks).board("marks", &self.marks);
-        launch.board("stop", &self.stop)
-    }
-
     fn at(queue: usize, publisher: usize, number: u64) -> usize {
         (queue * PUBLISHERS + publisher) * MESSAGES as usize + number as usize
     }
 
     /// Notes that a message is in a queue; in a FIFO queue at this position and no other.
     fn mark(&self, queue: usize, id: u64, position: u64) -> Result<(), String> {
-        let (publisher, number) = ((id >> 56) as usize, id & 0xFF_FFFF_FFFF);
+        let (publisher, number) = parts(id);
         let word = &self.marks.words()[Self::at(queue, publisher, number)];
         match word.compare_exchange(0, position + 1, SeqCst, SeqCst) {
             Err(before) if before != position + 1 && is_fifo(queue) => Err(format!(
@@ -117,27 +95,12 @@ fn topic(bus: &Bus) -> Result<Topic, String> {
 }
 
 fn main() -> ExitCode {
-    let verdict = play();
-    match &verdict {
-        Ok(()) => println!("test torture of a topic ... ok"),
-        Err(why) => println!("test torture of a topic ... FAILED: {why}"),
-    }
-    let left = stage::leftovers_of_ours();
-    if !left.is_empty() {
-        println!("left behind: {left:?}");
-    }
-    match verdict.is_ok() && left.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    }
+    stage::run(&[("torture of a topic", play)])
 }
 
 fn play() -> Result<(), String> {
     let started = Instant::now();
-    let kills = std::env::var("RINGWAY_KILLS").ok();
-    let kills: u64 = kills.and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
-    let root = TempBus::new()?;
-    let bus = stage::bus(root.path()).create().map_err(text)?;
+    let (root, bus) = torment::place()?;
     let topic = topic(&bus)?;
     for number in 0..QUEUES {
         queue(&bus, number)?;
@@ -145,31 +108,18 @@ fn play() -> Result<(), String> {
         topic.subscribe(&options).map_err(text)?;
     }
     let boards = Boards::new()?;
-    let mut troupe = Troupe::new();
-    for (role, count) in [
+    let roles = [
         ("publish", PUBLISHERS),
         ("collect", COLLECTORS),
         ("change", 1),
-    ] {
-        for index in 0..count {
-            let launch = Launch::role(role).set("root", root.path().display());
-            let launch = boards.dress(launch.set("index", index));
-            troupe.join(&format!("{role} {index}"), move |life| {
-                Ok(launch.clone().set("life", life))
-            });
-        }
-    }
-    let mut draws = 0;
-    let report = troupe.torture(&Torture::kills(kills), |_| {
-        draws += 1;
-        if draws % DOCTOR_EVERY == 0 {
-            bus.doctor(true).expect("the doctor can look at everything");
-        }
-        Ok(())
-    });
-    boards.stop.set(0, 1);
-    let report = report?;
-    troupe.finish()?;
+    ];
+    let report = torment::torment(
+        (&bus, root.path()),
+        kills(KILLS),
+        &roles,
+        |launch| boards.dress(launch),
+        || boards.stop.set(0, 1),
+    )?;
 
     let stats = finish(&bus, &topic, &boards)?;
     let mut acked = 0;
@@ -227,11 +177,7 @@ fn finish(bus: &Bus, topic: &Topic, boards: &Boards) -> Result<TopicStats, Strin
         }
     }
     drop((queues, dispatcher));
-    let report = bus.doctor(false).map_err(text)?;
-    let clean = report.is_clean() && report.participants == 1 && report.open_claims == 0;
-    if !clean || report.damaged_slots != 0 || report.chunks[1..] != [0, 0] {
-        return Err(format!("left behind: {report:?}"));
-    }
+    nothing_is_left(bus)?;
     let stats = topic.stats().map_err(text)?;
     if (stats.failed, stats.dead_lettered, stats.damaged) != (0, 0, 0) {
         return Err(format!("{stats:?}"));
@@ -281,10 +227,7 @@ fn publish(stage: &Stage) -> Result<(), String> {
             continue;
         }
         let longest = if random.percent(33) { LONGEST } else { SHORT };
-        let message = body(
-            (index as u64) << 56 | number,
-            16 + random.below(longest) as usize,
-        );
+        let message = body(id(index, number), 16 + random.below(longest) as usize);
         // What was not acknowledged in an earlier life is published again, under its id.
         let id = format!("{index}-{number}");
         let message = Publication::new(&message).dedup_id(&id);

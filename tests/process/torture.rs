@@ -13,9 +13,10 @@
 //! One JSON line a variant on standard output.
 
 mod stage;
+mod torment;
 
 use ringway::{Bus, Channel, Overflow, Producer, Producers, ReadError, Reader, SendError, Start};
-use ringway_harness::chaos::{Report, Torture, Troupe};
+use ringway_harness::chaos::{Report, Troupe};
 use ringway_harness::seed::Random;
 use ringway_harness::{AckBoard, Fault, Launch, Stage, TempBus};
 use stage::{INLINE, SLOTS, body, id_of, text};
@@ -36,8 +37,6 @@ const CONSUMERS: usize = 4;
 const KILLS: u64 = 1200;
 /// Longest payload; two thirds of all bodies lie in the slot.
 const LONGEST: u64 = 3000;
-/// Draws between two calls of the doctor, who has to leave the living alone.
-const DOCTOR_EVERY: u64 = 64;
 
 /// producer:8 | life:24 | number:32
 fn id(producer: u64, life: u64, number: u64) -> u64 {
@@ -93,46 +92,17 @@ impl Variant {
 }
 
 fn main() -> ExitCode {
-    let wanted: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect();
-    let kills = std::env::var("RINGWAY_KILLS")
-        .ok()
-        .and_then(|kills| kills.parse().ok());
-    let kills: u64 = kills.unwrap_or(KILLS);
-    let mut failed = false;
-    for variant in Variant::ALL {
-        if !wanted
-            .iter()
-            .all(|word| variant.name().contains(word.as_str()))
-        {
-            continue;
-        }
-        match play(variant, kills.div_ceil(3)) {
-            Ok(()) => println!("test torture, {} ... ok", variant.name()),
-            Err(why) => {
-                failed = true;
-                println!("test torture, {} ... FAILED: {why}", variant.name());
-            }
-        }
-    }
-    let left = stage::leftovers_of_ours();
-    if !left.is_empty() {
-        failed = true;
-        println!("left behind: {left:?}");
-    }
-    if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    stage::run(&[
+        ("torture, shared", || play(Variant::Shared)),
+        ("torture, exclusive", || play(Variant::Exclusive)),
+        ("torture, drop-oldest", || play(Variant::DropOldest)),
+    ])
 }
 
-fn play(variant: Variant, kills: u64) -> Result<(), String> {
+fn play(variant: Variant) -> Result<(), String> {
     let started = Instant::now();
-    let root = TempBus::new()?;
-    let bus = stage::bus(root.path()).create().map_err(text)?;
+    let kills = torment::kills(KILLS).div_ceil(3);
+    let (root, bus) = torment::place()?;
     let channel = variant.open(&bus)?;
     let reader = channel
         .reader()
@@ -199,14 +169,7 @@ fn torment(
             Ok(launch.clone().set("life", life))
         });
     }
-    let mut draws = 0;
-    let report = troupe.torture(&Torture::kills(kills), |_| {
-        draws += 1;
-        if draws % DOCTOR_EVERY == 0 {
-            bus.doctor(true).expect("the doctor can look at everything");
-        }
-        Ok(())
-    });
+    let report = torment::under_a_doctor(&mut troupe, bus, kills);
     stop.set(0, 1);
     let report = report?;
     troupe.finish()?;

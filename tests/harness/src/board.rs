@@ -166,6 +166,44 @@ impl AckBoard {
     }
 }
 
+/// `struct Boards` of boards with so many counters each: made by the test (`new`), given to children (`dress`),
+/// found by them (`of`).
+///
+/// ```
+/// ringway_harness::boards! {
+///     /// Of each sender, what was acknowledged.
+///     acks: 4,
+///     stop: 1,
+/// }
+/// let boards = Boards::new().unwrap();
+/// let launch = boards.dress(ringway_harness::Launch::role("send"));
+/// # let _ = launch;
+/// # fn send(stage: &ringway_harness::Stage) { let boards = Boards::of(stage); boards.acks.add(0, 1); }
+/// assert_eq!((boards.acks.sum(), boards.stop.get(0)), (0, 0));
+/// ```
+#[macro_export]
+macro_rules! boards {
+    ($($(#[$doc:meta])* $board:ident: $counters:expr,)+) => {
+        struct Boards {
+            $($(#[$doc])* $board: $crate::AckBoard,)+
+        }
+
+        impl Boards {
+            fn new() -> Result<Self, $crate::Fault> {
+                Ok(Self { $($board: $crate::AckBoard::new($counters)?,)+ })
+            }
+
+            fn of(stage: &$crate::Stage) -> Self {
+                Self { $($board: stage.board(stringify!($board)),)+ }
+            }
+
+            fn dress(&self, launch: $crate::Launch) -> $crate::Launch {
+                launch$(.board(stringify!($board), &self.$board))+
+            }
+        }
+    };
+}
+
 impl Index<usize> for AckBoard {
     type Output = AtomicU64;
 

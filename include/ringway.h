@@ -19,7 +19,8 @@
  *   Threads    "any" - as many threads at once as you like. "one" - one thread at a time, whichever:
  *              open one handle per thread. Two at once get RINGWAY_E_BUSY_HANDLE where that is seen,
  *              and it is not always seen. No thread may use a handle while another one closes it.
- *   Any handle ringway_close, _release, _poll_fd and _wait_any take handles of several kinds, as void *.
+ *   Any handle ringway_close, _release, _poll_fd, _wait_any and _loan_... take handles of several kinds, as
+ *              void *.
  *   Fork       In a forked child each call on a handle of its parent returns RINGWAY_E_FORKED (closing
  *              is harmless); open the bus again there. exec is harmless, everything is close-on-exec.
  *   Death      A process that dies leaves no locks. What it had sent stays; what it was sending never
@@ -211,6 +212,34 @@ enum ringway_shard_state {
     RINGWAY_SHARD_CLOSED = 2,
     RINGWAY_SHARD_RETIRED = 3
 };
+/* What happens when a registered consumer, or a listener, has fallen behind what is kept: puts wait for it, or
+   fail at once; or nobody waits, and it is told what it missed, or is put out. */
+enum ringway_behind {
+    RINGWAY_BEHIND_BLOCK = 1,
+    RINGWAY_BEHIND_FAIL = 2, /* consumers only */
+    RINGWAY_BEHIND_DROP_OLDEST = 3,
+    RINGWAY_BEHIND_EVICT = 4
+};
+/* What ringway_stream_change does; what of its config it goes by is said there. */
+enum ringway_change {
+    RINGWAY_SPLIT = 1,      /* a shard into two, at hash_key or in the middle */
+    RINGWAY_MERGE = 2,      /* two shards, whose hash keys follow each other, into one */
+    RINGWAY_SCALE = 3,      /* splits and merges until `count` shards of equal ranges are open */
+    RINGWAY_RETIRE = 4,     /* gives back the memory of closed shards that everybody has read */
+    RINGWAY_RETAIN = 5,     /* keeps the records of a durable stream for longer, or shorter */
+    RINGWAY_REGISTER = 6,   /* a consumer: it holds nobody up before somebody reads as it */
+    RINGWAY_DEREGISTER = 7, /* who reads as it gets E_STALE */
+    RINGWAY_REMOVE_GROUP = 8 /* with its checkpoints; its workers get E_STALE */
+};
+/* What a subscription delivers to: a queue; a stream, by message group or message id as partition key; a
+   queue for the commands of `ringway topic exec`. */
+enum ringway_protocol { RINGWAY_TO_QUEUE = 1, RINGWAY_TO_STREAM = 2, RINGWAY_TO_EXEC = 3 };
+/* How far a subscription is with what it was to get of the archive first; 0: it was to get nothing. */
+enum ringway_replay {
+    RINGWAY_REPLAY_PENDING = 1,
+    RINGWAY_REPLAY_IN_PROGRESS = 2,
+    RINGWAY_REPLAY_COMPLETED = 3
+};
 /* Where a filter policy looks. */
 enum ringway_scope { RINGWAY_IN_ATTRIBUTES = 1, RINGWAY_IN_BODY = 2 };
 
@@ -248,8 +277,9 @@ typedef struct ringway_stream ringway_stream_t;
 /* Puts records into a stream; those of one key are read in its order. Processes: any number. Threads:
    one. After fork: E_FORKED, the parent goes on. */
 typedef struct ringway_stream_producer ringway_stream_producer_t;
-/* Reads a stream: alone, and sees everything; or as a worker of a group, whose workers share the
-   shards. Processes: any number; the shards of a dead worker go to the others within milliseconds.
+/* Reads a stream: alone, and sees everything; as a worker of a group, whose workers share the shards; or as a
+   registered consumer, which sees everything and says what its being slow does to producers. Processes: any
+   number (one for each consumer); the shards of a dead worker go to the others within milliseconds.
    Threads: one. After fork: E_FORKED, the parent goes on. */
 typedef struct ringway_stream_reader ringway_stream_reader_t;
 /* A topic, open here. Processes: any number. Threads: any. After fork: E_FORKED. */
@@ -258,8 +288,8 @@ typedef struct ringway_topic ringway_topic_t;
    what a dead one had not handed on the others do. Threads: one. After fork: E_FORKED, the parent goes
    on. */
 typedef struct ringway_publisher ringway_publisher_t;
-/* Hears what is published to a topic and holds nobody up. Processes: any number. Threads: one. After
-   fork: E_FORKED, the parent goes on. */
+/* Hears what is published to a topic, and holds nobody up unless it asked for that. Processes: any number.
+   Threads: one. After fork: E_FORKED, the parent goes on. */
 typedef struct ringway_listener ringway_listener_t;
 
 /* ---- Structs ----------------------------------------------------------------------------------- */
@@ -379,6 +409,8 @@ typedef struct ringway_queue_config {
     int32_t dedup_scope;        /* enum ringway_dedup_scope: in the queue */
     int32_t durability;         /* enum ringway_durability: memory (docs/delivery.md) */
     int32_t read_ahead;         /* enum ringway_switch: durable: receive what is not on disk yet: off */
+    int32_t spill;              /* enum ringway_switch: in memory: further rings lie on a disk: off */
+    int32_t reserved;
 } ringway_queue_config_t;
 
 /* Changed for every process at once. */
@@ -418,6 +450,9 @@ typedef struct ringway_outgoing {
     size_t attribute_count;
     uint64_t delay_ms;        /* queues: 0 to 900,000; default: what the queue says */
     const char *subject;      /* topics */
+    int32_t per_protocol;     /* topics: enum ringway_switch: the body is JSON, a text for each protocol and
+                                 one for "default" (MessageStructure): off */
+    int32_t reserved;
 } ringway_outgoing_t;
 
 /* What became of a message that was published. */
@@ -444,6 +479,14 @@ typedef struct ringway_message_parts {
     uint64_t message_id[2];   /* heard by a listener: as it was published, and when; else 0 */
     uint64_t published_ms;
 } ringway_message_parts_t;
+
+/* A message that is not offered any more: received 1,000 times, or as often as the redrive policy says while
+   the dead-letter queue has no room. */
+typedef struct ringway_parked {
+    uint64_t position;
+    uint64_t receives;
+    uint64_t sent_ms; /* since the Unix epoch */
+} ringway_parked_t;
 
 /* What ringway_queue_move is to do. */
 typedef struct ringway_move_config {
@@ -483,6 +526,15 @@ typedef struct ringway_stream_config {
     int32_t durability;        /* enum ringway_durability, memory or durable: memory */
     int32_t on_demand;         /* enum ringway_switch: splits and merges by its load: off */
 } ringway_stream_config_t;
+
+typedef struct ringway_stream_producer_config {
+    size_t size;
+    uint64_t aggregate_bytes;   /* of a record made of many, 64 to 1,048,576: 8,192 */
+    uint64_t aggregate_records; /* that it is made of at most: 1,000 */
+    uint64_t linger_ms;         /* how long the first waits for the others: 10 */
+    int32_t aggregate;          /* enum ringway_switch: many small records are put as one: off */
+    int32_t reserved;
+} ringway_stream_producer_config_t;
 
 /* A place in the 128 bits over which shards are spread: MD5 of a partition key, or chosen. */
 typedef struct ringway_hash_key {
@@ -526,14 +578,53 @@ typedef struct ringway_stream_record {
 typedef struct ringway_stream_reader_config {
     size_t size;
     const char *group;  /* become a worker of this group, which is made if there is none; NULL: read alone */
-    uint64_t shard;     /* this one alone; default: all, and what replaces them. Not in a group */
+    const char *consumer; /* or read as this registered consumer, which RINGWAY_REGISTER made */
+    uint64_t shard;     /* this one alone; default: all, and what replaces them. Neither in a group nor as a
+                           consumer */
     ringway_sequence_number_t sequence_number; /* with RINGWAY_AT_ and AFTER_SEQUENCE_NUMBER */
     uint64_t timestamp_ms; /* with RINGWAY_AT_TIMESTAMP, since the Unix epoch */
     int32_t iterator;    /* enum ringway_iterator: latest; of a group that is made: trim horizon */
     int32_t reliability; /* enum ringway_reliability: reliable, unless the oldest are dropped */
-    int32_t idle;        /* enum ringway_idle: spin, then park */
-    int32_t reserved;
+    int32_t idle;        /* enum ringway_idle: spin, then park. Not as a consumer */
+    int32_t take_over;   /* enum ringway_switch: as a consumer: in the place of who reads as it now: off */
 } ringway_stream_reader_config_t;
+
+/* What ringway_stream_change is to do. */
+typedef struct ringway_change_config {
+    size_t size;
+    const char *name;                   /* of the consumer or group: 1 to 128 of A-Z a-z 0-9 _ . - */
+    const ringway_hash_key_t *hash_key; /* SPLIT: the first of the second shard; NULL: the middle */
+    uint64_t shard;                     /* SPLIT, MERGE */
+    uint64_t second;                    /* MERGE */
+    uint64_t count;                     /* SCALE: 1 to 1,000 */
+    uint64_t retention_ms;              /* RETAIN: 24 h to 365 days: as it is */
+    uint64_t retention_bytes;           /* RETAIN: of each shard, or RINGWAY_NONE: as it is */
+    int32_t what;                       /* enum ringway_change */
+    int32_t behind;                     /* REGISTER: enum ringway_behind: block */
+} ringway_change_config_t;
+
+/* What it did. */
+typedef struct ringway_changed {
+    uint64_t shards[2]; /* that SPLIT and MERGE made, or RINGWAY_NONE */
+    uint64_t count;     /* splits and merges of SCALE, shards that RETIRE gave back; else 0 */
+} ringway_changed_t;
+
+typedef struct ringway_consumer_info {
+    uint64_t registered_ms;
+    uint64_t subscriber; /* participant that reads as it; 0: none */
+    uint64_t behind;     /* positions between it and what is put now */
+    uint64_t records;    /* handed out, ever, as all that follows */
+    uint64_t bytes;
+    uint64_t gaps;       /* it was told of, and positions in them */
+    uint64_t lost;
+    uint64_t waits;      /* puts that waited for it, or failed because of it */
+    uint64_t refusals;
+    uint64_t evictions;
+    uint64_t subscriptions;
+    int32_t policy; /* enum ringway_behind */
+    int32_t reserved;
+    char name[136];
+} ringway_consumer_info_t;
 
 typedef struct ringway_shard_info {
     uint64_t shard;
@@ -550,28 +641,50 @@ typedef struct ringway_shard_info {
 
 typedef struct ringway_topic_config {
     size_t size;
-    uint64_t listen_slots; /* so many messages a listener may be behind, a power of two: 16,384 */
-    int32_t how;           /* enum ringway_how */
-    int32_t kind;          /* enum ringway_kind: standard */
+    uint64_t listen_slots;  /* so many messages a listener may be behind, a power of two: 16,384 */
+    uint64_t archive_days;  /* FIFO: keeps messages so long, 1 to 365, to be replayed: it keeps none */
+    uint64_t archive_slots; /* and so many at most, a power of two: 65,536 */
+    int32_t how;            /* enum ringway_how */
+    int32_t kind;           /* enum ringway_kind: standard */
 } ringway_topic_config_t;
 
 /* What a subscription is to be. */
 typedef struct ringway_subscription_config {
     size_t size;
-    const char *queue;       /* that gets the messages, of the same bus */
+    const char *endpoint;    /* queue or stream that gets the messages, of the same bus */
     const char *filter;      /* policy of those it wants, JSON as in SNS; NULL: all */
     const char *dead_letter; /* queue for what can't be delivered; NULL: none */
+    const char *delivery_policy; /* when what failed is tried again, JSON as in SNS; NULL: after 20 ms,
+                                    40 ms, ... 20 s, 50,000 times, in a FIFO topic 500 times */
+    const char *replay;      /* what of the archive it gets first, JSON as in SNS; NULL: nothing */
+    int32_t protocol;        /* enum ringway_protocol: queue */
     int32_t scope;           /* enum ringway_scope: attributes */
     int32_t raw;             /* enum ringway_switch: as published, not as a JSON notification: off */
+    int32_t reserved;
 } ringway_subscription_config_t;
 
 typedef struct ringway_subscription {
     uint64_t id;
+    uint64_t delivered;
+    uint64_t retried;
+    uint64_t dead_lettered;
+    uint64_t failed;  /* given up */
+    int32_t protocol; /* enum ringway_protocol */
     int32_t scope;    /* enum ringway_scope; 0: no filter */
     int32_t raw;      /* enum ringway_switch */
-    char queue[88];
+    int32_t replay;   /* enum ringway_replay */
+    char endpoint[88];
     char dead_letter[88]; /* "": none */
 } ringway_subscription_t;
+
+typedef struct ringway_listener_config {
+    size_t size;
+    const char *filter; /* policy of what it wants, JSON as in SNS; NULL: all */
+    int32_t scope;      /* enum ringway_scope: attributes */
+    int32_t behind;     /* enum ringway_behind: drop oldest */
+    int32_t idle;       /* enum ringway_idle: spin, then park */
+    int32_t reserved;
+} ringway_listener_config_t;
 
 typedef struct ringway_object_info {
     uint64_t bytes; /* of its files */
@@ -612,6 +725,9 @@ typedef struct ringway_queue_stats {
     uint64_t arrived;
     uint64_t duplicates;
     uint64_t damaged;
+    uint64_t durable_position; /* on disk: all below is there; else 0, as the next two */
+    uint64_t unwritten;        /* positions that were given out and are not there yet */
+    uint64_t journal_bytes;
 } ringway_queue_stats_t;
 
 typedef struct ringway_stream_stats {
@@ -623,6 +739,11 @@ typedef struct ringway_stream_stats {
     uint64_t dropped;       /* unread, oldest first */
     uint64_t damaged;
     uint64_t bytes;
+    uint64_t journal_bytes;   /* on disk, and how long it keeps records; else 0 */
+    uint64_t retention_ms;
+    uint64_t retention_bytes; /* of each shard; 0: any number */
+    uint64_t splits;          /* by its load, on demand */
+    uint64_t merges;
 } ringway_stream_stats_t;
 
 typedef struct ringway_topic_stats {
@@ -630,8 +751,8 @@ typedef struct ringway_topic_stats {
     uint64_t listeners;
     uint64_t waiting;       /* to be handed on */
     uint64_t published;     /* totals, exact within 64 for each publisher that is open */
-    uint64_t delivered;     /* to queues */
-    uint64_t retried;       /* put off since a queue had no room */
+    uint64_t delivered;     /* to queues and streams */
+    uint64_t retried;       /* put off since one had no room */
     uint64_t dead_lettered;
     uint64_t failed;        /* given up */
     uint64_t damaged;
@@ -656,7 +777,7 @@ static inline void ringway_queue_config_init(ringway_queue_config_t *config) {
     const ringway_queue_config_t defaults = {sizeof(ringway_queue_config_t), RINGWAY_DEFAULT,
         RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT,
         RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT,
-        RINGWAY_DEFAULT, 0, 0, 0, 0, 0, 0, 0, 0};
+        RINGWAY_DEFAULT, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     *config = defaults;
 }
 static inline void ringway_settings_init(ringway_settings_t *settings) {
@@ -672,7 +793,7 @@ static inline void ringway_receiver_config_init(ringway_receiver_config_t *confi
 }
 static inline void ringway_outgoing_init(ringway_outgoing_t *outgoing) {
     const ringway_outgoing_t plain = {sizeof(ringway_outgoing_t), NULL, 0, NULL, NULL, NULL, NULL,
-        0, RINGWAY_DEFAULT, NULL};
+        0, RINGWAY_DEFAULT, NULL, 0, 0};
     *outgoing = plain;
 }
 static inline void ringway_move_config_init(ringway_move_config_t *config) {
@@ -686,19 +807,34 @@ static inline void ringway_stream_config_init(ringway_stream_config_t *config) {
         RINGWAY_DEFAULT, RINGWAY_DEFAULT, 0, 0, 0, 0, 0, 0};
     *config = defaults;
 }
+static inline void ringway_stream_producer_config_init(ringway_stream_producer_config_t *config) {
+    const ringway_stream_producer_config_t defaults = {sizeof(ringway_stream_producer_config_t),
+        RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, 0, 0};
+    *config = defaults;
+}
 static inline void ringway_stream_reader_config_init(ringway_stream_reader_config_t *config) {
     const ringway_stream_reader_config_t defaults = {
-        sizeof(ringway_stream_reader_config_t), NULL, RINGWAY_DEFAULT, {0, 0}, 0, 0, 0, 0, 0};
+        sizeof(ringway_stream_reader_config_t), NULL, NULL, RINGWAY_DEFAULT, {0, 0}, 0, 0, 0, 0, 0};
+    *config = defaults;
+}
+static inline void ringway_change_config_init(ringway_change_config_t *config) {
+    const ringway_change_config_t defaults = {sizeof(ringway_change_config_t), NULL, NULL,
+        RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, 0, 0};
     *config = defaults;
 }
 static inline void ringway_topic_config_init(ringway_topic_config_t *config) {
     const ringway_topic_config_t defaults = {
-        sizeof(ringway_topic_config_t), RINGWAY_DEFAULT, 0, 0};
+        sizeof(ringway_topic_config_t), RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, 0, 0};
     *config = defaults;
 }
 static inline void ringway_subscription_config_init(ringway_subscription_config_t *config) {
     const ringway_subscription_config_t defaults = {
-        sizeof(ringway_subscription_config_t), NULL, NULL, NULL, 0, 0};
+        sizeof(ringway_subscription_config_t), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0};
+    *config = defaults;
+}
+static inline void ringway_listener_config_init(ringway_listener_config_t *config) {
+    const ringway_listener_config_t defaults = {
+        sizeof(ringway_listener_config_t), NULL, 0, 0, 0, 0};
     *config = defaults;
 }
 
@@ -790,18 +926,6 @@ RINGWAY_MUST_CHECK int32_t ringway_producer_send(ringway_producer_t *producer, c
 RINGWAY_MUST_CHECK int32_t ringway_producer_send_batch(
     ringway_producer_t *producer, const ringway_slice_t *bodies, size_t count, size_t *sent);
 
-/* Lends `len` bytes of the payload pool, aligned to 64, to be filled at leisure: it holds no place in
-   any order and blocks nobody. They are not zero. Threads: one. Lifetime: *data until the loan is sent
-   or closed. Returns: OK; POOL_EXHAUSTED; E_TOO_LARGE, E_NO_SPACE, E_POOL, E_FORKED. */
-RINGWAY_MUST_CHECK int32_t ringway_producer_loan(
-    ringway_producer_t *producer, size_t len, ringway_loan_t **loan, void **data);
-
-/* Sends the first `len` bytes of a loan without copying them. On 0 the loan is closed; else it stays
-   yours, `len` bytes long. Threads: one. Returns: as ringway_producer_send without a wait; E_ARGUMENT
-   when len is more than was lent; E_POOL for a loan of another bus. */
-RINGWAY_MUST_CHECK int32_t ringway_producer_send_loan(
-    ringway_producer_t *producer, ringway_loan_t *loan, size_t len, uint64_t *position);
-
 /* Becomes a reader. config may be NULL. Threads: any. Lifetime: until ringway_close; views that are
    pinned stay. Returns: OK; E_TOO_MANY, E_NOT_RELIABLE, E_REMOVED, E_UNLINKED, E_FORKED. */
 RINGWAY_MUST_CHECK int32_t ringway_reader_open(const ringway_channel_t *channel,
@@ -873,6 +997,18 @@ RINGWAY_MUST_CHECK int32_t ringway_queue_move(const ringway_queue_t *queue,
     const ringway_move_config_t *config, int64_t timeout_ns, ringway_move_status_t *status,
     size_t size);
 
+/* Lists the messages that are not offered any more, by position: up to `capacity` into `parked` (may be NULL
+   with 0), all of them counted in *count. Threads: any. Lifetime: copied. Returns: OK; E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_queue_parked(const ringway_queue_t *queue,
+    ringway_parked_t *parked, size_t capacity, size_t *count);
+
+/* Copies the body of the parked message at `position` into `buffer`, its length to *len, and deletes it behind
+   that where `remove` is not 0. To delete alone: NULL, 0, NULL. To put it back into the queue: read it, send
+   it, then remove it. Threads: any. Lifetime: copied. Returns: OK; E_NOT_FOUND where none is parked there (any more);
+   E_BUFFER_TOO_SMALL (*len bytes are needed, and it stays), E_DURABILITY_UNKNOWN (removed), E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_queue_read_parked(const ringway_queue_t *queue,
+    uint64_t position, int32_t remove, void *buffer, size_t capacity, size_t *len);
+
 /* Deletes the message of a receipt, from whichever process it came. Twice is no error. Never blocks, but
    for the disk of a durable queue. Threads: any. Returns: OK; E_STALE_RECEIPT (received again: it
    stays), E_OTHER_QUEUE, E_RECEIPT, E_DURABILITY_UNKNOWN, E_FORKED. */
@@ -938,13 +1074,21 @@ RINGWAY_MUST_CHECK static inline int32_t ringway_sender_send_message(
     return status != RINGWAY_OK ? status : one.status;
 }
 
-/* As ringway_producer_loan and ringway_producer_send_loan, for a queue. Threads: one. Lifetime and
-   Returns: as there, and as ringway_sender_send; behind DURABILITY_UNKNOWN the loan is sent: free it, and
-   write to its bytes no more. */
-RINGWAY_MUST_CHECK int32_t ringway_sender_loan(
-    ringway_sender_t *sender, size_t len, ringway_loan_t **loan, void **data);
-RINGWAY_MUST_CHECK int32_t ringway_sender_send_loan(
-    ringway_sender_t *sender, ringway_loan_t *loan, size_t len, uint64_t *position);
+/* ---- Loans ------------------------------------------------------------------------------------- */
+
+/* Lends a producer (of a channel) or a sender `len` bytes of the payload pool, aligned to 64, to be filled at
+   leisure: they hold no place in any order and block nobody. They are not zero. Threads: one. Lifetime:
+   *data until the loan is sent or closed. Returns: OK; POOL_EXHAUSTED; E_TOO_LARGE, E_NO_SPACE, E_POOL,
+   E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_loan_open(
+    void *producer_sender, size_t len, ringway_loan_t **loan, void **data);
+
+/* Sends the first `len` bytes of a loan without copying them; their position to *position (may be NULL). On 0
+   the loan is closed; else it stays yours, `len` bytes long. Threads: one. Returns: as ringway_producer_send
+   and ringway_sender_send without a wait; E_ARGUMENT when len is more than was lent; E_POOL for a loan of
+   another bus. Behind E_DURABILITY_UNKNOWN it is sent: close it, and write to its bytes no more. */
+RINGWAY_MUST_CHECK int32_t ringway_loan_send(
+    void *producer_sender, ringway_loan_t *loan, size_t len, uint64_t *position);
 
 /* ---- Receiving from queues --------------------------------------------------------------------- */
 
@@ -1015,21 +1159,41 @@ RINGWAY_MUST_CHECK int32_t ringway_stream_stats(
     const ringway_stream_t *stream, ringway_stream_stats_t *stats, size_t size);
 
 /* Lists every shard that was ever made, by number: up to `capacity` into `shards` (may be NULL with 0),
-   all of them counted in *count. Splitting and merging is the command's (ringway stream scale); readers
-   and producers follow. Threads: any. Lifetime: copied. Returns: OK; E_REMOVED, E_FORKED. */
+   all of them counted in *count. Threads: any. Lifetime: copied. Returns: OK; E_REMOVED, E_FORKED. */
 RINGWAY_MUST_CHECK int32_t ringway_stream_shards(const ringway_stream_t *stream,
     ringway_shard_info_t *shards, size_t capacity, size_t *count);
 
-/* Becomes a producer. Threads: any. Lifetime: until ringway_close. Returns: OK; E_REMOVED, E_FORKED. */
-RINGWAY_MUST_CHECK int32_t ringway_stream_producer_open(
-    const ringway_stream_t *stream, ringway_stream_producer_t **producer);
+/* Changes a stream while it is used: its shards, how long it keeps records, who is registered
+   (config->what, enum ringway_change); what came of it to *changed (may be NULL). Each change is whole, whoever
+   dies: others go on with it. Producers and readers follow by themselves, and the order of each key is kept.
+   Takes as long as making a file, SCALE for each shard; blocks for the disk of a durable stream. Threads: any.
+   Returns: OK; E_NOT_FOUND (no such shard, consumer or group), E_OPTION (a shard that is closed, two that are
+   not adjacent, nothing left on one side, a number or retention out of bounds, no durable stream), E_NAME,
+   E_EXISTS, E_NOT_RELIABLE (a consumer that holds puts back where the oldest are dropped), E_TOO_MANY (of a
+   stream's life: 2,048 shards, 32 groups and consumers; 20 consumers at a time), E_BUSY, E_NO_SPACE, E_IO,
+   E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_stream_change(const ringway_stream_t *stream,
+    const ringway_change_config_t *config, ringway_changed_t *changed);
+
+/* Lists the registered consumers: up to `capacity` into `consumers` (may be NULL with 0), all of them counted
+   in *count. Threads: any. Lifetime: copied. Returns: OK; E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_stream_consumers(const ringway_stream_t *stream,
+    ringway_consumer_info_t *consumers, size_t capacity, size_t *count);
+
+/* Becomes a producer. config may be NULL. Threads: any. Lifetime: until ringway_close, which puts what was
+   gathered and there is room for. Returns: OK; E_OPTION, E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_stream_producer_open(const ringway_stream_t *stream,
+    const ringway_stream_producer_config_t *config, ringway_stream_producer_t **producer);
 
 /* Puts a record; where it stands to *outcome (may be NULL). Waits for room in its shard up to
    timeout_ns. Without a wait: no system call unless somebody sleeps. On 0 it survives the death of
-   this and every process, and in a durable stream that of the machine. Threads: one. Lifetime: copied.
-   Returns: OK; FULL, THROTTLED, POOL_EXHAUSTED; E_ID
-   (the key), E_TOO_LARGE, E_BUSY, E_NOT_ON_DISK, E_DURABILITY_UNKNOWN, E_NO_SPACE, E_REMOVED,
-   E_FORKED, E_DAMAGED, E_POOL. */
+   this and every process, and in a durable stream that of the machine. A producer that aggregates gathers
+   it in its own memory (outcome->sequence_number has RINGWAY_NONE twice) and puts what it has when a record is
+   full or has lingered, which each put looks for, or by ringway_stream_flush: only then it survives anything,
+   and is read. Threads: one. Lifetime: copied. Returns: OK; FULL, THROTTLED, POOL_EXHAUSTED; E_ID (the key),
+   E_TOO_LARGE, E_BUSY, E_NOT_ON_DISK, E_DURABILITY_UNKNOWN, E_NO_SPACE, E_REMOVED, E_FORKED, E_DAMAGED,
+   E_POOL. Of a producer that aggregates this may be about what it gathered before, and has still: this record
+   it did not take then. */
 RINGWAY_MUST_CHECK int32_t ringway_stream_put(ringway_stream_producer_t *producer,
     const ringway_put_t *record, int64_t timeout_ns, ringway_put_outcome_t *outcome);
 
@@ -1041,9 +1205,16 @@ RINGWAY_MUST_CHECK int32_t ringway_stream_put_batch(ringway_stream_producer_t *p
     const ringway_put_t *records, size_t count, int64_t timeout_ns,
     ringway_put_outcome_t *outcomes);
 
-/* Becomes a reader, alone or in a group (config->group). config may be NULL. Threads: any. Lifetime:
-   until ringway_close. Returns: OK; E_NOT_FOUND (the shard), E_OPTION (an iterator that needs a shard,
-   is of another one, or is none for a group), E_NAME (the group), E_TOO_MANY, E_REMOVED, E_FORKED. */
+/* Puts what a producer that aggregates has gathered, waiting for room up to timeout_ns; what of it can't be put
+   is put by the next put or flush. Threads: one. Returns: OK, and everything is put; else as
+   ringway_stream_put. */
+RINGWAY_MUST_CHECK int32_t ringway_stream_flush(
+    ringway_stream_producer_t *producer, int64_t timeout_ns);
+
+/* Becomes a reader: alone, in a group, or as a registered consumer (config->group, ->consumer). config may be
+   NULL. Threads: any. Lifetime: until ringway_close. Returns: OK; E_NOT_FOUND (the shard, the consumer), E_OPTION (an iterator that needs a
+   shard, is of another one, or is none for a group; what a consumer doesn't choose), E_NAME, E_BUSY (somebody
+   reads as the consumer, and this is not to take over), E_TOO_MANY, E_REMOVED, E_FORKED. */
 RINGWAY_MUST_CHECK int32_t ringway_stream_reader_open(const ringway_stream_t *stream,
     const ringway_stream_reader_config_t *config, ringway_stream_reader_t **reader);
 
@@ -1052,8 +1223,8 @@ RINGWAY_MUST_CHECK int32_t ringway_stream_reader_open(const ringway_stream_t *st
    its shards at least once; one that is busy for longer than the lease time-out calls this with 0
    meanwhile. Threads: one. Lifetime: pointers until the next call on the reader. Returns: OK; EMPTY,
    TIMEOUT, END, THROTTLED; LAGGED (records[0].missed were lost, reading goes on); E_STALE (a worker
-   that was taken for dead, or whose group is gone: open a new one), E_REMOVED, E_FORKED, E_DAMAGED,
-   E_POOL. */
+   that was taken for dead, or whose group is gone; a consumer that was deregistered, evicted, or taken over:
+   open a new one), E_REMOVED, E_FORKED, E_DAMAGED, E_POOL. */
 RINGWAY_MUST_CHECK int32_t ringway_stream_read(ringway_stream_reader_t *reader, size_t max,
     int64_t timeout_ns, ringway_stream_record_t *records, size_t *count);
 
@@ -1077,10 +1248,11 @@ RINGWAY_MUST_CHECK int32_t ringway_topic_open(const ringway_bus_t *bus, const ch
 RINGWAY_MUST_CHECK int32_t ringway_topic_stats(
     const ringway_topic_t *topic, ringway_topic_stats_t *stats, size_t size);
 
-/* Subscribes a queue: every message whose publish begins when this has returned, and that the policy
-   wants, is delivered to it; the subscription's number to *id (may be NULL). It stays until it is ended,
-   whoever dies. Threads: any. Lifetime: copied. Returns: OK; E_NOT_FOUND (a queue), E_POLICY,
-   E_TOO_LARGE, E_REMOVED, E_FORKED. */
+/* Subscribes a queue or a stream: every message whose publish begins when this has returned, and that the
+   policy wants, is delivered to it, behind what it was to get of the archive; the subscription's number to *id
+   (may be NULL). It stays until it is ended, whoever dies. Threads: any. Lifetime: copied. Returns: OK;
+   E_NOT_FOUND (a queue or stream), E_POLICY (of filter or delivery), E_OPTION (a replay that is none, or of a
+   topic without an archive), E_TOO_LARGE, E_REMOVED, E_FORKED. */
 RINGWAY_MUST_CHECK int32_t ringway_topic_subscribe(const ringway_topic_t *topic,
     const ringway_subscription_config_t *config, uint64_t *id);
 
@@ -1088,8 +1260,9 @@ RINGWAY_MUST_CHECK int32_t ringway_topic_subscribe(const ringway_topic_t *topic,
    E_NOT_FOUND, E_REMOVED, E_FORKED. */
 RINGWAY_MUST_CHECK int32_t ringway_topic_unsubscribe(const ringway_topic_t *topic, uint64_t id);
 
-/* Lists the subscriptions, by number: up to `capacity` into `subscriptions` (may be NULL with 0), all of
-   them counted in *count. Threads: any. Lifetime: copied. Returns: OK; E_REMOVED, E_FORKED. */
+/* Lists the subscriptions, by number, with what became of their messages: up to `capacity` into
+   `subscriptions` (may be NULL with 0), all of them counted in *count. Threads: any. Lifetime: copied. Returns:
+   OK; E_REMOVED, E_FORKED. */
 RINGWAY_MUST_CHECK int32_t ringway_topic_subscriptions(const ringway_topic_t *topic,
     ringway_subscription_t *subscriptions, size_t capacity, size_t *count);
 
@@ -1098,34 +1271,38 @@ RINGWAY_MUST_CHECK int32_t ringway_topic_subscriptions(const ringway_topic_t *to
 RINGWAY_MUST_CHECK int32_t ringway_publisher_open(
     const ringway_topic_t *topic, ringway_publisher_t **publisher);
 
-/* Publishes `count` messages in order and hands them on; what became of each to published[i].status:
-   OK (a repeat to a FIFO topic is no error: published[i].duplicate), FULL, STALLED (by a listener that
-   misses nothing), OVER_LIMIT, POOL_EXHAUSTED, E_MISSING_GROUP, E_ID, E_ATTRIBUTE, E_OPTION,
-   E_TOO_LARGE, E_NO_SPACE, E_REMOVED. Each has the `size` of the first. On 0 it survives this process,
-   and mostly it is delivered by then. Threads: one. Lifetime: copied. Returns: OK when the outcomes
-   are written, whatever they are; else nothing was published. */
+/* Publishes `count` messages in order and hands them on, each waiting up to timeout_ns for a listener that is
+   to miss nothing; what became of each to published[i].status: OK (a repeat to a FIFO topic is no error:
+   published[i].duplicate), FULL, STALLED (by such a listener), OVER_LIMIT, POOL_EXHAUSTED, E_MISSING_GROUP,
+   E_ID, E_ATTRIBUTE, E_OPTION, E_TOO_LARGE, E_NO_SPACE, E_REMOVED. Each has the `size` of the first. On 0 it
+   survives this process, and mostly it is delivered by then. Threads: one. Lifetime: copied. Returns: OK when
+   the outcomes are written, whatever they are; else nothing was published. */
 RINGWAY_MUST_CHECK int32_t ringway_publisher_publish_batch(ringway_publisher_t *publisher,
-    const ringway_outgoing_t *messages, size_t count, ringway_published_t *published);
+    const ringway_outgoing_t *messages, size_t count, int64_t timeout_ns,
+    ringway_published_t *published);
 
 /* The same with one message, whose outcome is returned. `published` may be NULL. */
 RINGWAY_MUST_CHECK static inline int32_t ringway_publisher_publish(ringway_publisher_t *publisher,
-    const ringway_outgoing_t *message, ringway_published_t *published) {
+    const ringway_outgoing_t *message, int64_t timeout_ns, ringway_published_t *published) {
     ringway_published_t one = {{0, 0}, 0, 0};
-    const int32_t status = ringway_publisher_publish_batch(publisher, message, 1, &one);
+    const int32_t status =
+        ringway_publisher_publish_batch(publisher, message, 1, timeout_ns, &one);
     if (status == RINGWAY_OK && one.status == RINGWAY_OK && published != NULL) {
         *published = one;
     }
     return status != RINGWAY_OK ? status : one.status;
 }
 
-/* Becomes a listener: hears every message whose publish begins when this has returned. Threads: any.
-   Lifetime: until ringway_close. Returns: OK; E_TOO_MANY, E_REMOVED, E_FORKED. */
-RINGWAY_MUST_CHECK int32_t ringway_listener_open(
-    const ringway_topic_t *topic, ringway_listener_t **listener);
+/* Becomes a listener: hears every message whose publish begins when this has returned, and that its policy
+   wants. config may be NULL. Threads: any. Lifetime: until ringway_close. Returns: OK; E_POLICY, E_TOO_MANY,
+   E_REMOVED, E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_listener_open(const ringway_topic_t *topic,
+    const ringway_listener_config_t *config, ringway_listener_t **listener);
 
 /* Hears the next message, into `message`, waiting for it up to timeout_ns. Threads: one. Lifetime: until
    `message` is used again or closed. Returns: OK; EMPTY, TIMEOUT; LAGGED (*missed, may be NULL, positions
-   were lost, hearing goes on); E_REMOVED, E_UNLINKED, E_STALE, E_FORKED, E_POOL. */
+   were lost, hearing goes on); E_STALE (evicted, or taken for dead), E_REMOVED, E_UNLINKED, E_FORKED,
+   E_POOL. */
 RINGWAY_MUST_CHECK int32_t ringway_listener_hear(ringway_listener_t *listener,
     ringway_message_t *message, int64_t timeout_ns, uint64_t *missed);
 

@@ -261,9 +261,25 @@ struct TopicConfig : ringway_topic_config_t {
     TopicConfig() : ringway_topic_config_t() { ringway_topic_config_init(this); }
 };
 struct SubscriptionConfig : ringway_subscription_config_t {
-    explicit SubscriptionConfig(const char *to_queue) : ringway_subscription_config_t() {
+    explicit SubscriptionConfig(const char *to, int32_t as = RINGWAY_TO_QUEUE)
+        : ringway_subscription_config_t() {
         ringway_subscription_config_init(this);
-        queue = to_queue;
+        endpoint = to;
+        protocol = as;
+    }
+};
+struct ListenerConfig : ringway_listener_config_t {
+    ListenerConfig() : ringway_listener_config_t() { ringway_listener_config_init(this); }
+};
+struct StreamProducerConfig : ringway_stream_producer_config_t {
+    StreamProducerConfig() : ringway_stream_producer_config_t() {
+        ringway_stream_producer_config_init(this);
+    }
+};
+struct ChangeConfig : ringway_change_config_t {
+    explicit ChangeConfig(enum ringway_change change) : ringway_change_config_t() {
+        ringway_change_config_init(this);
+        what = change;
     }
 };
 struct MoveConfig : ringway_move_config_t {
@@ -316,18 +332,40 @@ public:
     }
 
 private:
-    friend class Producer;
-    friend class Sender;
+    template <class> friend class Lender;
     void sent() noexcept { handle_ = nullptr; }
     void *data_ = nullptr;
     std::size_t size_ = 0;
 };
 
+/// Who lends bytes of the payload pool, and sends them: a Producer or a Sender.
+template <class C> class Lender : public Handle<C> {
+public:
+    using Handle<C>::Handle;
+    [[nodiscard]] Result<Loan> loan(std::size_t size) {
+        ringway_loan_t *loan = nullptr;
+        void *data = nullptr;
+        const int32_t status = ringway_loan_open(this->handle_, size, &loan, &data);
+        return {status, Loan(loan, data, size)};
+    }
+    /// Sends a loan, or the first bytes of it; where that fails the loan is there still.
+    [[nodiscard]] Result<uint64_t> send(Loan &loan, std::size_t size) {
+        uint64_t position = 0;
+        const int32_t status = ringway_loan_send(this->handle_, loan.get(), size, &position);
+        if (status == RINGWAY_OK) {
+            loan.sent();
+        }
+        return {status, position};
+    }
+    [[nodiscard]] Result<uint64_t> send(Loan &loan) { return send(loan, loan.size()); }
+};
+
 // ---- Channels ------------------------------------------------------------------------------------
 
-class Producer : public Handle<ringway_producer_t> {
+class Producer : public Lender<ringway_producer_t> {
 public:
-    using Handle::Handle;
+    using Lender::Lender;
+    using Lender::send;
     /// Sends a record; its position.
     [[nodiscard]] Result<uint64_t> send(Bytes body, Wait wait = {}) {
         uint64_t position = 0;
@@ -344,22 +382,6 @@ public:
         const int32_t status = ringway_producer_send_batch(handle_, bodies, count, &sent);
         return {status, sent};
     }
-    [[nodiscard]] Result<Loan> loan(std::size_t size) {
-        ringway_loan_t *loan = nullptr;
-        void *data = nullptr;
-        const int32_t status = ringway_producer_loan(handle_, size, &loan, &data);
-        return {status, Loan(loan, data, size)};
-    }
-    /// Sends a loan, or the first bytes of it; where that fails the loan is there still.
-    [[nodiscard]] Result<uint64_t> send(Loan &loan, std::size_t size) {
-        uint64_t position = 0;
-        const int32_t status = ringway_producer_send_loan(handle_, loan.get(), size, &position);
-        if (status == RINGWAY_OK) {
-            loan.sent();
-        }
-        return {status, position};
-    }
-    [[nodiscard]] Result<uint64_t> send(Loan &loan) { return send(loan, loan.size()); }
 };
 
 /// A record that stays in place while its reader goes on.
@@ -537,6 +559,8 @@ public:
     }
     /// Of what is published.
     Outgoing &subject(const char *subject) { return c_.subject = subject, *this; }
+    /// Of what is published: the body is JSON, a text for each protocol.
+    Outgoing &per_protocol() { return c_.per_protocol = RINGWAY_ON, *this; }
     Outgoing &delay(std::chrono::milliseconds delay) {
         return c_.delay_ms = static_cast<uint64_t>(delay.count()), *this;
     }
@@ -546,9 +570,10 @@ private:
     ringway_outgoing_t c_{};
 };
 
-class Sender : public Handle<ringway_sender_t> {
+class Sender : public Lender<ringway_sender_t> {
 public:
-    using Handle::Handle;
+    using Lender::Lender;
+    using Lender::send;
     /// Sends a message; its position.
     [[nodiscard]] Result<uint64_t> send(Bytes body, Wait wait = {}) {
         uint64_t position = 0;
@@ -570,22 +595,6 @@ public:
         const int32_t status = ringway_sender_send_batch(handle_, bodies, count, &sent);
         return {status, sent};
     }
-    [[nodiscard]] Result<Loan> loan(std::size_t size) {
-        ringway_loan_t *loan = nullptr;
-        void *data = nullptr;
-        const int32_t status = ringway_sender_loan(handle_, size, &loan, &data);
-        return {status, Loan(loan, data, size)};
-    }
-    /// Sends a loan, or the first bytes of it; where that fails the loan is there still.
-    [[nodiscard]] Result<uint64_t> send(Loan &loan, std::size_t size) {
-        uint64_t position = 0;
-        const int32_t status = ringway_sender_send_loan(handle_, loan.get(), size, &position);
-        if (status == RINGWAY_OK) {
-            loan.sent();
-        }
-        return {status, position};
-    }
-    [[nodiscard]] Result<uint64_t> send(Loan &loan) { return send(loan, loan.size()); }
 };
 
 /// Memory for messages received whole.
@@ -725,6 +734,27 @@ public:
     [[nodiscard]] Result<void> set(const Settings &settings) const {
         return Result<void>(ringway_queue_set(handle_, &settings));
     }
+    /// Messages that are not offered any more.
+    [[nodiscard]] Result<std::vector<ringway_parked_t>> parked() const {
+        return detail::listed<ringway_parked_t>([&](auto *all, auto capacity, auto *count) {
+            return ringway_queue_parked(handle_, all, capacity, count);
+        });
+    }
+    /// The body of one of them. It stays: send it, then delete_parked, to put it back into the queue.
+    [[nodiscard]] Result<std::string> read_parked(uint64_t position) const {
+        std::string body;
+        std::size_t len = 0;
+        int32_t status =
+            ringway_queue_read_parked(handle_, position, 0, nullptr, 0, &len);
+        if (status == RINGWAY_E_BUFFER_TOO_SMALL) {
+            body.resize(len);
+            status = ringway_queue_read_parked(handle_, position, 0, body.data(), len, &len);
+        }
+        return {status, std::move(body)};
+    }
+    [[nodiscard]] Result<void> delete_parked(uint64_t position) const {
+        return Result<void>(ringway_queue_read_parked(handle_, position, 1, nullptr, 0, nullptr));
+    }
     [[nodiscard]] Result<uint64_t> purge() const {
         uint64_t purged = 0;
         const int32_t status = ringway_queue_purge(handle_, &purged);
@@ -772,9 +802,13 @@ public:
             handle_, records.data(), records.size(), wait.ns(), outcomes.data());
         return {status, std::move(outcomes)};
     }
+    /// Puts what a producer that aggregates has gathered.
+    [[nodiscard]] Result<void> flush(Wait wait = {}) {
+        return Result<void>(ringway_stream_flush(handle_, wait.ns()));
+    }
 };
 
-/// Alone, or a worker of a group.
+/// Alone, a worker of a group, or a registered consumer.
 class StreamReader : public Handle<ringway_stream_reader_t> {
 public:
     using Handle::Handle;
@@ -800,10 +834,16 @@ public:
 class Stream : public Handle<ringway_stream_t> {
 public:
     using Handle::Handle;
-    [[nodiscard]] Result<StreamProducer> producer() const {
+    [[nodiscard]] Result<StreamProducer> producer(const StreamProducerConfig &config = {}) const {
         ringway_stream_producer_t *producer = nullptr;
-        const int32_t status = ringway_stream_producer_open(handle_, &producer);
+        const int32_t status = ringway_stream_producer_open(handle_, &config, &producer);
         return {status, StreamProducer(producer)};
+    }
+    /// Puts many small records as one: what it gathers is put in time, or by flush().
+    [[nodiscard]] Result<StreamProducer> aggregating() const {
+        StreamProducerConfig config;
+        config.aggregate = RINGWAY_ON;
+        return producer(config);
     }
     [[nodiscard]] Result<StreamReader> reader(const StreamReaderConfig &config = {}) const {
         ringway_stream_reader_t *reader = nullptr;
@@ -815,6 +855,79 @@ public:
         StreamReaderConfig config;
         config.group = group;
         return reader(config);
+    }
+    /// Reads as a registered consumer; one reader at a time, unless it takes over.
+    [[nodiscard]] Result<StreamReader> consumer(const char *name,
+        int32_t iterator = RINGWAY_LATEST, bool take_over = false) const {
+        StreamReaderConfig config;
+        config.consumer = name;
+        config.iterator = iterator;
+        config.take_over = take_over ? RINGWAY_ON : RINGWAY_OFF;
+        return reader(config);
+    }
+    /// Any change, by its config; those below are the shorter ones.
+    [[nodiscard]] Result<ringway_changed_t> change(const ChangeConfig &config) const {
+        ringway_changed_t changed{};
+        const int32_t status = ringway_stream_change(handle_, &config, &changed);
+        return {status, changed};
+    }
+    /// Splits a shard, in the middle or at a hash key; the two.
+    [[nodiscard]] Result<std::array<uint64_t, 2>> split(
+        uint64_t shard, const ringway_hash_key_t *at = nullptr) const {
+        ChangeConfig config(RINGWAY_SPLIT);
+        config.shard = shard;
+        config.hash_key = at;
+        auto done = change(config);
+        return {done.status(), {done.told().shards[0], done.told().shards[1]}};
+    }
+    /// Merges two shards whose hash keys follow each other; the one.
+    [[nodiscard]] Result<uint64_t> merge(uint64_t shard, uint64_t second) const {
+        ChangeConfig config(RINGWAY_MERGE);
+        config.shard = shard;
+        config.second = second;
+        auto done = change(config);
+        return {done.status(), done.told().shards[0]};
+    }
+    /// Splits and merges until so many shards are open; how many changes that took.
+    [[nodiscard]] Result<uint64_t> scale(uint64_t count) const {
+        ChangeConfig config(RINGWAY_SCALE);
+        config.count = count;
+        auto done = change(config);
+        return {done.status(), done.told().count};
+    }
+    /// Gives back the memory of closed shards that everybody has read; of how many.
+    [[nodiscard]] Result<uint64_t> retire() const {
+        auto done = change(ChangeConfig(RINGWAY_RETIRE));
+        return {done.status(), done.told().count};
+    }
+    /// Keeps the records of a durable stream so long.
+    [[nodiscard]] Result<void> retain(std::chrono::milliseconds age) const {
+        ChangeConfig config(RINGWAY_RETAIN);
+        config.retention_ms = static_cast<uint64_t>(age.count());
+        return Result<void>(change(config).status());
+    }
+    /// Registers a consumer; `behind` is enum ringway_behind.
+    [[nodiscard]] Result<void> register_consumer(
+        const char *name, int32_t behind = RINGWAY_BEHIND_BLOCK) const {
+        ChangeConfig config(RINGWAY_REGISTER);
+        config.name = name;
+        config.behind = behind;
+        return Result<void>(change(config).status());
+    }
+    [[nodiscard]] Result<void> deregister_consumer(const char *name) const {
+        ChangeConfig config(RINGWAY_DEREGISTER);
+        config.name = name;
+        return Result<void>(change(config).status());
+    }
+    [[nodiscard]] Result<void> remove_group(const char *name) const {
+        ChangeConfig config(RINGWAY_REMOVE_GROUP);
+        config.name = name;
+        return Result<void>(change(config).status());
+    }
+    [[nodiscard]] Result<std::vector<ringway_consumer_info_t>> consumers() const {
+        return detail::listed<ringway_consumer_info_t>([&](auto *all, auto capacity, auto *count) {
+            return ringway_stream_consumers(handle_, all, capacity, count);
+        });
     }
     [[nodiscard]] Result<std::vector<ringway_shard_info_t>> shards() const {
         return detail::listed<ringway_shard_info_t>([&](auto *all, auto capacity, auto *count) {
@@ -833,17 +946,18 @@ public:
 class Publisher : public Handle<ringway_publisher_t> {
 public:
     using Handle::Handle;
-    [[nodiscard]] Result<Published> publish(const Outgoing &message) {
+    [[nodiscard]] Result<Published> publish(const Outgoing &message, Wait wait = {}) {
         Published published{};
-        const int32_t status = ringway_publisher_publish(handle_, message.c(), &published);
+        const int32_t status =
+            ringway_publisher_publish(handle_, message.c(), wait.ns(), &published);
         return {status, published};
     }
     /// Publishes messages; what became of each.
     [[nodiscard]] Result<std::vector<Published>> publish_batch(
-        const std::vector<ringway_outgoing_t> &messages) {
+        const std::vector<ringway_outgoing_t> &messages, Wait wait = {}) {
         std::vector<Published> published(messages.size());
         const int32_t status = ringway_publisher_publish_batch(
-            handle_, messages.data(), messages.size(), published.data());
+            handle_, messages.data(), messages.size(), wait.ns(), published.data());
         return {status, std::move(published)};
     }
 };
@@ -867,12 +981,12 @@ public:
         const int32_t status = ringway_publisher_open(handle_, &publisher);
         return {status, Publisher(publisher)};
     }
-    [[nodiscard]] Result<Listener> listener() const {
+    [[nodiscard]] Result<Listener> listener(const ListenerConfig &config = {}) const {
         ringway_listener_t *listener = nullptr;
-        const int32_t status = ringway_listener_open(handle_, &listener);
+        const int32_t status = ringway_listener_open(handle_, &config, &listener);
         return {status, Listener(listener)};
     }
-    /// Subscribes a queue; the subscription's number.
+    /// Subscribes a queue or a stream; the subscription's number.
     [[nodiscard]] Result<uint64_t> subscribe(const SubscriptionConfig &config) const {
         uint64_t id = 0;
         const int32_t status = ringway_topic_subscribe(handle_, &config, &id);

@@ -111,7 +111,8 @@ pub use {
         BackoffFunction, DeliveryPolicy, Dispatcher, Heard, ListenOptions, ListenPolicy,
         ListenStats, Listener, ListenerInfo, MessageId, Notification, Protocol, Publication,
         Published, Publisher, Replay, ReplayStatus, SubscribeOptions, Subscription,
-        SubscriptionStats, Topic, TopicDefinition, TopicKind, TopicStats, filter,
+        SubscriptionState, SubscriptionStats, Topic, TopicDefinition, TopicKind, TopicStats,
+        filter,
     },
 };
 

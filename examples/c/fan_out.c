@@ -35,7 +35,7 @@ static void subscribe(const ringway_topic_t *topic, const char *name, const char
     ringway_subscription_config_t config;
     check(ringway_queue_open(bus, name, NULL, &queue));
     ringway_subscription_config_init(&config);
-    config.queue = name;
+    config.endpoint = name;
     config.filter = filter;
     config.raw = RINGWAY_ON; /* the order itself, not a JSON notification of it */
     check(ringway_topic_subscribe(topic, &config, NULL));
@@ -60,7 +60,7 @@ int main(void) {
         order.len = sizeof i;
         order.attributes = i % 4 == 0 ? &parcel : &ticket;
         order.attribute_count = 1;
-        check(ringway_publisher_publish(publisher, &order, NULL));
+        check(ringway_publisher_publish(publisher, &order, 0, NULL));
     }
     int billed = received("billing"), shipped = received("shipping");
     printf("%d orders published, %d billed, %d shipped\n", ORDERS, billed, shipped);

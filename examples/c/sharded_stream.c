@@ -48,7 +48,7 @@ int main(void) {
     ringway_stream_config_init(&config);
     config.shards = 4;
     check(ringway_stream_open(bus, "trucks", &config, &stream));
-    check(ringway_stream_producer_open(stream, &producer));
+    check(ringway_stream_producer_open(stream, NULL, &producer));
 
     pthread_t workers[WORKERS];
     for (int i = 0; i < WORKERS; i++) {

@@ -25,9 +25,9 @@ int main(void) {
 
     ringway_loan_t *loan;
     void *frame;
-    check(ringway_producer_loan(producer, FRAME, &loan, &frame));
+    check(ringway_loan_open(producer, FRAME, &loan, &frame));
     memset(frame, 7, FRAME); /* as long as you like: it blocks nobody */
-    check(ringway_producer_send_loan(producer, loan, FRAME, NULL));
+    check(ringway_loan_send(producer, loan, FRAME, NULL));
 
     ringway_record_t record;
     const void *seen;

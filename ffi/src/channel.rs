@@ -4,24 +4,37 @@ use crate::argument::{self, How, choice, given, given_ms, nothing, switch, timeo
 use crate::bus::BusHandle;
 use crate::code::{Code, Failure};
 use crate::fence::abi;
-use crate::handle::{close, keep, shared, with};
+use crate::handle::{keep, shared, with};
 use crate::layout::{
     ChannelConfig, ChannelStats, Entry, FIRST_CHANNEL_STATS, ReaderConfig, Record, Slice,
 };
+use crate::loan::Lender;
 use crate::receive::{Arena, idle};
-use crate::send::{LoanHandle, bodies, lend};
+use crate::send::bodies;
 use core::ffi::{c_char, c_void};
 use core::mem::{MaybeUninit, offset_of};
 use core::ptr::NonNull;
 use core::time::Duration;
 use ringway::{
-    Bus, Channel, Overflow, PinnedView, PollDescriptor, Producer, Producers, ReadError, Reader,
-    Start, View,
+    Bus, Channel, Loan, Overflow, PinnedView, PollDescriptor, Producer, Producers, ReadError,
+    Reader, Start, View,
 };
 use std::os::fd::AsRawFd;
 
 pub struct ChannelHandle(pub Channel);
 pub struct ProducerHandle(Producer);
+
+impl Lender for ProducerHandle {
+    fn lend(&mut self, len: usize) -> Result<Loan, Failure> {
+        Ok(self.0.loan(len)?)
+    }
+
+    fn send_loan(&mut self, loan: Loan) -> Result<u64, (Failure, Loan)> {
+        let sent = self.0.try_send_loan(loan);
+        sent.map_err(|(error, loan)| (error.into(), loan))
+    }
+}
+
 pub struct ViewHandle {
     _pinned: PinnedView,
 }
@@ -311,40 +324,6 @@ abi! {
         with::<ProducerHandle>(producer, |ProducerHandle(producer)| {
             sent.write(producer.try_send_batch(bodies)?);
             Ok(Code::Ok)
-        })
-    }
-
-    /// Lends bytes of the pool.
-    fn ringway_producer_loan(
-        producer: *mut c_void,
-        len: usize,
-        loan: *mut *mut c_void,
-        data: *mut *mut c_void,
-    ) {
-        let loan = argument::out(loan, "loan")?;
-        let data = argument::out(data, "data")?;
-        with::<ProducerHandle>(producer, |ProducerHandle(producer)| {
-            lend(producer.loan(len)?, loan, data)
-        })
-    }
-
-    /// Sends a loan.
-    fn ringway_producer_send_loan(
-        producer: *mut c_void,
-        loan: *mut c_void,
-        len: usize,
-        position: *mut u64,
-    ) {
-        let position = argument::optional(position, "position")?;
-        with::<ProducerHandle>(producer, |ProducerHandle(producer)| {
-            with::<LoanHandle>(loan, |loan| {
-                let sent = loan.send(len, |loan| producer.try_send_loan(loan))?;
-                if let Some(position) = position {
-                    position.write(sent);
-                }
-                Ok(Code::Ok)
-            })?;
-            close(loan)
         })
     }
 

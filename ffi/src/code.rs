@@ -5,9 +5,10 @@
 //! with the header.
 
 use ringway::{
-    AttributeError, CheckpointError, FlushError, GroupError, JoinError, MoveError, NumberError,
-    OpenError, PublishError, PutError, QueueSendError, ReadError, ReceiptError, ReceiveError,
-    SendError, SetError, SettleError, StreamReadError, SubscribeError, WaitError,
+    AttributeError, CheckpointError, ConsumerError, FlushError, GroupError, JoinError, MoveError,
+    NumberError, OpenError, PublishError, PutError, QueueSendError, ReadError, ReceiptError,
+    ReceiveError, ReshardError, SendError, SetError, SettleError, StreamReadError, SubscribeError,
+    WaitError,
 };
 
 /// What went wrong. What is to be said about it is kept for `ringway_last_error` at once: so an outcome
@@ -331,6 +332,34 @@ failures! { GroupError:
     TooManyWorkers => TooMany,
     Busy => Busy,
     ; inside:
+    Open => 0,
+}
+
+failures! { ReshardError:
+    NoShard => NotFound,
+    NotOpen => Option,
+    NotAdjacent => Option,
+    InvalidSplit => Option,
+    InvalidCount => Option,
+    NoNumbers => TooMany,
+    Busy => Busy,
+    ; inside:
+    Open => 0,
+}
+
+failures! { ConsumerError:
+    NoConsumer => NotFound,
+    AlreadyRegistered => Exists,
+    InvalidName => Name,
+    TooManyConsumers => TooMany,
+    NoPlace => TooMany,
+    DropsOldest => NotReliable,
+    Busy => Busy,
+    Displaced => Stale,
+    Evicted => Stale,
+    Busied => Busy,
+    ; inside:
+    Read => 0,
     Open => 0,
 }
 

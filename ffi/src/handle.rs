@@ -60,7 +60,7 @@ kept! {
     6 "queue" crate::queue::QueueHandle;
     7 "sender" crate::send::SenderHandle;
     8 "receiver" crate::receive::ReceiverHandle;
-    9 "loan" crate::send::LoanHandle;
+    9 "loan" crate::loan::LoanHandle;
     10 "message" crate::message::MessageHandle;
     11 "stream" crate::stream::StreamHandle;
     12 "stream producer" crate::put::StreamProducerHandle;

@@ -131,6 +131,8 @@ structs! {
         dedup_scope: i32,
         durability: i32,
         read_ahead: i32,
+        spill: i32,
+        reserved: i32,
     }
     SettingsStruct "ringway_settings_t" {
         size: usize,
@@ -165,6 +167,8 @@ structs! {
         attribute_count: usize,
         delay_ms: u64,
         subject: *const c_char,
+        per_protocol: i32,
+        reserved: i32,
     }
     Published "ringway_published_t" {
         message_id: [u64; 2],
@@ -186,6 +190,11 @@ structs! {
         origin_receives: u64,
         message_id: [u64; 2],
         published_ms: u64,
+    }
+    Parked "ringway_parked_t" {
+        position: u64,
+        receives: u64,
+        sent_ms: u64,
     }
     MoveConfig "ringway_move_config_t" {
         size: usize,
@@ -220,6 +229,14 @@ structs! {
         durability: i32,
         on_demand: i32,
     }
+    StreamProducerConfig "ringway_stream_producer_config_t" {
+        size: usize,
+        aggregate_bytes: u64,
+        aggregate_records: u64,
+        linger_ms: u64,
+        aggregate: i32,
+        reserved: i32,
+    }
     HashKey "ringway_hash_key_t" {
         high: u64,
         low: u64,
@@ -252,13 +269,46 @@ structs! {
     StreamReaderConfig "ringway_stream_reader_config_t" {
         size: usize,
         group: *const c_char,
+        consumer: *const c_char,
         shard: u64,
         sequence_number: SequenceNumber,
         timestamp_ms: u64,
         iterator: i32,
         reliability: i32,
         idle: i32,
+        take_over: i32,
+    }
+    ChangeConfig "ringway_change_config_t" {
+        size: usize,
+        name: *const c_char,
+        hash_key: *const HashKey,
+        shard: u64,
+        second: u64,
+        count: u64,
+        retention_ms: u64,
+        retention_bytes: u64,
+        what: i32,
+        behind: i32,
+    }
+    Changed "ringway_changed_t" {
+        shards: [u64; 2],
+        count: u64,
+    }
+    ConsumerInfo "ringway_consumer_info_t" {
+        registered_ms: u64,
+        subscriber: u64,
+        behind: u64,
+        records: u64,
+        bytes: u64,
+        gaps: u64,
+        lost: u64,
+        waits: u64,
+        refusals: u64,
+        evictions: u64,
+        subscriptions: u64,
+        policy: i32,
         reserved: i32,
+        name: [u8; 136],
     }
     ShardInfo "ringway_shard_info_t" {
         shard: u64,
@@ -275,23 +325,43 @@ structs! {
     TopicConfig "ringway_topic_config_t" {
         size: usize,
         listen_slots: u64,
+        archive_days: u64,
+        archive_slots: u64,
         how: i32,
         kind: i32,
     }
     SubscriptionConfig "ringway_subscription_config_t" {
         size: usize,
-        queue: *const c_char,
+        endpoint: *const c_char,
         filter: *const c_char,
         dead_letter: *const c_char,
+        delivery_policy: *const c_char,
+        replay: *const c_char,
+        protocol: i32,
         scope: i32,
         raw: i32,
+        reserved: i32,
     }
     Subscription "ringway_subscription_t" {
         id: u64,
+        delivered: u64,
+        retried: u64,
+        dead_lettered: u64,
+        failed: u64,
+        protocol: i32,
         scope: i32,
         raw: i32,
-        queue: [u8; 88],
+        replay: i32,
+        endpoint: [u8; 88],
         dead_letter: [u8; 88],
+    }
+    ListenerConfig "ringway_listener_config_t" {
+        size: usize,
+        filter: *const c_char,
+        scope: i32,
+        behind: i32,
+        idle: i32,
+        reserved: i32,
     }
     ObjectInfo "ringway_object_info_t" {
         bytes: u64,
@@ -330,6 +400,9 @@ structs! {
         arrived: u64,
         duplicates: u64,
         damaged: u64,
+        durable_position: u64,
+        unwritten: u64,
+        journal_bytes: u64,
     }
     StreamStats "ringway_stream_stats_t" {
         open_shards: u64,
@@ -340,6 +413,11 @@ structs! {
         dropped: u64,
         damaged: u64,
         bytes: u64,
+        journal_bytes: u64,
+        retention_ms: u64,
+        retention_bytes: u64,
+        splits: u64,
+        merges: u64,
     }
     TopicStats "ringway_topic_stats_t" {
         subscriptions: u64,
@@ -388,33 +466,38 @@ sized! {
     ChannelConfig 56 { slots stride readers stall_timeout_ms }
         { how producers overflow huge_pages } {}
     ReaderConfig 32 {} { position start reliability idle reserved } {}
-    QueueConfig 136 {
+    QueueConfig 144 {
         slots stride max_bytes visibility_ms delay_ms retention_ms max_message_bytes
         receive_wait_ms stall_timeout_ms dedup_ids dedup_window_ms journal_max_bytes
-    } { how kind redeliver_on_death huge_pages dedup dedup_scope durability read_ahead } {}
+    } { how kind redeliver_on_death huge_pages dedup dedup_scope durability read_ahead spill reserved } {}
     SettingsStruct 176 {
         id visibility_ms delay_ms retention_ms max_message_bytes receive_wait_ms max_messages
         max_in_flight dead_letter max_receives
     } { redrive_sources redrive_allow redeliver_on_death } {}
     ReceiverConfig 24 { visibility_ms } { idle reserved } {}
-    OutgoingStruct 80 { delay_ms } { len attribute_count }
+    OutgoingStruct 88 { delay_ms } { len attribute_count per_protocol reserved }
         { body group dedup_id trace_header attributes subject }
     MoveConfig 32 { max_per_second } { what reserved } { destination }
     StreamConfig 96 {
         shards slots stride readers lease_timeout_ms stall_timeout_ms retention_ms retention_bytes
     } { how overflow kinesis_limits huge_pages durability on_demand } {}
-    StreamReaderConfig 64 { shard } { sequence_number timestamp_ms iterator reliability idle reserved }
-        { group }
-    TopicConfig 24 { listen_slots } { how kind } {}
-    SubscriptionConfig 40 {} { scope raw } { queue filter dead_letter }
+    StreamProducerConfig 40 { aggregate_bytes aggregate_records linger_ms } { aggregate reserved } {}
+    StreamReaderConfig 72 { shard }
+        { sequence_number timestamp_ms iterator reliability idle take_over } { group consumer }
+    ChangeConfig 72 { shard second count retention_ms retention_bytes } { what behind }
+        { name hash_key }
+    TopicConfig 40 { listen_slots archive_days archive_slots } { how kind } {}
+    SubscriptionConfig 64 {} { protocol scope raw reserved }
+        { endpoint filter dead_letter delivery_policy replay }
+    ListenerConfig 32 {} { scope behind idle reserved } { filter }
 }
 
 /// Sizes of results in the first version of the ABI.
 pub const FIRST_MESSAGE_PARTS: usize = 120;
 pub const FIRST_CHANNEL_STATS: usize = 72;
-pub const FIRST_QUEUE_STATS: usize = 152;
+pub const FIRST_QUEUE_STATS: usize = 176;
 pub const FIRST_MOVE_STATUS: usize = 48;
-pub const FIRST_STREAM_STATS: usize = 64;
+pub const FIRST_STREAM_STATS: usize = 104;
 pub const FIRST_TOPIC_STATS: usize = 72;
 
 const _: () = {
@@ -428,7 +511,10 @@ const _: () = {
     assert!(size_of::<OutgoingStruct>() == OutgoingStruct::FIRST);
     assert!(size_of::<MoveConfig>() == MoveConfig::FIRST);
     assert!(size_of::<StreamConfig>() == StreamConfig::FIRST);
+    assert!(size_of::<StreamProducerConfig>() == StreamProducerConfig::FIRST);
     assert!(size_of::<StreamReaderConfig>() == StreamReaderConfig::FIRST);
+    assert!(size_of::<ChangeConfig>() == ChangeConfig::FIRST);
+    assert!(size_of::<ListenerConfig>() == ListenerConfig::FIRST);
     assert!(size_of::<TopicConfig>() == TopicConfig::FIRST);
     assert!(size_of::<SubscriptionConfig>() == SubscriptionConfig::FIRST);
     assert!(size_of::<MoveStatus>() == FIRST_MOVE_STATUS);

@@ -13,13 +13,16 @@ compile_error!("handles are 64 bits wide, and the bus is Linux's");
 
 mod argument;
 mod bus;
+mod change;
 mod channel;
 mod code;
 mod fence;
 mod handle;
 mod layout;
+mod loan;
 mod message;
 mod moving;
+mod parked;
 mod publish;
 mod put;
 mod queue;

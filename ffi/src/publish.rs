@@ -1,42 +1,82 @@
 //! Publishing to topics, and listening to them.
 
-use crate::argument::{self, nothing, timeout};
+use crate::argument::{self, Sized0 as _, choice, nothing, timeout};
 use crate::code::{Code, Failure};
 use crate::fence::abi;
 use crate::handle::{keep, shared, with};
-use crate::layout::{OutgoingStruct, Published};
+use crate::layout::{ListenerConfig, OutgoingStruct, Published};
 use crate::message::MessageHandle;
-use crate::said::{Said, each, structs};
-use crate::topic::TopicHandle;
+use crate::receive::idle;
+use crate::said::{Carrier, Said, carry};
+use crate::topic::{TopicHandle, scope};
 use core::ffi::c_void;
-use ringway::{Attributes, Listener, Publisher, ReadError};
+use ringway::{
+    Attributes, ListenOptions, ListenPolicy, Listener, Publication, Publisher, ReadError,
+};
 
 /// A publisher, and memory for the attributes of a message published alone.
 pub struct PublisherHandle(Publisher, Attributes);
 pub struct ListenerHandle(Listener);
 
-impl PublisherHandle {
-    fn publish(&mut self, said: &OutgoingStruct) -> Result<ringway::Published, Failure> {
-        let said = Said::of(said, core::mem::take(&mut self.1))?;
-        let published = self.0.publish(&said.publication()?)?;
-        self.1 = said.into_attributes();
-        Ok(published)
+impl Carrier for PublisherHandle {
+    type Message<'a> = Publication<'a>;
+    type Outcome = ringway::Published;
+    type Out = Published;
+
+    fn memory(&mut self) -> &mut Attributes {
+        &mut self.1
+    }
+
+    fn message(said: &Said) -> Result<Publication<'_>, Failure> {
+        said.publication()
+    }
+
+    fn one(&mut self, message: &Publication<'_>) -> Result<ringway::Published, Failure> {
+        Ok(self.0.publish(message)?)
+    }
+
+    fn batch(&mut self, messages: &[Publication<'_>]) -> Vec<Result<ringway::Published, Failure>> {
+        let outcomes = self.0.publish_batch(messages).into_iter();
+        outcomes.map(|outcome| Ok(outcome?)).collect()
+    }
+
+    fn out(outcome: Result<ringway::Published, Failure>) -> Published {
+        match outcome {
+            Ok(published) => Published {
+                message_id: published.id.halves(),
+                status: 0,
+                duplicate: published.duplicate.into(),
+            },
+            Err(failure) => Published {
+                message_id: [0; 2],
+                status: failure.code as i32,
+                duplicate: 0,
+            },
+        }
     }
 }
 
-fn published_out(outcome: Result<ringway::Published, Failure>) -> Published {
-    match outcome {
-        Ok(published) => Published {
-            message_id: published.id.halves(),
-            status: 0,
-            duplicate: published.duplicate.into(),
-        },
-        Err(failure) => Published {
-            message_id: [0; 2],
-            status: failure.code as i32,
-            duplicate: 0,
-        },
+/// How to listen.
+fn options(config: &ListenerConfig) -> Result<ListenOptions, Failure> {
+    let mut options = ListenOptions::new();
+    if let Some(policy) = argument::optional_text(config.filter, "filter")? {
+        options = options.filter(policy);
     }
+    if let Some(scope) = scope(config.scope)? {
+        options = options.scope(scope);
+    }
+    let policies = [
+        (1, ListenPolicy::Block),
+        (3, ListenPolicy::DropOldest),
+        (4, ListenPolicy::Evict),
+    ];
+    if let Some(policy) = choice(config.behind, &policies, "behind")? {
+        options = options.policy(policy);
+    }
+    if let Some(idle) = idle(config.idle)? {
+        options = options.idle(idle);
+    }
+    Ok(options)
 }
 
 abi! {
@@ -53,40 +93,24 @@ abi! {
         publisher: *mut c_void,
         messages: *const OutgoingStruct,
         count: usize,
+        timeout_ns: i64,
         published: *mut Published,
     ) {
-        let places = argument::room(published, count, "published")?;
-        let mut said = structs(messages, count, "messages")?;
-        with::<PublisherHandle>(publisher, |handle| {
-            if let [place] = places {
-                let only = said.next().and_then(Result::ok);
-                let only = only.ok_or_else(|| Failure::new(Code::Argument, "no message"))?;
-                place.write(published_out(handle.publish(&only)));
-                return Ok(Code::Ok);
-            }
-            let said: Vec<_> = said
-                .map(|one| Said::of(&one?, Attributes::new()))
-                .collect();
-            let taken: Vec<_> = said
-                .iter()
-                .map(|one| one.as_ref().map_err(|failure| *failure)?.publication())
-                .collect();
-            let publish = |messages: Vec<&ringway::Publication<'_>>| {
-                let messages: Vec<_> = messages.into_iter().copied().collect();
-                let outcomes = handle.0.publish_batch(&messages).into_iter();
-                outcomes.map(|outcome| outcome.map_err(Failure::from))
-            };
-            each(&taken, publish, |at, outcome| {
-                places[at].write(published_out(outcome));
-            });
-            Ok(Code::Ok)
+        let patience = timeout(timeout_ns)?;
+        carry::<PublisherHandle>(publisher, messages, count, published, |handle| {
+            handle.0.set_patience(patience);
         })
     }
 
     /// Becomes a listener.
-    fn ringway_listener_open(topic: *const c_void, listener: *mut *mut c_void) {
+    fn ringway_listener_open(
+        topic: *const c_void,
+        config: *const ListenerConfig,
+        listener: *mut *mut c_void,
+    ) {
         let listener = argument::out(listener, "listener")?;
-        let opened = shared::<TopicHandle>(topic)?.0.listen()?;
+        let config = argument::sized(config, "config")?.unwrap_or_else(ListenerConfig::initial);
+        let opened = shared::<TopicHandle>(topic)?.0.listen_with(&options(&config)?)?;
         listener.write(keep(ListenerHandle(opened))?);
         Ok(Code::Ok)
     }

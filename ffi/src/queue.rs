@@ -150,6 +150,9 @@ fn open(bus: &Bus, name: &str, config: Option<QueueConfig>) -> Result<Queue, Fai
         if let Some(read_ahead) = switch(config.read_ahead, "read_ahead")? {
             builder = builder.read_ahead(read_ahead);
         }
+        if let Some(spill) = switch(config.spill, "spill")? {
+            builder = builder.spill(spill);
+        }
         if let Some(bytes) = given(config.journal_max_bytes) {
             builder = builder.journal_max_bytes((bytes != NONE).then_some(bytes));
         }
@@ -188,6 +191,9 @@ fn stats(queue: &Queue) -> QueueStats {
         arrived: stats.arrived,
         duplicates: stats.duplicates,
         damaged: stats.damaged,
+        durable_position: stats.durable_position,
+        unwritten: stats.unwritten,
+        journal_bytes: stats.journal_bytes,
     }
 }
 

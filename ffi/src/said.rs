@@ -1,8 +1,10 @@
 //! What a C program says about a message, taken over and checked: to queues and to topics alike.
 
-use crate::argument::{self, Sized0, given};
+use crate::argument::{self, Sized0, given, switch};
 use crate::code::{Code, Failure};
+use crate::handle::{Kept, with};
 use crate::layout::{Attribute, OutgoingStruct};
+use core::ffi::c_void;
 use core::time::Duration;
 use ringway::{AttributeValue, Attributes, Outgoing, Publication};
 
@@ -14,6 +16,7 @@ pub struct Said {
     trace_header: Option<&'static str>,
     subject: Option<&'static str>,
     delay: Option<Duration>,
+    is_per_protocol: bool,
     attributes: Attributes,
 }
 
@@ -53,6 +56,7 @@ impl Said {
             trace_header: argument::optional_text(said.trace_header, "trace_header")?,
             subject: argument::optional_text(said.subject, "subject")?,
             delay: given(said.delay_ms).map(Duration::from_millis),
+            is_per_protocol: switch(said.per_protocol, "per_protocol")? == Some(true),
             attributes,
         })
     }
@@ -72,8 +76,9 @@ impl Said {
         if let Some(header) = self.trace_header {
             outgoing = outgoing.trace_header(header);
         }
-        if self.subject.is_some() {
-            let text = "messages of queues have no subject; publish it to a topic";
+        if self.subject.is_some() || self.is_per_protocol {
+            let text =
+                "messages of queues have no subject and no text per protocol; publish to a topic";
             return Err(Failure::new(Code::Option, text));
         }
         Ok(outgoing)
@@ -90,6 +95,12 @@ impl Said {
         }
         if let Some(header) = self.trace_header {
             publication = publication.trace_header(header);
+        }
+        if let Some(header) = self.trace_header {
+            publication = publication.trace_header(header);
+        }
+        if self.is_per_protocol {
+            publication = publication.per_protocol();
         }
         if let Some(subject) = self.subject {
             publication = publication.subject(subject);
@@ -133,15 +144,13 @@ pub fn structs<T: Sized0>(
 
 /// Gives each of a batch what became of it: of those that could be taken over what `send` says, in their
 /// order, of the others why not.
-pub fn each<P, S, T>(
+pub fn each<P: Copy, T>(
     taken: &[Result<P, Failure>],
-    send: impl FnOnce(Vec<&P>) -> S,
+    send: impl FnOnce(&[P]) -> Vec<Result<T, Failure>>,
     mut place: impl FnMut(usize, Result<T, Failure>),
-) where
-    S: IntoIterator<Item = Result<T, Failure>>,
-{
-    let whole = taken.iter().filter_map(|one| one.as_ref().ok()).collect();
-    let mut outcomes = send(whole).into_iter();
+) {
+    let whole: Vec<P> = taken.iter().filter_map(|one| one.ok()).collect();
+    let mut outcomes = send(&whole).into_iter();
     for (at, one) in taken.iter().enumerate() {
         match one {
             Err(failure) => place(at, Err(*failure)),
@@ -151,4 +160,62 @@ pub fn each<P, S, T>(
             }
         }
     }
+}
+
+/// Who takes messages with what is said about them: a sender, a publisher.
+pub trait Carrier: Kept {
+    /// What it takes,
+    type Message<'a>: Copy;
+    /// what it says became of one,
+    type Outcome;
+    /// and how that is told.
+    type Out: 'static;
+
+    /// Memory for the attributes of a message sent alone.
+    fn memory(&mut self) -> &mut Attributes;
+    fn message(said: &Said) -> Result<Self::Message<'_>, Failure>;
+    fn one(&mut self, message: &Self::Message<'_>) -> Result<Self::Outcome, Failure>;
+    fn batch(&mut self, messages: &[Self::Message<'_>]) -> Vec<Result<Self::Outcome, Failure>>;
+    fn out(outcome: Result<Self::Outcome, Failure>) -> Self::Out;
+}
+
+/// One message, whose attributes need no memory of their own.
+fn carry_one<C: Carrier>(
+    carrier: &mut C,
+    only: Option<Result<OutgoingStruct, Failure>>,
+) -> Result<C::Outcome, Failure> {
+    let only = only.ok_or_else(|| Failure::new(Code::Argument, "no message"))??;
+    let said = Said::of(&only, core::mem::take(carrier.memory()))?;
+    let outcome = carrier.one(&C::message(&said)?)?;
+    *carrier.memory() = said.into_attributes();
+    Ok(outcome)
+}
+
+/// Takes over the messages of a call, has them sent, and says of each what became of it.
+pub fn carry<C: Carrier>(
+    carrier: *mut c_void,
+    messages: *const OutgoingStruct,
+    count: usize,
+    outcomes: *mut C::Out,
+    prepare: impl FnOnce(&mut C),
+) -> Result<Code, Failure> {
+    let places = argument::room(outcomes, count, "the outcomes")?;
+    let mut said = structs(messages, count, "messages")?;
+    with::<C>(carrier, |carrier| {
+        prepare(carrier);
+        if let [place] = places {
+            place.write(C::out(carry_one(carrier, said.next())));
+            return Ok(Code::Ok);
+        }
+        let said: Vec<_> = said.map(|one| Said::of(&one?, Attributes::new())).collect();
+        let taken: Vec<_> = said
+            .iter()
+            .map(|one| C::message(one.as_ref().map_err(|failure| *failure)?))
+            .collect();
+        let send = |whole: &[C::Message<'_>]| carrier.batch(whole);
+        each(&taken, send, |at, outcome| {
+            places[at].write(C::out(outcome));
+        });
+        Ok(Code::Ok)
+    })
 }

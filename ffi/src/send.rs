@@ -1,63 +1,66 @@
-//! Sending to queues, and what a loan is.
+//! Sending to queues.
 
 use crate::argument::{self, timeout};
 use crate::code::{Code, Failure};
 use crate::fence::abi;
-use crate::handle::{close, keep, shared, with};
+use crate::handle::{keep, shared, with};
 use crate::layout::{OutgoingStruct, Sent, Slice};
+use crate::loan::Lender;
 use crate::queue::QueueHandle;
-use crate::said::{Said, each, structs};
+use crate::said::{Carrier, Said, carry};
 use core::ffi::c_void;
-use core::mem::MaybeUninit;
-use ringway::{Attributes, Loan, QueueSender};
+use ringway::{Attributes, Loan, Outgoing, QueueSender};
 
 /// A sender, and memory for the attributes of a message sent alone.
 pub struct SenderHandle(QueueSender, Attributes);
 
-impl SenderHandle {
-    fn send_message(&mut self, said: &OutgoingStruct) -> Result<ringway::Sent, Failure> {
-        let said = Said::of(said, core::mem::take(&mut self.1))?;
-        let sent = self.0.send_message(&said.outgoing()?)?;
-        self.1 = said.into_attributes();
-        Ok(sent)
+impl Lender for SenderHandle {
+    fn lend(&mut self, len: usize) -> Result<Loan, Failure> {
+        Ok(self.0.loan(len)?)
+    }
+
+    fn send_loan(&mut self, loan: Loan) -> Result<u64, (Failure, Loan)> {
+        let sent = self.0.send_loan(loan);
+        sent.map_err(|(error, loan)| (error.into(), loan))
     }
 }
 
-/// A loan; it is not there only while it is being sent.
-pub struct LoanHandle(Option<Loan>);
+impl Carrier for SenderHandle {
+    type Message<'a> = Outgoing<'a>;
+    type Outcome = ringway::Sent;
+    type Out = Sent;
 
-impl LoanHandle {
-    /// Sends it; on failure it is here again, no longer than it was to be sent.
-    pub fn send<E: Into<Failure>>(
-        &mut self,
-        len: usize,
-        send: impl FnOnce(Loan) -> Result<u64, (E, Loan)>,
-    ) -> Result<u64, Failure> {
-        let gone = || Failure::new(Code::Handle, "the loan was sent already");
-        let mut loan = self.0.take().ok_or_else(gone)?;
-        if len > loan.len() {
-            let text = format!("{len} bytes of a loan of {}", loan.len());
-            self.0 = Some(loan);
-            return Err(Failure::new(Code::Argument, text));
+    fn memory(&mut self) -> &mut Attributes {
+        &mut self.1
+    }
+
+    fn message(said: &Said) -> Result<Outgoing<'_>, Failure> {
+        said.outgoing()
+    }
+
+    fn one(&mut self, message: &Outgoing<'_>) -> Result<ringway::Sent, Failure> {
+        Ok(self.0.send_message(message)?)
+    }
+
+    fn batch(&mut self, messages: &[Outgoing<'_>]) -> Vec<Result<ringway::Sent, Failure>> {
+        let outcomes = self.0.send_message_batch(messages).into_iter();
+        outcomes.map(|outcome| Ok(outcome?)).collect()
+    }
+
+    fn out(outcome: Result<ringway::Sent, Failure>) -> Sent {
+        match outcome {
+            Ok(sent) => Sent {
+                position: sent.position,
+                status: 0,
+                duplicate: sent.duplicate.into(),
+            },
+            Err(failure) => Sent {
+                position: 0,
+                status: failure.code as i32,
+                duplicate: 0,
+            },
         }
-        loan.truncate(len);
-        send(loan).map_err(|(error, loan)| {
-            self.0 = Some(loan);
-            error.into()
-        })
     }
-}
-
-/// Hands a loan out.
-pub fn lend(
-    mut lent: Loan,
-    loan: &mut MaybeUninit<*mut c_void>,
-    data: &mut MaybeUninit<*mut c_void>,
-) -> Result<Code, Failure> {
-    let bytes = lent.as_mut_ptr().cast();
-    loan.write(keep(LoanHandle(Some(lent)))?);
-    data.write(bytes);
-    Ok(Code::Ok)
 }
 
 /// A body of the caller, checked: `Slice` is laid out otherwise than `&[u8]`.
@@ -90,21 +93,6 @@ pub fn bodies(slices: *const Slice, count: usize) -> Result<&'static [Body], Fai
 #[inline(never)]
 fn send_within(sender: &mut QueueSender, body: &[u8], timeout_ns: i64) -> Result<u64, Failure> {
     Ok(sender.send_timeout(body, timeout(timeout_ns)?)?)
-}
-
-fn sent_out(outcome: Result<ringway::Sent, Failure>) -> Sent {
-    match outcome {
-        Ok(sent) => Sent {
-            position: sent.position,
-            status: 0,
-            duplicate: sent.duplicate.into(),
-        },
-        Err(failure) => Sent {
-            position: 0,
-            status: failure.code as i32,
-            duplicate: 0,
-        },
-    }
 }
 
 abi! {
@@ -161,65 +149,6 @@ abi! {
         count: usize,
         sent: *mut Sent,
     ) {
-        let places = argument::room(sent, count, "sent")?;
-        let mut said = structs(messages, count, "messages")?;
-        with::<SenderHandle>(sender, |handle| {
-            if let [place] = places {
-                let only = said.next().and_then(Result::ok);
-                let only = only.ok_or_else(|| Failure::new(Code::Argument, "no message"))?;
-                place.write(sent_out(handle.send_message(&only)));
-                return Ok(Code::Ok);
-            }
-            let said: Vec<_> = said
-                .map(|one| Said::of(&one?, Attributes::new()))
-                .collect();
-            let taken: Vec<_> = said
-                .iter()
-                .map(|one| one.as_ref().map_err(|failure| *failure)?.outgoing())
-                .collect();
-            let send = |messages: Vec<&ringway::Outgoing<'_>>| {
-                let messages: Vec<_> = messages.into_iter().copied().collect();
-                let outcomes = handle.0.send_message_batch(&messages).into_iter();
-                outcomes.map(|outcome| outcome.map_err(Failure::from))
-            };
-            each(&taken, send, |at, outcome| {
-                places[at].write(sent_out(outcome));
-            });
-            Ok(Code::Ok)
-        })
-    }
-
-    /// Lends bytes of the pool.
-    fn ringway_sender_loan(
-        sender: *mut c_void,
-        len: usize,
-        loan: *mut *mut c_void,
-        data: *mut *mut c_void,
-    ) {
-        let loan = argument::out(loan, "loan")?;
-        let data = argument::out(data, "data")?;
-        with::<SenderHandle>(sender, |SenderHandle(sender, _)| {
-            lend(sender.loan(len)?, loan, data)
-        })
-    }
-
-    /// Sends a loan.
-    fn ringway_sender_send_loan(
-        sender: *mut c_void,
-        loan: *mut c_void,
-        len: usize,
-        position: *mut u64,
-    ) {
-        let position = argument::optional(position, "position")?;
-        with::<SenderHandle>(sender, |SenderHandle(sender, _)| {
-            with::<LoanHandle>(loan, |loan| {
-                let sent = loan.send(len, |loan| sender.send_loan(loan))?;
-                if let Some(position) = position {
-                    position.write(sent);
-                }
-                Ok(Code::Ok)
-            })?;
-            close(loan)
-        })
+        carry::<SenderHandle>(sender, messages, count, sent, |_| ())
     }
 }

@@ -16,8 +16,9 @@ use core::ffi::{c_char, c_void};
 use core::mem::MaybeUninit;
 use core::time::Duration;
 use ringway::{
-    Backpressure, Bus, GroupStart, GroupWorker, OnDemand, OpenError, Retention, ShardId,
-    ShardLimits, ShardState, Stream, StreamIterator, StreamReadError, StreamReader,
+    Backpressure, Bus, ConsumerError, ConsumerEvent, ConsumerSubscription, GroupStart, GroupWorker,
+    OnDemand, OpenError, Retention, ShardId, ShardLimits, ShardState, Stream, StreamIterator,
+    StreamReadError, StreamReader,
 };
 
 pub struct StreamHandle(pub Stream);
@@ -26,6 +27,7 @@ pub struct StreamHandle(pub Stream);
 enum Reading {
     Alone(StreamReader),
     Member(GroupWorker),
+    Registered(ConsumerSubscription),
 }
 
 pub struct StreamReaderHandle {
@@ -33,7 +35,7 @@ pub struct StreamReaderHandle {
     batch: Arena,
 }
 
-fn small(field: u64) -> u32 {
+pub fn small(field: u64) -> u32 {
     // More than there may be are refused by the core, with the rule.
     u32::try_from(field).unwrap_or(u32::MAX)
 }
@@ -167,6 +169,35 @@ fn join(stream: &Stream, group: &str, config: &StreamReaderConfig) -> Result<Gro
     })
 }
 
+fn subscribe(
+    stream: &Stream,
+    name: &str,
+    config: &StreamReaderConfig,
+) -> Result<ConsumerSubscription, Failure> {
+    let of_a_consumer = |what: &str| {
+        let text = format!("who reads as a registered consumer has no {what}");
+        Failure::new(Code::Option, text)
+    };
+    if !config.group.is_null() {
+        return Err(of_a_consumer("group"));
+    }
+    if given(config.shard).is_some() {
+        return Err(of_a_consumer("shard of its own: it reads all"));
+    }
+    if choice(config.reliability, &[(1, ()), (2, ())], "reliability")?.is_some() {
+        return Err(of_a_consumer("reliability: the consumer's policy says it"));
+    }
+    if idle(config.idle)?.is_some() {
+        return Err(of_a_consumer("way to wait of its own"));
+    }
+    let consumer = stream.consumer(name)?;
+    let iterator = iterator(config)?.unwrap_or(StreamIterator::Latest);
+    Ok(match switch(config.take_over, "take_over")? {
+        Some(true) => consumer.take_over(iterator)?,
+        _ => consumer.subscribe(iterator)?,
+    })
+}
+
 fn shard_info(stream: &Stream, shard: &ringway::ShardInfo) -> Result<ShardInfo, Failure> {
     let key = |key: u128| HashKey {
         high: (key >> 64) as u64,
@@ -202,7 +233,13 @@ fn shard_info(stream: &Stream, shard: &ringway::ShardInfo) -> Result<ShardInfo, 
 
 fn stats(stream: &Stream) -> Result<StreamStats, Failure> {
     let stats = stream.stats()?;
+    let (retention, scaling) = (stream.retention(), stream.scaling());
     Ok(StreamStats {
+        journal_bytes: stream.disk_bytes()?,
+        retention_ms: retention.map_or(0, |retention| retention.age.as_millis() as u64),
+        retention_bytes: retention.and_then(|of| of.bytes).unwrap_or(0),
+        splits: scaling.map_or(0, |scaling| scaling.splits),
+        merges: scaling.map_or(0, |scaling| scaling.merges),
         open_shards: stats.open_shards,
         closed_shards: stats.closed_shards,
         shards_made: stats.shards_made,
@@ -224,7 +261,7 @@ impl StreamReaderHandle {
         &mut self,
         room: &mut [MaybeUninit<StreamRecord>],
         wait: Duration,
-    ) -> Result<usize, StreamReadError> {
+    ) -> Result<usize, Unread> {
         let Self { reading, batch } = self;
         let max = room.len();
         let mut places = room.iter_mut();
@@ -249,6 +286,9 @@ impl StreamReaderHandle {
             (Reading::Alone(reader), false) => reader.read_batch(max, wait, each)?,
             (Reading::Member(worker), true) => worker.try_read_batch(max, each)?,
             (Reading::Member(worker), false) => worker.read_batch(max, wait, each)?,
+            (Reading::Registered(subscription), _) => {
+                read_registered(subscription, max, wait, each)?
+            }
         };
         for place in &mut room[..count.min(max)] {
             // SAFETY: written above, one for each record.
@@ -260,11 +300,57 @@ impl StreamReaderHandle {
     }
 }
 
-/// What an error says of a record: where reading goes on, and what was missed before.
+/// Why there are no records.
+enum Unread {
+    Lagged { shard: ShardId, from: u64, to: u64 },
+    Failed(Failure),
+}
+
+impl From<StreamReadError> for Unread {
+    fn from(error: StreamReadError) -> Self {
+        match error {
+            StreamReadError::Lagged { shard, from, to } => Self::Lagged { shard, from, to },
+            error => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl From<ConsumerError> for Unread {
+    fn from(error: ConsumerError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// As a registered consumer. A gap comes alone.
+fn read_registered(
+    subscription: &mut ConsumerSubscription,
+    max: usize,
+    wait: Duration,
+    mut each: impl FnMut(ringway::StreamRecord<'_>),
+) -> Result<usize, Unread> {
+    let mut gap = None;
+    let take = |event: ConsumerEvent<'_>| match event {
+        ConsumerEvent::Record(record) => each(record),
+        ConsumerEvent::Gap {
+            shard, from, to, ..
+        } => gap = Some((shard, from.position(), to.position())),
+    };
+    let count = match wait.is_zero() {
+        true => subscription.try_read_batch(max, take)?,
+        false => subscription.read_batch(max, wait, take)?,
+    };
+    match gap {
+        Some((shard, from, to)) => Err(Unread::Lagged { shard, from, to }),
+        None => Ok(count),
+    }
+}
+
+/// What is told of a record: where reading goes on, and what was missed before.
 #[cold]
-fn unread(error: StreamReadError, room: &mut [MaybeUninit<StreamRecord>]) -> Failure {
-    let StreamReadError::Lagged { shard, from, to } = error else {
-        return error.into();
+fn unread(why: Unread, room: &mut [MaybeUninit<StreamRecord>]) -> Failure {
+    let (shard, from, to) = match why {
+        Unread::Lagged { shard, from, to } => (shard, from, to),
+        Unread::Failed(failure) => return failure,
     };
     if let Some(place) = room.first_mut() {
         place.write(StreamRecord {
@@ -333,9 +419,11 @@ abi! {
         let config = argument::sized(config, "config")?;
         let config = config.unwrap_or_else(argument::Sized0::initial);
         let stream = &shared::<StreamHandle>(stream)?.0;
-        let reading = match argument::optional_text(config.group, "group")? {
-            Some(group) => Reading::Member(join(stream, group, &config)?),
-            None => Reading::Alone(read_alone(stream, &config)?),
+        let group = argument::optional_text(config.group, "group")?;
+        let reading = match (argument::optional_text(config.consumer, "consumer")?, group) {
+            (Some(name), _) => Reading::Registered(subscribe(stream, name, &config)?),
+            (None, Some(group)) => Reading::Member(join(stream, group, &config)?),
+            (None, None) => Reading::Alone(read_alone(stream, &config)?),
         };
         reader.write(keep(StreamReaderHandle { reading, batch: Arena::default() })?);
         Ok(Code::Ok)
@@ -359,7 +447,7 @@ abi! {
                 count.write(read);
                 Ok(Code::Ok)
             }
-            Err(error) => Err(unread(error, room)),
+            Err(why) => Err(unread(why, room)),
         })
     }
 

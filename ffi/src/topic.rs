@@ -10,7 +10,7 @@ use crate::layout::{
 };
 use core::ffi::{c_char, c_void};
 use ringway::filter::Scope;
-use ringway::{Bus, SubscribeOptions, Topic};
+use ringway::{Bus, Protocol, ReplayStatus, SubscribeOptions, SubscriptionState, Topic};
 
 pub struct TopicHandle(pub Topic);
 
@@ -21,6 +21,13 @@ fn open(bus: &Bus, name: &str, config: Option<TopicConfig>) -> Result<Topic, Fai
         how = argument::how(config.how)?;
         if let Some(slots) = given(config.listen_slots) {
             builder = builder.listen_slots(slots);
+        }
+        if let Some(days) = given(config.archive_days) {
+            // More than there may be are refused by the core, with the rule.
+            builder = builder.archive_days(u32::try_from(days).unwrap_or(u32::MAX));
+        }
+        if let Some(slots) = given(config.archive_slots) {
+            builder = builder.archive_slots(slots);
         }
         if choice(config.kind, &[(1, false), (2, true)], "kind")? == Some(true) {
             builder = builder.fifo();
@@ -33,16 +40,36 @@ fn open(bus: &Bus, name: &str, config: Option<TopicConfig>) -> Result<Topic, Fai
     })
 }
 
+/// Where a filter policy looks.
+pub fn scope(field: i32) -> Result<Option<Scope>, Failure> {
+    choice(field, &[(1, Scope::Attributes), (2, Scope::Body)], "scope")
+}
+
 fn options(config: &SubscriptionConfig) -> Result<SubscribeOptions, Failure> {
-    let mut options = SubscribeOptions::new(argument::text(config.queue, "queue")?);
+    let endpoint = argument::text(config.endpoint, "endpoint")?;
+    let protocols = [
+        (1, Protocol::Queue),
+        (2, Protocol::Stream),
+        (3, Protocol::Exec),
+    ];
+    let mut options = match choice(config.protocol, &protocols, "protocol")? {
+        Some(Protocol::Stream) => SubscribeOptions::to_stream(endpoint),
+        Some(Protocol::Exec) => SubscribeOptions::to_exec(endpoint),
+        _ => SubscribeOptions::new(endpoint),
+    };
     if let Some(policy) = argument::optional_text(config.filter, "filter")? {
         options = options.filter(policy);
     }
     if let Some(queue) = argument::optional_text(config.dead_letter, "dead_letter")? {
         options = options.dead_letter(queue);
     }
-    let scopes = [(1, Scope::Attributes), (2, Scope::Body)];
-    if let Some(scope) = choice(config.scope, &scopes, "scope")? {
+    if let Some(policy) = argument::optional_text(config.delivery_policy, "delivery_policy")? {
+        options = options.delivery_policy(policy);
+    }
+    if let Some(policy) = argument::optional_text(config.replay, "replay")? {
+        options = options.replay(policy);
+    }
+    if let Some(scope) = scope(config.scope)? {
         options = options.scope(scope);
     }
     if let Some(raw) = switch(config.raw, "raw")? {
@@ -51,16 +78,37 @@ fn options(config: &SubscriptionConfig) -> Result<SubscribeOptions, Failure> {
     Ok(options)
 }
 
-fn subscription_out(subscription: &ringway::Subscription) -> Subscription {
+fn subscription_out(state: &SubscriptionState) -> Subscription {
+    let SubscriptionState {
+        subscription,
+        stats,
+        replay,
+    } = state;
     Subscription {
         id: subscription.id,
+        delivered: stats.delivered,
+        retried: stats.retried,
+        dead_lettered: stats.dead_lettered,
+        failed: stats.failed,
+        protocol: match subscription.protocol {
+            Protocol::Queue => 1,
+            Protocol::Stream => 2,
+            Protocol::Exec => 3,
+            _ => 0,
+        },
         scope: match (&subscription.filter, subscription.scope) {
             (None, _) => 0,
             (Some(_), Scope::Body) => 2,
             (Some(_), _) => 1,
         },
         raw: if subscription.raw { 1 } else { 2 },
-        queue: name_in(&subscription.endpoint),
+        replay: match replay {
+            None => 0,
+            Some(ReplayStatus::Pending) => 1,
+            Some(ReplayStatus::InProgress) => 2,
+            Some(ReplayStatus::Completed) => 3,
+        },
+        endpoint: name_in(&subscription.endpoint),
         dead_letter: name_in(subscription.dead_letter.as_deref().unwrap_or_default()),
     }
 }
@@ -133,7 +181,7 @@ abi! {
     ) {
         let room = argument::room(subscriptions, capacity, "subscriptions")?;
         let count = argument::out(count, "count")?;
-        let found = shared::<TopicHandle>(topic)?.0.subscriptions()?;
+        let found = shared::<TopicHandle>(topic)?.0.subscription_states()?;
         for (place, subscription) in room.iter_mut().zip(&found) {
             place.write(subscription_out(subscription));
         }

@@ -33,6 +33,7 @@ from .queue import (
     Attribute,
     Message,
     Outgoing,
+    Parked,
     Queue,
     Receipt,
     Receiver,
@@ -41,6 +42,7 @@ from .queue import (
     wait_any,
 )
 from .stream import (
+    ConsumerInfo,
     Put,
     SequenceNumber,
     ShardInfo,
@@ -56,6 +58,7 @@ __all__ = [
     "Attribute",
     "Bus",
     "Channel",
+    "ConsumerInfo",
     "Empty",
     "Error",
     "Full",
@@ -67,6 +70,7 @@ __all__ = [
     "Notification",
     "ObjectInfo",
     "Outgoing",
+    "Parked",
     "PinnedRecord",
     "Producer",
     "Published",

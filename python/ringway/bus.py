@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, List, Optional
+from typing import List, Optional, Type, TypeVar
 
+from ._config import HOW, Config, choice, either, listed, ms, switch
 from ._errors import check
 from ._handle import Handle, opened, text
 from ._native import ffi, lib
@@ -13,9 +14,11 @@ from .queue import Queue
 from .stream import Stream
 from .topic import Topic
 
-HOW = {"open_or_create": 0, "open": 1, "create": 2}
 _LEVELS = {"memory": 1, "durable": 2, "async": 3}
+_DEDUPS = {"by_id": 1, "by_content": 2, "optional": 3, "none": 4}
 _KINDS = {1: "channel", 2: "queue", 3: "stream", 4: "topic"}
+
+Object = TypeVar("Object", Channel, Queue, Stream, Topic)
 
 
 @dataclass(frozen=True)
@@ -26,26 +29,6 @@ class ObjectInfo:
     name: str
     kind: str
     bytes: int
-
-
-def _choice(config: Any, field: str, choices: dict[str, int], value: Optional[str]) -> None:
-    if value is not None:
-        setattr(config, field, choices[value])
-
-
-def _number(config: Any, field: str, value: Optional[int]) -> None:
-    if value is not None:
-        setattr(config, field, value)
-
-
-def _ms(config: Any, field: str, seconds: Optional[float]) -> None:
-    if seconds is not None:
-        setattr(config, field, round(seconds * 1000))
-
-
-def _switch(config: Any, field: str, value: Optional[bool]) -> None:
-    if value is not None:
-        setattr(config, field, lib.RINGWAY_ON if value else lib.RINGWAY_OFF)
 
 
 class Bus(Handle):
@@ -66,15 +49,18 @@ class Bus(Handle):
     ) -> "Bus":
         """Opens the bus, or creates it: how is "open_or_create", "open" or "create". `journal_root`: a
         directory on a disk, for durable queues."""
-        config = ffi.new("ringway_bus_config_t *")
-        lib.ringway_bus_config_init(config)
-        kept = (text(name), text(root), text(participant_name), text(journal_root))
-        config.root, config.participant_name, config.journal_root = kept[1], kept[2], kept[3]
-        _choice(config, "how", HOW, how)
-        _number(config, "pool_bytes", pool_bytes)
-        _number(config, "mode", mode)
-        _number(config, "group", group)
-        return cls(opened("ringway_bus_t", lambda out: lib.ringway_bus_open(kept[0], config, out)))
+        config = Config(
+            "bus",
+            how=choice(HOW, how),
+            root=root,
+            participant_name=participant_name,
+            journal_root=journal_root,
+            pool_bytes=pool_bytes,
+            mode=mode,
+            group=group,
+        )
+        called = text(name)
+        return cls(opened("ringway_bus_t", lambda out: lib.ringway_bus_open(called, config.c, out)))
 
     @staticmethod
     def destroy(
@@ -86,11 +72,15 @@ class Bus(Handle):
     ) -> None:
         """Removes a whole bus with its journals; refused while anybody lives on it, or a journal lies
         elsewhere, unless `force`."""
-        config = ffi.new("ringway_bus_config_t *")
-        lib.ringway_bus_config_init(config)
-        kept = (text(root), text(journal_root))
-        config.root, config.journal_root = kept
-        check(lib.ringway_bus_destroy(text(name), config, int(force)))
+        config = Config("bus", root=root, journal_root=journal_root)
+        check(lib.ringway_bus_destroy(text(name), config.c, int(force)))
+
+    def _open(self, kind: Type[Object], name: str, config: Config) -> Object:
+        word = kind.__name__.lower()
+        call, called = getattr(lib, f"ringway_{word}_open"), text(name)
+        return kind(
+            opened(f"ringway_{word}_t", lambda out: call(self._handle, called, config.c, out))
+        )
 
     def channel(
         self,
@@ -105,21 +95,17 @@ class Bus(Handle):
         stall_timeout: Optional[float] = None,
     ) -> Channel:
         """Opens or creates a channel. Options that are given have to agree with one that exists."""
-        config = ffi.new("ringway_channel_config_t *")
-        lib.ringway_channel_config_init(config)
-        _choice(config, "how", HOW, how)
-        _number(config, "slots", slots)
-        _number(config, "stride", stride)
-        _number(config, "readers", readers)
-        _ms(config, "stall_timeout_ms", stall_timeout)
-        if exclusive is not None:
-            config.producers = lib.RINGWAY_EXCLUSIVE if exclusive else lib.RINGWAY_SHARED
-        if drop_oldest is not None:
-            config.overflow = lib.RINGWAY_DROP_OLDEST if drop_oldest else lib.RINGWAY_REFUSE
-        call = lib.ringway_channel_open
-        return Channel(
-            opened("ringway_channel_t", lambda out: call(self._handle, text(name), config, out))
+        config = Config(
+            "channel",
+            how=choice(HOW, how),
+            slots=slots,
+            stride=stride,
+            readers=readers,
+            stall_timeout_ms=ms(stall_timeout),
+            producers=either(exclusive, lib.RINGWAY_EXCLUSIVE, lib.RINGWAY_SHARED),
+            overflow=either(drop_oldest, lib.RINGWAY_DROP_OLDEST, lib.RINGWAY_REFUSE),
         )
+        return self._open(Channel, name, config)
 
     def queue(
         self,
@@ -143,38 +129,35 @@ class Bus(Handle):
         durability: Optional[str] = None,
         read_ahead: Optional[bool] = None,
         journal_max_bytes: Optional[int] = None,
+        spill: Optional[bool] = None,
     ) -> Queue:
         """Opens or creates a queue; times in seconds. Options that are given have to agree with one that
         exists. dedup: "by_id", "by_content", "optional" or "none"; FIFO queues only. durability: "memory",
-        "async" or "durable"."""
-        config = ffi.new("ringway_queue_config_t *")
-        lib.ringway_queue_config_init(config)
-        _choice(config, "how", HOW, how)
-        if fifo is not None:
-            config.kind = lib.RINGWAY_FIFO if fifo else lib.RINGWAY_STANDARD
-        _number(config, "slots", slots)
-        _number(config, "stride", stride)
-        _number(config, "max_bytes", max_bytes)
-        _number(config, "max_message_bytes", max_message_bytes)
-        _ms(config, "visibility_ms", visibility)
-        _ms(config, "delay_ms", delay)
-        _ms(config, "retention_ms", retention)
-        _ms(config, "receive_wait_ms", receive_wait)
-        _switch(config, "redeliver_on_death", redeliver_on_death)
-        _choice(config, "dedup", {"by_id": 1, "by_content": 2, "optional": 3, "none": 4}, dedup)
-        _choice(config, "durability", _LEVELS, durability)
-        _switch(config, "read_ahead", read_ahead)
-        _number(config, "journal_max_bytes", journal_max_bytes)
-        _number(config, "dedup_ids", dedup_ids)
-        _ms(config, "dedup_window_ms", dedup_window)
-        if dedup_in_group is not None:
-            config.dedup_scope = (
-                lib.RINGWAY_DEDUP_IN_GROUP if dedup_in_group else lib.RINGWAY_DEDUP_IN_QUEUE
-            )
-        call = lib.ringway_queue_open
-        return Queue(
-            opened("ringway_queue_t", lambda out: call(self._handle, text(name), config, out))
+        "async" or "durable"; spill: what does not fit into memory lies on a disk."""
+        in_group, in_queue = lib.RINGWAY_DEDUP_IN_GROUP, lib.RINGWAY_DEDUP_IN_QUEUE
+        config = Config(
+            "queue",
+            how=choice(HOW, how),
+            kind=either(fifo, lib.RINGWAY_FIFO, lib.RINGWAY_STANDARD),
+            slots=slots,
+            stride=stride,
+            max_bytes=max_bytes,
+            max_message_bytes=max_message_bytes,
+            visibility_ms=ms(visibility),
+            delay_ms=ms(delay),
+            retention_ms=ms(retention),
+            receive_wait_ms=ms(receive_wait),
+            redeliver_on_death=switch(redeliver_on_death),
+            dedup=choice(_DEDUPS, dedup),
+            dedup_ids=dedup_ids,
+            dedup_window_ms=ms(dedup_window),
+            dedup_scope=either(dedup_in_group, in_group, in_queue),
+            durability=choice(_LEVELS, durability),
+            read_ahead=switch(read_ahead),
+            journal_max_bytes=journal_max_bytes,
+            spill=switch(spill),
         )
+        return self._open(Queue, name, config)
 
     def stream(
         self,
@@ -196,26 +179,23 @@ class Bus(Handle):
     ) -> Stream:
         """Opens or creates a stream; times in seconds. Options that are given have to agree with one that
         exists, but for the number of shards. durability: "memory" or "durable", with a retention."""
-        config = ffi.new("ringway_stream_config_t *")
-        lib.ringway_stream_config_init(config)
-        _choice(config, "how", HOW, how)
-        _number(config, "shards", shards)
-        _number(config, "slots", slots)
-        _number(config, "stride", stride)
-        _number(config, "readers", readers)
-        _ms(config, "lease_timeout_ms", lease_timeout)
-        _ms(config, "stall_timeout_ms", stall_timeout)
-        _switch(config, "kinesis_limits", kinesis_limits)
-        _switch(config, "on_demand", on_demand)
-        _choice(config, "durability", _LEVELS, durability)
-        _ms(config, "retention_ms", retention)
-        _number(config, "retention_bytes", retention_bytes)
-        if drop_oldest is not None:
-            config.overflow = lib.RINGWAY_DROP_OLDEST if drop_oldest else lib.RINGWAY_REFUSE
-        call = lib.ringway_stream_open
-        return Stream(
-            opened("ringway_stream_t", lambda out: call(self._handle, text(name), config, out))
+        config = Config(
+            "stream",
+            how=choice(HOW, how),
+            shards=shards,
+            slots=slots,
+            stride=stride,
+            readers=readers,
+            overflow=either(drop_oldest, lib.RINGWAY_DROP_OLDEST, lib.RINGWAY_REFUSE),
+            kinesis_limits=switch(kinesis_limits),
+            lease_timeout_ms=ms(lease_timeout),
+            stall_timeout_ms=ms(stall_timeout),
+            durability=choice(_LEVELS, durability),
+            retention_ms=ms(retention),
+            retention_bytes=retention_bytes,
+            on_demand=switch(on_demand),
         )
+        return self._open(Stream, name, config)
 
     def topic(
         self,
@@ -224,36 +204,31 @@ class Bus(Handle):
         *,
         fifo: Optional[bool] = None,
         listen_slots: Optional[int] = None,
+        archive_days: Optional[int] = None,
+        archive_slots: Optional[int] = None,
     ) -> Topic:
-        """Opens or creates a topic."""
-        config = ffi.new("ringway_topic_config_t *")
-        lib.ringway_topic_config_init(config)
-        _choice(config, "how", HOW, how)
-        _number(config, "listen_slots", listen_slots)
-        if fifo is not None:
-            config.kind = lib.RINGWAY_FIFO if fifo else lib.RINGWAY_STANDARD
-        call = lib.ringway_topic_open
-        return Topic(
-            opened("ringway_topic_t", lambda out: call(self._handle, text(name), config, out))
+        """Opens or creates a topic. A FIFO topic may keep what was published for so many days, and so many
+        messages at most, to be replayed to new subscriptions."""
+        config = Config(
+            "topic",
+            how=choice(HOW, how),
+            kind=either(fifo, lib.RINGWAY_FIFO, lib.RINGWAY_STANDARD),
+            listen_slots=listen_slots,
+            archive_days=archive_days,
+            archive_slots=archive_slots,
         )
+        return self._open(Topic, name, config)
 
     def objects(self) -> List[ObjectInfo]:
         """Every object, by name, and behind them the topics."""
-        count = ffi.new("size_t *", 16)
-        while True:
-            room = count[0]
-            objects = ffi.new("ringway_object_info_t[]", room)
-            check(lib.ringway_bus_objects(self._handle, objects, room, count))
-            if count[0] <= room:
-                break
-        return [
-            ObjectInfo(
-                ffi.string(objects[i].name).decode(),
-                _KINDS.get(objects[i].object, "unknown"),
-                objects[i].bytes,
-            )
-            for i in range(count[0])
-        ]
+        call = lib.ringway_bus_objects
+        return listed(
+            "object_info",
+            lambda all_, room, count: call(self._handle, all_, room, count),
+            lambda one: ObjectInfo(
+                ffi.string(one.name).decode(), _KINDS.get(one.object, "unknown"), one.bytes
+            ),
+        )
 
     def remove(self, name: str) -> None:
         """Removes a channel, queue or stream; whoever has it open is told."""

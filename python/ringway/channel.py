@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Optional, Sequence, cast
 
+from ._config import IDLES, Config, choice, counts, either
 from ._errors import NOTHING, Lagged, check, error
 from ._handle import Buffer, Handle, bytes_of, opened, patiently
 from ._native import ffi, lib
 from .place import Loan, View
 
 _STARTS = {"earliest": 1, "latest": 2}
-IDLES = {"spin": 1, "spin_then_park": 2, "park": 3}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Producer(Handle):
 
     def loan(self, length: int) -> Loan:
         """Bytes to fill and send without a copy."""
-        return lend(lib.ringway_producer_loan, lib.ringway_producer_send_loan, self, length)
+        return lend(self, length)
 
 
 def send_batch(call: Any, handle: Any, bodies: Sequence[Buffer]) -> int:
@@ -57,12 +57,12 @@ def send_batch(call: Any, handle: Any, bodies: Sequence[Buffer]) -> int:
     return int(sent[0])
 
 
-def lend(take: Any, send: Any, sender: Handle, length: int) -> Loan:
+def lend(sender: Handle, length: int) -> Loan:
     loan, data = ffi.new("ringway_loan_t **"), ffi.new("void **")
-    check(take(sender._handle, length, loan, data))
+    check(lib.ringway_loan_open(sender._handle, length, loan, data))
 
     def send_it(handle: Any, size: int, position: Any) -> int:
-        return int(send(sender._handle, handle, size, position))
+        return int(lib.ringway_loan_send(sender._handle, handle, size, position))
 
     return Loan(send_it, loan[0], data[0], length)
 
@@ -175,18 +175,16 @@ class Channel(Handle):
     ) -> Reader:
         """Becomes a reader, from the "earliest" or "latest" record or from a position on. Producers wait
         for a reliable one; others are told what they missed."""
-        config = ffi.new("ringway_reader_config_t *")
-        lib.ringway_reader_config_init(config)
-        config.start, config.idle = _STARTS[start], IDLES[idle]
-        if position is not None:
-            config.start, config.position = lib.RINGWAY_AT, position
-        if reliable is not None:
-            config.reliability = lib.RINGWAY_RELIABLE if reliable else lib.RINGWAY_LOSSY
+        config = Config(
+            "reader",
+            start=lib.RINGWAY_AT if position is not None else choice(_STARTS, start),
+            position=position,
+            reliability=either(reliable, lib.RINGWAY_RELIABLE, lib.RINGWAY_LOSSY),
+            idle=choice(IDLES, idle),
+        )
         call = lib.ringway_reader_open
-        return Reader(opened("ringway_reader_t", lambda out: call(self._handle, config, out)))
+        return Reader(opened("ringway_reader_t", lambda out: call(self._handle, config.c, out)))
 
     def stats(self) -> Dict[str, int]:
         """Positions and counters."""
-        stats = ffi.new("ringway_channel_stats_t *")
-        check(lib.ringway_channel_stats(self._handle, stats, ffi.sizeof(stats[0])))
-        return {name: int(getattr(stats, name)) for name in dir(stats)}
+        return counts("channel", self._handle)

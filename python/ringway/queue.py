@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
+from ._config import IDLES, Config, choice, counts, listed, ms
 from ._errors import NOTHING, Error, check, error
 from ._handle import Buffer, Handle, bytes_of, opened, patiently, text
 from ._native import ffi, lib
-from .channel import IDLES, Reader, lend, send_batch
+from .channel import Reader, lend, send_batch
 from .place import Loan, View
 
 Attribute = Union[str, int, float, bytes]
@@ -75,7 +76,8 @@ class Sent:
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A message and what is said about it; the delay, in seconds, to queues alone, the subject to topics."""
+    """A message and what is said about it; the delay, in seconds, to queues alone, the subject to topics.
+    per_protocol: a topic is given JSON, a text for each protocol and one for "default"."""
 
     body: Buffer
     group: Optional[str] = None
@@ -84,6 +86,16 @@ class Outgoing:
     delay: Optional[float] = None
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     subject: Optional[str] = None
+    per_protocol: bool = False
+
+
+@dataclass(frozen=True)
+class Parked:
+    """A message that is not offered any more: received too often, and no dead-letter queue took it."""
+
+    position: int
+    receives: int
+    sent_ms: int
 
 
 Settled = Union[Receipt, Message, View[Message]]
@@ -122,6 +134,8 @@ def say(place: Any, message: Outgoing, kept: List[Any]) -> None:
     trace_header, subject = text(message.trace_header), text(message.subject)
     place.group, place.dedup_id = group, dedup_id
     place.trace_header, place.subject = trace_header, subject
+    if message.per_protocol:
+        place.per_protocol = lib.RINGWAY_ON
     if message.delay is not None:
         place.delay_ms = round(message.delay * 1000)
     kept += [data, group, dedup_id, trace_header, subject]
@@ -196,7 +210,7 @@ class Sender(Handle):
 
     def loan(self, length: int) -> Loan:
         """Bytes to fill and send without a copy."""
-        return lend(lib.ringway_sender_loan, lib.ringway_sender_send_loan, self, length)
+        return lend(self, length)
 
 
 class Receiver(Handle):
@@ -329,13 +343,9 @@ class Queue(Handle):
         self, *, visibility: Optional[float] = None, idle: str = "spin_then_park"
     ) -> Receiver:
         """Becomes a receiver; `visibility` in seconds instead of what the queue says."""
-        config = ffi.new("ringway_receiver_config_t *")
-        lib.ringway_receiver_config_init(config)
-        config.idle = IDLES[idle]
-        if visibility is not None:
-            config.visibility_ms = round(visibility * 1000)
+        config = Config("receiver", idle=choice(IDLES, idle), visibility_ms=ms(visibility))
         call = lib.ringway_receiver_open
-        return Receiver(opened("ringway_receiver_t", lambda out: call(self._handle, config, out)))
+        return Receiver(opened("ringway_receiver_t", lambda out: call(self._handle, config.c, out)))
 
     def delete(self, message: Settled) -> None:
         """Deletes a message; twice is no error."""
@@ -349,6 +359,36 @@ class Queue(Handle):
     def nack(self, message: Settled, delay: float = 0) -> None:
         """Gives a message back: visible after `delay` seconds."""
         check(lib.ringway_queue_nack(self._handle, _receipt(message), round(delay * 1000)))
+
+    def parked(self) -> List[Parked]:
+        """The messages that are not offered any more, by position."""
+        call = lib.ringway_queue_parked
+        return listed(
+            "parked",
+            lambda all_, room, count: call(self._handle, all_, room, count),
+            lambda one: Parked(int(one.position), int(one.receives), int(one.sent_ms)),
+        )
+
+    def read_parked(self, parked: Union[Parked, int]) -> bytes:
+        """The body of a parked message, which stays: to put it back into the queue send that, then
+        delete_parked()."""
+        position = parked.position if isinstance(parked, Parked) else parked
+        room, length = bytearray(), ffi.new("size_t *")
+        while True:
+            into = ffi.from_buffer("char[]", room)
+            status = lib.ringway_queue_read_parked(
+                self._handle, position, 0, into, len(room), length
+            )
+            if status != lib.RINGWAY_E_BUFFER_TOO_SMALL:
+                check(status)
+                return bytes(room[: length[0]])
+            room = bytearray(length[0])
+
+    def delete_parked(self, parked: Union[Parked, int]) -> None:
+        """Deletes a parked message."""
+        position = parked.position if isinstance(parked, Parked) else parked
+        none = ffi.NULL
+        check(lib.ringway_queue_read_parked(self._handle, position, 1, none, 0, none))
 
     def purge(self) -> int:
         """Removes every message; how many."""
@@ -370,19 +410,16 @@ class Queue(Handle):
     ) -> Dict[str, int]:
         """Moves its messages to another queue, or (None) back to where they came from, for up to `timeout`
         seconds (None: to the end); what: "move", "resume", "cancel" or "look". How the task stands."""
-        config, moved = ffi.new("ringway_move_config_t *"), ffi.new("ringway_move_status_t *")
-        lib.ringway_move_config_init(config)
-        config.what = _MOVES[what]
+        config = Config("move", what=choice(_MOVES, what), max_per_second=max_per_second)
+        moved = ffi.new("ringway_move_status_t *")
         if destination is not None:
-            config.destination = destination._handle
-        if max_per_second is not None:
-            config.max_per_second = max_per_second
+            config.c.destination = destination._handle
 
         def call(ns: int) -> int:
             size = ffi.sizeof(moved[0])
-            status = lib.ringway_queue_move(self._handle, config, ns, moved, size)
+            status = lib.ringway_queue_move(self._handle, config.c, ns, moved, size)
             if status == lib.RINGWAY_TIMEOUT:
-                config.what = lib.RINGWAY_RESUME
+                config.c.what = lib.RINGWAY_RESUME
             return int(status)
 
         status = patiently(call, timeout, NOTHING)
@@ -392,9 +429,7 @@ class Queue(Handle):
 
     def stats(self) -> Dict[str, int]:
         """What is there, and totals."""
-        stats = ffi.new("ringway_queue_stats_t *")
-        check(lib.ringway_queue_stats(self._handle, stats, ffi.sizeof(stats[0])))
-        return {name: int(getattr(stats, name)) for name in dir(stats)}
+        return counts("queue", self._handle)
 
     def settings(self) -> Dict[str, Optional[int]]:
         """The settings as they are now, in the words of ringway.h; None: no limit, no queue."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union, cast
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union, cast
 
+from ._config import BEHIND, IDLES, Config, choice, counts, either, listed, ms, switch
 from ._errors import NOTHING, Error, Lagged, check, error
 from ._handle import Buffer, Handle, bytes_of, opened, patiently, text
 from ._native import ffi, lib
-from .channel import IDLES
 from .place import View
 
 _ITERATORS = {
@@ -34,6 +34,11 @@ class SequenceNumber(NamedTuple):
     @staticmethod
     def _of(c: Any) -> "SequenceNumber":
         return SequenceNumber(int(c.shard), int(c.position))
+
+    @staticmethod
+    def _put(c: Any) -> Optional["SequenceNumber"]:
+        """None where it was gathered alone."""
+        return None if c.shard == lib.RINGWAY_NONE else SequenceNumber._of(c)
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,25 @@ class ShardInfo:
     state: str
 
 
+@dataclass(frozen=True)
+class ConsumerInfo:
+    """A registered consumer: what happens when it falls behind, and by their names in ringway.h when it was
+    registered, which participant reads as it (0: none), how far it is behind, and totals."""
+
+    name: str
+    behind: str
+    counts: Mapping[str, int]
+
+
+_NO_COUNTS = ("name", "policy", "reserved")
+
+
 def _hash_key(c: Any) -> int:
     return int(c.high) << 64 | int(c.low)
+
+
+def _halves(hash_key: int) -> List[int]:
+    return [hash_key >> 64, hash_key & (1 << 64) - 1]
 
 
 def _say(place: Any, record: Put, kept: List[Any]) -> None:
@@ -82,8 +104,7 @@ def _say(place: Any, record: Put, kept: List[Any]) -> None:
     place.partition_key, place.data, place.len = key, data, len(data)
     kept += [key, data]
     if record.hash_key is not None:
-        hash_key = ffi.new("ringway_hash_key_t *")
-        hash_key.high, hash_key.low = record.hash_key >> 64, record.hash_key & (1 << 64) - 1
+        hash_key = ffi.new("ringway_hash_key_t *", _halves(record.hash_key))
         place.hash_key = hash_key
         kept.append(hash_key)
 
@@ -98,19 +119,19 @@ class StreamProducer(Handle):
         *,
         hash_key: Optional[int] = None,
         timeout: Optional[float] = 0,
-    ) -> SequenceNumber:
-        """Puts a record; its number. Waits up to `timeout` seconds for room (None: for ever), then raises
-        Full."""
+    ) -> Optional[SequenceNumber]:
+        """Puts a record; its number, or None where this producer gathers records to put many as one. Waits up
+        to `timeout` seconds for room (None: for ever), then raises Full."""
         kept: List[Any] = []
         place, outcome = ffi.new("ringway_put_t *"), ffi.new("ringway_put_outcome_t *")
         _say(place, Put(partition_key, data, hash_key), kept)
         call, full = lib.ringway_stream_put, (lib.RINGWAY_FULL,)
         check(patiently(lambda ns: call(self._handle, place, ns, outcome), timeout, full))
-        return SequenceNumber._of(outcome.sequence_number)
+        return SequenceNumber._put(outcome.sequence_number)
 
     def put_batch(
         self, records: Sequence[Put], timeout: float = 0
-    ) -> List[Union[SequenceNumber, Error]]:
+    ) -> List[Union[SequenceNumber, Error, None]]:
         """Puts records in order; what became of each. One that fails does not keep the others, except
         those behind it that go to the same shard if that is full."""
         kept: List[Any] = []
@@ -121,9 +142,15 @@ class StreamProducer(Handle):
         ns = max(0, int(timeout * 1e9))
         check(lib.ringway_stream_put_batch(self._handle, places, len(records), ns, outcomes))
         return [
-            SequenceNumber._of(one.sequence_number) if one.status == 0 else error(one.status)
+            SequenceNumber._put(one.sequence_number) if one.status == 0 else error(one.status)
             for one in outcomes
         ]
+
+    def flush(self, timeout: Optional[float] = 0) -> None:
+        """Puts what was gathered; waits up to `timeout` seconds for room (None: for ever), then raises
+        Full, and what was not put is put by the next put or flush."""
+        call, full = lib.ringway_stream_flush, (lib.RINGWAY_FULL,)
+        check(patiently(lambda ns: call(self._handle, ns), timeout, full))
 
 
 class StreamBatch:
@@ -168,7 +195,7 @@ class StreamBatch:
 
 
 class StreamReader(Handle):
-    """Reads a stream, alone or as a worker of a group. One thread at a time."""
+    """Reads a stream, alone, as a worker of a group, or as a registered consumer. One thread at a time."""
 
     _batch: Optional[StreamBatch] = None
 
@@ -237,9 +264,33 @@ class Stream(Handle):
 
     def producer(self) -> StreamProducer:
         """Becomes a producer."""
+        return self._producer(Config("stream_producer"))
+
+    def aggregating(
+        self,
+        *,
+        max_bytes: Optional[int] = None,
+        max_records: Optional[int] = None,
+        linger: Optional[float] = None,
+    ) -> StreamProducer:
+        """Becomes a producer that puts many small records as one: put() gathers them, and returns None. What
+        was gathered is put when a record of so many bytes or records is full or the first has waited for
+        `linger` seconds (each put looks), by flush(), and at the end of the with statement; before that no
+        process has it but this one."""
+        return self._producer(
+            Config(
+                "stream_producer",
+                aggregate=lib.RINGWAY_ON,
+                aggregate_bytes=max_bytes,
+                aggregate_records=max_records,
+                linger_ms=ms(linger),
+            )
+        )
+
+    def _producer(self, config: Config) -> StreamProducer:
         call = lib.ringway_stream_producer_open
         return StreamProducer(
-            opened("ringway_stream_producer_t", lambda out: call(self._handle, out))
+            opened("ringway_stream_producer_t", lambda out: call(self._handle, config.c, out))
         )
 
     def reader(
@@ -254,47 +305,127 @@ class Stream(Handle):
     ) -> StreamReader:
         """Becomes a reader of everything, or of one shard; iterator: "trim_horizon", "latest",
         "at_sequence_number", "after_sequence_number" or "at_timestamp"."""
-        config = ffi.new("ringway_stream_reader_config_t *")
-        lib.ringway_stream_reader_config_init(config)
-        config.iterator, config.idle = _ITERATORS[iterator], IDLES[idle]
-        if shard is not None:
-            config.shard = shard
-        if sequence_number is not None:
-            config.sequence_number.shard, config.sequence_number.position = sequence_number
-        if timestamp_ms is not None:
-            config.timestamp_ms = timestamp_ms
-        if reliable is not None:
-            config.reliability = lib.RINGWAY_RELIABLE if reliable else lib.RINGWAY_LOSSY
-        return self._open(config)
+        return self._reader(
+            Config(
+                "stream_reader",
+                iterator=choice(_ITERATORS, iterator),
+                shard=shard,
+                sequence_number=sequence_number,
+                timestamp_ms=timestamp_ms,
+                reliability=either(reliable, lib.RINGWAY_RELIABLE, lib.RINGWAY_LOSSY),
+                idle=choice(IDLES, idle),
+            )
+        )
 
     def worker(
         self, group: str, start: str = "trim_horizon", *, idle: str = "spin_then_park"
     ) -> StreamReader:
         """Becomes a worker of a group, which is made if there is none, to read from "trim_horizon" or
         "latest" on."""
-        config = ffi.new("ringway_stream_reader_config_t *")
-        lib.ringway_stream_reader_config_init(config)
-        name = text(group)
-        config.group, config.iterator, config.idle = name, _ITERATORS[start], IDLES[idle]
-        return self._open(config)
+        return self._reader(
+            Config(
+                "stream_reader",
+                group=group,
+                iterator=choice(_ITERATORS, start),
+                idle=choice(IDLES, idle),
+            )
+        )
 
-    def _open(self, config: Any) -> StreamReader:
+    def consumer(
+        self,
+        name: str,
+        iterator: str = "latest",
+        *,
+        sequence_number: Optional[SequenceNumber] = None,
+        timestamp_ms: Optional[int] = None,
+        take_over: bool = False,
+    ) -> StreamReader:
+        """Reads as a registered consumer, see register_consumer(). One reader at a time, unless it is to take
+        the place of the present one."""
+        return self._reader(
+            Config(
+                "stream_reader",
+                consumer=name,
+                iterator=choice(_ITERATORS, iterator),
+                sequence_number=sequence_number,
+                timestamp_ms=timestamp_ms,
+                take_over=switch(take_over),
+            )
+        )
+
+    def _reader(self, config: Config) -> StreamReader:
         call = lib.ringway_stream_reader_open
         return StreamReader(
-            opened("ringway_stream_reader_t", lambda out: call(self._handle, config, out))
+            opened("ringway_stream_reader_t", lambda out: call(self._handle, config.c, out))
+        )
+
+    def _change(self, what: int, **fields: Any) -> Any:
+        config, changed = Config("change", what=what, **fields), ffi.new("ringway_changed_t *")
+        check(lib.ringway_stream_change(self._handle, config.c, changed))
+        return changed
+
+    def split(self, shard: int, hash_key: Optional[int] = None) -> Tuple[int, int]:
+        """Replaces a shard by two, cut at a hash key or in the middle; the two."""
+        at = None
+        if hash_key is not None:
+            at = ffi.new("ringway_hash_key_t *", _halves(hash_key))
+        changed = self._change(lib.RINGWAY_SPLIT, shard=shard, hash_key=at)
+        return int(changed.shards[0]), int(changed.shards[1])
+
+    def merge(self, shard: int, second: int) -> int:
+        """Replaces two shards whose hash keys follow each other by one; the one."""
+        return int(self._change(lib.RINGWAY_MERGE, shard=shard, second=second).shards[0])
+
+    def scale(self, count: int) -> int:
+        """Splits and merges until so many shards of equal ranges are open; how many changes that took."""
+        return int(self._change(lib.RINGWAY_SCALE, count=count).count)
+
+    def retire(self) -> int:
+        """Gives back the memory of closed shards that everybody has read; of how many."""
+        return int(self._change(lib.RINGWAY_RETIRE).count)
+
+    def retain(
+        self, age: Optional[float] = None, *, bytes_per_shard: Optional[int] = None
+    ) -> None:
+        """Keeps the records of a durable stream for `age` seconds, and so many bytes of each shard at most;
+        what is None stays as it is."""
+        self._change(
+            lib.RINGWAY_RETAIN, retention_ms=ms(age), retention_bytes=bytes_per_shard
+        )
+
+    def register_consumer(self, name: str, behind: str = "block") -> None:
+        """Registers a consumer. When it falls behind, puts wait for it ("block") or fail ("fail"), it is told
+        what it missed ("drop_oldest"), or it loses its place ("evict")."""
+        self._change(lib.RINGWAY_REGISTER, name=name, behind=choice(BEHIND, behind))
+
+    def deregister_consumer(self, name: str) -> None:
+        """Deregisters a consumer; who reads as it is told."""
+        self._change(lib.RINGWAY_DEREGISTER, name=name)
+
+    def remove_group(self, name: str) -> None:
+        """Removes a group with its checkpoints; its workers are told."""
+        self._change(lib.RINGWAY_REMOVE_GROUP, name=name)
+
+    def consumers(self) -> List[ConsumerInfo]:
+        """The registered consumers."""
+        words, call = {number: word for word, number in BEHIND.items()}, lib.ringway_stream_consumers
+        return listed(
+            "consumer_info",
+            lambda all_, room, count: call(self._handle, all_, room, count),
+            lambda one: ConsumerInfo(
+                ffi.string(one.name).decode(),
+                words.get(one.policy, "unknown"),
+                {name: int(getattr(one, name)) for name in dir(one) if name not in _NO_COUNTS},
+            ),
         )
 
     def shards(self) -> List[ShardInfo]:
         """Every shard that was ever made, by number."""
-        count = ffi.new("size_t *", 16)
-        while True:
-            room = count[0]
-            shards = ffi.new("ringway_shard_info_t[]", room)
-            check(lib.ringway_stream_shards(self._handle, shards, room, count))
-            if count[0] <= room:
-                break
-        return [
-            ShardInfo(
+        call = lib.ringway_stream_shards
+        return listed(
+            "shard_info",
+            lambda all_, room, count: call(self._handle, all_, room, count),
+            lambda one: ShardInfo(
                 int(one.shard),
                 tuple(int(parent) for parent in one.parents if parent != lib.RINGWAY_NONE),
                 _hash_key(one.first),
@@ -304,12 +435,9 @@ class Stream(Handle):
                 int(one.oldest),
                 int(one.next),
                 _STATES.get(one.state, "unknown"),
-            )
-            for one in shards[0 : count[0]]
-        ]
+            ),
+        )
 
     def stats(self) -> Dict[str, int]:
         """Counts."""
-        stats = ffi.new("ringway_stream_stats_t *")
-        check(lib.ringway_stream_stats(self._handle, stats, ffi.sizeof(stats[0])))
-        return {name: int(getattr(stats, name)) for name in dir(stats)}
+        return counts("stream", self._handle)

@@ -7,12 +7,14 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Union, cast
 
+from ._config import BEHIND, IDLES, SCOPES, Config, choice, counts, listed, switch
 from ._errors import NOTHING, Error, Lagged, check, error
-from ._handle import Buffer, Handle, opened, patiently, text
+from ._handle import Buffer, Handle, opened, patiently
 from ._native import ffi, lib
 from .queue import Attribute, Outgoing, attributes_of, parts_of, say, string
 
-_SCOPES = {"attributes": 1, "body": 2}
+_PROTOCOLS = {"queue": 1, "stream": 2, "exec": 3}
+_REPLAYS = {1: "pending", 2: "in_progress", 3: "completed"}
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,28 @@ class Notification:
 
 @dataclass(frozen=True)
 class Subscription:
-    """A subscription; `filtered` is "attributes", "body" or None: it takes all."""
+    """A subscription: to a "queue", a "stream" or the queue of an "exec". `filtered` is "attributes", "body" or
+    None: it takes all; `replay` is "pending", "in_progress", "completed" or None: it began without one."""
 
     id: int
-    queue: str
+    protocol: str
+    endpoint: str
     raw: bool
     dead_letter: Optional[str]
     filtered: Optional[str]
+    replay: Optional[str]
+    delivered: int
+    retried: int
+    dead_lettered: int
+    failed: int
+
+
+def _json(policy: Union[str, Mapping[str, Any], None]) -> Optional[str]:
+    return json.dumps(policy) if isinstance(policy, Mapping) else policy
+
+
+def _published(one: Any) -> Published:
+    return Published(_id(one.message_id), bool(one.duplicate))
 
 
 def _id(halves: Any) -> uuid.UUID:
@@ -63,36 +80,53 @@ class Publisher(Handle):
         group: Optional[str] = None,
         dedup_id: Optional[str] = None,
         attributes: Optional[Mapping[str, Attribute]] = None,
+        trace_header: Optional[str] = None,
+        per_protocol: bool = False,
+        timeout: Optional[float] = 0,
     ) -> Published:
-        """Publishes a message to every queue and listener that wants it. When it returns, the message
-        survives this process, and mostly it is delivered."""
+        """Publishes a message to every queue, stream and listener that wants it. When it returns, the message
+        survives this process, and mostly it is delivered. Waits up to `timeout` seconds (None: for ever) for
+        a listener that is to miss nothing, then raises Full."""
         message = Outgoing(
-            body, group=group, dedup_id=dedup_id, attributes=attributes or {}, subject=subject
+            body,
+            group=group,
+            dedup_id=dedup_id,
+            trace_header=trace_header,
+            attributes=attributes or {},
+            subject=subject,
+            per_protocol=per_protocol,
         )
-        outcome = self.publish_batch([message])[0]
-        if isinstance(outcome, Error):
-            raise outcome
-        return outcome
+        held_up = (lib.RINGWAY_STALLED,)
+        published: Any = None
 
-    def publish_batch(self, messages: Sequence[Outgoing]) -> List[Union[Published, Error]]:
-        """Publishes messages in order; what became of each."""
+        def call(ns: int) -> int:
+            nonlocal published
+            published = self._publish([message], ns)
+            return int(published[0].status)
+
+        check(patiently(call, timeout, held_up))
+        return _published(published[0])
+
+    def publish_batch(
+        self, messages: Sequence[Outgoing], timeout: float = 0
+    ) -> List[Union[Published, Error]]:
+        """Publishes messages in order; what became of each, which waited up to `timeout` seconds."""
+        published = self._publish(messages, max(0, int(timeout * 1e9)))
+        return [_published(one) if one.status == 0 else error(one.status) for one in published]
+
+    def _publish(self, messages: Sequence[Outgoing], ns: int) -> Any:
         kept: List[Any] = []
         places = ffi.new("ringway_outgoing_t[]", len(messages))
         published = ffi.new("ringway_published_t[]", len(messages))
         for at, message in enumerate(messages):
             say(ffi.addressof(places, at), message, kept)
         call = lib.ringway_publisher_publish_batch
-        check(call(self._handle, places, len(messages), published))
-        return [
-            Published(_id(one.message_id), bool(one.duplicate))
-            if one.status == 0
-            else error(one.status)
-            for one in published
-        ]
+        check(call(self._handle, places, len(messages), ns, published))
+        return published
 
 
 class Listener(Handle):
-    """Hears what is published to a topic, and holds nobody up. One thread at a time."""
+    """Hears what is published to a topic, and holds nobody up unless it is to. One thread at a time."""
 
     def __init__(self, handle: Any) -> None:
         super().__init__(handle)
@@ -154,30 +188,58 @@ class Topic(Handle):
         call = lib.ringway_publisher_open
         return Publisher(opened("ringway_publisher_t", lambda out: call(self._handle, out)))
 
-    def listener(self) -> Listener:
-        """Becomes a listener: hears every message whose publish begins from now on."""
+    def listener(
+        self,
+        *,
+        filter: Union[str, Mapping[str, Any], None] = None,
+        scope: str = "attributes",
+        behind: str = "drop_oldest",
+        idle: str = "spin_then_park",
+    ) -> Listener:
+        """Becomes a listener: hears every message whose publish begins from now on, and that the policy
+        `filter` wants. When it falls behind it is told what it missed ("drop_oldest"), publishers wait for it
+        ("block"), or it hears no more ("evict")."""
+        config = Config(
+            "listener",
+            filter=_json(filter),
+            scope=choice(SCOPES, scope),
+            behind=choice(BEHIND, behind),
+            idle=choice(IDLES, idle),
+        )
         call = lib.ringway_listener_open
-        return Listener(opened("ringway_listener_t", lambda out: call(self._handle, out)))
+        return Listener(opened("ringway_listener_t", lambda out: call(self._handle, config.c, out)))
 
     def subscribe(
         self,
-        queue: str,
+        endpoint: str,
         *,
+        protocol: str = "queue",
         filter: Union[str, Mapping[str, Any], None] = None,
         scope: str = "attributes",
         raw: bool = False,
         dead_letter: Optional[str] = None,
+        delivery_policy: Union[str, Mapping[str, Any], None] = None,
+        replay: Union[str, Mapping[str, Any], None] = None,
     ) -> int:
-        """Subscribes a queue by name; the subscription's number. `filter` is a policy as in SNS, as JSON or
-        as what that is made of; scope: "attributes" or "body". Not raw, it gets JSON notifications."""
-        policy = json.dumps(filter) if isinstance(filter, Mapping) else filter
-        kept = (text(queue), text(policy), text(dead_letter))
-        config, out = ffi.new("ringway_subscription_config_t *"), ffi.new("uint64_t *")
-        lib.ringway_subscription_config_init(config)
-        config.queue, config.filter, config.dead_letter = kept
-        config.scope = _SCOPES[scope]
-        config.raw = lib.RINGWAY_ON if raw else lib.RINGWAY_OFF
-        check(lib.ringway_topic_subscribe(self._handle, config, out))
+        """Subscribes a "queue", a "stream", or the queue of an "exec" by name; the subscription's number.
+        Policies are as in SNS, as JSON or as what that is made of: `filter` says what it wants (scope:
+        "attributes" or "body"), `delivery_policy` when what failed is tried again, `replay` what of the
+        topic's archive it gets first. Not raw, it gets JSON notifications."""
+        config, out = (
+            Config(
+                "subscription",
+                endpoint=endpoint,
+                protocol=choice(_PROTOCOLS, protocol),
+                filter=_json(filter),
+                scope=choice(SCOPES, scope),
+                raw=switch(raw),
+                dead_letter=dead_letter,
+                delivery_policy=_json(delivery_policy),
+                replay=_json(replay),
+            ),
+            ffi.new("uint64_t *"),
+        )
+        check(lib.ringway_topic_subscribe(self._handle, config.c, out))
         return int(out[0])
 
     def unsubscribe(self, subscription: Union[int, Subscription]) -> None:
@@ -187,26 +249,25 @@ class Topic(Handle):
 
     def subscriptions(self) -> List[Subscription]:
         """All of them, by number."""
-        count = ffi.new("size_t *", 16)
-        while True:
-            room = count[0]
-            all_ = ffi.new("ringway_subscription_t[]", room)
-            check(lib.ringway_topic_subscriptions(self._handle, all_, room, count))
-            if count[0] <= room:
-                break
-        return [
-            Subscription(
+        call, protocols = lib.ringway_topic_subscriptions, {v: k for k, v in _PROTOCOLS.items()}
+        return listed(
+            "subscription",
+            lambda all_, room, count: call(self._handle, all_, room, count),
+            lambda one: Subscription(
                 int(one.id),
-                str(ffi.string(one.queue).decode()),
+                protocols.get(one.protocol, "unknown"),
+                ffi.string(one.endpoint).decode(),
                 one.raw == lib.RINGWAY_ON,
                 ffi.string(one.dead_letter).decode() or None,
                 {1: "attributes", 2: "body"}.get(one.scope),
-            )
-            for one in all_[0 : count[0]]
-        ]
+                _REPLAYS.get(one.replay),
+                int(one.delivered),
+                int(one.retried),
+                int(one.dead_lettered),
+                int(one.failed),
+            ),
+        )
 
     def stats(self) -> Dict[str, int]:
         """Counts."""
-        stats = ffi.new("ringway_topic_stats_t *")
-        check(lib.ringway_topic_stats(self._handle, stats, ffi.sizeof(stats[0])))
-        return {name: int(getattr(stats, name)) for name in dir(stats)}
+        return counts("topic", self._handle)

@@ -336,7 +336,7 @@ def test_a_topic_reaches_the_queues_that_want_it_and_its_listeners(bus):
     everything, sport = bus.queue("everything"), bus.queue("sport")
     topic.subscribe("everything")
     subscription = topic.subscribe("sport", filter={"kind": ["sport"]}, raw=True, dead_letter="everything")
-    assert {(one.queue, one.filtered, one.raw) for one in topic.subscriptions()} == {
+    assert {(one.endpoint, one.filtered, one.raw) for one in topic.subscriptions()} == {
         ("everything", None, False),
         ("sport", "attributes", True),
     }
@@ -377,3 +377,129 @@ def test_messages_are_moved_to_another_queue_and_back(bus):
     assert moved["moved"] == 3 and dead.stats()["visible"] == 3
     assert dead.move()["moved"] == 3 and orders.stats()["visible"] == 3
     assert dead.move(what="look")["state"] == moved["state"]
+
+
+def test_shards_are_split_merged_and_scaled_while_order_is_kept(bus):
+    stream = bus.stream("trucks")
+    producer, reader = stream.producer(), stream.reader("trim_horizon")
+    producer.put("truck-7", b"0")
+    left, right = stream.split(0)
+    producer.put("truck-7", b"1")
+    assert stream.merge(left, right) == right + 1
+    producer.put("truck-7", b"2")
+    assert stream.scale(4) > 0 and stream.stats()["open_shards"] == 4
+    first, second = stream.split(stream.shards()[-1].shard, hash_key=(1 << 128) - 7)
+    assert [one.first for one in stream.shards() if one.shard == second] == [(1 << 128) - 7]
+    with pytest.raises(ringway.Error, match="RINGWAY_E_OPTION"):
+        stream.merge(left, right)
+    read = []
+    while len(read) < 3:
+        read += [record.data for record in reader.read(10, timeout=5)]
+    assert read == [b"0", b"1", b"2"]
+    reader.close()
+    assert stream.retire() > 0
+    stream.worker("billing").close()
+    stream.remove_group("billing")
+    with pytest.raises(ringway.Error, match="RINGWAY_E_NOT_FOUND"):
+        stream.remove_group("billing")
+    with pytest.raises(ringway.Error, match="RINGWAY_E_OPTION"):
+        stream.retain(86_400)
+
+
+def test_a_registered_consumer_is_handed_everything_and_is_told_what_it_missed(bus):
+    stream = bus.stream("trucks", slots=1024)
+    producer = stream.producer()
+    stream.register_consumer("billing", behind="drop_oldest")
+    with pytest.raises(ringway.Error, match="RINGWAY_E_EXISTS"):
+        stream.register_consumer("billing")
+    with pytest.raises(ValueError, match="drop_oldest"):
+        stream.register_consumer("other", behind="somehow")
+    reader = stream.consumer("billing", "trim_horizon")
+    producer.put("key", b"x")
+    assert [record.data for record in reader.read(timeout=1)] == [b"x"]
+    with pytest.raises(ringway.Error, match="RINGWAY_E_BUSY"):
+        stream.consumer("billing")
+    for _ in range(3_000):
+        producer.put("key", b"y")
+    with pytest.raises(ringway.Lagged) as lagged:
+        reader.read()
+    [info] = stream.consumers()
+    assert (info.name, info.behind, info.counts["lost"]) == ("billing", "drop_oldest", lagged.value.missed)
+    other = stream.consumer("billing", take_over=True)
+    with pytest.raises(ringway.Error, match="RINGWAY_E_STALE"):
+        reader.read()
+    stream.deregister_consumer("billing")
+    with pytest.raises(ringway.Error, match="RINGWAY_E_STALE"):
+        other.read()
+
+
+def test_many_small_records_are_put_as_one_and_read_one_by_one(bus):
+    stream = bus.stream("clicks")
+    reader = stream.reader()
+    with stream.aggregating(linger=3600) as producer:
+        assert producer.put("user-1", b"home") is None
+        assert producer.put_batch([ringway.Put("user-2", b"cart")]) == [None]
+        assert reader.read() == []
+        producer.flush()
+        home, cart = reader.read(timeout=1)
+        assert home.sequence_number == cart.sequence_number and cart.sub_sequence_number == 1
+        producer.put("user-1", b"paid")
+    assert [record.data for record in reader.read(timeout=1)] == [b"paid"]
+
+
+def test_a_topic_reaches_streams_and_replays_its_archive(bus):
+    topic = bus.topic("trips", fifo=True, archive_days=1)
+    publisher, log = topic.publisher(), bus.stream("log")
+    reader = log.reader()
+    topic.subscribe("log", protocol="stream", raw=True, delivery_policy={"healthyRetryPolicy": {}})
+    publisher.publish(b"first", group="truck-7", dedup_id="1")
+    assert [(one.partition_key, one.data) for one in reader.read(timeout=1)] == [("truck-7", b"first")]
+    late = bus.queue("late", fifo=True)
+    since = {"PointType": "Timestamp", "StartingPoint": "2001-01-01T00:00:00.000Z"}
+    topic.subscribe("late", raw=True, replay=since)
+    publisher.publish(b"second", group="truck-7", dedup_id="2")
+    receiver = late.receiver()
+    for body in (b"first", b"second"):
+        message = receiver.receive(timeout=5)
+        assert message.body == body
+        receiver.delete(message)
+    states = {(one.protocol, one.endpoint, one.replay, one.delivered) for one in topic.subscriptions()}
+    assert states == {("stream", "log", None, 2), ("queue", "late", "completed", 2)}
+
+
+def test_listeners_choose_and_may_hold_publishers_up(bus):
+    topic = bus.topic("ticks", listen_slots=1024)
+    sport = topic.listener(filter={"kind": ["sport"]})
+    blocking = topic.listener(behind="block")
+    publisher = topic.publisher()
+    publisher.publish(b"1:0", attributes={"kind": "sport"})
+    publisher.publish(b"rain", trace_header="Root=1")
+    assert [heard.body for heard in sport.notifications(timeout=0)] == [b"1:0"]
+    with pytest.raises(ringway.Full):
+        while True:
+            publisher.publish(b"x", timeout=0.001)
+    assert blocking.hear().body == b"1:0"
+    texts = b'{"default": "all", "sqs": "queues"}'
+    bus.queue("all")
+    topic.subscribe("all", raw=True)
+    assert len(list(blocking.notifications(timeout=0))) > 900
+    publisher.publish(texts, per_protocol=True, timeout=1)
+    assert bus.queue("all").receiver().receive(timeout=1).body == b"queues"
+
+
+def test_what_nobody_could_handle_is_listed_read_and_taken_out(bus):
+    queue = bus.queue("poison")
+    queue.sender().send(b"poison")
+    receiver = queue.receiver()
+    for _ in range(1000):
+        queue.nack(receiver.receive(timeout=10))
+    while not queue.parked():
+        assert receiver.receive(timeout=0.001) is None
+    [parked] = queue.parked()
+    assert parked.receives == 1000 and queue.read_parked(parked) == b"poison"
+    queue.delete_parked(parked)
+    with pytest.raises(ringway.Error, match="RINGWAY_E_NOT_FOUND"):
+        queue.read_parked(parked)
+    assert queue.parked() == []
+    with pytest.raises(ringway.Error, match="RINGWAY_E_OPTION"):
+        bus.queue("both", durability="durable", spill=True)

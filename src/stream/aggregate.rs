@@ -84,6 +84,8 @@ pub struct AggregatingProducer {
     /// Buffers to use again.
     spare: Vec<Open>,
     version: u64,
+    /// How long a put waits for room, if not as the stream says.
+    wait: Option<Duration>,
 }
 
 impl StreamProducer {
@@ -118,11 +120,21 @@ impl StreamProducer {
             options: options.within_bounds(),
             open: Vec::new(),
             spare: Vec::new(),
+            wait: None,
         }
     }
 }
 
 impl AggregatingProducer {
+    /// Waits for room so long from now on, whatever the stream says.
+    pub fn set_wait(&mut self, wait: Duration) {
+        self.wait = Some(wait);
+    }
+
+    fn wait(&self) -> Duration {
+        self.wait.unwrap_or_else(|| self.producer.usual_wait())
+    }
+
     /// Takes a record; what was put to make room for it, or because it had waited for its linger.
     ///
     /// # Errors
@@ -165,7 +177,7 @@ impl AggregatingProducer {
             }
         }
         if bytes > self.options.max_bytes {
-            let put = self.producer.put_record(record)?;
+            let put = self.producer.put_within(record, self.wait())?;
             flushed.push(Flushed {
                 shard: put.shard,
                 sequence_number: put.sequence_number,
@@ -243,7 +255,7 @@ impl AggregatingProducer {
     }
 
     fn flush_open(&mut self, index: usize, flushed: &mut Vec<Flushed>) -> Result<(), PutError> {
-        let wait = self.producer.usual_wait();
+        let wait = self.wait();
         self.flush_within(index, flushed, wait)
     }
 
@@ -256,6 +268,9 @@ impl AggregatingProducer {
     ) -> Result<(), PutError> {
         let Self { producer, open, .. } = self;
         let open = &mut open[index];
+        if producer.is_of_parent() {
+            return Err(PutError::Forked);
+        }
         let mut moved = 0;
         while let Some((first, _)) = open.parts.first() {
             producer.look()?;

@@ -189,6 +189,7 @@ impl Group {
     /// # Errors
     /// When a shard can't be opened now.
     pub fn info(&self) -> Result<GroupInfo, OpenError> {
+        self.inner.check()?;
         let table = self.inner.table()?;
         let finished = self.inner.finished(self.number, &table)?;
         let mut shards = Vec::new();

@@ -299,10 +299,16 @@ impl StreamProducer {
         Err(PutError::Busy { attempts: ATTEMPTS })
     }
 
+    /// Whether this is a forked child of the process that opened it.
+    #[inline(always)]
+    pub(super) fn is_of_parent(&self) -> bool {
+        self.generation != fork::generation()
+    }
+
     /// Whether a record can be put at all.
     #[inline(always)]
     pub(super) fn check(&self, record: &PutRecord<'_>) -> Result<(), PutError> {
-        if self.generation != fork::generation() {
+        if self.is_of_parent() {
             return Err(PutError::Forked);
         }
         if !is_partition_key(record.partition_key) {

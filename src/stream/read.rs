@@ -443,8 +443,11 @@ impl StreamReader {
     /// most (`MillisBehindLatest`); 0 when everything was read.
     ///
     /// # Errors
-    /// When a shard can't be opened now.
+    /// When a shard can't be opened now; [`StreamReadError::Forked`] in a forked child.
     pub fn millis_behind_latest(&self) -> Result<u64, StreamReadError> {
+        if self.inner.words.is_forked() {
+            return Err(StreamReadError::Forked);
+        }
         let now = clock::unix_ms();
         let mut behind = 0;
         for tap in &self.taps {

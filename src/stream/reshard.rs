@@ -64,6 +64,7 @@ impl Stream {
                 limit,
             });
         }
+        self.inner.check()?;
         // Each bound is cut at once at most, and each shard that is too many merged: more only where somebody
         // else wants another count, and then the numbers of shards would be used up.
         let open = self.inner.table()?.open().count();

@@ -7,11 +7,10 @@ use crate::sync::Ordering;
 
 impl Stream {
     /// How long records are kept (`RetentionPeriodHours`); `None` for a stream in memory, which keeps as
-    /// many as it has slots.
+    /// many as it has slots, and in a forked child.
     pub fn retention(&self) -> Option<Retention> {
         let inner = &self.inner;
-        inner
-            .is_on_disk()
+        (inner.is_on_disk() && !inner.words.is_forked())
             .then(|| Retention::of_words(inner.words.retention()))
     }
 

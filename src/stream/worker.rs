@@ -543,6 +543,9 @@ impl GroupWorker {
 
     /// Positions that its shards have and that were not handed out.
     pub fn behind(&self) -> u64 {
+        if self.is_of_parent() {
+            return 0;
+        }
         let behind = |held: &Held| end(&held.ring.inner.ring).saturating_sub(held.next());
         self.held.iter().map(behind).sum()
     }

@@ -32,7 +32,7 @@ pub use message::{MessageId, Publication};
 pub use options::SubscribeOptions;
 pub use publish::{Published, Publisher};
 pub use replay::{Replay, ReplayStatus};
-pub use subscription::{Protocol, Subscription, SubscriptionStats};
+pub use subscription::{Protocol, Subscription, SubscriptionState, SubscriptionStats};
 
 use crate::channel::Channel;
 use crate::error::{OpenError, PublishError, SubscribeError};
@@ -238,6 +238,24 @@ impl Topic {
         let mut all: Vec<Subscription> = all.collect();
         all.sort_by_key(|subscription| subscription.id);
         Ok(all)
+    }
+
+    /// Every subscription, by number, with what has become of its messages, and how far its replay is. Reads
+    /// the log once.
+    ///
+    /// # Errors
+    /// As [`replay_status`](Self::replay_status).
+    pub fn subscription_states(&self) -> Result<Vec<SubscriptionState>, PublishError> {
+        let dispatcher = self.dispatcher()?;
+        let all = dispatcher.subscriptions.all();
+        let states = all.map(|known| SubscriptionState {
+            subscription: known.subscription.clone(),
+            stats: dispatcher.subscriptions.stats(known),
+            replay: dispatcher.replay_status(known),
+        });
+        let mut states: Vec<SubscriptionState> = states.collect();
+        states.sort_by_key(|state| state.subscription.id);
+        Ok(states)
     }
 
     /// What has become of a subscription's messages. Reads the log.

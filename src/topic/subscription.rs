@@ -6,7 +6,7 @@
 use super::delivery::DeliveryPolicy;
 use super::filter::{FilterIndex, FilterMessage, Matches, Policy, PolicyLimits, Scope};
 use super::log::{Entry, Log};
-use super::replay::Replay;
+use super::replay::{Replay, ReplayStatus};
 use super::{TopicInner, log};
 use crate::error::OpenError;
 use crate::layout::topic::{RECORD_SUBSCRIBE, RECORD_UNSUBSCRIBE, counters, words};
@@ -87,6 +87,17 @@ pub struct SubscriptionStats {
     pub dead_lettered: u64,
     /// Given up.
     pub failed: u64,
+}
+
+/// A subscription, what has become of its messages, and how far its replay is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionState {
+    /// What it asks for.
+    pub subscription: Subscription,
+    /// What has become of its messages.
+    pub stats: SubscriptionStats,
+    /// How far its replay is; `None` when it began without one.
+    pub replay: Option<ReplayStatus>,
 }
 
 impl Subscription {

@@ -4,16 +4,20 @@
 mod stage;
 
 use ringway::{
-    JoinError, OpenError, Outgoing, PodError, Producers, QueueSendError, ReadError, ReceiveError,
-    SendError, SettleError, Start, WaitError,
+    Aggregation, CheckpointError, ConsumerError, ConsumerPolicy, GroupError, GroupStart, JoinError,
+    OpenError, Outgoing, PodError, Producers, PutError, PutRecord, QueueSendError, ReadError,
+    ReceiveError, ReshardError, SendError, SettleError, ShardId, Start, StreamIterator,
+    StreamReadError, WaitError,
 };
 use ringway_harness::{AckBoard, Launch, Stage, TempBus, await_condition};
 use stage::{INLINE, LARGE, body, id_of, text};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 ringway_harness::roles! {
     fork_with_handles => fork_with_handles,
     fork_with_queue => fork_with_queue,
+    fork_with_stream => fork_with_stream,
     leave_a_child => leave_a_child,
     live_elsewhen => live_elsewhen,
 }
@@ -317,6 +321,93 @@ fn fork_with_queue(stage: &Stage) -> Result<(), String> {
     }
 }
 
+/// The same for the handles of a stream.
+fn fork_with_stream(stage: &Stage) -> Result<(), String> {
+    let bus = stage::bus(&stage.path("root")).create().map_err(text)?;
+    let stream = bus.stream("s").slots(stage::SLOTS).create().map_err(text)?;
+    let policy = ConsumerPolicy::DropOldest;
+    let consumer = stream.register_consumer("c", policy).map_err(text)?;
+    let newest = StreamIterator::Latest;
+    let subscription = consumer.subscribe(newest).map_err(text)?;
+    let group = stream.group_or_create("g", GroupStart::Latest);
+    let group = group.map_err(text)?;
+    let mut worker = group.join().map_err(text)?;
+    let mut reader = stream.reader().open().map_err(text)?;
+    let mut tail = stream.tail(true).map_err(text)?;
+    let mut producer = stream.producer().map_err(text)?;
+    let mut gathering = stream.producer().map_err(text)?.aggregating(Aggregation {
+        linger: Duration::from_secs(3600),
+        ..Aggregation::default()
+    });
+    gathering.put("k", b"gathered").map_err(text)?;
+    let mut handles = Some((gathering, subscription));
+    let child = fork(|| {
+        let zero = Duration::ZERO;
+        let shard = ShardId(0);
+        let (mut gathering, mut subscription) = handles.take().ok_or("handles")?;
+        forked!(producer.put("k", b"x"), PutError::Forked);
+        for outcome in producer.put_batch(&[PutRecord::new("k", b"x")]) {
+            forked!(outcome, PutError::Forked);
+        }
+        forked!(gathering.put("k", b"x"), PutError::Forked);
+        forked!(gathering.flush(), PutError::Forked);
+        drop(gathering); // what it gathered is the parent's to put
+        forked!(reader.try_read_batch(1, |_| ()), StreamReadError::Forked);
+        forked!(reader.read_batch(1, zero, |_| ()), StreamReadError::Forked);
+        forked!(reader.millis_behind_latest(), StreamReadError::Forked);
+        forked!(worker.try_read_batch(1, |_| ()), StreamReadError::Forked);
+        forked!(worker.checkpoint(), CheckpointError::Forked);
+        forked!(tail.try_next(), StreamReadError::Forked);
+        let Err(ConsumerError::Read(StreamReadError::Forked)) =
+            subscription.try_read_batch(1, |_| ())
+        else {
+            return Err("a subscription of the parent".into());
+        };
+        forked!(stream.shards(), OpenError::Forked);
+        forked!(stream.stats(), OpenError::Forked);
+        forked!(stream.positions(shard), OpenError::Forked);
+        forked!(stream.producer(), OpenError::Forked);
+        forked!(stream.groups(), OpenError::Forked);
+        forked!(stream.disk_bytes(), OpenError::Forked);
+        forked!(group.info(), OpenError::Forked);
+        macro_rules! forked_inside {
+            ($error:ident: $($call:expr,)*) => {$(
+                if !matches!($call, Err($error::Open(OpenError::Forked))) {
+                    return Err(format!("{} is no fork", stringify!($call)));
+                }
+            )*};
+        }
+        forked_inside! { ReshardError:
+            stream.split(shard, None), stream.merge(shard, shard), stream.update_shard_count(2),
+            stream.retire_closed(),
+        }
+        forked_inside! { GroupError: stream.group("g"), stream.remove_group("g"), group.join(), }
+        forked_inside! { ConsumerError:
+            stream.consumers(), stream.consumer("c"), stream.deregister_consumer("c"),
+            consumer.info(), consumer.subscribe(newest),
+        }
+        let nothing = (stream.retention(), stream.scaling(), worker.behind());
+        if nothing != (None, None, 0) || stream.balance() {
+            return Err(format!("the child sees {nothing:?}"));
+        }
+        Ok(())
+    })?;
+    wait_for(child)?;
+    let (gathering, _) = handles.as_mut().ok_or("handles")?;
+    gathering.flush().map_err(text)?;
+    let mut seen = 0;
+    while seen == 0 {
+        seen += worker
+            .read_batch(1, Duration::from_secs(1), |_| ())
+            .map_err(text)?;
+    }
+    let record = reader.next(Duration::from_secs(1)).map_err(text)?;
+    match record.map(|record| record.data) {
+        Some(data) if data == b"gathered" => Ok(()),
+        other => Err(format!("the parent reads {other:?}")),
+    }
+}
+
 /// Forks a child that outlives it, and tells on the board how that one fares.
 fn leave_a_child(stage: &Stage) -> Result<(), String> {
     let board = stage.board("board");
@@ -364,6 +455,13 @@ fn handles_of_the_parent_answer_forked_in_the_child_and_work_on_in_the_parent() 
 fn handles_of_a_queue_answer_forked_in_the_child_and_work_on_in_the_parent() {
     let root = TempBus::new().unwrap();
     let launch = Launch::role("fork_with_queue").set("root", root.path().display());
+    launch.spawn().unwrap().wait_success().unwrap();
+}
+
+#[test]
+fn handles_of_a_stream_answer_forked_in_the_child_and_work_on_in_the_parent() {
+    let root = TempBus::new().unwrap();
+    let launch = Launch::role("fork_with_stream").set("root", root.path().display());
     launch.spawn().unwrap().wait_success().unwrap();
 }
 

@@ -56,10 +56,10 @@ static void channels(ringway_bus_t *bus) {
     ringway_loan_t *loan;
     void *lent;
     const void *seen;
-    DONE(ringway_producer_loan(producer, 1 << 20, &loan, &lent));
+    DONE(ringway_loan_open(producer, 1 << 20, &loan, &lent));
     memset(lent, 7, 1 << 20);
-    EXPECT(RINGWAY_E_ARGUMENT, ringway_producer_send_loan(producer, loan, (1 << 20) + 1, NULL));
-    DONE(ringway_producer_send_loan(producer, loan, 1 << 20, &position));
+    EXPECT(RINGWAY_E_ARGUMENT, ringway_loan_send(producer, loan, (1 << 20) + 1, NULL));
+    DONE(ringway_loan_send(producer, loan, 1 << 20, &position));
     EXPECT(RINGWAY_E_HANDLE, ringway_close(loan));
     DONE(ringway_reader_view(reader, 0, &record, &seen));
     CHECK(record.len == 1 << 20 && ((const char *)seen)[12345] == 7);
@@ -236,16 +236,16 @@ static void queues(ringway_bus_t *bus) {
     ringway_loan_t *loan;
     void *lent;
     ringway_delivery_t delivery;
-    DONE(ringway_sender_loan(sender, 100000, &loan, &lent));
+    DONE(ringway_loan_open(sender, 100000, &loan, &lent));
     memset(lent, 3, 100000);
-    DONE(ringway_sender_send_loan(sender, loan, 70000, NULL));
+    DONE(ringway_loan_send(sender, loan, 70000, NULL));
     DONE(ringway_receiver_view(receiver, 0, &delivery));
     CHECK(delivery.received.len == 70000 && ((const char *)delivery.body)[69999] == 3);
     EXPECT(RINGWAY_E_BUSY_HANDLE, ringway_receiver_delete(receiver, &delivery.received.receipt));
     DONE(ringway_queue_delete(queue, &delivery.received.receipt));
     CHECK(((const char *)delivery.body)[69999] == 3);
     DONE(ringway_release(receiver));
-    DONE(ringway_sender_loan(sender, 100, &loan, &lent));
+    DONE(ringway_loan_open(sender, 100, &loan, &lent));
     DONE(ringway_close(loan));
 
     /* Waiting for several. */
@@ -380,7 +380,7 @@ static void durable(const char *journals) {
     kept.durability = RINGWAY_DURABLE;
     kept.retention_ms = 48 * 3600 * 1000;
     DONE(ringway_stream_open(bus, "trucks", &kept, &stream));
-    DONE(ringway_stream_producer_open(stream, &producer));
+    DONE(ringway_stream_producer_open(stream, NULL, &producer));
     DONE(ringway_stream_put(producer, &put, RINGWAY_FOREVER, &outcome));
     void *all[5] = {producer, stream, sender, queue, bus};
     for (int i = 0; i < 5; i++) {

@@ -67,9 +67,12 @@ static void with_handle(void *h) {
     ringway_put_t put = {"key", "x", 1, NULL};
     ringway_move_config_t move;
     ringway_subscription_config_t wish;
+    ringway_change_config_t change;
     ringway_move_config_init(&move);
+    ringway_change_config_init(&change);
+    change.what = RINGWAY_RETIRE;
     ringway_subscription_config_init(&wish);
-    wish.queue = "q";
+    wish.endpoint = "q";
     ringway_slice_t slice = {"x", 1};
     ringway_receipt_t receipt;
     DONE(ringway_receipt_parse("00000000000000ff-12-1", &receipt));
@@ -85,9 +88,9 @@ static void with_handle(void *h) {
     NO_HANDLE(ringway_producer_open(h, &p));
     NO_HANDLE(ringway_producer_send(h, "x", 1, 0, NULL));
     NO_HANDLE(ringway_producer_send_batch(h, &slice, 1, &count));
-    NO_HANDLE(ringway_producer_loan(h, 1, &l, &data));
-    NO_HANDLE(ringway_producer_send_loan(h, NULL, 1, NULL));
-    NO_HANDLE(ringway_producer_send_loan(producer, h, 1, NULL));
+    NO_HANDLE(ringway_loan_open(h, 1, &l, &data));
+    NO_HANDLE(ringway_loan_send(h, NULL, 1, NULL));
+    NO_HANDLE(ringway_loan_send(producer, h, 1, NULL));
     NO_HANDLE(ringway_reader_open(h, NULL, &r));
     NO_HANDLE(ringway_reader_read(h, buffer, 8, 0, &record));
     NO_HANDLE(ringway_reader_read_batch(h, 1, 0, &entry, &count));
@@ -99,6 +102,8 @@ static void with_handle(void *h) {
     NO_HANDLE(ringway_queue_set(h, &settings));
     NO_HANDLE(ringway_queue_purge(h, NULL));
     NO_HANDLE(ringway_queue_flush(h));
+    NO_HANDLE(ringway_queue_parked(h, NULL, 0, &count));
+    NO_HANDLE(ringway_queue_read_parked(h, 1, 1, NULL, 0, NULL));
     NO_HANDLE(ringway_queue_delete(h, &receipt));
     NO_HANDLE(ringway_queue_extend(h, &receipt, 1));
     NO_HANDLE(ringway_queue_nack(h, &receipt, 1));
@@ -107,9 +112,7 @@ static void with_handle(void *h) {
     NO_HANDLE(ringway_sender_send_batch(h, &slice, 1, &count));
     NO_HANDLE(ringway_sender_send_message(h, &outgoing, &sent));
     NO_HANDLE(ringway_sender_send_messages(h, &outgoing, 1, &sent));
-    NO_HANDLE(ringway_sender_loan(h, 1, &l, &data));
-    NO_HANDLE(ringway_sender_send_loan(h, NULL, 1, NULL));
-    NO_HANDLE(ringway_sender_send_loan(sender, h, 1, NULL));
+    NO_HANDLE(ringway_loan_send(sender, h, 1, NULL));
     NO_HANDLE(ringway_receiver_open(h, NULL, &v));
     NO_HANDLE(ringway_receiver_receive(h, buffer, 8, 0, &received));
     NO_HANDLE(ringway_receiver_consume(h, buffer, 8, 0, &received));
@@ -125,7 +128,10 @@ static void with_handle(void *h) {
     NO_HANDLE(ringway_stream_open(h, "x", NULL, &t));
     NO_HANDLE(ringway_stream_stats(h, &stream_stats, sizeof stream_stats));
     NO_HANDLE(ringway_stream_shards(h, &shard, 1, &count));
-    NO_HANDLE(ringway_stream_producer_open(h, &u));
+    NO_HANDLE(ringway_stream_change(h, &change, NULL));
+    NO_HANDLE(ringway_stream_consumers(h, NULL, 0, &count));
+    NO_HANDLE(ringway_stream_flush(h, 0));
+    NO_HANDLE(ringway_stream_producer_open(h, NULL, &u));
     NO_HANDLE(ringway_stream_put(h, &put, 0, &outcome));
     NO_HANDLE(ringway_stream_put_batch(h, &put, 1, 0, &outcome));
     NO_HANDLE(ringway_stream_reader_open(h, NULL, &x));
@@ -137,8 +143,8 @@ static void with_handle(void *h) {
     NO_HANDLE(ringway_topic_unsubscribe(h, 1));
     NO_HANDLE(ringway_topic_subscriptions(h, &subscription, 1, &count));
     NO_HANDLE(ringway_publisher_open(h, &z));
-    NO_HANDLE(ringway_publisher_publish_batch(h, &outgoing, 1, &published));
-    NO_HANDLE(ringway_listener_open(h, &y));
+    NO_HANDLE(ringway_publisher_publish_batch(h, &outgoing, 1, 0, &published));
+    NO_HANDLE(ringway_listener_open(h, NULL, &y));
     NO_HANDLE(ringway_listener_hear(h, message, 0, &number));
     NO_HANDLE(ringway_listener_hear(listener, h, 0, &number));
     NO_HANDLE(ringway_message_parts(h, &parts, sizeof parts));
@@ -189,8 +195,8 @@ static void with_pointers(void) {
         REFUSED(ringway_producer_open(channel, bad));
         REFUSED(ringway_producer_send_batch(producer, bad, 1, &count));
         REFUSED(ringway_producer_send_batch(producer, &slice, 1, bad));
-        REFUSED(ringway_producer_loan(producer, 1, bad, &data));
-        REFUSED(ringway_producer_loan(producer, 1, &loan, bad));
+        REFUSED(ringway_loan_open(producer, 1, bad, &data));
+        REFUSED(ringway_loan_open(producer, 1, &loan, bad));
         REFUSED(ringway_reader_open(channel, NULL, bad));
         REFUSED(ringway_reader_read(reader, buffer, 8, 0, bad));
         REFUSED(ringway_reader_read_batch(reader, 1, 0, bad, &count));
@@ -203,6 +209,9 @@ static void with_pointers(void) {
         REFUSED(ringway_queue_stats(queue, bad, sizeof(ringway_queue_stats_t)));
         REFUSED(ringway_queue_settings(queue, bad, sizeof settings));
         REFUSED(ringway_queue_set(queue, bad));
+        REFUSED(ringway_queue_parked(queue, bad, 1, &count));
+        REFUSED(ringway_queue_parked(queue, NULL, 0, bad));
+        REFUSED(ringway_queue_read_parked(queue, 1, 0, NULL, 1, &count));
         REFUSED(ringway_queue_delete(queue, bad));
         REFUSED(ringway_queue_extend(queue, bad, 1));
         REFUSED(ringway_queue_nack(queue, bad, 1));
@@ -231,7 +240,7 @@ static void with_pointers(void) {
         REFUSED(ringway_stream_stats(stream, bad, sizeof(ringway_stream_stats_t)));
         REFUSED(ringway_stream_shards(stream, bad, 1, &count));
         REFUSED(ringway_stream_shards(stream, NULL, 0, bad));
-        REFUSED(ringway_stream_producer_open(stream, bad));
+        REFUSED(ringway_stream_producer_open(stream, NULL, bad));
         REFUSED(ringway_stream_put(putter, bad, 0, &outcome));
         REFUSED(ringway_stream_put_batch(putter, bad, 1, 0, &outcome));
         REFUSED(ringway_stream_put_batch(putter, &put, 1, 0, bad));
@@ -244,9 +253,9 @@ static void with_pointers(void) {
         REFUSED(ringway_topic_subscriptions(topic, bad, 1, &count));
         REFUSED(ringway_topic_subscriptions(topic, NULL, 0, bad));
         REFUSED(ringway_publisher_open(topic, bad));
-        REFUSED(ringway_publisher_publish_batch(publisher, bad, 1, &published));
-        REFUSED(ringway_publisher_publish_batch(publisher, &outgoing, 1, bad));
-        REFUSED(ringway_listener_open(topic, bad));
+        REFUSED(ringway_publisher_publish_batch(publisher, bad, 1, 0, &published));
+        REFUSED(ringway_publisher_publish_batch(publisher, &outgoing, 1, 0, bad));
+        REFUSED(ringway_listener_open(topic, NULL, bad));
     }
     REFUSED(ringway_bus_open("x", crooked, &bus));
     REFUSED(ringway_bus_open(NULL, NULL, &bus));
@@ -277,8 +286,8 @@ static void with_pointers(void) {
     slice.len = huge;
     REFUSED(ringway_sender_send_batch(sender, &slice, 1, &count));
     REFUSED(ringway_producer_send_batch(producer, &slice, 1, &count));
-    EXPECT(RINGWAY_E_TOO_LARGE, ringway_producer_loan(producer, huge, &loan, &data));
-    EXPECT(RINGWAY_E_TOO_LARGE, ringway_sender_loan(sender, SIZE_MAX, &loan, &data));
+    EXPECT(RINGWAY_E_TOO_LARGE, ringway_loan_open(producer, huge, &loan, &data));
+    EXPECT(RINGWAY_E_TOO_LARGE, ringway_loan_open(sender, SIZE_MAX, &loan, &data));
     REFUSED(ringway_sender_send(sender, "x", 1, -7, NULL));
     REFUSED(ringway_receiver_receive(receiver, buffer, 8, -7, &received));
     REFUSED(ringway_reader_read(reader, buffer, 8, RINGWAY_QUEUE_WAIT, &record));
@@ -343,7 +352,7 @@ static void with_pointers(void) {
     outgoing.attributes = &attribute;
     outgoing.attribute_count = 1;
     REFUSED(ringway_sender_send_message(sender, &outgoing, &sent));
-    REFUSED(ringway_publisher_publish(publisher, &outgoing, &published));
+    REFUSED(ringway_publisher_publish(publisher, &outgoing, 0, &published));
     attribute.data_type = RINGWAY_STRING;
     attribute.value = "\xff";
     EXPECT(RINGWAY_E_ATTRIBUTE, ringway_sender_send_message(sender, &outgoing, &sent));
@@ -361,12 +370,12 @@ static void with_pointers(void) {
     DONE(ringway_sender_send_messages(sender, NULL, 0, NULL));
     outgoing.group = "";
     EXPECT(RINGWAY_E_ID, ringway_sender_send_message(sender, &outgoing, &sent));
-    EXPECT(RINGWAY_E_ID, ringway_publisher_publish(publisher, &outgoing, &published));
+    EXPECT(RINGWAY_E_ID, ringway_publisher_publish(publisher, &outgoing, 0, &published));
     outgoing.group = "\xff";
     REFUSED(ringway_sender_send_message(sender, &outgoing, &sent));
     outgoing.group = NULL;
     outgoing.subject = "\n";
-    EXPECT(RINGWAY_E_ID, ringway_publisher_publish(publisher, &outgoing, &published));
+    EXPECT(RINGWAY_E_ID, ringway_publisher_publish(publisher, &outgoing, 0, &published));
     outgoing.subject = NULL;
     settings.redrive_allow = 7;
     REFUSED(ringway_queue_set(queue, &settings));
@@ -472,7 +481,7 @@ static void with_streams_and_topics(void) {
     ringway_subscription_config_t wish;
     ringway_subscription_config_init(&wish);
     REFUSED(ringway_topic_subscribe(topic, &wish, &number));
-    wish.queue = "q";
+    wish.endpoint = "q";
     wish.scope = 7;
     REFUSED(ringway_topic_subscribe(topic, &wish, &number));
     wish.scope = 0;
@@ -520,11 +529,11 @@ int main(void) {
         DONE(ringway_receiver_open(queue, NULL, &receiver));
         DONE(ringway_message_open(&message));
         DONE(ringway_stream_open(bus, "s", NULL, &stream));
-        DONE(ringway_stream_producer_open(stream, &putter));
+        DONE(ringway_stream_producer_open(stream, NULL, &putter));
         DONE(ringway_stream_reader_open(stream, NULL, &taker));
         DONE(ringway_topic_open(bus, "t", NULL, &topic));
         DONE(ringway_publisher_open(topic, &publisher));
-        DONE(ringway_listener_open(topic, &listener));
+        DONE(ringway_listener_open(topic, NULL, &listener));
         if (round == 1) {
             break;
         }
@@ -532,7 +541,7 @@ int main(void) {
         DONE(ringway_bus_open("hostile", NULL, &second));
         DONE(ringway_producer_send(producer, "x", 1, 0, NULL));
         DONE(ringway_reader_pin(reader, 0, &view, &record, &seen));
-        DONE(ringway_sender_loan(sender, 100, &loan, &data));
+        DONE(ringway_loan_open(sender, 100, &loan, &data));
         void *all[16] = {second, channel, producer, reader, view, queue, sender, receiver, loan,
             message, stream, putter, taker, topic, publisher, listener};
         for (int i = 0; i < 16; i++) {

@@ -39,7 +39,7 @@ static void put(ringway_bus_t *bus, const char *name, uint64_t number, uint64_t 
     ringway_stream_t *stream;
     ringway_stream_producer_t *producer;
     DONE(ringway_stream_open(bus, name, NULL, &stream));
-    DONE(ringway_stream_producer_open(stream, &producer));
+    DONE(ringway_stream_producer_open(stream, NULL, &producer));
     for (; number < count; number++) {
         snprintf(key, sizeof key, "key-%d", (int)(number % 7));
         const ringway_put_t record = {key, buffer, body(number, buffer), NULL};
@@ -78,7 +78,7 @@ static void announce(ringway_bus_t *bus, const char *name, uint64_t number, uint
     DONE(ringway_publisher_open(topic, &publisher));
     for (; number < count; number++) {
         message.len = body(number, buffer);
-        DONE(ringway_publisher_publish(publisher, &message, NULL));
+        DONE(ringway_publisher_publish(publisher, &message, 0, NULL));
         note(number + 1, 0);
     }
 }

@@ -38,7 +38,7 @@ static void streams(ringway_bus_t *bus) {
     ringway_stream_producer_t *producer;
     DONE(ringway_stream_open(bus, "trucks", &config, &stream));
     EXPECT(RINGWAY_E_EXISTS, ringway_stream_open(bus, "trucks", &config, &stream));
-    DONE(ringway_stream_producer_open(stream, &producer));
+    DONE(ringway_stream_producer_open(stream, NULL, &producer));
 
     /* A worker of a group, which is made, and a reader that sees everything. */
     ringway_stream_reader_config_t joining;
@@ -145,7 +145,7 @@ static void streams(ringway_bus_t *bus) {
     config.overflow = RINGWAY_DROP_OLDEST;
     config.shards = 1;
     DONE(ringway_stream_open(bus, "fixes", &config, &stream));
-    DONE(ringway_stream_producer_open(stream, &producer));
+    DONE(ringway_stream_producer_open(stream, NULL, &producer));
     DONE(ringway_stream_reader_open(stream, NULL, &reader));
     for (int i = 0; i < 5000; i++) {
         DONE(ringway_stream_put(producer, &put, 0, NULL));
@@ -178,12 +178,12 @@ static void topics(ringway_bus_t *bus) {
     /* Two queues: one takes everything as a notification, one what it wants as it is. */
     ringway_subscription_config_t wish;
     ringway_subscription_config_init(&wish);
-    wish.queue = "nowhere";
+    wish.endpoint = "nowhere";
     EXPECT(RINGWAY_E_NOT_FOUND, ringway_topic_subscribe(topic, &wish, NULL));
-    wish.queue = "all";
+    wish.endpoint = "all";
     uint64_t id = 0, sports = 0;
     DONE(ringway_topic_subscribe(topic, &wish, &id));
-    wish.queue = "sport";
+    wish.endpoint = "sport";
     wish.dead_letter = "all";
     wish.raw = RINGWAY_ON;
     wish.filter = "{\"kind\": 5}";
@@ -195,12 +195,12 @@ static void topics(ringway_bus_t *bus) {
     DONE(ringway_topic_subscriptions(topic, subscriptions, 4, &count));
     CHECK(count == 2);
     const ringway_subscription_t *of_sport = &subscriptions[subscriptions[1].id == sports];
-    CHECK(of_sport->id == sports && strcmp(of_sport->queue, "sport") == 0);
+    CHECK(of_sport->id == sports && strcmp(of_sport->endpoint, "sport") == 0);
     CHECK(of_sport->raw == RINGWAY_ON && of_sport->scope == RINGWAY_IN_ATTRIBUTES);
     CHECK(strcmp(of_sport->dead_letter, "all") == 0);
 
     DONE(ringway_publisher_open(topic, &publisher));
-    DONE(ringway_listener_open(topic, &listener));
+    DONE(ringway_listener_open(topic, NULL, &listener));
     const ringway_attribute_t kind = {"kind", NULL, "sport", 5, RINGWAY_STRING, 0};
     ringway_outgoing_t said[3];
     ringway_published_t published[3];
@@ -212,10 +212,10 @@ static void topics(ringway_bus_t *bus) {
     said[0].attributes = &kind;
     said[0].attribute_count = 1;
     said[0].subject = "goal";
-    DONE(ringway_publisher_publish(publisher, &said[0], &published[0]));
+    DONE(ringway_publisher_publish(publisher, &said[0], 0, &published[0]));
     CHECK(published[0].message_id[0] != 0 && published[0].duplicate == 0);
     said[1].delay_ms = 5;
-    DONE(ringway_publisher_publish_batch(publisher, said + 1, 2, published + 1));
+    DONE(ringway_publisher_publish_batch(publisher, said + 1, 2, 0, published + 1));
     CHECK(published[1].status == RINGWAY_E_OPTION && published[2].status == RINGWAY_OK);
 
     char buffer[2048];
@@ -243,7 +243,7 @@ static void topics(ringway_bus_t *bus) {
     EXPECT(RINGWAY_E_NOT_FOUND, ringway_topic_unsubscribe(topic, sports));
     uint64_t missed = 0;
     for (int i = 0; i < 3000; i++) {
-        DONE(ringway_publisher_publish(publisher, &said[0], NULL));
+        DONE(ringway_publisher_publish(publisher, &said[0], 0, NULL));
     }
     EXPECT(RINGWAY_LAGGED, ringway_listener_hear(listener, message, 0, &missed));
     CHECK(missed > 0);
@@ -260,10 +260,10 @@ static void topics(ringway_bus_t *bus) {
     DONE(ringway_topic_open(bus, "trips", &config, &trips));
     DONE(ringway_publisher_open(trips, &publisher));
     said[0].dedup_id = "1";
-    EXPECT(RINGWAY_E_MISSING_GROUP, ringway_publisher_publish(publisher, &said[0], NULL));
+    EXPECT(RINGWAY_E_MISSING_GROUP, ringway_publisher_publish(publisher, &said[0], 0, NULL));
     said[0].group = "truck-1";
-    DONE(ringway_publisher_publish(publisher, &said[0], NULL));
-    DONE(ringway_publisher_publish(publisher, &said[0], &published[0]));
+    DONE(ringway_publisher_publish(publisher, &said[0], 0, NULL));
+    DONE(ringway_publisher_publish(publisher, &said[0], 0, &published[0]));
     CHECK(published[0].duplicate == 1);
     DONE(ringway_close(publisher));
     DONE(ringway_close(trips));
@@ -293,12 +293,12 @@ static void forked(ringway_bus_t *bus) {
     ringway_stream_reader_config_init(&joining);
     joining.group = "group";
     DONE(ringway_stream_open(bus, "forked", NULL, &stream));
-    DONE(ringway_stream_producer_open(stream, &producer));
+    DONE(ringway_stream_producer_open(stream, NULL, &producer));
     DONE(ringway_stream_reader_open(stream, NULL, &reader));
     DONE(ringway_stream_reader_open(stream, &joining, &worker));
     DONE(ringway_topic_open(bus, "forked", NULL, &topic));
     DONE(ringway_publisher_open(topic, &publisher));
-    DONE(ringway_listener_open(topic, &listener));
+    DONE(ringway_listener_open(topic, NULL, &listener));
     DONE(ringway_message_open(&message));
     void *all[7] = {producer, reader, worker, stream, publisher, listener, topic};
     ringway_put_t put = {"key", "x", 1, NULL};
@@ -315,7 +315,7 @@ static void forked(ringway_bus_t *bus) {
         EXPECT(RINGWAY_E_FORKED, ringway_stream_read(worker, 1, 0, &record, &count));
         EXPECT(RINGWAY_E_FORKED, ringway_stream_checkpoint(worker, NULL));
         EXPECT(RINGWAY_E_FORKED, ringway_stream_shards(stream, &shard, 1, &count));
-        EXPECT(RINGWAY_E_FORKED, ringway_publisher_publish(publisher, &said, NULL));
+        EXPECT(RINGWAY_E_FORKED, ringway_publisher_publish(publisher, &said, 0, NULL));
         EXPECT(RINGWAY_E_FORKED, ringway_listener_hear(listener, message, 0, NULL));
         EXPECT(RINGWAY_E_FORKED, ringway_topic_unsubscribe(topic, 1));
         for (int i = 0; i < 7; i++) {
@@ -326,7 +326,7 @@ static void forked(ringway_bus_t *bus) {
     int status = 1;
     CHECK(waitpid(child, &status, 0) == child && status == 0);
     DONE(ringway_stream_put(producer, &put, 0, NULL));
-    DONE(ringway_publisher_publish(publisher, &said, NULL));
+    DONE(ringway_publisher_publish(publisher, &said, 0, NULL));
     DONE(ringway_close(message));
     for (int i = 0; i < 7; i++) {
         DONE(ringway_close(all[i]));

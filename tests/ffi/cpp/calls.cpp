@@ -179,6 +179,31 @@ void streams(const ringway::Bus &bus) {
     CHECK(trucks.shards().value().size() == 2 && trucks.stats().value().open_shards == 2);
 }
 
+void changed_streams(const ringway::Bus &bus) {
+    auto clicks = bus.stream("clicks").value();
+    const auto halves = clicks.split(0).value();
+    CHECK(clicks.merge(halves[0], halves[1]).value() == halves[1] + 1);
+    CHECK(clicks.scale(2).value() == 1 && clicks.stats().value().open_shards == 2);
+    CHECK(clicks.retain(24h).status() == RINGWAY_E_OPTION);
+    clicks.register_consumer("billing", RINGWAY_BEHIND_DROP_OLDEST).value();
+    auto billing = clicks.consumer("billing").value();
+    CHECK(clicks.consumer("billing").status() == RINGWAY_E_BUSY);
+    auto producer = clicks.aggregating().value();
+    CHECK(producer.put("user-1", "home").value().shard == RINGWAY_NONE);
+    producer.flush().value();
+    CHECK(ringway::Bytes(billing.read(1, 1s).value()[0].data, 4).text() == "home");
+    CHECK(clicks.consumers().value()[0].records == 1);
+    auto second = clicks.consumer("billing", RINGWAY_LATEST, true).value();
+    CHECK(billing.read(1).status() == RINGWAY_E_STALE);
+    clicks.deregister_consumer("billing").value();
+    CHECK(second.read(1).status() == RINGWAY_E_STALE);
+    (void)clicks.worker("dispatch").value();
+    clicks.remove_group("dispatch").value();
+    second.close();
+    CHECK(clicks.retire().value() == 4);
+    bus.remove("clicks").value();
+}
+
 void topics(const ringway::Bus &bus) {
     auto news = bus.topic("news").value();
     auto sport = bus.queue("sport").value();
@@ -186,6 +211,14 @@ void topics(const ringway::Bus &bus) {
     wish.raw = RINGWAY_ON;
     wish.filter = R"({"kind": ["sport"]})";
     const auto id = news.subscribe(wish).value();
+    const auto to_stream = ringway::SubscriptionConfig("trucks", RINGWAY_TO_STREAM);
+    news.unsubscribe(news.subscribe(to_stream).value()).value();
+    ringway::ListenerConfig choosy;
+    choosy.filter = "{";
+    CHECK(news.listener(choosy).status() == RINGWAY_E_POLICY);
+    CHECK(sport.parked().value().empty());
+    CHECK(sport.read_parked(1).status() == RINGWAY_E_NOT_FOUND);
+    CHECK(sport.delete_parked(1).status() == RINGWAY_E_NOT_FOUND);
     CHECK(news.subscriptions().value().size() == 1);
     auto publisher = news.publisher().value();
     auto listener = news.listener().value();
@@ -216,6 +249,7 @@ int main() {
     channels(bus);
     queues(bus);
     streams(bus);
+    changed_streams(bus);
     topics(bus);
     CHECK(bus.objects().value().size() == 4);
     bus.remove("orders").value();

@@ -21,7 +21,7 @@ class Config:
     """A config as its _init leaves it, and of `fields` those that say something: what is None stays as it
     is. `c` is for calls, as long as this is alive."""
 
-    def __init__(self, kind: str, **fields: Any) -> None:
+    def __init__(self, kind: str, /, **fields: Any) -> None:
         self.c: Any = ffi.new(f"ringway_{kind}_config_t *")
         self._kept: List[Any] = []
         getattr(lib, f"ringway_{kind}_config_init")(self.c)

@@ -43,12 +43,31 @@ impl Outcome {
         .to_string()
     }
 
-    /// The line for people.
-    pub fn text(&self) -> String {
-        let sign = match self.better {
+    /// A row of a table in Markdown.
+    pub fn markdown(&self) -> String {
+        let measured = self.measured.map_or("not measured".to_owned(), rounded);
+        let verdict = if self.met() { "met" } else { "**missed**" };
+        let what = self.what.replace('|', "\\|");
+        format!(
+            "| {} | {what} | {} {} {} | {measured} | {verdict} | `{}` |",
+            self.id,
+            self.sign(),
+            rounded(self.goal),
+            self.unit,
+            self.command
+        )
+    }
+
+    fn sign(&self) -> &'static str {
+        match self.better {
             Better::AtMost => "≤",
             Better::AtLeast => "≥",
-        };
+        }
+    }
+
+    /// The line for people.
+    pub fn text(&self) -> String {
+        let sign = self.sign();
         let measured = self
             .measured
             .map_or("not measured".to_owned(), |m| format!("{m:.3}"));
@@ -58,6 +77,20 @@ impl Outcome {
             "{:<4} {verdict} {measured:>12} {sign} {goal} {}  {}",
             self.id, self.unit, self.what
         )
+    }
+}
+
+/// With as many digits as say something.
+fn rounded(figure: f64) -> String {
+    let decimals = match figure.abs() {
+        1000.0.. => 0,
+        10.0.. => 1,
+        _ => 3,
+    };
+    let text = format!("{figure:.decimals$}");
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
     }
 }
 
@@ -76,6 +109,14 @@ mod tests {
             unit: "x",
             command,
         }
+    }
+
+    #[test]
+    fn a_row_says_how_a_figure_stands_to_its_goal() {
+        let row = outcome(Some(1_000_002.0), Better::AtLeast).markdown();
+        assert_eq!(row, "| P0 |  | ≥ 1.2 x | 1000002 | met | `` |");
+        let row = outcome(Some(12.0), Better::AtMost).markdown();
+        assert!(row.contains("| 12 | **missed** |"), "{row}");
     }
 
     #[test]

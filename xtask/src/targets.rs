@@ -19,8 +19,11 @@ pub struct Args {
     /// Only these, such as P1 R3 [default: all]
     ids: Vec<String>,
     /// One JSON object a line
-    #[arg(long)]
+    #[arg(long, conflicts_with = "markdown")]
     json: bool,
+    /// A table in Markdown, as docs/figures.md has it
+    #[arg(long)]
+    markdown: bool,
     /// Rounds of each speed measurement
     #[arg(long, default_value_t = 5)]
     rounds: u32,
@@ -35,18 +38,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let ids = chosen(&args.ids)?;
+    if args.markdown {
+        println!("| # | figure | goal | measured | | command |\n|---|---|---|---|---|---|");
+    }
     let mut all_met = true;
     let mut report = |outcomes: Vec<Outcome>| {
         for outcome in outcomes {
             all_met &= outcome.met();
-            println!(
-                "{}",
-                if args.json {
-                    outcome.json()
-                } else {
-                    outcome.text()
-                }
-            );
+            let line = match (args.json, args.markdown) {
+                (true, _) => outcome.json(),
+                (_, true) => outcome.markdown(),
+                _ => outcome.text(),
+            };
+            println!("{line}");
         }
     };
     if ids.iter().any(|id| id.starts_with('P')) {
@@ -504,6 +508,10 @@ const PROOFS: &[Proof] = &[
             "fifo_torture",
             "--test",
             "dedup_torture",
+            "--test",
+            "stream_torture",
+            "--test",
+            "topic_torture",
             "--no-fail-fast",
             "--",
             "--nocapture",

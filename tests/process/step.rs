@@ -24,7 +24,10 @@ use operations::{OPERATIONS, Operation};
 use ringway_harness::seed;
 use ringway_harness::step::{Mode, Point, Stepper, Sweep};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use survivor::{Wings, World};
 
@@ -42,6 +45,8 @@ const STUCK: Duration = Duration::from_millis(500);
 /// formatting, the scan of the pool) at about `FULL_PLACES`.
 const WHOLE: u64 = 3000;
 const FULL_PLACES: u64 = 500;
+/// Stages that play at the same time: while a victim is stepped, one of a pair of processes waits.
+const STAGES: usize = 2;
 
 /// What becomes of the victim at its step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,57 +81,75 @@ fn main() -> ExitCode {
     let places = number("RINGWAY_PLACES").unwrap_or(if full { FULL_PLACES } else { 40 });
     let whole = if full { WHOLE } else { 0 };
     let seed = seed::announce("stepping");
-    let mut wings = Wings::new().expect("the wings of the stage");
-    let mut failures = 0;
-    let (mut operations_whole, mut steps, mut slowest) = (0u64, 0u64, 0f64);
-    println!("operation, fate: steps, visited, strayed, failures, over 50 ms, slowest progress");
-    for operation in OPERATIONS {
-        if !wanted
+    let fates: &[Fate] = if full {
+        &[Fate::Killed, Fate::Continued, Fate::KilledWhileStopped]
+    } else {
+        &[Fate::Killed, Fate::Continued]
+    };
+    let is_wanted = |operation: &&'static Operation| {
+        wanted
             .iter()
             .all(|word| operation.name.contains(word.as_str()))
-        {
-            continue;
+    };
+    let operations = OPERATIONS.iter().filter(is_wanted);
+    let sweeps: Vec<_> = operations
+        .flat_map(|operation| fates.iter().map(move |fate| (operation, *fate)))
+        .collect();
+    println!("operation, fate: steps, visited, strayed, failures, over 50 ms, slowest progress");
+    let (next, tallies) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for stage in 0..STAGES {
+            let (next, tallies, sweeps) = (&next, &tallies, &sweeps);
+            scope.spawn(move || {
+                let mut wings = Wings::new(stage).expect("the wings of the stage");
+                while let Some((operation, fate)) = sweeps.get(next.fetch_add(1, SeqCst)) {
+                    let mut sweep = Sweep::new(operation.name, mode(*fate))
+                        .about(places, seed)
+                        .whole_up_to(whole);
+                    if operation.each_call {
+                        sweep = sweep.around_system_calls();
+                    }
+                    let tally = play(operation, *fate, &sweep, &mut wings);
+                    tally.tell(operation, *fate);
+                    tallies.lock().unwrap().push((operation.name, tally));
+                }
+            });
         }
-        let fates: &[Fate] = if full {
-            &[Fate::Killed, Fate::Continued, Fate::KilledWhileStopped]
-        } else {
-            &[Fate::Killed, Fate::Continued]
-        };
-        let mut whole_operation = true;
-        for fate in fates {
-            let mut sweep = Sweep::new(operation.name, mode(*fate))
-                .about(places, seed)
-                .whole_up_to(whole);
-            if operation.each_call {
-                sweep = sweep.around_system_calls();
-            }
-            let tally = play(operation, *fate, &sweep, &mut wings);
-            failures += tally.failures;
-            let Tally {
-                total,
-                visited,
-                strayed,
-                failures,
-                slow,
-                progress,
-                ..
-            } = tally;
-            let (slow, progress) = (slow.len(), progress.as_secs_f64() * 1e3);
-            whole_operation &= visited > total;
-            steps += visited;
-            slowest = slowest.max(progress);
-            println!(
-                "{}, {fate:?}: {total} steps, {visited} visited, {strayed} strayed, {failures} failures, {slow} over 50 ms, {progress:.1} ms",
-                operation.name
-            );
-        }
-        operations_whole += u64::from(whole_operation);
-    }
-    drop(wings);
+    });
+    let tallies = tallies.into_inner().unwrap();
+    let in_part = tallies.iter().filter(|(_, tally)| !tally.is_whole());
+    let in_part: BTreeSet<_> = in_part.map(|(operation, _)| operation).collect();
+    let all: BTreeSet<_> = tallies.iter().map(|(operation, _)| operation).collect();
+    let sum = |of: fn(&Tally) -> u64| tallies.iter().map(|(_, tally)| of(tally)).sum::<u64>();
+    let failures = sum(|tally| tally.failures);
+    let slowest = tallies.iter().map(|(_, tally)| tally.progress).max();
     println!(
-        "{{\"target\":\"R1\",\"operations_whole\":{operations_whole},\"steps\":{steps},\"failures\":{failures},\"progress_ms\":{slowest:.1}}}"
+        "{{\"target\":\"R1\",\"operations_whole\":{},\"steps\":{},\"failures\":{failures},\"progress_ms\":{:.1}}}",
+        all.len() - in_part.len(),
+        sum(|tally| tally.visited),
+        slowest.unwrap_or_default().as_secs_f64() * 1e3
     );
     stage::end(failures)
+}
+
+impl Tally {
+    /// Whether every step was visited.
+    fn is_whole(&self) -> bool {
+        self.visited > self.total
+    }
+
+    fn tell(&self, operation: &Operation, fate: Fate) {
+        println!(
+            "{}, {fate:?}: {} steps, {} visited, {} strayed, {} failures, {} over 50 ms, {:.1} ms",
+            operation.name,
+            self.total,
+            self.visited,
+            self.strayed,
+            self.failures,
+            self.slow.len(),
+            self.progress.as_secs_f64() * 1e3
+        );
+    }
 }
 
 fn mode(fate: Fate) -> Mode {

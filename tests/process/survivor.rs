@@ -30,16 +30,19 @@ pub struct Wings {
     victims: Zygote,
     corpses: Zygote,
     acks: AckBoard,
+    stage: usize,
     worlds: u64,
 }
 
 impl Wings {
-    pub fn new() -> Result<Wings, Fault> {
+    /// Those of one of ten stages.
+    pub fn new(stage: usize) -> Result<Wings, Fault> {
         let acks = AckBoard::new(ACKS)?;
         Ok(Wings {
             victims: Zygote::spawn(&Launch::role("victim").board("acks", &acks))?,
             corpses: Zygote::spawn(&Launch::role("corpse").board("acks", &acks))?,
             acks,
+            stage,
             worlds: 0,
         })
     }
@@ -49,7 +52,8 @@ impl Wings {
         (0..ACKS).for_each(|n| self.acks.set(n, 0));
         self.worlds += 1;
         // Of one length, so that no victim's path depends on it.
-        let name = format!("ringway-test-{}-step{:07}", std::process::id(), self.worlds);
+        let (pid, stage) = (std::process::id(), self.stage);
+        let name = format!("ringway-test-{pid}-{stage}step{:07}", self.worlds);
         let root = TempBus::at(format!("/dev/shm/{name}"))?;
         let path = root.path().display().to_string();
         let mut world = World::new(operation, root).unwrap_or_else(|why| panic!("a world: {why}"));

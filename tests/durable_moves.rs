@@ -7,8 +7,9 @@ use ringway::{
     Bus, Durability, MoveError, MoveOptions, MoveState, Outgoing, Queue, QueueBuilder, Redrive,
     RedriveAllow, SetError, Settings,
 };
+use ringway_harness::deadline;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A place for a bus, and one for its journals.
 struct Machine {
@@ -71,13 +72,15 @@ fn fail_all(queue: &Queue) {
 fn bodies(queue: &Queue) -> Vec<String> {
     let mut receiver = queue.receiver().unwrap();
     let mut bodies = Vec::new();
-    let wait = Duration::from_millis(200);
+    let (wait, begun) = (Duration::from_millis(200), Instant::now());
     loop {
         let messages = receiver.receive(64, wait, None).unwrap();
-        if messages.is_empty() {
+        let stats = queue.stats();
+        if messages.is_empty() && stats.visible + stats.moving + stats.parked == 0 {
             bodies.sort();
             return bodies;
         }
+        assert!(begun.elapsed() < deadline(), "{stats:?}");
         let texts = messages.iter().map(|m| String::from_utf8_lossy(&m.body));
         bodies.extend(texts.map(String::from));
     }

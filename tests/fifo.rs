@@ -50,7 +50,7 @@ fn word(receiver: &mut QueueReceiver) -> Option<(u64, Received)> {
 /// Looks until there is a message: for what becomes visible by itself.
 fn await_word(receiver: &mut QueueReceiver) -> (u64, Received) {
     let mut buffer = [0; 8];
-    let received = receiver.receive_into(&mut buffer, 10 * S).unwrap();
+    let received = receiver.receive_into(&mut buffer, 60 * S).unwrap();
     (
         u64::from_le_bytes(buffer),
         received.expect("a message within ten seconds"),
@@ -209,14 +209,19 @@ fn a_longer_visibility_of_the_first_hides_the_group_and_none_opens_it_at_once() 
         send(&mut sender, "A", at);
     }
     one.set_visibility(100 * MS).unwrap();
-    let (_, first) = word(&mut one).unwrap();
-    one.change_visibility(&first.receipt, 60 * S).unwrap();
+    // Once, but where the machine pauses for longer than the lease.
+    let first = loop {
+        let (_, first) = await_word(&mut one);
+        if one.change_visibility(&first.receipt, 60 * S).is_ok() {
+            break first;
+        }
+    };
     let mut buffer = [0; 8];
     assert_eq!(two.receive_into(&mut buffer, 250 * MS).unwrap(), None);
     one.change_visibility(&first.receipt, Duration::ZERO)
         .unwrap();
     let (seen, again) = word(&mut two).expect("visible at once");
-    assert_eq!((seen, again.receives()), (0, 2));
+    assert_eq!((seen, again.receives()), (0, first.receives() + 1));
     assert!(word(&mut one).is_none(), "and the rest waits for it");
 }
 
@@ -487,10 +492,15 @@ fn the_delay_of_the_queue_holds_up_the_group() {
     let before = Instant::now();
     send(&mut sender, "A", 0);
     send(&mut sender, "B", 1);
-    assert!(word(&mut receiver).is_none());
-    assert_eq!(queue.stats().delayed, 2);
+    let (mut early, delayed) = (word(&mut receiver), queue.stats().delayed);
+    // Unless the machine has paused for as long.
+    if before.elapsed() < 150 * MS {
+        assert!(early.is_none());
+        assert_eq!(delayed, 2);
+    }
     for expected in [0, 1] {
-        let (seen, received) = await_word(&mut receiver);
+        let next = early.take();
+        let (seen, received) = next.unwrap_or_else(|| await_word(&mut receiver));
         assert!(before.elapsed() >= 150 * MS);
         assert_eq!((seen, received.receives()), (expected, 1));
     }
@@ -535,9 +545,16 @@ fn who_waits_looks_at_every_slot_of_a_queue_within_a_few_sleeps() {
     let mut receiver = queue.receiver().unwrap();
     receiver.set_idle(Idle::Park);
     let before = read_word(&root, SWEEP);
-    assert!(!receiver.wait(400 * MS).unwrap());
-    let swept = read_word(&root, SWEEP) - before;
-    assert!(swept >= 2 * slots, "{swept} of {slots} slots in 400 ms");
+    let mut swept = 0;
+    // Once on a machine that does nothing else; one that pauses takes the sweeps out of a wait.
+    for _ in 0..10 {
+        assert!(!receiver.wait(400 * MS).unwrap());
+        swept = read_word(&root, SWEEP) - before;
+        if swept >= 2 * slots {
+            return;
+        }
+    }
+    panic!("{swept} of {slots} slots in ten waits of 400 ms");
 }
 
 #[test]

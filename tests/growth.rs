@@ -4,7 +4,7 @@
 use ringway::{
     Bus, Queue, QueueReceiver, QueueSendError, Received, Redrive, Settings, SettleError,
 };
-use ringway_harness::TempBus;
+use ringway_harness::{TempBus, deadline};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -53,7 +53,7 @@ fn grown_files(bus: &Bus) -> Vec<PathBuf> {
 fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
-        assert!(started.elapsed() < 10 * S, "{what}: not within ten seconds");
+        assert!(started.elapsed() < deadline(), "{what}: never");
         std::thread::yield_now();
     }
 }
@@ -383,6 +383,7 @@ fn what_becomes_visible_in_any_ring_is_received() {
     let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
     receiver.set_visibility(100 * MS).unwrap();
     // Delayed ones among the others, in every ring.
+    let begun = Instant::now();
     let mut delayed = 0;
     for number in 0..6 * FIRST {
         let delay = if number % 512 == 0 {
@@ -393,13 +394,14 @@ fn what_becomes_visible_in_any_ring_is_received() {
         delayed += u64::from(number % 512 == 0);
         sender.send_delayed(&number.to_le_bytes(), delay).unwrap();
     }
-    assert_eq!(queue.stats().delayed, delayed);
+    let counted = queue.stats().delayed;
+    assert!(counted == delayed || begun.elapsed() >= 200 * MS);
     // Every message twice: the first lease runs out.
     let mut seen = vec![0u16; 6 * FIRST as usize];
     let mut buffer = [0; 8];
     let mut left = seen.len();
     while left > 0 {
-        let received = receiver.receive_into(&mut buffer, 10 * S).unwrap();
+        let received = receiver.receive_into(&mut buffer, 60 * S).unwrap();
         let received = received.expect("everything comes again");
         let number = u64::from_le_bytes(buffer) as usize;
         seen[number] += 1;
@@ -426,7 +428,7 @@ fn many_senders_and_receivers_grow_it_together_and_nothing_is_lost_or_doubled() 
             scope.spawn(move || {
                 let mut sender = queue.sender().unwrap();
                 for number in (part..MESSAGES).step_by(3) {
-                    sender.send_timeout(&number.to_le_bytes(), 20 * S).unwrap();
+                    sender.send_timeout(&number.to_le_bytes(), 60 * S).unwrap();
                 }
             });
         }

@@ -240,7 +240,8 @@ fn a_full_queue_holds_nobody_up_and_gets_its_messages_later() {
     assert_eq!(drain(&large), all);
     assert!(topic.stats().unwrap().retried >= 476);
     let mut got = drain(&small);
-    assert_eq!(got, all[..1024]);
+    // And more, if a second passed meanwhile: a receiver looks around for what others left.
+    assert_eq!(got[..1024], all[..1024]);
     while got.len() < all.len() {
         publisher
             .dispatcher()

@@ -22,6 +22,8 @@ use std::sync::Arc;
 
 /// When a dead-letter queue had no room, the next try of this receiver comes so much later.
 const RETRY_MS: u64 = 20;
+/// For so long a receive moves messages of a queue on disk that it was not asked about.
+const MOVING_MS: u64 = 10;
 /// Other queues that a receiver keeps open.
 const LINKS: usize = 4;
 /// Moves of others that a receiver watches at a time.
@@ -148,7 +150,9 @@ pub(super) enum Step {
 }
 
 impl QueueReceiver {
-    /// Moves what this receiver has met, or goes on with what others began and left.
+    /// Moves what this receiver has met, or goes on with what others began and left. Where each waits for a
+    /// disk it is one, or what [`MOVING_MS`] are enough for: who receives has not come to move what others
+    /// could not handle, and the rest is as well moved by the next receive.
     #[cold]
     #[inline(never)]
     pub(super) fn move_some(&mut self, now: u64) {
@@ -159,6 +163,10 @@ impl QueueReceiver {
                 Step::Moved | Step::Done | Step::Left | Step::Gone | Step::NoRoute => {}
                 Step::Watch => again.push(position),
                 Step::NoRoom => mover.retry_at = now + RETRY_MS,
+            }
+            let is_late = self.clock.exact_ms().saturating_sub(now) >= MOVING_MS;
+            if is_late && mover.may_wait_for_a_disk(&self.inner) {
+                break;
             }
         }
         for position in again {

@@ -18,6 +18,19 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Directory(File);
 
+/// What an open directory says of itself. Not by way of the standard library, which panics when a close is
+/// answered by an error.
+pub(super) fn names_of(directory: rfs::Dir) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in directory {
+        match entry?.file_name().to_str() {
+            Ok("." | "..") | Err(_) => {}
+            Ok(name) => names.push(name.to_owned()),
+        }
+    }
+    Ok(names)
+}
+
 impl Directory {
     /// The one that `path` leads to now; not a link to one.
     pub fn open(path: &Path) -> io::Result<Self> {
@@ -35,14 +48,7 @@ impl Directory {
 
     /// Names in it, unsorted; names that are not UTF-8 are none of ours.
     pub fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in rfs::Dir::read_from(&self.0)? {
-            match entry?.file_name().to_str() {
-                Ok("." | "..") | Err(_) => {}
-                Ok(name) => names.push(name.to_owned()),
-            }
-        }
-        Ok(names)
+        names_of(rfs::Dir::read_from(&self.0)?)
     }
 
     fn open_with(&self, name: &str, flags: OFlags) -> io::Result<File> {

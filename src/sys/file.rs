@@ -4,7 +4,8 @@
 //! file would be a SIGBUS later), and published with `renameat2(RENAME_NOREPLACE)`. Mode and
 //! group are set by `fchmod`/`fchown` on the descriptor, so no umask has a say.
 
-use rustix::fs::{self as rfs, FallocateFlags, Gid, Mode, RenameFlags};
+use super::directory::names_of;
+use rustix::fs::{self as rfs, FallocateFlags, Gid, Mode, OFlags, RenameFlags};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -206,13 +207,8 @@ pub fn write_words(file: &File, offset: u64, words: [u64; 2]) -> io::Result<()> 
 
 /// Names in a directory, unsorted; names that are not UTF-8 are none of ours.
 pub fn names(directory: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        if let Ok(name) = entry?.file_name().into_string() {
-            names.push(name);
-        }
-    }
-    Ok(names)
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    names_of(rfs::Dir::new(rfs::open(directory, flags, Mode::empty())?)?)
 }
 
 /// Takes a name away. A directory is none of the things this removes.

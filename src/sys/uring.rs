@@ -42,6 +42,8 @@ pub struct Uring {
     written: Vec<(u64, i32)>,
     /// A submission failed: what is left in the queue must never be submitted.
     is_broken: bool,
+    /// The kernel took part of a submission, and may read from its buffer at any time.
+    has_strays: bool,
     generation: u64,
 }
 
@@ -51,6 +53,8 @@ struct Buffer {
 }
 
 const ENTRIES: u32 = 32;
+/// How often who closes a ring asks for what is under way, where the kernel refuses: it may want memory.
+const DROP_TRIES: u32 = 16;
 const IS_SYNC: u64 = 1 << 63;
 
 impl Uring {
@@ -86,6 +90,7 @@ impl Uring {
             sync,
             written: Vec::new(),
             is_broken: false,
+            has_strays: false,
             generation: fork::generation(),
         })
     }
@@ -148,6 +153,8 @@ impl Uring {
             }
             Err(error) => {
                 self.is_broken = true;
+                // An errno says that it took nothing.
+                self.has_strays |= error.raw_os_error().is_none();
                 Err(error)
             }
         }
@@ -217,15 +224,18 @@ impl Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
-        // In a forked child they are the parent's, whose writes go on. After a submission that failed
-        // the kernel may have part of it.
-        if self.generation != fork::generation() || self.is_broken {
+        // In a forked child they are the parent's, whose writes go on. Of a submission that was taken in part
+        // nothing is known.
+        if self.generation != fork::generation() || self.has_strays {
             return;
         }
+        let mut refusals = 0;
         while self.buffers.iter().any(|buffer| buffer.is_busy) {
-            // The kernel may still read from them: better lost than given to somebody else.
-            if !matches!(self.reap(true), Ok(Some(_))) {
-                return;
+            match self.reap(true) {
+                Ok(_) => {}
+                // The kernel may still read from them: better lost than given to somebody else.
+                Err(_) if refusals == DROP_TRIES => return,
+                Err(_) => refusals += 1,
             }
         }
         // SAFETY: dropped once, here, the ring before the memory that it may refer to.

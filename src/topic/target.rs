@@ -235,8 +235,11 @@ fn id_text(text: &mut String, id: MessageId) -> &str {
 fn not_opened(error: OpenError) -> Result<Outcome, PublishError> {
     match error {
         OpenError::Forked => Err(PublishError::Forked),
-        // No descriptor, no memory: another time.
-        OpenError::Io { .. } => Ok(Outcome::NotNow),
+        // No descriptor, no memory, no room, no right to: another time, or somebody else.
+        OpenError::Io { .. }
+        | OpenError::NoSpace { .. }
+        | OpenError::Permission { .. }
+        | OpenError::Journal(_) => Ok(Outcome::NotNow),
         _ => Ok(Outcome::Never),
     }
 }
@@ -247,9 +250,12 @@ pub(super) fn is_for_now(error: &QueueSendError) -> bool {
         error,
         QueueSendError::Full { .. }
             | QueueSendError::OverQuota { .. }
+            | QueueSendError::OverDiskQuota { .. }
             | QueueSendError::DedupFull { .. }
             | QueueSendError::PoolExhausted { .. }
             | QueueSendError::NoSpace { .. }
+            | QueueSendError::NotOnDisk { .. }
+            | QueueSendError::DurabilityUnknown { .. }
             | QueueSendError::Growth(_)
             | QueueSendError::Pool(_)
     )

@@ -297,15 +297,21 @@ fn a_pool_that_is_killed_in_the_middle_leaves_every_message_to_the_next() {
     let bodies: Vec<String> = (0..40).map(|number| number.to_string()).collect();
     let bodies: Vec<&str> = bodies.iter().map(String::as_str).collect();
     place.fill(&bodies);
-    // One line is one write: lines of several commands do not mix.
+    // One line is one write: lines of several commands do not mix. The first pool can't finish the second half.
     let script = "read line; echo $line >> done";
-    let mut pool = Pool::start(&place, "--min 4 --max 4", script);
+    let held = format!(
+        "read line; [ $line -lt 20 ] || {{ {}; exit 1; }}; echo $line >> done",
+        "while [ -e hold ]; do sleep 0.01; done"
+    );
+    std::fs::write(place.path().join("hold"), "").unwrap();
+    let mut pool = Pool::start(&place, "--min 4 --max 4", &held);
     for _ in 0..5 {
         pool.event("succeeded");
     }
     pool.child.kill().unwrap();
     pool.child.wait().unwrap();
     assert!(queue.stats().deleted < 40);
+    std::fs::remove_file(place.path().join("hold")).unwrap();
     let (events, outcome) = Pool::start(&place, "--min 4 --max 4 --drain", script).rest();
     assert_eq!(outcome.code, Some(0), "{}", outcome.err);
     assert!(called(&events, "succeeded").len() <= 35, "{events:?}");

@@ -154,6 +154,42 @@ pub(crate) fn syscall_number(pid: i32) -> io::Result<i64> {
     return Ok(registers.regs[8] as i64);
 }
 
+/// At the entry of a system call: it is not made.
+pub(crate) fn skip_call(pid: i32) -> io::Result<()> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut registers = registers(pid)?;
+        registers.orig_rax = u64::MAX;
+        register_set(libc::PTRACE_SETREGSET, pid, &mut registers)?;
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = pid;
+    Ok(())
+}
+
+/// At the exit of a system call: what it answers.
+pub(crate) fn answer(pid: i32) -> io::Result<i64> {
+    let registers = registers(pid)?;
+    #[cfg(target_arch = "x86_64")]
+    return Ok(registers.rax as i64);
+    #[cfg(target_arch = "aarch64")]
+    return Ok(registers.regs[0] as i64);
+}
+
+/// At the exit of a system call: it answers this instead.
+pub(crate) fn set_answer(pid: i32, answer: i64) -> io::Result<()> {
+    let mut registers = registers(pid)?;
+    #[cfg(target_arch = "x86_64")]
+    {
+        registers.rax = answer as u64;
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        registers.regs[0] = answer as u64;
+    }
+    register_set(libc::PTRACE_SETREGSET, pid, &mut registers)
+}
+
 /// One word of the tracee's memory.
 pub(crate) fn peek(pid: i32, at: u64) -> io::Result<u64> {
     let mut word = 0u64;

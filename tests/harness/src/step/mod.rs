@@ -20,12 +20,14 @@ use crate::launch::Traced;
 use crate::ptrace::{self, Stop};
 use crate::{Exit, Fault, Launch, os, watch};
 
+mod failing;
 mod marker;
 mod path;
 mod sweep;
 mod symbol;
 mod zygote;
 
+pub use failing::{Call, Mishap, can_fail_calls};
 pub(crate) use marker::pass_markers_untraced;
 pub use marker::{begin, end};
 pub use sweep::{Failure, Mode, Point, REFERENCE, Summary, Sweep, for_each_step};

@@ -4,6 +4,7 @@ use crate::error::JournalError;
 use crate::journal::{Cursor, DEFINITION_BYTES, Disk, Options, Pushed, Writer};
 use crate::ring::persister::Writing;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// See the module. `M` is what its object remembers from flush to flush.
@@ -12,7 +13,11 @@ pub struct Journal<M> {
     object_id: u64,
     definition: Box<[u8; DEFINITION_BYTES]>,
     options: Options,
+    /// What its directory says of whose it is; empty: nothing.
+    label: Vec<u8>,
     disk: Mutex<Option<Arc<Disk>>>,
+    /// Others waited for the last flush from here: a hint for this handle itself.
+    pub(super) has_company: AtomicBool,
     /// The writer of the last flush from here, and what it knows.
     kept: Mutex<Option<Kept<M>>>,
 }
@@ -47,9 +52,17 @@ impl<M: Default> Journal<M> {
                 segment_bytes,
                 ..Options::default()
             },
+            label: Vec::new(),
             disk: Mutex::new(None),
+            has_company: AtomicBool::new(false),
             kept: Mutex::new(None),
         }
+    }
+
+    /// In a directory that says whose it is.
+    pub fn labelled(mut self, label: Vec<u8>) -> Self {
+        self.label = label;
+        self
     }
 
     /// With staging buffers of so many bytes instead of 1 MiB.
@@ -75,6 +88,10 @@ impl<M: Default> Journal<M> {
         if is_gone() {
             let path = self.directory.clone();
             return Err(JournalError::NotFound { path });
+        }
+        if !self.label.is_empty() {
+            // Nothing hangs on it but the removal of a bus; a full disk is told by what does.
+            let _ = opened.set_label(&self.label);
         }
         *disk = Some(Arc::clone(&opened));
         Ok(opened)
@@ -118,6 +135,11 @@ impl<M: Default> Journal<M> {
             writer,
             memo: M::default(),
         })
+    }
+
+    /// Whether the next flush may need a segment that there may not be room for.
+    pub(super) fn is_nearly_full(&self, kept: &Kept<M>) -> bool {
+        kept.writer.left_bytes() < self.options.segment_bytes / 4
     }
 
     /// Whether the next flush may need the next segment.

@@ -1,8 +1,4 @@
-//! Group commit by whoever waits.
-//!
-//! There is no daemon and no timer. The first who waits takes the role and writes what all have committed
-//! by then, in the order of positions, with one wait for the disk; the others sleep on a futex word, and
-//! when it changes the first of them writes what has come together meanwhile.
+//! Writing a journal for all who wait.
 //!
 //! # A flush
 //! ```text
@@ -17,214 +13,117 @@
 //! frozen: who waits is told that what he did may be on disk or not, new work is refused before it changes
 //! anything, and each attempt tries again to make a segment. Nothing that was acknowledged is touched by
 //! it.
+//!
+//! A full disk is seen half a segment before it stops anything ([`super::room`]): no next segment can be
+//! made. Then new work is refused while what is under way is written.
+//!
+//! # Keeping the role
+//! A thread may [keep the role](keep_role) while it has nothing to write: it counts its steps also then, and
+//! whoever waits asks it.
 
 use super::journal::{Journal, Kept};
+use super::reach::{Goal, NotOnDisk, Source};
+use super::room;
 use crate::error::JournalError;
-use crate::ring::persister::{End, NoEpoch, Turn, Writing};
+use crate::ring::persister::{End, Turn, Writing};
 use crate::ring::wait::LONG_SLEEP;
-use crate::shm::durable::DurableWords;
-use crate::sys::{clock, futex};
+use crate::sync::Ordering;
+use crate::sys::clock::{self, Deadline};
+use crate::trace::event;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// A live writer that has not made a step for so long stands still: longer than a disk takes for a
-/// write when it is busy, for what a take-over costs is a segment.
-const STANDS_STILL: Duration = Duration::from_millis(500);
-/// The same while it may be making a segment, which is up to 64 MiB of zeros: who displaces it then has to
-/// make one himself.
-const MAKES_A_SEGMENT: Duration = Duration::from_secs(10);
+/// Looks of one who begins a flush whether others commit yet.
+const MOST_YIELDS: u32 = 16;
+/// For so long one who keeps the role looks for work before it sleeps: what a write takes on a fast disk.
+const SPIN: Duration = Duration::from_micros(50);
 
-/// What somebody waits for.
-#[derive(Clone, Copy, Debug)]
-pub enum Goal {
-    /// Everything up to this position.
-    Position(u64),
-    /// A flush.
-    Flush(u64),
-    /// That there is a segment that can be written to.
-    Thawed,
-}
-
-impl Goal {
-    fn is_reached(self, words: &DurableWords) -> bool {
-        match self {
-            Self::Position(position) => position < words.on_disk_below(),
-            Self::Flush(flush) => words.is_flushed(flush),
-            Self::Thawed => !words.is_frozen(),
-        }
-    }
-}
-
-/// Why something is not on disk.
-#[derive(Debug)]
-pub enum NotOnDisk {
-    /// The journal can't be written now: this is what the disk, or the system, said.
-    Journal(JournalError),
-    /// Somebody else was told so, while this was waited for.
-    Elsewhere,
-    /// There is no further epoch.
-    NoEpoch,
-    /// The object was removed, and its journal with it.
-    Removed,
-    /// Its file has gone: another one may be made from the same journal, and this one's writes do not
-    /// count any more.
-    Unlinked,
-    /// Words say what they can't.
-    Scribbled,
-}
-
-impl core::fmt::Display for NotOnDisk {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Journal(error) => error.fmt(f),
-            Self::Elsewhere => f.write_str("the process that wrote for all could not write it"),
-            Self::NoEpoch => f.write_str("the writer has changed a million times"),
-            Self::Removed => f.write_str("it has been removed"),
-            Self::Scribbled => f.write_str("another process wrote over its words"),
-            Self::Unlinked => {
-                f.write_str("its file was deleted or replaced outside ringway; open it again")
-            }
-        }
-    }
-}
-
-impl From<JournalError> for NotOnDisk {
-    fn from(error: JournalError) -> Self {
-        Self::Journal(error)
-    }
-}
-
-impl From<NoEpoch> for NotOnDisk {
-    fn from(_: NoEpoch) -> Self {
-        Self::NoEpoch
-    }
-}
-
-/// What a journal is behind.
-pub trait Source {
-    /// What it remembers from flush to flush.
-    type Memo: Default;
-
-    /// Its words.
-    fn words(&self) -> &DurableWords;
-    /// The participant it is open for.
-    fn me(&self) -> u16;
-    /// Whether a participant is proven dead.
-    fn is_dead(&self, owner: u16) -> bool;
-    /// Time for bounded duties.
-    fn tick(&self);
-    /// Whether it was removed through ringway.
-    fn is_removed(&self) -> bool;
-    /// Whether its file has gone.
-    fn is_unlinked(&self) -> bool;
-    /// Pushes what is to be written; up to which position that is. `None` when somebody else writes.
-    ///
-    /// # Errors
-    /// Those of the journal.
-    fn collect(
-        &self,
-        kept: &mut Kept<Self::Memo>,
-        writing: &Writing,
-        from: u64,
-        goal: Goal,
-    ) -> Result<Option<u64>, JournalError>;
-    /// Behind a flush: wakes who waits for what it made visible.
-    fn told(&self);
-    /// Behind the last flush of a turn, up to `durable`: gives segments back.
-    ///
-    /// # Errors
-    /// Those of the journal.
-    fn look_after(
-        &self,
-        journal: &Journal<Self::Memo>,
-        kept: &mut Kept<Self::Memo>,
-        durable: u64,
-    ) -> Result<(), JournalError>;
+/// A role that is kept, until when, and what it is kept for.
+#[derive(Clone, Copy)]
+pub(super) struct Keeper<'a> {
+    ended: &'a AtomicBool,
+    /// Whether something is written at a position.
+    is_written: &'a dyn Fn(u64) -> bool,
 }
 
 /// How an attempt to write ended.
 enum Written<M> {
     /// What was waited for is on disk.
     Reached(Box<Kept<M>>),
+    /// What was waited for is room, and there is none.
+    Short(Box<Kept<M>>, JournalError),
     /// Somebody else writes now.
     Displaced,
     /// The file has gone.
     Unlinked,
 }
 
-/// Waits until `goal` is reached, or writes itself. Blocks for the disk.
+/// Takes the role, if it is still as it was seen, and keeps it until `ended`: writes whatever is written in
+/// memory, of which `is_written` says whether there is something at a position. Blocks for that long.
 ///
 /// # Errors
-/// [`NotOnDisk`]: what was waited for may be on disk or not.
-pub fn reach<S: Source>(
+/// As [`reach`](super::reach).
+pub fn keep_role<S: Source>(
     source: &S,
     journal: &Journal<S::Memo>,
-    goal: Goal,
+    turn: Turn,
+    ended: &AtomicBool,
+    is_written: &dyn Fn(u64) -> bool,
 ) -> Result<(), NotOnDisk> {
-    let words = source.words();
-    let failures = words.failures();
-    let (mut steps, mut since) = (words.progress(), clock::now());
-    let mut has_slept = false;
-    loop {
-        if goal.is_reached(words) {
-            return Ok(());
+    let everything = Goal::Position(u64::MAX);
+    let keeper = Keeper { ended, is_written };
+    write_up_to(source, journal, turn, everything, Some(keeper))
+}
+
+/// Those who were woken with this one are about to commit: as long as more do, they are waited for, so
+/// that one flush takes them all. For one that has company: where it is alone nobody comes.
+fn gather<S: Source>(source: &S) {
+    let mut seen = source.tail();
+    for _ in 0..MOST_YIELDS {
+        clock::make_way();
+        let now = source.tail();
+        if now == seen {
+            return;
         }
-        if source.is_removed() {
-            return Err(NotOnDisk::Removed);
-        }
-        if words.failures() != failures && !matches!(goal, Goal::Thawed) {
-            return Err(NotOnDisk::Elsewhere);
-        }
-        let turn = words.turn();
-        let may_write = match turn {
-            Turn::Free(_) => true,
-            Turn::Held(role) => {
-                let now = words.progress();
-                if now != steps {
-                    (steps, since) = (now, clock::now());
-                }
-                let patience = if steps.is_long() {
-                    MAKES_A_SEGMENT
-                } else {
-                    STANDS_STILL
-                };
-                let stands_still = clock::now().saturating_sub(since) >= patience.as_nanos() as u64;
-                stands_still || has_slept && source.is_dead(role.owner())
-            }
-        };
-        if may_write {
-            write_up_to(source, journal, turn, goal)?;
-            continue;
-        }
-        has_slept = true;
-        let seen = words.prepare_wait();
-        if !goal.is_reached(words) && words.turn() == turn {
-            futex::wait(words.flushed(), seen, LONG_SLEEP);
-        }
-        source.tick();
+        seen = now;
     }
 }
 
-fn write_up_to<S: Source>(
+/// Takes the role, if it is still as it was seen, and writes until `goal` is reached; or keeps it as long
+/// as `keeper` says.
+pub(super) fn write_up_to<S: Source>(
     source: &S,
     journal: &Journal<S::Memo>,
     turn: Turn,
     goal: Goal,
+    keeper: Option<Keeper<'_>>,
 ) -> Result<(), NotOnDisk> {
     let words = source.words();
     let Some(mut writing) = words.begin_writing(source.me(), turn)? else {
         return Ok(());
     };
+    // Relaxed: a hint for this handle itself.
+    if keeper.is_none() && journal.has_company.load(Ordering::Relaxed) {
+        gather(source);
+    }
+    if matches!(turn, Turn::Held(_)) {
+        event!(
+            DEBUG,
+            "took the journal over",
+            object = source.name(),
+            epoch = writing.epoch
+        );
+    }
     let mut is_second = false;
     loop {
-        let error = match write(source, journal, &writing, goal) {
+        let error = match write(source, journal, &writing, goal, keeper) {
             Ok(Written::Reached(kept)) => {
-                let cursor = kept.writer.cursor();
-                // First kept, then laid down: who takes the role next finds it here.
-                journal.keep(*kept);
-                let end = cursor.map_or(End::Anew, |at| End::At((at.segment, at.offset)));
-                words.end_writing(writing, end);
-                words.wake_behind_flush();
+                lay_down(source, journal, writing, *kept);
                 return Ok(());
+            }
+            Ok(Written::Short(kept, error)) => {
+                lay_down(source, journal, writing, *kept);
+                return Err(error.into());
             }
             Ok(Written::Displaced) if words.is_writing(&writing) => {
                 // Whoever displaces takes the role first.
@@ -254,25 +153,45 @@ fn write_up_to<S: Source>(
     }
 }
 
-/// Writes flush after flush until `goal` is reached.
+/// Leaves the role to whoever is next, who goes on where this one stops.
+fn lay_down<S: Source>(
+    source: &S,
+    journal: &Journal<S::Memo>,
+    writing: Writing,
+    kept: Kept<S::Memo>,
+) {
+    let cursor = kept.writer.cursor();
+    // First kept, then laid down: who takes the role next finds it here.
+    journal.keep(kept);
+    let end = cursor.map_or(End::Anew, |at| End::At((at.segment, at.offset)));
+    source.words().end_writing(writing, end);
+    let is_awaited = source.words().wake_behind_flush();
+    journal.has_company.store(is_awaited, Ordering::Relaxed); // as in write_up_to
+}
+
+/// Writes flush after flush until `goal` is reached, or as long as the role is kept.
 fn write<S: Source>(
     source: &S,
     journal: &Journal<S::Memo>,
     writing: &Writing,
     goal: Goal,
+    keeper: Option<Keeper<'_>>,
 ) -> Result<Written<S::Memo>, JournalError> {
     let words = source.words();
     let mut from = words.on_disk_below();
     words.note_step(writing.cursor.is_none());
-    let is_gone = || source.is_removed() || source.is_unlinked();
-    let mut kept = journal.writer(writing, from, is_gone)?;
+    let mut kept = journal.writer(writing, from, || source.is_gone())?;
     loop {
+        let asked = words.flushes_asked();
         words.note_step(journal.is_near_the_end(&kept));
         let number = words.begin_flush();
         let Some(to) = source.collect(&mut kept, writing, from, goal)? else {
             return Ok(Written::Displaced);
         };
         words.note_step(journal.is_near_the_end(&kept));
+        if keeper.is_some() && kept.writer.cursor().is_some() {
+            kept.writer.mark()?; // nothing is written: it is told how far that is on disk
+        }
         kept.writer.submit()?;
         kept.writer.complete(true)?;
         // Asked behind the write and before anybody is told: whoever makes the object again reads the
@@ -283,17 +202,53 @@ fn write<S: Source>(
         if !words.finish_flush(writing, number, from, to) {
             return Ok(Written::Displaced);
         }
-        words.thaw();
+        let shortage = room::see_to_room(source, journal, &mut kept, to)?;
+        match shortage {
+            Some(_) => words.refuse_claims(),
+            None => words.thaw(),
+        }
         from = to;
         source.told();
-        if goal.is_reached(words) {
-            let looked = source.look_after(journal, &mut kept, to);
+        let is_over = match keeper {
+            Some(keeper) => keeper.ended.load(Ordering::Relaxed), // looked at every 20 ms
+            None => goal.is_reached(words),
+        };
+        if is_over || keeper.is_some() {
+            let looked = source.look_after(journal, &mut kept, to, false);
             // What is waited for is on disk; an old segment that can't be read now stays.
             if kept.writer.is_frozen() {
                 looked?;
             }
+        }
+        if is_over {
             return Ok(Written::Reached(Box::new(kept)));
         }
+        if let (Some(error), Goal::Thawed, None) = (shortage, goal, keeper) {
+            return Ok(Written::Short(Box::new(kept), error));
+        }
         words.wake_behind_flush();
+        if let Some(keeper) = keeper {
+            await_work(source, keeper, asked, from);
+        }
+    }
+}
+
+/// Waits until there is something to write from `position` on, or a flush was asked for since `asked`
+/// was loaded, or it is over.
+fn await_work<S: Source>(source: &S, keeper: Keeper<'_>, asked: u32, position: u64) {
+    let words = source.words();
+    let spun = Deadline::after(SPIN);
+    loop {
+        let is_over = keeper.ended.load(Ordering::Relaxed) || source.is_removed();
+        if is_over || words.flushes_asked() != asked || (keeper.is_written)(position) {
+            return;
+        }
+        if !spun.passed() {
+            core::hint::spin_loop();
+            continue;
+        }
+        words.await_asking(asked, LONG_SLEEP, || (keeper.is_written)(position));
+        words.note_step(false);
+        source.tick();
     }
 }

@@ -1,8 +1,8 @@
 //! Writing behind: at the level between memory and disk nobody waits, so somebody has to write later.
 //!
-//! The first send or delete that leaves something unwritten starts a thread of this open, or wakes it; it
-//! lets [`LAG`] pass, so that much comes together, takes the role as whoever waits would, and writes all
-//! there is. So what is lost with the machine is what was acknowledged within that time and the time that the
+//! The first send or delete that leaves something unwritten wakes the thread of this open
+//! ([`crate::persist::Behind`]), which writes all there is 10 ms later.
+//! So what is lost with the machine is what was acknowledged within that time and the time that the
 //! disk takes for it; and never more than a sender may be ahead ([`MOST_UNWRITTEN`]), for who finds more
 //! waits for a flush himself. Where the disk is slower than those who send, they go at its speed.
 //!
@@ -14,34 +14,10 @@
 use super::persist::{Goal, NotOnDisk};
 use super::{Durability, Inner, Queue};
 use crate::error::FlushError;
-use crate::sync::Ordering;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-/// Between the first message that is not on disk and the flush that takes it there.
-const LAG: Duration = Duration::from_millis(10);
 /// Bytes of slots that may be unwritten before a sender waits for a flush.
 const MOST_UNWRITTEN: u64 = 4 << 20;
-/// Pause behind a flush that the disk refused.
-const PAUSE: Duration = Duration::from_millis(200);
-/// A wake may be lost: a sleeping thread looks this often.
-const LONGEST_SLEEP: Duration = Duration::from_millis(500);
-
-/// One open's thread that writes behind.
-#[derive(Default)]
-pub(crate) struct Behind {
-    signal: Arc<Signal>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-#[derive(Default)]
-struct Signal {
-    /// Something is unwritten.
-    armed: AtomicBool,
-    ended: AtomicBool,
-}
 
 impl Queue {
     /// Waits until everything that was sent to the queue and deleted from it before the call, by anybody, is
@@ -112,87 +88,23 @@ impl Inner {
         let Some(journal) = &self.journal else {
             return;
         };
-        let behind = &journal.behind;
-        // Relaxed: who is told late writes late, and looks by himself before long.
-        if behind.signal.armed.load(Ordering::Relaxed)
-            || behind.signal.armed.swap(true, Ordering::AcqRel)
-        {
-            return;
-        }
-        let mut thread = behind.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*thread {
-            Some(thread) => thread.thread().unpark(),
-            None => {
-                let (host, id) = (Arc::clone(&self.host), self.object_id);
-                let signal = Arc::clone(&behind.signal);
-                let named = thread::Builder::new().name("ringway-behind".to_owned());
-                // Without a thread senders write, when they are too far ahead.
-                let spawned = named.spawn(move || {
-                    // An open of its own: this one ends when its last handle is dropped, and waits
-                    // for the thread then.
-                    if let Ok(Some(queue)) = host.queue_by_id(id) {
-                        write_behind(&queue, &signal);
-                    }
-                });
-                *thread = spawned.ok();
+        journal.behind.wake(|| {
+            let (host, id) = (Arc::clone(&self.host), self.object_id);
+            // An open of its own: this one ends when its last handle is dropped, and waits for the thread
+            // then.
+            move || {
+                let queue = host.queue_by_id(id).ok().flatten()?;
+                Some(move || queue.flush())
             }
-        }
+        });
     }
 
     /// At the end of this open: the thread ends, and what is unwritten is written.
     pub(super) fn end_behind(&self) {
-        let Some(journal) = &self.journal else {
-            return;
-        };
-        let behind = &journal.behind;
-        behind.signal.ended.store(true, Ordering::Release);
-        let thread = behind
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread {
-            thread.thread().unpark();
-            let _ = thread.join();
-        }
-        if behind.signal.armed.load(Ordering::Acquire) {
+        if let Some(journal) = &self.journal
+            && journal.behind.end()
+        {
             let _ = self.flush(); // nobody is left to be told
-        }
-    }
-}
-
-fn write_behind(queue: &Inner, signal: &Signal) {
-    let is_over = || signal.ended.load(Ordering::Acquire);
-    loop {
-        while !signal.armed.load(Ordering::Acquire) {
-            if is_over() {
-                return;
-            }
-            thread::park_timeout(LONGEST_SLEEP);
-        }
-        sleep(LAG, signal);
-        if is_over() {
-            return;
-        }
-        // Before the flush: who sends from here on wakes this thread again.
-        signal.armed.store(false, Ordering::SeqCst);
-        match queue.flush() {
-            Ok(()) => {}
-            Err(NotOnDisk::Removed | NotOnDisk::Unlinked | NotOnDisk::NoEpoch) => return,
-            Err(_) => {
-                signal.armed.store(true, Ordering::Release);
-                sleep(PAUSE, signal);
-            }
-        }
-    }
-}
-
-fn sleep(time: Duration, signal: &Signal) {
-    let begun = Instant::now();
-    while !signal.ended.load(Ordering::Acquire) {
-        match time.checked_sub(begun.elapsed()) {
-            Some(left) if !left.is_zero() => thread::park_timeout(left),
-            _ => return,
         }
     }
 }

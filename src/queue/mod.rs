@@ -27,7 +27,6 @@ mod group;
 mod grow;
 mod incoming;
 mod journals;
-mod mark;
 #[cfg(feature = "md5")]
 mod md5;
 mod messages;
@@ -516,7 +515,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         if self.is_forked() {
             if let Some(journal) = &self.journal {
-                journal.forget();
+                journal.log.forget();
             }
             return;
         }

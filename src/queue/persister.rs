@@ -6,21 +6,19 @@
 //! dies, the next who waits takes over at once; if it is stopped, when it has made no step for half a second. When it
 //! goes on it waits for its turn like anybody else.
 
-use super::persist::{Goal, NotOnDisk};
+use super::persist::NotOnDisk;
 use super::{Inner, Queue};
 use crate::error::FlushError;
-use crate::ring::delivery::durable::Turn;
-use crate::ring::wait::LONG_SLEEP;
+use crate::persist::{self, Source};
+use crate::ring::persister::Turn;
 use crate::sync::Ordering;
 use crate::sys::affinity;
-use crate::sys::clock::{self, Deadline};
+use crate::sys::clock;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// For so long it looks for work before it sleeps: what a write takes on a fast disk.
-const SPIN: Duration = Duration::from_micros(50);
 /// Between two looks for its turn while somebody else has the role.
 const PAUSE: Duration = Duration::from_millis(1);
 /// Between two attempts while the disk refuses.
@@ -116,7 +114,9 @@ impl Drop for Persister {
             return;
         }
         self.state.ended.store(true, Ordering::Release);
-        self.queue.inner.delivery.ask_for_flush();
+        if let Some(words) = self.queue.inner.delivery.durable() {
+            words.ask_for_flush();
+        }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -124,17 +124,17 @@ impl Drop for Persister {
 }
 
 fn persist(queue: &Inner, state: &State) {
-    let Some(journal) = &queue.journal else {
+    let Some((source, journal)) = queue.on_disk() else {
         return;
     };
+    let is_written = |position| queue.delivery.is_written(position);
     while !state.ended.load(Ordering::Acquire) {
-        let written = match queue.delivery.turn() {
-            Some(turn @ Turn::Free(_)) => {
-                let everything = Goal::Position(u64::MAX);
-                queue.write_up_to(journal, turn, everything, Some(&state.ended))
+        let written = match source.words().turn() {
+            turn @ Turn::Free(_) => {
+                persist::keep_role(&source, &journal.log, turn, &state.ended, &is_written)
             }
             // One that dies or stands still is displaced by those who wait.
-            _ => {
+            Turn::Held(_) => {
                 clock::pause(PAUSE);
                 queue.host.tick();
                 Ok(())
@@ -150,28 +150,6 @@ fn persist(queue: &Inner, state: &State) {
                 }
                 clock::pause(REFUSED_PAUSE);
             }
-        }
-    }
-}
-
-impl Inner {
-    /// Waits until there is something to write from `position` on, or a flush was asked for since `asked`
-    /// was loaded, or it is over.
-    pub(super) fn await_work(&self, ended: &AtomicBool, asked: u32, position: u64) {
-        let queue = &self.delivery;
-        let spun = Deadline::after(SPIN);
-        loop {
-            let is_over = ended.load(Ordering::Relaxed) || self.is_removed();
-            if is_over || queue.flushes_asked() != asked || queue.is_written(position) {
-                return;
-            }
-            if !spun.passed() {
-                core::hint::spin_loop();
-                continue;
-            }
-            queue.await_asking(asked, position, LONG_SLEEP);
-            queue.note_step(false);
-            self.host.tick();
         }
     }
 }

@@ -558,11 +558,12 @@ impl QueueReceiver {
     /// Who waits while nobody writes says on the disk how far it is there.
     #[cold]
     fn mark_if_idle(&mut self, now: u64) {
-        if !self.inner.is_unmarked() {
+        let words = self.inner.delivery.durable();
+        let Some(words) = words.filter(|words| words.is_unmarked()) else {
             self.unmarked = None;
             return;
-        }
-        let last = self.inner.last_flush();
+        };
+        let last = words.last_flush();
         match self.unmarked {
             Some((seen, since)) if seen == last => {
                 if now.saturating_sub(since) >= IDLE_AFTER_MS {

@@ -15,10 +15,11 @@
 //! enough for that, sends are refused, and what is left is for deletes, each of which makes what counts smaller.
 
 use super::Inner;
-use super::persist::{Journal, Kept, push};
+use super::persist::{Kept, Memo};
 use crate::error::JournalError;
 use crate::journal::{Recovery, SegmentInfo};
 use crate::layout::durable::{ENTRY_AGAIN, ENTRY_ID, SentId};
+use crate::persist::{Journal, push};
 use crate::sync::Ordering;
 use crate::sys::clock;
 
@@ -39,7 +40,7 @@ impl Inner {
     /// writes, behind a flush up to `durable`.
     pub(super) fn release_segments(
         &self,
-        journal: &Journal,
+        journal: &Journal<Memo>,
         kept: &mut Kept,
         durable: u64,
         is_full: bool,
@@ -50,10 +51,10 @@ impl Inner {
         let looks_again =
             words.is_some_and(|words| words.look_again().swap(0, Ordering::Relaxed) != 0);
         let is_asked_to = looks_again || is_full;
-        if (at == kept.released_at && !is_asked_to) || at != kept.settings_at {
+        if (at == kept.memo.released_at && !is_asked_to) || at != kept.memo.settings_at {
             return Ok(());
         }
-        kept.released_at = at;
+        kept.memo.released_at = at;
         let disk = journal.disk(|| self.is_gone())?;
         let recovery = Recovery::open(disk, Some(self.object_id), false)?;
         let segments: Vec<SegmentInfo> = recovery.segments().cloned().collect();
@@ -159,7 +160,7 @@ impl Inner {
                 let sent = [bytemuck::bytes_of(sent)];
                 push(&mut kept.writer, ENTRY_ID, *position, &sent)?;
             }
-            self.delivery.note_step(true);
+            self.note_step(true);
         }
         Ok(())
     }
@@ -180,12 +181,12 @@ impl Inner {
             let Some((head, len)) = self.copy_message(kept, &standing)? else {
                 continue;
             };
-            let parts = [bytemuck::bytes_of(&head), &kept.body[..len]];
+            let parts = [bytemuck::bytes_of(&head), &kept.memo.body[..len]];
             push(&mut kept.writer, ENTRY_AGAIN, position, &parts)?;
             for (kind, position, value) in self.state_of(&standing) {
                 push(&mut kept.writer, kind, position, &[&value.to_le_bytes()])?;
             }
-            self.delivery.note_step(true);
+            self.note_step(true);
         }
         kept.writer.submit()?;
         kept.writer.complete(true)?;

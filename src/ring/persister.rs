@@ -110,6 +110,16 @@ impl DurableWords {
         self.finished().load(Ordering::Relaxed) >= flush
     }
 
+    /// The last flush that is on disk.
+    pub fn last_flush(&self) -> u64 {
+        self.finished().load(Ordering::Relaxed) // of the disk, not of memory
+    }
+
+    /// Whether nothing on the disk tells that the last flush was there.
+    pub fn is_unmarked(&self) -> bool {
+        self.marked().load(Ordering::Relaxed) < self.last_flush() // as above
+    }
+
     /// Whether it is somebody's turn to write.
     pub fn turn(&self) -> Turn {
         let role = Role(self.persister().load(Ordering::Relaxed)); // the CAS decides
@@ -331,5 +341,39 @@ impl DurableWords {
         self.waiting().store(1, Ordering::Relaxed);
         fence_at(Label::SleepFence, Ordering::SeqCst);
         seen
+    }
+}
+
+/// Between those who wait and one who keeps the role of the writer.
+#[cfg(not(loom))]
+impl DurableWords {
+    /// Asks whoever keeps the role for a flush. A hint: he looks by himself every few milliseconds.
+    pub fn ask_for_flush(&self) {
+        self.asked().fetch_add(1, Ordering::Relaxed); // hints; the fences order them
+        fence_behind_rmw(Label::WakeFence);
+        if self.asleep().load(Ordering::Relaxed) != 0 {
+            self.asleep().store(0, Ordering::Relaxed);
+            crate::sys::futex::wake_all(self.asked());
+        }
+    }
+
+    /// How often a flush was asked for.
+    pub fn flushes_asked(&self) -> u32 {
+        self.asked().load(Ordering::Relaxed)
+    }
+
+    /// Sleeps until a flush is asked for that was not by `seen`, or `is_written`; no longer than `longest`.
+    pub fn await_asking(
+        &self,
+        seen: u32,
+        longest: core::time::Duration,
+        is_written: impl Fn() -> bool,
+    ) {
+        self.asleep().store(1, Ordering::Relaxed);
+        fence_at(Label::SleepFence, Ordering::SeqCst);
+        if self.asked().load(Ordering::Relaxed) == seen && !is_written() {
+            crate::sys::futex::wait(self.asked(), seen, longest);
+        }
+        self.asleep().store(0, Ordering::Relaxed);
     }
 }

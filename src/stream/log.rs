@@ -215,6 +215,10 @@ pub(super) fn follower_at(
 impl Source for ShardLog {
     type Memo = Memo;
 
+    fn name(&self) -> &str {
+        self.channel.name()
+    }
+
     fn words(&self) -> &DurableWords {
         &self.words
     }
@@ -237,6 +241,10 @@ impl Source for ShardLog {
 
     fn is_unlinked(&self) -> bool {
         self.channel.inner.is_unlinked()
+    }
+
+    fn tail(&self) -> u64 {
+        self.channel.inner.ring.find_tail()
     }
 
     fn collect(
@@ -310,6 +318,7 @@ impl Source for ShardLog {
         journal: &Journal<Memo>,
         kept: &mut Kept<Memo>,
         _: u64,
+        _: bool,
     ) -> Result<(), JournalError> {
         let (at, now) = (kept.segment(), clock::unix_ms());
         let looked_at = (at, self.control.retention());

@@ -338,6 +338,10 @@ fn kept_checkpoints(channel: &Channel, shard: u32, groups: u32) -> Vec<KeptCheck
 impl Source for Table<'_> {
     type Memo = TableMemo;
 
+    fn name(&self) -> &str {
+        &self.inner.definition.name
+    }
+
     fn words(&self) -> &DurableWords {
         &self.store.words
     }
@@ -362,6 +366,11 @@ impl Source for Table<'_> {
         !files::is_at(&self.inner.file, &self.inner.path)
     }
 
+    /// Nobody commits anything there.
+    fn tail(&self) -> u64 {
+        0
+    }
+
     fn collect(
         &self,
         kept: &mut Kept<TableMemo>,
@@ -384,6 +393,7 @@ impl Source for Table<'_> {
         journal: &Journal<TableMemo>,
         kept: &mut Kept<TableMemo>,
         _: u64,
+        _: bool,
     ) -> Result<(), JournalError> {
         let at = kept.segment();
         if kept.memo.looked_at == at {

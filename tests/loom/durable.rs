@@ -10,8 +10,9 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 use ringway::layout::ring::Meta;
 use ringway::ring::claim::{Appender, Blocked};
-use ringway::ring::delivery::durable::{End, ToWrite, Turn, Writing};
+use ringway::ring::delivery::durable::ToWrite;
 use ringway::ring::delivery::{Clock, Delivery};
+use ringway::ring::persister::{End, Turn, Writing};
 use ringway::ring::{Liveness, Overflow};
 use ringway::shm::durable::DurableWords;
 use ringway::shm::queue::QueueWords;
@@ -47,10 +48,10 @@ impl Stage {
         let queue = stage.queue(A);
         assert_eq!(send(&queue, 10), Some(0));
         let writing = begin(&queue).expect("nobody else is there");
-        let number = queue.begin_flush();
+        let number = words(&queue).begin_flush();
         assert!(queue.take_changed(&writing, |_| ()));
-        assert!(queue.finish_flush(&writing, number, 0, 1));
-        queue.end_writing(writing, End::At((0, 8192)));
+        assert!(words(&queue).finish_flush(&writing, number, 0, 1));
+        words(&queue).end_writing(writing, End::At((0, 8192)));
         stage
     }
 }
@@ -70,19 +71,28 @@ fn send(queue: &Delivery, body: u64) -> Option<u64> {
     appender.commit(queue.ring(), claim).ok()
 }
 
+fn words(queue: &Delivery) -> &DurableWords {
+    queue.durable().expect("it is on disk")
+}
+
+fn begin_as_seen(queue: &Delivery, turn: Turn) -> Option<Writing> {
+    let me = queue.ring().me();
+    words(queue)
+        .begin_writing(me, turn)
+        .expect("there are epochs")
+}
+
 /// Takes the role, if it is free.
 fn begin(queue: &Delivery) -> Option<Writing> {
-    match queue.turn() {
-        Some(turn @ Turn::Free(_)) => queue.begin_writing(turn).expect("there are epochs"),
-        _ => None,
+    match words(queue).turn() {
+        turn @ Turn::Free(_) => begin_as_seen(queue, turn),
+        Turn::Held(_) => None,
     }
 }
 
 /// Takes the role from whoever has it.
 fn take_over(queue: &Delivery) -> Option<Writing> {
-    queue
-        .begin_writing(queue.turn()?)
-        .expect("there are epochs")
+    begin_as_seen(queue, words(queue).turn())
 }
 
 fn consume(queue: &Delivery) -> bool {
@@ -113,11 +123,11 @@ fn a_slot_is_used_again_only_behind_the_copy_for_the_journal() {
             assert_eq!(send(&a, 10), Some(0));
             let b = thread::spawn(move || {
                 let writing = begin(&b).expect("nobody else writes");
-                let number = b.begin_flush();
+                let number = words(&b).begin_flush();
                 if let ToWrite::Message(standing) = b.look_to_write(0) {
                     assert_eq!(standing.slot().body_in_place(), 10);
                 }
-                assert!(b.finish_flush(&writing, number, 0, 1));
+                assert!(words(&b).finish_flush(&writing, number, 0, 1));
             });
             // Purged: it was not delivered yet.
             assert!(consume(&a));
@@ -148,8 +158,8 @@ fn nothing_is_delivered_that_is_not_on_disk() {
             assert_eq!(send(&a, 10), Some(0));
             let writer = thread::spawn(move || {
                 let writing = begin(&a).expect("nobody else writes");
-                let number = a.begin_flush();
-                assert!(a.finish_flush(&writing, number, 0, 1));
+                let number = words(&a).begin_flush();
+                assert!(words(&a).finish_flush(&writing, number, 0, 1));
             });
             let mut consumer = ringway::ring::delivery::consume::Consumer::new(&b);
             let found = consumer.find(&b, NOW, &mut Nothing).is_some();
@@ -184,10 +194,10 @@ fn flush(queue: &Delivery, segment: &Segment) -> Option<u64> {
         Some((0, offset)),
         "goes on where the last one stopped"
     );
-    let number = queue.begin_flush();
+    let number = words(&queue).begin_flush();
     let from = queue.delivered_below();
-    assert!(queue.finish_flush(&writing, number, from, from));
-    queue.end_writing(writing, End::At((0, offset + 4096)));
+    assert!(words(&queue).finish_flush(&writing, number, from, from));
+    words(&queue).end_writing(writing, End::At((0, offset + 4096)));
     Some(number)
 }
 
@@ -236,24 +246,24 @@ fn a_displaced_writer_acknowledges_nothing_and_leads_nobody_astray() {
             let writing = begin(&a).expect("nobody else writes");
             assert_eq!((writing.epoch, writing.cursor), (1, None));
             let late = thread::spawn(move || {
-                let number = a.begin_flush();
-                let told = a.finish_flush(&writing, number, 0, 1);
+                let number = words(&a).begin_flush();
+                let told = words(&a).finish_flush(&writing, number, 0, 1);
                 if told {
-                    a.end_writing(writing, End::At((0, 4096)));
+                    words(&a).end_writing(writing, End::At((0, 4096)));
                 } else {
                     // One that does not even notice.
-                    a.end_writing(writing, End::At((7, 4096 * 7)));
+                    words(&a).end_writing(writing, End::At((7, 4096 * 7)));
                 }
                 told
             });
             let by_b = take_over(&b).map(|writing| {
                 let from = b.delivered_below();
-                let number = b.begin_flush();
+                let number = words(&b).begin_flush();
                 assert!(
-                    b.finish_flush(&writing, number, from, 2),
+                    words(&b).finish_flush(&writing, number, from, 2),
                     "nobody displaces B"
                 );
-                b.end_writing(writing, End::At((3, 8192)));
+                words(&b).end_writing(writing, End::At((3, 8192)));
                 (writing.epoch, from)
             });
             let by_a = late.join().unwrap();
@@ -308,10 +318,10 @@ fn one_who_was_displaced_before_it_looked_writes_nothing_of_another_epoch() {
                 thread::spawn(move || begin(&a).map(|writing| (writing.epoch, writing.cursor)));
             if let Some(writing) = take_over(&b) {
                 let from = b.delivered_below();
-                let number = b.begin_flush();
+                let number = words(&b).begin_flush();
                 // Refused, if A took the role behind B.
-                b.finish_flush(&writing, number, from, from);
-                b.end_writing(writing, End::At((3, 8192)));
+                words(&b).finish_flush(&writing, number, from, from);
+                words(&b).end_writing(writing, End::At((3, 8192)));
             }
             match late.join().unwrap() {
                 None => "none",
@@ -345,10 +355,10 @@ fn what_was_deleted_before_a_flush_began_is_in_it() {
                 let writing = begin(&b).expect("nobody else writes");
                 let at = b.delivered_below();
                 [0, 1].map(|_| {
-                    let number = b.begin_flush();
+                    let number = words(&b).begin_flush();
                     let mut written = false;
                     assert!(b.take_changed(&writing, |_| written |= says_consumed(&b)));
-                    assert!(b.finish_flush(&writing, number, at, at));
+                    assert!(words(&b).finish_flush(&writing, number, at, at));
                     written.then_some(number)
                 })
             });
@@ -381,17 +391,17 @@ fn a_displaced_writer_takes_no_delete_with_it() {
             let (a, b, c) = (stage.queue(A), stage.queue(B), stage.queue(C));
             assert!(lease(&c, NOW).is_some());
             let writing = begin(&a).expect("nobody else writes");
-            let seen = b.turn().expect("it is on disk");
+            let seen = words(&b).turn();
             let write = |queue: Delivery, writing: Writing| {
                 let at = queue.delivered_below();
-                let number = queue.begin_flush();
+                let number = words(&queue).begin_flush();
                 let mut says = false;
                 let took = queue.take_changed(&writing, |_| says |= says_consumed(&queue));
-                took && queue.finish_flush(&writing, number, at, at) && says
+                took && words(&queue).finish_flush(&writing, number, at, at) && says
             };
             let late = thread::spawn(move || write(a, writing));
             let other = thread::spawn(move || {
-                let writing = b.begin_writing(seen).expect("there are epochs");
+                let writing = begin_as_seen(&b, seen);
                 write(b, writing.expect("nobody is faster"))
             });
             assert!(consume(&c));
@@ -424,11 +434,11 @@ fn no_wake_behind_a_flush_is_lost() {
             assert_eq!(send(&a, 10), Some(0));
             let writer = thread::spawn(move || {
                 let writing = begin(&a).expect("nobody else writes");
-                let number = a.begin_flush();
-                assert!(a.finish_flush(&writing, number, 0, 1));
-                a.wake_behind_flush();
+                let number = words(&a).begin_flush();
+                assert!(words(&a).finish_flush(&writing, number, 0, 1));
+                words(&a).wake_behind_flush();
             });
-            let expected = b.prepare_wait();
+            let expected = words(&b).prepare_wait();
             let seen = b.delivered_below() > 0;
             writer.join().unwrap();
             let words = b.durable().expect("it is on disk");

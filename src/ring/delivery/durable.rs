@@ -33,10 +33,10 @@ use super::{Delivery, Standing};
 use crate::layout::durable::{Changed, POSITIONS};
 use crate::layout::queue::BLOCK_SLOTS;
 use crate::layout::word::Ctl;
+use crate::ring::persister::Writing;
 use crate::shm::durable::DurableWords;
 use crate::sync::{Label, Ordering, fence_at, fence_behind_rmw, order};
 
-pub use crate::ring::persister::{End, NoEpoch, Steps, Turn, Writing};
 
 /// What stands at a position that is to be written.
 pub enum ToWrite<'a> {
@@ -131,95 +131,11 @@ impl Delivery {
         self.durable.as_ref().is_none_or(is_flushed)
     }
 
-    /// Whether it is this participant's turn to write.
-    pub fn turn(&self) -> Option<Turn> {
-        self.durable.as_ref().map(DurableWords::turn)
-    }
-
-    /// As [`DurableWords::begin_writing`].
-    ///
-    /// # Errors
-    /// When there is no further epoch.
-    pub fn begin_writing(&self, turn: Turn) -> Result<Option<Writing>, NoEpoch> {
-        match &self.durable {
-            Some(words) => words.begin_writing(self.ring.me, turn),
-            None => Ok(None),
-        }
-    }
-
-    /// As [`DurableWords::begin_anew`].
-    ///
-    /// # Errors
-    /// When there is no further epoch.
-    pub fn begin_anew(&self, writing: Writing) -> Result<Option<Writing>, NoEpoch> {
-        match &self.durable {
-            Some(words) => words.begin_anew(writing),
-            None => Ok(None),
-        }
-    }
-
-    /// As [`DurableWords::freeze`].
-    pub fn freeze(&self, writing: &Writing) {
-        if let Some(words) = &self.durable {
-            words.freeze(writing);
-        }
-    }
-
-    /// As [`DurableWords::refuse_claims`].
-    pub fn refuse_claims(&self) {
-        if let Some(words) = &self.durable {
-            words.refuse_claims();
-        }
-    }
-
-    /// As [`DurableWords::thaw`].
-    pub fn thaw(&self) {
-        if let Some(words) = &self.durable {
-            words.thaw();
-        }
-    }
-
-    /// As [`DurableWords::failures`].
-    pub fn failures(&self) -> u64 {
-        self.durable.as_ref().map_or(0, DurableWords::failures)
-    }
-
-    /// As [`DurableWords::note_step`].
-    pub fn note_step(&self, is_long: bool) {
-        if let Some(words) = &self.durable {
-            words.note_step(is_long);
-        }
-    }
-
-    /// As [`DurableWords::progress`].
-    pub fn steps(&self) -> Steps {
-        let words = self.durable.as_ref();
-        words.map_or_else(Steps::default, DurableWords::progress)
-    }
-
     /// Lays down the role of the dead `owner`: for its reaper.
     pub(super) fn release_writer(&self, owner: u16) {
         if let Some(words) = &self.durable {
             words.release_writer(owner);
         }
-    }
-
-    /// As [`DurableWords::is_writing`].
-    pub fn is_writing(&self, writing: &Writing) -> bool {
-        let holds = |words: &DurableWords| words.is_writing(writing);
-        self.durable.as_ref().is_some_and(holds)
-    }
-
-    /// As [`DurableWords::end_writing`].
-    pub fn end_writing(&self, writing: Writing, end: End) {
-        if let Some(words) = &self.durable {
-            words.end_writing(writing, end);
-        }
-    }
-
-    /// As [`DurableWords::begin_flush`].
-    pub fn begin_flush(&self) -> u64 {
-        self.durable.as_ref().map_or(0, DurableWords::begin_flush)
     }
 
     /// Takes the blocks that have changed and shows them; all of them at the beginning of an epoch.
@@ -257,12 +173,6 @@ impl Delivery {
             }
         }
         true
-    }
-
-    /// As [`DurableWords::finish_flush`].
-    pub fn finish_flush(&self, writing: &Writing, number: u64, from: u64, to: u64) -> bool {
-        let told = |words: &DurableWords| words.finish_flush(writing, number, from, to);
-        self.durable.as_ref().is_some_and(told)
     }
 
     /// What stands at `position`, for the journal.
@@ -345,53 +255,5 @@ impl Delivery {
                 None => (word.lap(), None),
             };
         }
-    }
-
-    /// As [`DurableWords::wake_behind_flush`].
-    pub fn wake_behind_flush(&self) -> bool {
-        let wake = DurableWords::wake_behind_flush;
-        self.durable.as_ref().is_some_and(wake)
-    }
-
-    /// As [`DurableWords::prepare_wait`].
-    pub fn prepare_wait(&self) -> u32 {
-        self.durable.as_ref().map_or(0, DurableWords::prepare_wait)
-    }
-}
-
-/// Between those who wait and one who keeps the role of the writer.
-#[cfg(not(loom))]
-impl Delivery {
-    /// Asks whoever keeps the role for a flush. A hint: he looks by himself every few milliseconds.
-    pub fn ask_for_flush(&self) {
-        let Some(words) = &self.durable else {
-            return;
-        };
-        words.asked().fetch_add(1, Ordering::Relaxed); // hints; the fences order them
-        fence_behind_rmw(Label::WakeFence);
-        if words.asleep().load(Ordering::Relaxed) != 0 {
-            words.asleep().store(0, Ordering::Relaxed);
-            crate::sys::futex::wake_all(words.asked());
-        }
-    }
-
-    /// How often a flush was asked for.
-    pub fn flushes_asked(&self) -> u32 {
-        let asked = |words: &DurableWords| words.asked().load(Ordering::Relaxed);
-        self.durable.as_ref().map_or(0, asked)
-    }
-
-    /// Sleeps until a flush is asked for that was not by `seen`, or something is written at `position`; no
-    /// longer than `longest`.
-    pub fn await_asking(&self, seen: u32, position: u64, longest: core::time::Duration) {
-        let Some(words) = &self.durable else {
-            return;
-        };
-        words.asleep().store(1, Ordering::Relaxed);
-        fence_at(Label::SleepFence, Ordering::SeqCst);
-        if words.asked().load(Ordering::Relaxed) == seen && !self.is_written(position) {
-            crate::sys::futex::wait(words.asked(), seen, longest);
-        }
-        words.asleep().store(0, Ordering::Relaxed);
     }
 }

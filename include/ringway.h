@@ -517,13 +517,13 @@ typedef struct ringway_stream_config {
     uint64_t readers;          /* most readers of a shard at a time, 1 to 991: 64 */
     uint64_t lease_timeout_ms; /* after it a worker that lives and does not read loses its shards: 10,000 */
     uint64_t stall_timeout_ms; /* after it a stopped producer is stepped over: 20 */
-    uint64_t retention_ms;     /* durable: older records go, by segments; 24 h to 365 days: 24 h */
-    uint64_t retention_bytes;  /* durable: most bytes of each shard, or RINGWAY_NONE: none */
+    uint64_t retention_ms;     /* on disk: older records go, by segments; 24 h to 365 days: 24 h */
+    uint64_t retention_bytes;  /* on disk: most bytes of each shard, or RINGWAY_NONE: none */
     int32_t how;               /* enum ringway_how */
     int32_t overflow;          /* enum ringway_overflow: refuse */
     int32_t kinesis_limits;    /* enum ringway_switch: 1,000 records and 1 MiB a second in, 2 MiB out: off */
     int32_t huge_pages;        /* enum ringway_switch: off */
-    int32_t durability;        /* enum ringway_durability, memory or durable: memory */
+    int32_t durability;        /* enum ringway_durability: memory (docs/delivery.md) */
     int32_t on_demand;         /* enum ringway_switch: splits and merges by its load: off */
 } ringway_stream_config_t;
 

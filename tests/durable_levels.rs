@@ -339,3 +339,32 @@ fn options_that_do_not_go_together_are_refused_and_named() {
         }
     }
 }
+
+#[test]
+fn nobody_waits_for_a_claim_that_is_the_last_and_stays_open() {
+    const CLAIMED: u64 = 1;
+    const STRIDE_AND_SLOTS: u64 = 72;
+    let machine = Machine::new("open");
+    let (bus, idle) = (machine.bus(), machine.bus());
+    let queue = asynchronous(&bus).create().unwrap();
+    send(&queue, 0..1);
+    queue.flush().unwrap();
+    // What a process that lives leaves when it stops behind its claim.
+    let path = machine.root.join("memory/ringway-bus/objects/q");
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).write(true).open(path).unwrap();
+    let mut words = [0; 16];
+    file.read_exact_at(&mut words, STRIDE_AND_SLOTS).unwrap();
+    let word = |at: usize| u64::from_le_bytes(words[at..at + 8].try_into().unwrap());
+    let ctl = CLAIMED << 62 | u64::from(idle.me().0) << 52 | 1;
+    file.write_all_at(&ctl.to_le_bytes(), word(8) + word(0))
+        .unwrap();
+
+    let (tell, told) = std::sync::mpsc::channel();
+    let flushing = queue.clone();
+    std::thread::spawn(move || tell.send(flushing.flush()));
+    let flushed = told.recv_timeout(Duration::from_secs(60));
+    flushed.expect("it hangs").unwrap();
+    send(&queue, 1..2);
+    assert_eq!(drain(&queue), all(0..2));
+}

@@ -178,7 +178,8 @@ class Bus(Handle):
         on_demand: Optional[bool] = None,
     ) -> Stream:
         """Opens or creates a stream; times in seconds. Options that are given have to agree with one that
-        exists, but for the number of shards. durability: "memory" or "durable", with a retention."""
+        exists, but for the number of shards. durability: "memory", "async" or "durable", the latter two with
+        a retention."""
         config = Config(
             "stream",
             how=choice(HOW, how),

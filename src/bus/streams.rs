@@ -134,6 +134,9 @@ impl StreamBuilder {
     /// is read from the disk, as long as the [`retention`](Self::retention) says. Behind a restart of the
     /// machine [`open`](Self::open) and [`open_or_create`](Self::open_or_create) find it with its shards,
     /// its groups and their checkpoints, and everything that was acknowledged.
+    ///
+    /// At the level [`Durability::Async`] a put and a checkpoint do not wait for that, and records are read before it:
+    /// behind a restart the last moment is missing, of each shard the end.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.definition.durability = durability;
         self.given.durability = true;

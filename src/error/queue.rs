@@ -438,8 +438,8 @@ pub enum FlushError {
     /// The handle belongs to the parent of this forked process.
     #[error("this handle was made before a fork; open the bus again in the child")]
     Forked,
-    /// The queue has been removed.
-    #[error("the queue has been removed; open or create it again")]
+    /// It has been removed.
+    #[error("it has been removed; open or create it again")]
     Removed,
 }
 

@@ -32,7 +32,7 @@ pub enum QueueKind {
     Fifo,
 }
 
-/// What a queue survives, and what a send that returned means.
+/// What a queue or a stream survives, and what a send or a put that returned means.
 ///
 /// | level | processes die | the kernel crashes | power is lost |
 /// |---|---|---|---|
@@ -47,9 +47,10 @@ pub enum Durability {
     Memory,
     /// A send and a delete return at once, and are on disk soon after: within 10 ms, and what the disk takes
     /// to write what came together. [`Queue::flush`](crate::Queue::flush) waits for it. Messages are
-    /// received before they are on disk, unless the queue deduplicates.
+    /// received before they are on disk, unless the queue deduplicates. In a stream puts and checkpoints
+    /// are so, and [`Stream::flush`](crate::Stream::flush) waits.
     Async,
-    /// A send and a delete return when they are on disk.
+    /// A send, a put, a delete and a checkpoint return when they are on disk.
     Durable,
 }
 

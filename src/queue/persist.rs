@@ -253,7 +253,7 @@ impl Inner {
             match self.delivery.look_to_write(at) {
                 ToWrite::End => break,
                 ToWrite::Open(word) => {
-                    let is_waited_for = matches!(goal, Goal::Position(position) if position > at);
+                    let is_waited_for = matches!(goal, Goal::Position(position) if position >= at);
                     if at > from || !is_waited_for {
                         break;
                     }

@@ -115,11 +115,6 @@ impl DurableWords {
         self.finished().load(Ordering::Relaxed) // of the disk, not of memory
     }
 
-    /// Whether nothing on the disk tells that the last flush was there.
-    pub fn is_unmarked(&self) -> bool {
-        self.marked().load(Ordering::Relaxed) < self.last_flush() // as above
-    }
-
     /// Whether it is somebody's turn to write.
     pub fn turn(&self) -> Turn {
         let role = Role(self.persister().load(Ordering::Relaxed)); // the CAS decides
@@ -347,6 +342,11 @@ impl DurableWords {
 /// Between those who wait and one who keeps the role of the writer.
 #[cfg(not(loom))]
 impl DurableWords {
+    /// Whether nothing on the disk tells that the last flush was there.
+    pub fn is_unmarked(&self) -> bool {
+        self.marked().load(Ordering::Relaxed) < self.last_flush() // as last_flush
+    }
+
     /// Asks whoever keeps the role for a flush. A hint: he looks by himself every few milliseconds.
     pub fn ask_for_flush(&self) {
         self.asked().fetch_add(1, Ordering::Relaxed); // hints; the fences order them

@@ -30,6 +30,7 @@ use crate::layout::stream::{
     REMOVE_GROUP, RETIRE, SHARDS, SPLIT, WishEntry,
 };
 use crate::layout::word::{Role, Shard};
+use crate::persist::Goal;
 use crate::sync::{Label, Ordering, fence_at, order};
 use crate::trace::event;
 use std::collections::HashSet;
@@ -236,6 +237,7 @@ impl Inner {
         let is_parent = |parent: &&u32| **parent != NO_SHARD;
         for parent in parents.iter().filter(is_parent) {
             let closed_at = self.seal(*parent)?;
+            self.write_the_end(*parent, closed_at)?;
             self.words
                 .closed_at(*parent)
                 .store(closed_at, Ordering::Relaxed);
@@ -282,6 +284,20 @@ impl Inner {
             }
         }
         Err(self.scribbled("a shard can't be sealed: its words never rest"))
+    }
+
+    /// Where puts do not wait for the disk: what was put to a shard that takes no more is there before
+    /// what replaces it takes any.
+    fn write_the_end(&self, shard: u32, closed_at: u64) -> Result<(), OpenError> {
+        let Some(last) = closed_at.checked_sub(1).filter(|_| self.is_write_behind()) else {
+            return Ok(());
+        };
+        match self.log(shard)? {
+            Some(log) => log
+                .reach(Goal::Position(last))
+                .map_err(|why| self.not_on_disk(why)),
+            None => Ok(()),
+        }
     }
 
     /// From one state of a shard to the next; for ever, since none comes twice.

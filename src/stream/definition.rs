@@ -269,9 +269,6 @@ impl StreamDefinition {
                 return refuse("on_demand", format!("{mode:?}"), rule);
             }
         }
-        if self.durability == Durability::Async {
-            return refuse("durability", "async".into(), "memory or durable");
-        }
         let segments = MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES;
         let bytes = self.segment_bytes();
         if !segments.contains(&bytes) || !bytes.is_multiple_of(PAGE as u64) {

@@ -325,6 +325,7 @@ pub(super) fn definition_of(
         huge_pages: header.huge_pages == 1,
         durability: match header.durability {
             durable::MEMORY => Durability::Memory,
+            durable::ASYNC => Durability::Async,
             durable::DURABLE => Durability::Durable,
             _ => return Err("unknown level of durability"),
         },

@@ -148,6 +148,26 @@ impl ShardLog {
         Ok(self.words.on_disk_below() > before)
     }
 
+    /// Waits until everything that was put before, by anybody, is on disk, and what this thread has changed.
+    pub fn flush(&self) -> Result<(), NotOnDisk> {
+        let end = super::lease::end(&self.channel.inner.ring);
+        if end > self.words.on_disk_below() {
+            self.reach(Goal::Position(end - 1))?;
+        }
+        self.reach_changes()
+    }
+
+    /// How many positions were given out that are not on disk.
+    pub fn unwritten(&self) -> u64 {
+        let end = super::lease::end(&self.channel.inner.ring);
+        end.saturating_sub(self.words.on_disk_below())
+    }
+
+    /// Says on the disk how far it is there. For whoever sees that nobody writes.
+    pub fn mark(&self) {
+        persist::mark(self, &self.journal);
+    }
+
     /// In a forked child: the writer's threads and writes are the parent's.
     pub fn forget(&self) {
         self.journal.forget();
@@ -268,7 +288,7 @@ impl Source for ShardLog {
             match ring.look(at).1 {
                 Look::End => break,
                 Look::Pending(word) => {
-                    let is_waited_for = matches!(goal, Goal::Position(position) if position > at);
+                    let is_waited_for = matches!(goal, Goal::Position(position) if position >= at);
                     if at > from || !is_waited_for {
                         break;
                     }
@@ -318,11 +338,11 @@ impl Source for ShardLog {
         journal: &Journal<Memo>,
         kept: &mut Kept<Memo>,
         _: u64,
-        _: bool,
+        is_full: bool,
     ) -> Result<(), JournalError> {
         let (at, now) = (kept.segment(), clock::unix_ms());
         let looked_at = (at, self.control.retention());
-        let is_time = now.wrapping_sub(kept.memo.looked_ms) >= LOOK_EVERY_MS;
+        let is_time = is_full || now.wrapping_sub(kept.memo.looked_ms) >= LOOK_EVERY_MS;
         if at != kept.memo.said_at || kept.memo.looked_at == looked_at && !is_time {
             return Ok(());
         }

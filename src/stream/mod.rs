@@ -15,6 +15,7 @@
 
 mod aggregate;
 mod batch;
+mod behind;
 mod change;
 mod checkpoint;
 mod consumer;
@@ -165,6 +166,12 @@ pub struct StreamStats {
     pub dropped: u64,
     /// Slots with an impossible header.
     pub damaged: u64,
+    /// Positions that were given and are not on disk yet, in all shards; 0 in memory.
+    pub unwritten: u64,
+    /// Writes of journals that all waited for who put at that moment, in all shards.
+    pub flushes: u64,
+    /// How often the role of a journal's writer was taken from one who was dead or stood still.
+    pub take_overs: u64,
     /// Bytes of its files.
     pub bytes: u64,
 }
@@ -295,6 +302,11 @@ impl Stream {
                     .trim
                     .max(seen.tail.saturating_sub(self.inner.definition.slots))
                     .min(seen.tail);
+            if let Some(log) = self.inner.log_if_there(shard.id.0)? {
+                stats.unwritten += log.unwritten();
+                stats.flushes += log.words.flushes().load(Ordering::Relaxed); // statistics
+                stats.take_overs += log.words.take_overs().load(Ordering::Relaxed);
+            }
             stats.dropped += seen.dropped;
             stats.damaged += seen.damaged;
             stats.bytes += ring.inner.mapping.len() as u64;
@@ -319,11 +331,15 @@ impl Stream {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(store) = &self.store
-            && self.words.is_forked()
-        {
+        let Some(store) = &self.store else {
+            return;
+        };
+        if self.words.is_forked() {
             store.forget();
+            return;
         }
+        self.end_behind();
+        self.mark();
     }
 }
 

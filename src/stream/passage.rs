@@ -28,7 +28,7 @@ use crate::ring::seat::Start;
 use crate::ring::wait::{Idle, LONG_SLEEP};
 use crate::shm::durable::DurableWords;
 use crate::sync::Ordering;
-use crate::sys::fork;
+use crate::sys::{clock, fork};
 use core::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ use std::time::Duration;
 
 /// Looks that find a record gone before anything else is tried.
 const LOOKS: usize = 64;
+/// So long after the last flush it is told on the disk.
+const IDLE_AFTER: Duration = Duration::from_millis(500);
 
 /// What a passage leads through.
 pub(super) struct Shore {
@@ -45,6 +47,8 @@ pub(super) struct Shore {
     /// Of the journal, and the object it is of.
     pub directory: PathBuf,
     pub object: u64,
+    /// Whether records are read before they are on disk.
+    pub reads_ahead: bool,
     /// Whoever may write has it: it sees to it that what a dead producer left is written.
     pub log: Option<Arc<ShardLog>>,
 }
@@ -62,6 +66,8 @@ pub(super) struct Passage {
     /// Of the process that made it.
     generation: u64,
     has_slept: bool,
+    /// The last flush that nothing on the disk tells of, and since when it is the last.
+    unmarked: Option<(u64, u64)>,
 }
 
 impl Passage {
@@ -81,6 +87,7 @@ impl Passage {
             has_begun: false,
             generation: fork::generation(),
             has_slept: false,
+            unmarked: None,
         }
     }
 
@@ -129,13 +136,14 @@ impl Passage {
         let mut given = 0;
         while given < max {
             let (epoch, until) = self.on_disk();
-            if self.next >= until {
+            let hot_until = self.told_below(until);
+            if self.next >= hot_until {
                 break;
             }
             let before = self.next;
             let read = match self.is_cold {
                 true => self.read_cold(max - given, (epoch, until), each),
-                false => self.read_hot(max - given, until, each),
+                false => self.read_hot(max - given, hot_until, each),
             };
             match read {
                 Ok(count) => {
@@ -188,7 +196,8 @@ impl Passage {
                     }
                 }
                 Look::Gone => {}
-                // Below the durable position nothing is open, unless somebody wrote over a word.
+                // Below the durable position nothing is open, unless somebody wrote over a word; above it
+                // that is the end for now.
                 Look::End | Look::Pending(_) => return Ok(given),
             }
             match self.shore.ring.oldest() {
@@ -254,8 +263,44 @@ impl Passage {
         Ok(given)
     }
 
+    /// What is at this position and above is not told, where everything below `on_disk` is on disk.
+    #[inline]
+    fn told_below(&self, on_disk: u64) -> u64 {
+        match self.shore.reads_ahead {
+            true => lease::end(&self.shore.ring).max(on_disk),
+            false => on_disk,
+        }
+    }
+
     fn has_record(&self) -> bool {
-        self.next < self.on_disk().1
+        let on_disk = self.on_disk().1;
+        if self.next < on_disk {
+            return true;
+        }
+        let ring = &self.shore.ring;
+        self.next < self.told_below(on_disk)
+            && !matches!(ring.look(self.next).1, Look::End | Look::Pending(_))
+    }
+
+    /// Who waits while nobody writes says on the disk how far it is there.
+    fn mark_if_idle(&mut self) {
+        let Some(log) = &self.shore.log else {
+            return;
+        };
+        if !log.words.is_unmarked() {
+            self.unmarked = None;
+            return;
+        }
+        let (last, now) = (log.words.last_flush(), clock::now());
+        match self.unmarked {
+            Some((seen, since)) if seen == last => {
+                if now.saturating_sub(since) >= IDLE_AFTER.as_nanos() as u64 {
+                    self.unmarked = None;
+                    log.mark();
+                }
+            }
+            _ => self.unmarked = Some((last, now)),
+        }
     }
 }
 
@@ -307,6 +352,9 @@ impl Waits for Passage {
         {
             // Where it can't be written now, its producers are told.
             let _ = log.reach(Goal::Position(last));
+        }
+        if has_slept {
+            self.mark_if_idle();
         }
         self.has_record()
     }

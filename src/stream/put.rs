@@ -173,10 +173,15 @@ impl StreamProducer {
         Ok(put)
     }
 
-    /// Waits until a record is on disk, if the stream is.
+    /// Waits until a record is on disk, if the stream is; at the level `async` only where the disk is too far
+    /// behind.
     #[inline(always)]
     pub(super) fn acknowledge(&self, put: &Put) -> Result<(), PutError> {
         match self.log_of(put.shard.0) {
+            Some(log) if self.inner.is_write_behind() => {
+                self.inner.write_later(log, put.sequence_number.position());
+                Ok(())
+            }
             Some(log) => reach_disk(log, put),
             None => Ok(()),
         }

@@ -22,7 +22,7 @@ use crate::layout::stream::{
 };
 use crate::layout::word::Shard;
 use crate::object::Host;
-use crate::persist::{self, Goal, Journal, Kept, NotOnDisk, Source, push};
+use crate::persist::{self, Behind, Goal, Journal, Kept, NotOnDisk, Source, push};
 use crate::ring::Liveness;
 use crate::ring::persister::Writing;
 use crate::shm::durable::DurableWords;
@@ -46,8 +46,13 @@ pub(crate) struct Store {
     words: DurableWords,
     journal: Journal<TableMemo>,
     place: Place,
-    logs: Mutex<HashMap<u32, Arc<ShardLog>>>,
+    logs: Arc<Logs>,
+    /// Who writes behind those who do not wait.
+    pub(super) behind: Behind,
 }
+
+/// The journals that are open here, by shard.
+pub(super) type Logs = Mutex<HashMap<u32, Arc<ShardLog>>>;
 
 /// What the writer of a table remembers.
 #[derive(Default)]
@@ -87,7 +92,8 @@ impl Store {
                 segment_bytes: header.segment_bytes,
                 buffer_bytes,
             },
-            logs: Mutex::default(),
+            logs: Arc::default(),
+            behind: Behind::default(),
         })
     }
 
@@ -104,6 +110,11 @@ impl Store {
 
     fn lock_logs(&self) -> MutexGuard<'_, HashMap<u32, Arc<ShardLog>>> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The journals that are open here.
+    pub(super) fn logs(&self) -> &Arc<Logs> {
+        &self.logs
     }
 
     /// In a forked child: the writers' threads and writes are the parent's.
@@ -154,6 +165,14 @@ impl Inner {
         Ok(Some(Arc::clone(logs.entry(shard).or_insert(log))))
     }
 
+    /// The same; `None` also for one that was retired since the table was read.
+    pub(super) fn log_if_there(&self, shard: u32) -> Result<Option<Arc<ShardLog>>, OpenError> {
+        match self.log(shard) {
+            Err(_) if self.is_retired(shard) => Ok(None),
+            log => log,
+        }
+    }
+
     /// Waits until the table is on disk as this thread has changed it.
     pub(super) fn write_table(&self) -> Result<(), OpenError> {
         let Some(store) = &self.store else {
@@ -172,6 +191,21 @@ impl Inner {
             Some(store) if !store.words.is_flushed(1) => self.write_table(),
             _ => Ok(()),
         }
+    }
+
+    /// Says in each journal that is open here how far it is on disk.
+    pub(super) fn mark(&self) {
+        let Some(store) = &self.store else {
+            return;
+        };
+        if self.site.observed {
+            return;
+        }
+        let logs: Vec<_> = store.lock_logs().values().cloned().collect();
+        for log in logs {
+            log.mark();
+        }
+        persist::mark(&Table { inner: self, store }, &store.journal);
     }
 
     pub(super) fn not_on_disk(&self, why: NotOnDisk) -> OpenError {
@@ -278,9 +312,13 @@ impl Inner {
         }
     }
 
-    /// Waits until a checkpoint that was stored in a shard is on disk.
+    /// Waits until a checkpoint that was stored in a shard is on disk, or lets it be written soon.
     pub(super) fn write_checkpoint(&self, shard: ShardId) -> Result<(), OpenError> {
         match self.log(shard.0)? {
+            Some(_) if self.is_write_behind() => {
+                self.wake_behind();
+                Ok(())
+            }
             Some(log) => log.reach_changes().map_err(|why| self.not_on_disk(why)),
             None => Ok(()),
         }

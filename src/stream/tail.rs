@@ -151,6 +151,7 @@ impl StreamTail {
                     segments: Arc::clone(&self.segments),
                     directory: store.directory_of(inner.family, number),
                     object: log::object_of(inner.family, number),
+                    reads_ahead: inner.is_write_behind(),
                     log: None,
                 };
                 let start = match at_end {

@@ -97,6 +97,7 @@ impl Tap {
                 segments: Arc::clone(&inner.segments),
                 directory: log.directory().to_owned(),
                 object: log::object_of(inner.family, id.0),
+                reads_ahead: inner.is_write_behind(),
                 log: Some(log),
             };
             let passage = Passage::new(shore, start, idle);

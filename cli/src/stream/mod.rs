@@ -159,9 +159,10 @@ pub struct Create {
     /// With --on-demand: two neighbours are merged when they had next to nothing to do for so long [default: 1h]
     #[arg(long, value_name = "TIME", requires = "on_demand", value_parser = parse_duration)]
     calm: Option<Duration>,
-    /// What the stream survives: memory the death of every process; durable a restart of the machine too
+    /// What the stream survives: memory, the death of every process; durable, a restart of the machine too, for
+    /// which a put waits for the disk; async, the same but for the last moment: a put does not wait
     /// [default: memory]
-    #[arg(long, value_name = "memory|durable", value_parser = crate::queue::parse_durability)]
+    #[arg(long, value_name = "memory|async|durable", value_parser = crate::queue::parse_durability)]
     durability: Option<Durability>,
     /// On disk: a record older than this is gone, 24h to 365d [default: 24h]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]

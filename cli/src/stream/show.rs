@@ -81,11 +81,14 @@ pub fn shards(stream: &Stream, only_open: bool, place: &Place) -> anyhow::Result
             _ => stream.positions(shard.id).ok(),
         };
         let retained = positions.clone().map(|range| range.end - range.start);
+        let is_on_disk = stream.retention().is_some() && positions.is_some();
+        let durable = is_on_disk.then(|| stream.durable_position(shard.id).ok());
         json.push(json!({
             "shard": shard.id.to_string(), "state": state(shard), "parents": parents,
             "starting_hash_key": shard.start.to_string(), "ending_hash_key": shard.end.to_string(),
             "created_ms": shard.created_ms, "closed_ms": shard.closed_ms,
             "next_position": positions.as_ref().map(|range| range.end), "retained": retained,
+            "durable_position": durable,
         }));
         let shown =
             |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
@@ -179,6 +182,7 @@ pub fn stat(stream: &Stream, place: &Place) -> anyhow::Result<()> {
         "open_shards": stats.open_shards, "closed_shards": stats.closed_shards,
         "shards_made": stats.shards_made, "positions": stats.positions, "retained": stats.retained,
         "dropped": stats.dropped, "damaged": stats.damaged, "bytes": stats.bytes,
+        "unwritten": stats.unwritten, "flushes": stats.flushes, "take_overs": stats.take_overs,
         "created_ms": stream.created_ms(),
         "groups": groups.iter().map(group_json).collect::<Vec<_>>(),
         "consumers": consumers.iter().map(consumer::json).collect::<Vec<_>>(),
@@ -201,6 +205,13 @@ pub fn stat(stream: &Stream, place: &Place) -> anyhow::Result<()> {
             stats.damaged,
             stats.bytes,
         );
+        if retention.is_some() {
+            let _ = write!(
+                text,
+                "\ndisk      {} positions not there yet, {} writes that all waited for, {} writers taken over from",
+                stats.unwritten, stats.flushes, stats.take_overs
+            );
+        }
         if let Some(limits) = definition.limits {
             let _ = write!(
                 text,

@@ -94,6 +94,7 @@ pub trait Source {
     type Memo: Default;
 
     /// Its name, for whoever watches.
+    #[cfg_attr(not(feature = "tracing"), allow(dead_code))]
     fn name(&self) -> &str;
     /// Its words.
     fn words(&self) -> &DurableWords;

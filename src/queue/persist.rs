@@ -111,7 +111,7 @@ impl Source for OnDisk<'_> {
     type Memo = Memo;
 
     fn name(&self) -> &str {
-        self.queue.name()
+        &self.queue.definition.name
     }
 
     fn words(&self) -> &DurableWords {

@@ -58,12 +58,13 @@ fn shards_grow_under_load_shrink_in_calm_and_each_key_stays_in_order() {
             > 0
         {}
     }
-    let scaling = stream.scaling().unwrap();
-    assert_eq!((scaling.splits, scaling.merges), (3, 0));
-    assert!(matches!(scaling.last, Some((Scaled::Split(_), at)) if at >= stream.created_ms()));
+    let grown = stream.scaling().unwrap();
+    // A pause of the machine is a calm, too.
+    assert_eq!(grown.splits, grown.merges + 3);
+    assert!(matches!(grown.last, Some((Scaled::Split(_), at)) if at >= stream.created_ms()));
     assert_eq!(
         stream.stats().unwrap().shards_made,
-        7,
+        1 + 2 * grown.splits + grown.merges,
         "each split happened once"
     );
     // Nobody puts any more: whoever looks after it merges.
@@ -73,7 +74,10 @@ fn shards_grow_under_load_shrink_in_calm_and_each_key_stays_in_order() {
         std::thread::yield_now();
     }
     let scaling = stream.scaling().unwrap();
-    assert_eq!((scaling.splits, scaling.merges), (3, 3));
+    assert_eq!(
+        (scaling.splits, scaling.merges),
+        (grown.splits, grown.splits)
+    );
     assert!(matches!(scaling.last, Some((Scaled::Merge(_), _))));
     producers[0].put("0", b"16000000").unwrap();
     while reader

@@ -80,17 +80,22 @@ pub(crate) fn remove_journals(site: &Site, name: &str) -> Result<bool, OpenError
         return Ok(false);
     };
     let has_one = crate::journal::exists(&disk);
-    // The table first: without it nobody asks for shards.
-    crate::journal::remove(&disk)?;
-    for shard in files::names(&directory).unwrap_or_default() {
-        if is_shard_directory(&shard) {
-            remove_shard_journal(&directory.join(shard))?;
-        }
-    }
+    remove_segments(&disk, &directory)?;
     let _ = files::remove(&directory.join(LOCK_FILE));
     // Not empty: a stranger's files stay.
     let _ = files::remove_empty_directory(&directory);
     Ok(has_one)
+}
+
+/// The table first: without it nobody asks for shards.
+fn remove_segments(disk: &Disk, directory: &Path) -> Result<(), OpenError> {
+    crate::journal::remove(disk)?;
+    for shard in files::names(directory).unwrap_or_default() {
+        if is_shard_directory(&shard) {
+            remove_shard_journal(&directory.join(shard))?;
+        }
+    }
+    Ok(())
 }
 
 fn is_shard_directory(name: &str) -> bool {
@@ -148,6 +153,11 @@ pub(crate) fn recover(site: &Site, name: &str) -> Result<(), OpenError> {
         Ok(None) => return Ok(()),
         // By somebody who did not wait any longer; the journal moves on under what is read here.
         Err(_) if files::is_regular(&path) => return Ok(()),
+        // Of a stream that never was: who makes it begins anew.
+        Err(error @ OpenError::NotFound { .. }) => {
+            remove_segments(&Disk::open(&directory)?, &directory)?;
+            return Err(error);
+        }
         Err(error) => return Err(error),
     };
     match kept.build(site, &directory) {
@@ -243,6 +253,11 @@ impl Kept {
             Ok::<_, Unreadable>(())
         });
         let found = found.map_err(|Unreadable(error)| error)?;
+        // Its first table is on disk before a create returns. Where none ever was, the create did not.
+        if table.is_none() && (found.entries, found.next) == (0, 0) {
+            let path = stream.to_owned();
+            return Err(OpenError::NotFound { path });
+        }
         let durable = Durable::new(found.epoch, found.next);
         let (Some(table), Some(durable)) = (table, durable) else {
             return Err(scribbled(directory, "its journal has no table"));

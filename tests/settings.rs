@@ -273,9 +273,16 @@ fn an_open_compares_settings_with_what_they_are_now() {
 fn a_scribbled_setting_counts_only_within_its_bounds() {
     let two = Two::new();
     let (here, there) = two.queue();
-    let (mut sender, mut receiver) = (there.sender().unwrap(), there.receiver().unwrap());
+    let (mut sender, mut by_setting) = (there.sender().unwrap(), there.receiver().unwrap());
+    let mut by_itself = there.receiver().unwrap();
+    by_itself.set_visibility(60 * S).unwrap();
     let mut buffer = [0; 8];
     for word in [0, 1, u64::MAX, 1 << 63, u64::from(u32::MAX)] {
+        // A lease of a millisecond may end before it is looked at, and one receive is as many as there may be then.
+        let receiver = match word {
+            1 => &mut by_itself,
+            _ => &mut by_setting,
+        };
         for setting in 0..16 {
             // The line of the settings, word by word.
             let at = 4096 + 15 * 128 + 8 * setting;

@@ -1,8 +1,11 @@
 //! What happens, for whoever subscribed: events and spans of the crate `tracing`, with the feature of that name.
 //!
 //! Without the feature nothing is left of them, not even the evaluation of what they would say. With it, and
-//! nobody listening at their level, each is one relaxed load and a branch: what they say is built in a function
-//! that is never inlined, away from the hot path. A subscriber is called in the thread in which it happens, and
+//! nobody listening at their level, each is one relaxed load and a branch: what they say is asked for behind that
+//! branch, and handed by value to a function that is never inlined. By value, since what is borrowed there has an
+//! address, and so lies in memory for everybody: a result that was put together in memory is moved by loads that
+//! are wider than the stores before them, and waits until those are in the cache
+//! (docs/decisions/0059-what-a-message-costs-in-instructions.md). A subscriber is called in the thread in which it happens, and
 //! may do there what it likes: block, allocate, make system calls.
 //!
 //! TRACE: one message or record on its way (sent, received, deleted, given back, put, published). DEBUG: what
@@ -12,9 +15,14 @@
 macro_rules! event {
     ($level:ident, $message:literal $(, $field:ident = $value:expr)* $(,)?) => {
         #[cfg(feature = "tracing")]
-        $crate::trace::tell(::tracing::Level::$level, || {
-            ::tracing::event!(::tracing::Level::$level, $($field = $value,)* $message);
-        });
+        {
+            if $crate::trace::is_told(::tracing::Level::$level) {
+                let ($($field,)*) = ($($value,)*);
+                $crate::trace::tell(move || {
+                    ::tracing::event!(::tracing::Level::$level, $($field = $field,)* $message);
+                });
+            }
+        }
     };
 }
 
@@ -28,18 +36,16 @@ macro_rules! span {
 
 pub(crate) use {event, span};
 
-/// Calls `event` if somebody may listen at this level.
+/// Whether somebody may listen at this level.
 #[cfg(feature = "tracing")]
 #[inline(always)]
-pub fn tell(level: tracing::Level, event: impl FnOnce()) {
-    if level <= tracing::level_filters::LevelFilter::current() {
-        tell_slowly(event);
-    }
+pub fn is_told(level: tracing::Level) -> bool {
+    level <= tracing::level_filters::LevelFilter::current()
 }
 
 #[cfg(feature = "tracing")]
 #[cold]
 #[inline(never)]
-fn tell_slowly(event: impl FnOnce()) {
+pub fn tell(event: impl FnOnce()) {
     event();
 }

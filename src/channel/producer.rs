@@ -55,6 +55,8 @@ pub struct Producer {
     retains: bool,
     /// The position at which a send of a payload takes the next few back.
     reclaim_at: u64,
+    /// What became of a claim on the short way: the long way begins with it.
+    lost: Option<Lost>,
     /// Of the process that made it.
     generation: u64,
     inner: Arc<Inner>,
@@ -146,6 +148,7 @@ impl Producer {
             sealed: false,
             retains: false,
             reclaim_at: 0,
+            lost: None,
             generation: fork::generation(),
             inner,
             not_sync: PhantomData,
@@ -182,15 +185,37 @@ impl Producer {
     /// [`SendError`]. Nothing was sent then.
     #[inline]
     pub fn try_send(&mut self, body: &[u8]) -> Result<u64, SendError> {
+        match self.try_send_at_once(body) {
+            Some(position) => Ok(position),
+            None => self.try_send_slowly(body),
+        }
+    }
+
+    /// [`try_send`](Self::try_send) as most are: all in registers, nothing out of line. `None`: nothing was sent,
+    /// and `try_send` does it or says why not.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn try_send_at_once(&mut self, body: &[u8]) -> Option<u64> {
         match self.append_clear::<true>(body) {
-            Ok(position) => Ok(position),
-            Err(lost) => self.try_send_slowly(body, lost),
+            Ok(position) => Some(position),
+            Err(None) => None,
+            Err(Some(lost)) => {
+                self.note_lost(lost);
+                None
+            }
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn try_send_slowly(&mut self, body: &[u8], lost: Option<Lost>) -> Result<u64, SendError> {
+    fn note_lost(&mut self, lost: Lost) {
+        self.lost = Some(lost);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_send_slowly(&mut self, body: &[u8]) -> Result<u64, SendError> {
+        let lost = self.lost.take();
         let position = self.append(body, lost)?;
         self.wake();
         Ok(position)

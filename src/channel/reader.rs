@@ -10,7 +10,7 @@ use crate::layout::word::{Chunk, Ctl};
 use crate::object::poll::{PollDescriptor, Shared};
 use crate::object::wait::wait_any;
 use crate::ring::pace::Distance;
-use crate::ring::read::{Look, publish};
+use crate::ring::read::{Glance, Look, publish};
 use crate::ring::wait::Idle;
 use crate::ring::{Counter, Producers, SlotRing};
 use crate::shm::ring::{CursorWord, Slot};
@@ -76,6 +76,13 @@ pub struct Reader {
     pending: Option<(Ctl, u64, u32)>,
     poll: Option<Arc<Shared>>,
     distance: Distance,
+}
+
+/// Copies a short inline body, if it was the record's all the time; its length.
+#[inline(always)]
+fn copy_short(glance: &Glance<'_>, meta: Meta, buffer: &mut [u8]) -> Option<usize> {
+    let len = glance.slot.read_short_body(meta, buffer)?;
+    glance.is_unchanged().then_some(len)
 }
 
 /// The length of an inline body of at most `room` bytes, by one comparison.
@@ -154,9 +161,7 @@ impl Reader {
         if self.generation == fork::generation() {
             let glance = self.ring.glance(position);
             if let Some(meta) = glance.record() {
-                if let Some(len) = glance.slot.read_short_body(meta, buffer)
-                    && glance.is_unchanged()
-                {
+                if let Some(len) = copy_short(&glance, meta, buffer) {
                     self.next = position + 1;
                     publish(&self.cursor, position + 1);
                     return Ok(Some(Record { position, len }));
@@ -172,6 +177,22 @@ impl Reader {
             }
         }
         self.try_read_slowly(buffer)
+    }
+
+    /// [`try_read`](Self::try_read) as most are: all in registers, nothing out of line. `None`: nothing was read,
+    /// and `try_read` does it or says why not.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn try_read_at_once(&mut self, buffer: &mut [u8]) -> Option<Record> {
+        let position = self.next;
+        if self.generation != fork::generation() {
+            return None;
+        }
+        let glance = self.ring.glance(position);
+        let len = copy_short(&glance, glance.record()?, buffer)?;
+        self.next = position + 1;
+        publish(&self.cursor, position + 1);
+        Some(Record { position, len })
     }
 
     #[cold]

@@ -218,6 +218,57 @@ fn a_time_of_half_a_day_ago_takes_no_lease_and_ends_none() {
 }
 
 #[test]
+fn a_lease_by_an_old_time_is_given_anew_and_never_of_a_message_of_another_or_of_the_past() {
+    let start = 100 * HOUR;
+    let mut stage = Stage::new(start, Duration::from_secs(60));
+    for _ in 0..3 {
+        stage.send(0).unwrap();
+    }
+    let queue = stage.queue.clone();
+    let lease_by_old_time = |position| {
+        let standing = queue.examine(position).expect("it was sent");
+        queue.lease(standing, start, 500).expect("it is ready")
+    };
+    // Half a second later than the end that it was given by the old time, its end is half a second ahead.
+    let lease = lease_by_old_time(0);
+    stage.set(start + 1_000);
+    let anew = queue.lease_anew(&lease, stage.now(), 500, &mut Nothing);
+    let anew = anew.expect("nobody had it meanwhile");
+    assert_eq!((anew.receives(), anew.stands()), (1, true));
+    assert!(!anew.has_ended(start + 1_500) && anew.has_ended(start + 1_501));
+    stage.set(start + 1_500);
+    assert_eq!(
+        stage.census().in_flight,
+        1,
+        "its end is that of the new lease"
+    );
+    stage.set(start + 1_501);
+    assert_eq!(stage.census().in_flight, 0, "and then it is visible");
+    // Another one is received by somebody else before: then it is not this one's.
+    let lease = lease_by_old_time(2);
+    stage.set(start + 2_000);
+    let taken = stage
+        .of_the_dead
+        .examine(2)
+        .expect("its lease by the old time is over");
+    assert!(stage.of_the_dead.lease(taken, stage.now(), 500).is_some());
+    assert!(
+        queue
+            .lease_anew(&lease, stage.now(), 500, &mut Nothing)
+            .is_none()
+    );
+    // Past its retention it is nobody's.
+    let lease = lease_by_old_time(1);
+    stage.set(start + 60_001);
+    assert!(
+        queue
+            .lease_anew(&lease, stage.now(), 500, &mut Nothing)
+            .is_none()
+    );
+    assert!(queue.examine(1).is_none(), "it is consumed");
+}
+
+#[test]
 fn a_time_of_half_a_day_ago_keeps_a_leased_message_that_is_past_its_retention() {
     let start = 100 * HOUR;
     let mut stage = Stage::new(start, Duration::from_secs(60));

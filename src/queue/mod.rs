@@ -39,6 +39,7 @@ mod outgoing;
 mod payload;
 mod persist;
 mod persister;
+mod plain;
 mod pod;
 mod quota;
 mod receipt;
@@ -393,6 +394,12 @@ impl Queue {
     }
 }
 
+/// Whether the queue of this ring was removed through ringway.
+#[inline(always)]
+fn is_removed(ring: &Delivery) -> bool {
+    ring.words().ready().load(Ordering::Relaxed) == REMOVED
+}
+
 impl Inner {
     #[inline(always)]
     pub fn is_forked(&self) -> bool {
@@ -402,9 +409,7 @@ impl Inner {
     /// Whether the queue was removed through ringway.
     #[inline(always)]
     pub fn is_removed(&self) -> bool {
-        crate::shm::words::word32(&self.mapping, crate::layout::READY_OFFSET)
-            .load(Ordering::Relaxed)
-            == REMOVED
+        is_removed(&self.delivery)
     }
 
     pub fn is_unlinked(&self) -> bool {

@@ -106,6 +106,8 @@ pub struct QueueReceiver {
     received: u64,
     deleted: u64,
     probe_at: u64,
+    /// The millisecond in which nothing but the cursor has to be looked at; [`NEVER`] for none.
+    pub(super) quiet_at: u64,
     /// Sweeps to be made before the next sleep.
     sweeps_owed: u64,
     pub(super) mover: Mover,
@@ -122,9 +124,9 @@ pub struct QueueReceiver {
     /// When it looks again whether the file of the queue is there.
     look_at: u64,
     /// Who is told when there is something again.
-    poll: Option<Arc<Shared>>,
+    pub(super) poll: Option<Arc<Shared>>,
     /// Of the process that made it.
-    generation: u64,
+    pub(super) generation: u64,
     pub(super) inner: Arc<Inner>,
     not_sync: PhantomData<Cell<()>>,
 }
@@ -138,6 +140,7 @@ impl QueueReceiver {
             heads: Heads::default(),
             rings: Rings::new(&inner),
             probe_at: clock.now_ms() + PROBE_MS,
+            quiet_at: NEVER,
             sweeps_owed: 0,
             clock,
             visibility_ms: None,
@@ -188,24 +191,12 @@ impl QueueReceiver {
     ///
     /// # Errors
     /// [`ReceiveError::BufferTooSmall`] leaves the message visible; the others of [`ReceiveError`].
-    #[inline]
+    #[inline(always)]
     pub fn try_receive(&mut self, buffer: &mut [u8]) -> Result<Option<Received>, ReceiveError> {
-        let now = self.begin()?;
-        let visibility_ms = self.visibility_ms();
-        if self.is_in_plain_turn(now) {
-            if let Some(received) = self.take_plain(buffer, visibility_ms) {
-                return Ok(Some(received));
-            }
-            if self.rings.is_alone()
-                && self.consumer.sees_nothing_new(&self.delivery, now)
-                && self.poll.is_none()
-                && !self.inner.is_removed()
-            {
-                return Ok(None);
-            }
+        match self.receive_at_once(buffer) {
+            Some(received) => Ok(Some(received)),
+            None => self.try_receive_with_care(buffer),
         }
-        let taken = self.take::<false>(buffer, Take::Lease(visibility_ms))?;
-        Ok(taken.map(|taken| taken.received))
     }
 
     /// Receives a message and deletes it in one step: it is copied, then consumed. At most once:
@@ -407,6 +398,7 @@ impl QueueReceiver {
         if self.generation != fork::generation() {
             return Err(ReceiveError::Forked);
         }
+        self.quiet_at = NEVER;
         let now = self.clock.now_ms();
         if now >= self.probe_at {
             self.look_for_the_dead(now);
@@ -421,13 +413,6 @@ impl QueueReceiver {
             self.look_for_the_file(now)?;
         }
         Ok(now)
-    }
-
-    /// Whether the next message may be taken as if it was like most. Where those in flight are limited
-    /// each is counted.
-    #[inline(always)]
-    fn is_in_plain_turn(&self, now: u64) -> bool {
-        !self.delivery.is_fifo() && !self.rings.is_time(now) && self.delivery.max_in_flight() == 0
     }
 
     /// Of a standard queue: the next message of the oldest ring.

@@ -13,13 +13,20 @@ use super::incoming::Incoming;
 use super::payload::plain_up_to;
 use super::receive::Received;
 use super::{Inner, QueueReceiver, Receipt};
+use crate::error::ReceiveError;
 use crate::layout::queue::Envelope;
+use crate::layout::queue::NEVER;
 use crate::ring::delivery::Delivery;
 use crate::ring::delivery::consume::Consumer;
 use crate::ring::delivery::due::Run;
+use crate::ring::delivery::lease::Lease;
 use crate::sys::clock::BootClock;
+use crate::sys::fork;
 use crate::trace::event;
 
+/// A receiver that goes by a kept time looks at the clock first where something is due so soon: what is due
+/// comes before what is new, whatever the time since the last receive, up to this.
+const DUE_AHEAD_MS: u64 = 1_000;
 /// Messages of one run; more follow in the next.
 const LONGEST: usize = 16;
 
@@ -32,20 +39,90 @@ struct Item {
 }
 
 impl QueueReceiver {
-    /// Takes the next message, if it is plain and fits.
+    /// [`try_receive`](Self::try_receive) as most are: all in registers, nothing out of line. `None`: nothing was
+    /// received, and `try_receive` does it or says why not.
+    #[doc(hidden)]
     #[inline(always)]
-    pub(super) fn take_plain(&mut self, buffer: &mut [u8], for_ms: u32) -> Option<Received> {
+    pub fn receive_at_once(&mut self, buffer: &mut [u8]) -> Option<Received> {
+        match self.is_quiet() {
+            true => self.take_plain::<true>(buffer),
+            false => None,
+        }
+    }
+
+    /// As [`try_receive`](Self::try_receive), by the clock, and with everything that is done by the way.
+    #[inline(never)]
+    pub(super) fn try_receive_with_care(
+        &mut self,
+        buffer: &mut [u8],
+    ) -> Result<Option<Received>, ReceiveError> {
+        if self.delivery.is_fifo() {
+            let taken = self.take::<false>(buffer, self.leased())?;
+            return Ok(taken.map(|taken| taken.received));
+        }
+        let now = self.begin()?;
+        if self.is_in_plain_turn(now) {
+            if self.rings.is_alone()
+                && self.consumer.sees_nothing_new(&self.delivery, now)
+                && self.poll.is_none()
+                && !super::is_removed(&self.delivery)
+            {
+                self.note_quiet(now);
+                return Ok(None);
+            }
+            if let Some(received) = self.take_plain::<false>(buffer) {
+                self.note_quiet(now);
+                return Ok(Some(received));
+            }
+        }
+        let taken = self.take::<false>(buffer, self.leased())?;
+        self.note_quiet(now);
+        Ok(taken.map(|taken| taken.received))
+    }
+
+    /// Whether the next message may be taken as if it was like most. Where those in flight are limited
+    /// each is counted.
+    #[inline(always)]
+    pub(super) fn is_in_plain_turn(&self, now: u64) -> bool {
+        !self.delivery.is_fifo() && !self.rings.is_time(now) && self.delivery.max_in_flight() == 0
+    }
+
+    /// Whether there is nothing to look for but a message at the cursor, as far as is known: the clock has not
+    /// gone on since the last look that found it so.
+    #[inline(always)]
+    fn is_quiet(&self) -> bool {
+        self.generation == fork::generation()
+            && self.clock.kept_ms() == self.quiet_at
+            && self.delivery.max_in_flight() == 0
+    }
+
+    /// Behind a look at everything, which began at `now`.
+    #[inline(always)]
+    pub(super) fn note_quiet(&mut self, now: u64) {
+        let is_quiet =
+            !self.delivery.is_fifo() && !self.rings.is_time(now) && !self.consumer.has_moves();
+        self.quiet_at = if is_quiet { now } else { NEVER };
+    }
+
+    /// Takes the next message, if it is plain and fits. By the kept time; with `KEPT` that may be as old as the
+    /// last receive, and then nothing may be due in a while. The clock is looked at behind the swap in any case,
+    /// and a lease that was given by an older time than that is given anew.
+    #[inline(always)]
+    pub(super) fn take_plain<const KEPT: bool>(&mut self, buffer: &mut [u8]) -> Option<Received> {
         let now = self.clock.kept_ms();
-        let standing = self.consumer.peek(&self.delivery, now)?;
+        let ahead = if KEPT { DUE_AHEAD_MS } else { 0 };
+        let standing = self.consumer.peek(&self.delivery, now, ahead)?;
         self.consumer.note_length(&standing);
         let slot = standing.slot();
         let len = plain_up_to(standing.meta(), slot.message_room(Envelope::Standard))?;
         let out = buffer.get_mut(..len)?;
         let sent = standing.sent();
+        let for_ms = self.visibility_ms();
         self.consumer.pass(&self.delivery, &standing);
-        let lease = self.delivery.lease(standing, now, for_ms)?;
-        if for_ms != 0 && lease.has_ended(self.clock.now_ms()) {
-            return None; // this process was stopped under way
+        let mut lease = self.delivery.lease(standing, now, for_ms)?;
+        let behind = self.clock.now_ms();
+        if behind != now {
+            lease = lease_anew(&self.inner, &self.delivery, &mut self.clock, &lease, for_ms)?;
         }
         slot.read_message(Envelope::Standard, out);
         if !lease.stands() {
@@ -104,6 +181,23 @@ impl QueueReceiver {
     }
 }
 
+/// A lease that was given by a time that the clock has left behind, as of now: this process was stopped under
+/// way, or has not received for a while. `None` where others may have taken the message meanwhile, or it was too
+/// old: then whoever looks next sees to it.
+#[cold]
+#[inline(never)]
+fn lease_anew<'a>(
+    inner: &Inner,
+    delivery: &'a Delivery,
+    clock: &mut BootClock,
+    lease: &Lease<'a>,
+    for_ms: u32,
+) -> Option<Lease<'a>> {
+    let now = clock.kept_ms();
+    let lease = delivery.lease_anew(lease, now, for_ms, &mut inner.payloads())?;
+    (for_ms == 0 || !lease.has_ended(clock.now_ms())).then_some(lease)
+}
+
 /// Leases and copies a run of one ring of the queue; how many. None where their leases were over
 /// before they were known to be given out: this process was stopped under way, and they are visible.
 #[inline(always)]
@@ -120,7 +214,7 @@ fn take_run_from(
     let mut run = Run::new(now, for_ms);
     let (mut count, mut from) = (0, 0);
     while count < items.len() {
-        let Some(standing) = consumer.peek(delivery, now) else {
+        let Some(standing) = consumer.peek(delivery, now, 0) else {
             break;
         };
         let slot = standing.slot();

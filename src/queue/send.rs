@@ -76,7 +76,7 @@ pub struct QueueSender {
     pub(super) lender: Lender,
     pub(super) loans: Loans,
     pub(super) clock: BootClock,
-    inline_bytes: usize,
+    pub(super) inline_bytes: usize,
     /// For the attribute blocks of messages: as long as the longest so far.
     pub(super) block: Vec<u8>,
     /// To receivers who are about to make room.
@@ -85,9 +85,11 @@ pub struct QueueSender {
     pub(super) share: Share,
     /// Sent and not yet in the shared total.
     sent: u64,
+    /// What became of a claim on the short way, and its position: the long way begins with it.
+    pub(super) lost: Option<(Lost, u64)>,
     refusals: u32,
     /// Of the process that made it.
-    generation: u64,
+    pub(super) generation: u64,
     pub(super) inner: Arc<Inner>,
     not_sync: PhantomData<Cell<()>>,
 }
@@ -108,6 +110,7 @@ impl QueueSender {
             distance: Distance::default(),
             share: Share::default(),
             sent: 0,
+            lost: None,
             refusals: 0,
             generation: fork::generation(),
             delivery: link.delivery.clone(),
@@ -132,11 +135,18 @@ impl QueueSender {
     /// # Errors
     /// [`QueueSendError::Full`] when there is no room; the others of [`QueueSendError`]. Nothing was
     /// sent then, but for [`QueueSendError::DurabilityUnknown`].
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, body: &[u8]) -> Result<u64, QueueSendError> {
-        // Both lines of the slot travel side by side: by itself a message is waited for.
-        let next = self.appender.next();
-        self.delivery.ask_for_second_line(next, body.len());
+        match self.send_at_once(body) {
+            Some(position) => Ok(position),
+            None => self.send_with_care(body),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_with_care(&mut self, body: &[u8]) -> Result<u64, QueueSendError> {
+        self.start_over()?;
         let sent = self.append(None, body, self.delay_ms())?;
         self.acknowledge(sent.position)?;
         Ok(sent.position)
@@ -171,8 +181,8 @@ impl QueueSender {
         let (mut sent, mut last) = (0, 0);
         let mut failed = None;
         for body in bodies {
-            match self.append(None, body.as_ref(), self.delay_ms()) {
-                Ok(message) => (sent, last) = (sent + 1, message.position),
+            match self.append_one_of_many(body.as_ref()) {
+                Ok(position) => (sent, last) = (sent + 1, position),
                 Err(error) => {
                     failed = Some(error);
                     break;
@@ -307,7 +317,7 @@ impl QueueSender {
     }
 
     /// Any append, without a wake.
-    #[inline(always)]
+    #[inline]
     pub(super) fn append(
         &mut self,
         grouped: Option<Grouped>,
@@ -412,7 +422,7 @@ impl QueueSender {
         delay_ms: u32,
         lent: Option<Lent>,
     ) -> Result<Sent, QueueSendError> {
-        if self.inner.is_removed() {
+        if super::is_removed(&self.delivery) {
             return Err(QueueSendError::Removed); // nobody will ever receive it
         }
         if grouped.is_none() && self.delivery.is_fifo() {

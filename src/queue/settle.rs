@@ -60,12 +60,23 @@ impl QueueReceiver {
     /// [`SettleError::StaleReceipt`] when it was received again.
     #[inline(always)]
     pub fn delete(&mut self, receipt: &Receipt) -> Result<bool, SettleError> {
+        match self.delete_at_once(receipt) {
+            true => Ok(true),
+            false => self.delete_with_care(receipt),
+        }
+    }
+
+    /// [`delete`](Self::delete) as most are: all in registers, nothing out of line. `false` says nothing: `delete`
+    /// does it or says why not.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn delete_at_once(&mut self, receipt: &Receipt) -> bool {
         let position = receipt.position();
-        if !self.is_of_parent()
+        let is_done = !self.is_of_parent()
             && receipt.queue() == self.inner.object_id
             && self.rings.is_here(position)
-            && self.delivery.delete_plain(position, receipt.receives())
-        {
+            && self.delivery.delete_plain(position, receipt.receives());
+        if is_done {
             event!(
                 TRACE,
                 "deleted",
@@ -74,9 +85,8 @@ impl QueueReceiver {
                 receives = receipt.receives()
             );
             self.note_deleted(1);
-            return Ok(true);
         }
-        self.delete_with_care(receipt)
+        is_done
     }
 
     #[inline(never)]

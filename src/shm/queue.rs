@@ -7,13 +7,14 @@
 //! on every access is in bounds by arithmetic: an index is checked, an offset is a constant.
 
 use super::words::word64;
+use crate::layout::READY_OFFSET;
 use crate::layout::geometry::Geometry;
 use crate::layout::queue::{
     BLOCK_SLOTS, BUCKET_PINS, DUE_OFFSET, GROUP_BLOCKS, PIN_BUCKETS, PINS_OFFSET, WINDOW_WORDS, control,
     due_words, group_words,
 };
 use crate::layout::word::ROUTES;
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU32, AtomicU64};
 use crate::sys::mapping::Mapping;
 use std::sync::Arc;
 
@@ -135,6 +136,15 @@ impl QueueWords {
         // SAFETY: a multiple of 8 below the end of the control area, which `new` proved to lie
         // inside the mapping; shared words are only accessed atomically.
         unsafe { &*self.base.add(OFFSET).cast::<AtomicU64>() }
+    }
+
+    /// Whether the queue is ready, or removed: in its header.
+    #[inline(always)]
+    pub fn ready(&self) -> &AtomicU32 {
+        const { assert!(READY_OFFSET.is_multiple_of(4) && READY_OFFSET + 4 <= control::RECEIVE) };
+        // SAFETY: in front of the control area, which `new` proved to lie inside the mapping; shared
+        // words are only accessed atomically.
+        unsafe { &*self.base.add(READY_OFFSET).cast::<AtomicU32>() }
     }
 
     /// Receive hint of this ring.

@@ -30,18 +30,20 @@ impl Appender {
         queue: &'a Delivery,
         tenant: &mut dyn Tenant,
     ) -> Result<Claim<'a>, Blocked> {
-        if self.next() < self.hint_at
-            && let Some(claim) = self.claim_free(&queue.ring)
-        {
-            return Ok(claim);
+        match self.claim_free(queue) {
+            Some(claim) => Ok(claim),
+            None => self.claim_message_with_care(queue, tenant),
         }
-        self.claim_message_with_care(queue, tenant)
     }
 
-    /// Claims the next position if its slot is free and nobody else was faster.
+    /// Claims the next position if no hint is due, its slot is free, and nobody else was faster: by
+    /// one swap.
     #[inline(always)]
-    fn claim_free<'a>(&mut self, ring: &'a SlotRing) -> Option<Claim<'a>> {
-        let claim = self.at_next(ring);
+    pub fn claim_free<'a>(&mut self, queue: &'a Delivery) -> Option<Claim<'a>> {
+        if self.next() >= self.hint_at {
+            return None;
+        }
+        let claim = self.at_next(&queue.ring);
         claim.slot.prefetch_first_line_to_write();
         let word = Ctl(claim
             .slot
@@ -247,6 +249,12 @@ pub(super) fn lease_end(now: u64, ms: u32) -> u64 {
 }
 
 impl Claim<'_> {
+    /// What `dlv` of a new message says that is visible at once.
+    #[inline(always)]
+    pub fn ready_word(&self) -> Dlv {
+        Dlv::ready(self.claimed.lap())
+    }
+
     /// Stores header, envelope, delivery word and body of a message.
     #[inline(always)]
     pub fn fill_message(&self, meta: Meta, word: Dlv, sent: u64, body: &[u8]) {

@@ -223,7 +223,7 @@ impl Consumer {
         now: u64,
         tenant: &mut dyn Tenant,
     ) -> Option<Standing<'a>> {
-        if let Some(standing) = self.peek(queue, now) {
+        if let Some(standing) = self.peek(queue, now, 0) {
             self.pass(queue, &standing);
             return Some(standing);
         }
@@ -231,13 +231,18 @@ impl Consumer {
     }
 
     /// The message at the cursor, if it is like most: nothing is to be come back to, nothing is due,
-    /// and it was never received. The cursor stays.
+    /// and it was never received. The cursor stays. Nothing is due within `ahead_ms` of `now` either.
     #[inline(always)]
-    pub fn peek<'a>(&self, queue: &'a Delivery, now: u64) -> Option<Standing<'a>> {
+    pub fn peek<'a>(
+        &self,
+        queue: &'a Delivery,
+        now: u64,
+        ahead_ms: u64,
+    ) -> Option<Standing<'a>> {
         if self.found_count == 0
             && self.skipped_count == 0
             && self.next < self.publish_at
-            && !queue.is_due(now)
+            && !queue.is_due(now + ahead_ms)
         {
             let standing = queue.ready_at(self.next)?;
             if queue.is_young(&standing, now) && standing.meta().tenant() == 0 {

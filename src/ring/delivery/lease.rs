@@ -203,6 +203,37 @@ impl Delivery {
         Some(lease)
     }
 
+    /// A lease that was given by an old time, as of `now`: the same message, the same count, and its end behind
+    /// `now`. `None` where the message was received by another meanwhile, or is past its retention by now.
+    #[cold]
+    pub fn lease_anew<'a>(
+        &self,
+        lease: &Lease<'a>,
+        now: u64,
+        for_ms: u32,
+        tenant: &mut dyn Tenant,
+    ) -> Option<Lease<'a>> {
+        let standing = lease.standing;
+        if self.may_be_past_retention(standing.age(now)) && self.expire(&standing, now, tenant) {
+            return None;
+        }
+        let until = lease_end(now, for_ms);
+        let (index, lap) = (self.index_of(standing.position), self.lap_of(standing.position));
+        self.note_due(index, until);
+        let word = Dlv::inflight(self.ring.me, lease.receives(), until as u32, lap);
+        if !self.swap(&standing, word, Ordering::Relaxed) {
+            return None;
+        }
+        self.confirm_due(index, until);
+        Some(Lease {
+            standing: Standing {
+                dlv: word,
+                ..standing
+            },
+            until,
+        })
+    }
+
     /// [`lease`](Self::lease) of several in a row: the due words hear of them once.
     #[inline(always)]
     pub fn lease_in_run<'a>(&'a self, run: &mut Run<'a>, standing: Standing<'a>) -> Option<Lease<'a>> {

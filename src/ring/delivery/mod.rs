@@ -177,6 +177,12 @@ impl Delivery {
         self.dedup.as_ref()
     }
 
+    /// Whether it is neither a FIFO queue nor on disk: a send is done with its commit, a delete with its swap.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
     /// Whether messages keep their order within each group.
     #[inline(always)]
     pub fn is_fifo(&self) -> bool {
@@ -219,6 +225,7 @@ impl Delivery {
     }
 
     /// The words beside it.
+    #[inline(always)]
     pub fn words(&self) -> &QueueWords {
         &self.words
     }

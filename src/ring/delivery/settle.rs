@@ -52,6 +52,9 @@ impl Delivery {
     /// in the slot. `false` says nothing.
     #[inline(always)]
     pub fn delete_plain(&self, position: u64, receives: u16) -> bool {
+        if !self.is_plain {
+            return false;
+        }
         let slot = self.ring.memory.slot(position);
         let lap = self.lap_of(position);
         let dlv = Dlv(slot.dlv().load(Ordering::Relaxed)); // as in `examine`
@@ -61,12 +64,15 @@ impl Delivery {
             dlv,
             slot,
         };
-        self.is_plain
-            && dlv.is_leased_as(receives, lap)
+        dlv.is_leased_as(receives, lap)
             && ctl.is_committed_at(lap)
             && slot.position().load(Ordering::Relaxed) == position
             && standing.meta().kind() != Meta::CHUNK
-            && self.finish(&standing).is_some()
+            && {
+                // Nothing else is to be told of it: plain is without a table and without a journal.
+                let done = self.done_at(position, lap, dlv);
+                self.swap(&standing, done, order(Label::DoneStore, Ordering::Release))
+            }
     }
 
     /// Deletes the message. At most a few turns: the word of a fitting receipt changes only when

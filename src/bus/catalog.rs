@@ -287,15 +287,15 @@ impl Attachment {
         let directory = &self.site.directory;
         let mut objects = Vec::new();
         let names = file::names(directory).map_err(|e| OpenError::io(directory, e))?;
-        // What queues grew by, by object id.
+        // What queues grew by, by what that is named by.
         let mut grown: HashMap<u64, u64> = HashMap::new();
         // The shards of streams, by family.
         let mut shards: HashMap<u64, u64> = HashMap::new();
         for directory in self.grown_directories() {
             for name in file::names(&directory).unwrap_or_default() {
-                if let Some((queue, _)) = grown_of(&name) {
+                if let Some((chain, _)) = grown_of(&name) {
                     let bytes = file::len(&directory.join(name)).unwrap_or(0);
-                    *grown.entry(queue).or_default() += bytes;
+                    *grown.entry(chain).or_default() += bytes;
                 }
             }
         }
@@ -317,7 +317,10 @@ impl Attachment {
                     && let Ok(preamble) = preamble(&path)
                 {
                     kind = ObjectKind::of(&preamble);
-                    bytes += grown.get(&preamble.object_id).copied().unwrap_or(0);
+                    if kind == ObjectKind::Queue {
+                        let chain = queue::chain_of(&path).unwrap_or(preamble.object_id);
+                        bytes += grown.get(&chain).copied().unwrap_or(0);
+                    }
                     if kind == ObjectKind::Stream {
                         let family = stream::family_of(&self.site, &name);
                         let family = family.ok().and_then(|family| shards.get(&family));

@@ -2,14 +2,16 @@
 
 use super::attachment::Attachment;
 use super::builder::Builder;
-use super::catalog::{ObjectKind, open_any, preamble};
+use super::catalog::{ObjectKind, open_any};
 use super::reap::{Rings, remove_grown};
 use super::{BUS_FILE, OBJECTS, TEMPORARY, aside, name};
 use crate::error::OpenError;
 use crate::layout::ring::READER_STANDING;
 use crate::layout::word::Ctl;
 use crate::layout::{READY_OFFSET, REMOVED};
-use crate::queue::{check_grown, further_site, grown_of, remove_journals, remove_spilled};
+use crate::queue::{
+    chain_of, check_grown, further_site, grown_of, remove_journals, remove_spilled,
+};
 use crate::ring::{Counter, Liveness};
 use crate::shm::words;
 use crate::sync::Ordering;
@@ -188,12 +190,11 @@ impl Attachment {
         for directory in self.grown_directories() {
             grown.extend(names(&directory)?);
         }
-        // Listed behind them: of whatever grew before, the queue is there, or gone.
+        // Listed behind them: of whatever grew before, the queue is there, or about to be, or gone.
         let queues: HashSet<u64> = names(directory)?
             .iter()
-            .filter(|name| !name.starts_with(TEMPORARY) && grown_of(name).is_none())
-            .filter_map(|name| preamble(&directory.join(name)).ok())
-            .map(|preamble| preamble.object_id)
+            .filter(|name| grown_of(name).is_none())
+            .filter_map(|name| chain_of(&directory.join(name)))
             .collect();
         let orphans = grown.iter().filter_map(|name| grown_of(name));
         let orphans: HashSet<u64> = orphans

@@ -179,7 +179,7 @@ impl QueueBuilder {
     /// What the queue survives. Default: [`Durability::Memory`].
     ///
     /// A queue on disk keeps a journal under the [`journal_root`](crate::Builder::journal_root) of the
-    /// bus. It does not grow, and its dead-letter queue survives at least as much.
+    /// bus, and its dead-letter queue survives at least as much.
     /// Behind a restart of the machine [`open`](Self::open) and
     /// [`open_or_create`](Self::open_or_create) find it with everything that was acknowledged;
     /// whoever opens it first reads the journal, and the others wait.
@@ -210,8 +210,9 @@ impl QueueBuilder {
 
     /// Its further rings lie on a disk, beside the journals of the bus
     /// ([`journal_root`](crate::Builder::journal_root)): the backlog takes memory for what is being sent and
-    /// received alone, and [`max_bytes`](Self::max_bytes) is a quota of the disk. It survives what a queue in
-    /// memory survives, and no more. Standard queues in memory. Default: off.
+    /// received alone, and [`max_bytes`](Self::max_bytes) is a quota of the disk. What it survives is said by
+    /// [`durability`](Self::durability), and is no more by this: the rings of a queue on disk are made again from
+    /// its journal. Standard queues. Default: off.
     pub fn spill(mut self, spill: bool) -> Self {
         self.definition.spill = spill;
         self.given.spill = true;
@@ -287,7 +288,7 @@ impl QueueBuilder {
         }
         self.definition.check()?;
         let first = self.definition.ring_bytes(self.definition.slots);
-        let has_one_ring = self.definition.kind == QueueKind::Fifo || self.definition.is_on_disk();
+        let has_one_ring = self.definition.kind == QueueKind::Fifo;
         let max_bytes = &mut self.definition.max_bytes;
         if has_one_ring || (self.given.slots && !self.given.max_bytes) {
             *max_bytes = first;
@@ -320,7 +321,7 @@ impl QueueBuilder {
                 journal,
                 delivery,
                 bytes: file.bytes,
-                chain: Chain::new(file.object_id, first),
+                chain: Chain::new(file.chain_id, first),
                 growing: Growing::default(),
                 site: queue::further_site(&attachment.site, file.spill.as_deref()),
                 definition: file.definition,

@@ -65,6 +65,8 @@ pub(super) struct OpenQueue {
     links: Vec<Arc<Link>>,
     /// Of its further rings.
     site: Site,
+    /// What these are named by.
+    chain_id: u64,
 }
 
 impl OpenQueue {
@@ -78,11 +80,12 @@ impl OpenQueue {
     }
 
     /// Opens the rings that appeared since.
-    fn follow(&mut self, id: u64) -> Result<(), OpenError> {
+    fn follow(&mut self) -> Result<(), OpenError> {
         let first = Arc::clone(&self.links[0]);
         let last = self.links.last().map_or(0, |link| link.number);
         if first.delivery.words().newest().load(Ordering::Acquire) > last.into() {
-            let further = further_links(&self.site, id, &first.delivery, &self.links[1..])?;
+            let further =
+                further_links(&self.site, self.chain_id, &first.delivery, &self.links[1..])?;
             self.links.truncate(1);
             self.links.extend(further);
         }
@@ -178,7 +181,7 @@ impl<'a> Rings<'a> {
         let any = self.by_id.get_mut(&id)?;
         // So it is with a ring that the queue grew by meanwhile.
         if let Some(queue) = &mut any.queue
-            && let Err(error) = queue.follow(id)
+            && let Err(error) = queue.follow()
         {
             self.failed.get_or_insert(error);
         }
@@ -338,10 +341,15 @@ impl Attachment {
                     let first = self.delivery(&file);
                     let ring = first.ring().clone();
                     let site = further_site(&site, file.spill.as_deref());
-                    let further = further_links(&site, id, &first, &[])?;
+                    let chain_id = file.chain_id;
+                    let further = further_links(&site, chain_id, &first, &[])?;
                     let mut links = vec![Link::first(first, file.bytes)];
                     links.extend(further);
-                    let queue = Some(OpenQueue { links, site });
+                    let queue = Some(OpenQueue {
+                        links,
+                        site,
+                        chain_id,
+                    });
                     let any = AnyRing {
                         ring,
                         queue,
@@ -528,13 +536,13 @@ impl Attachment {
                 opened => opened?,
             };
             let looked_at = match opened {
-                Some((id, any)) => {
+                Some((_, any)) => {
                     let looked_at = is_looked_at(&any.ring)
                         || any.queue.as_ref().is_some_and(OpenQueue::is_viewed);
                     if let Some(queue) = &any.queue
                         && !looked_at
                     {
-                        remove_grown(&queue.site.directory, |queue| queue == id);
+                        remove_grown(&queue.site.directory, |chain| chain == queue.chain_id);
                     }
                     looked_at
                 }
@@ -571,11 +579,11 @@ impl Attachment {
     }
 }
 
-/// Takes away the files of rings that certain queues grew by; how many.
+/// Takes away the files of rings that certain queues grew by, by what these are named by; how many.
 pub(super) fn remove_grown(directory: &Path, is_gone: impl Fn(u64) -> bool) -> u64 {
     let mut removed = 0;
     for name in file::names(directory).unwrap_or_default() {
-        let is_theirs = grown_of(&name).is_some_and(|(queue, _)| is_gone(queue));
+        let is_theirs = grown_of(&name).is_some_and(|(chain, _)| is_gone(chain));
         if is_theirs && file::remove(&directory.join(name)).is_ok() {
             removed += 1;
         }

@@ -17,7 +17,15 @@
 //! ID         position: its own    [`SentId`]: the message had this deduplication id; written again, as AGAIN
 //! SETTINGS   position: a place     u64: the setting word of that place, from that of the retention on
 //! MOVING     position: its own    u64: object id of a queue that the message may have gone to
+//! RING       position: its first  [`RingEntry`]: a ring of the queue begins there. Written before the
+//!                                 first position of the ring is, and all that are left in front of
+//!                                 everything else by the first flush that begins in a segment
+//! DRAINED    position: its first  u64: its number; nothing is left in that ring, and its file is gone
 //! ```
+//! A position belongs to the ring with the highest first position at or below, as long as that one was
+//! not sealed there; one that belongs to none is of a ring that is drained. A queue that can't grow has
+//! no RING: every position is its one ring's.
+//!
 //! What a CONSUMED says stays true, and of RECEIVED the highest counts, so that those may be read in any
 //! order; of SETTINGS and MOVING the last counts. Behind a MOVING the message is asked for in that queue
 //! before it is offered again.
@@ -185,6 +193,30 @@ pub const ENTRY_MOVING: u8 = 0x85;
 
 /// Entry: a deduplication id that was written before, with a message that may be gone.
 pub const ENTRY_ID: u8 = 0x86;
+
+/// Entry, since 1.2: a ring of the queue.
+pub const ENTRY_RING: u8 = 0x87;
+/// Entry, since 1.2: a ring in which nothing is left.
+pub const ENTRY_DRAINED: u8 = 0x88;
+
+/// A ring of a queue that is on disk, which may have several.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RingEntry {
+    /// Where the ring before it is sealed: of those that are left the next lower one. 0 of the first.
+    pub before: u64,
+    /// Its number, 0 for the first.
+    pub number: u32,
+    /// Its slots are two to the power of this.
+    pub slots_log2: u16,
+    /// As many of the queue's rings follow in the next entries.
+    pub following: u16,
+}
+
+const _: () = {
+    assert!(size_of::<RingEntry>() == 16);
+    assert!(super::queue::MAX_RINGS <= u16::MAX as usize);
+};
 
 /// A deduplication id by itself.
 #[repr(C)]

@@ -126,9 +126,23 @@ pub struct QueueHeader {
     pub journal_max_bytes: u64,
     /// Since 1.2. On disk: 1 where messages are received before the disk has them.
     pub read_ahead: u32,
-    /// Since 1.2. In memory: 1 where its further rings lie in the directory that `journal` names.
+    /// Since 1.2: 1 where its further rings lie on a disk: in memory in the directory that `journal`
+    /// names, on disk in that of the bus beside its journal.
     pub spills: u32,
-    pub reserved: [u8; PAGE - 400 - JOURNAL_PATH_BYTES],
+    /// Since 1.2: what the files of its further rings are named by; 0: the object id. A queue that was
+    /// made again from its journal has another one each time.
+    pub chain_id: u64,
+    pub reserved: [u8; PAGE - 408 - JOURNAL_PATH_BYTES],
+}
+
+impl QueueHeader {
+    /// What the files of its further rings are named by.
+    pub const fn chain(&self) -> u64 {
+        match self.chain_id {
+            0 => self.preamble.object_id,
+            id => id,
+        }
+    }
 }
 
 /// Longest path of a journal's directory.
@@ -177,7 +191,8 @@ const _: () = {
     assert!(offset_of!(QueueHeader, journal_max_bytes) == 384 + JOURNAL_PATH_BYTES);
     assert!(offset_of!(QueueHeader, read_ahead) == 392 + JOURNAL_PATH_BYTES);
     assert!(offset_of!(QueueHeader, spills) == 396 + JOURNAL_PATH_BYTES);
-    assert!(offset_of!(QueueHeader, reserved) == 400 + JOURNAL_PATH_BYTES);
+    assert!(offset_of!(QueueHeader, chain_id) == 400 + JOURNAL_PATH_BYTES);
+    assert!(offset_of!(QueueHeader, reserved) == 408 + JOURNAL_PATH_BYTES);
     assert!(CLOCK_BASE_MS > MAX_RETENTION_MS as u64);
 };
 
@@ -287,6 +302,8 @@ pub mod control {
     pub const NEWEST: usize = PAGE + 19 * LINE_PAIR;
     /// Growth: 1 once the ring is known to be sealed and drained. In the file of each ring.
     pub const DRAINED: usize = PAGE + 20 * LINE_PAIR;
+    /// Since 1.2. On disk, in the file of each further ring: 1 once something in it was consumed.
+    pub const TOUCHED: usize = DRAINED + 8;
 }
 
 /// A move task is under way.
@@ -358,9 +375,11 @@ pub struct GrownHeader {
     pub due_offset: u64,
     /// Its first position: a multiple of `slots`, above every position of the ring before.
     pub first_position: u64,
-    /// Object id of the queue.
+    /// What the rings of the queue are named by ([`QueueHeader::chain`]).
     pub queue_id: u64,
-    pub reserved: [u8; PAGE - 64 - 4 * 8 - 4 * 4 - 128 - 3 * 8],
+    /// Since 1.2. On disk: offset of the bits of changed blocks; 0 in memory.
+    pub changed_offset: u64,
+    pub reserved: [u8; PAGE - 64 - 4 * 8 - 4 * 4 - 128 - 4 * 8],
 }
 
 const _: () = {
@@ -369,8 +388,9 @@ const _: () = {
     assert!(offset_of!(GrownHeader, name) == 112);
     assert!(offset_of!(GrownHeader, due_offset) == 240);
     assert!(offset_of!(GrownHeader, queue_id) == 256);
+    assert!(offset_of!(GrownHeader, changed_offset) == 264);
     assert!(offset_of!(QueueHeader, max_bytes) == 312);
-    assert!(control::DRAINED + 8 <= ring::control::END);
+    assert!(control::TOUCHED + 8 <= ring::control::END);
 };
 
 /// Slots of one due block.

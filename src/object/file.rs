@@ -90,7 +90,7 @@ pub struct Shape<'a> {
 
 impl Shape<'_> {
     /// Offset of the slots and length of the file.
-    fn extent(&self) -> (u64, u64) {
+    pub fn extent(&self) -> (u64, u64) {
         let alignment = if self.huge_pages {
             HUGE_PAGE
         } else {
@@ -129,6 +129,11 @@ impl Spare {
             bytes: 0,
             generation: fork::generation(),
         })
+    }
+
+    /// Maps it.
+    pub fn map(&self) -> io::Result<Mapping> {
+        Mapping::new(&self.file, MapOptions::default())
     }
 
     /// Its length: zero bytes that really exist.
@@ -217,8 +222,24 @@ impl Reserved<'_> {
         header: impl FnOnce(Frame) -> H,
         fill: impl FnOnce(&Arc<Mapping>),
     ) -> Result<(), OpenError> {
-        let published = self.finish(header, fill);
-        published.map_err(|error| OpenError::io(&self.path, error))
+        self.prepare(header, fill)?;
+        self.rename()
+    }
+
+    /// Makes the file an object that has no name yet.
+    pub fn prepare<H: Header>(
+        &self,
+        header: impl FnOnce(Frame) -> H,
+        fill: impl FnOnce(&Arc<Mapping>),
+    ) -> Result<(), OpenError> {
+        let prepared = self.finish(header, fill);
+        prepared.map_err(|error| OpenError::io(&self.path, error))
+    }
+
+    /// Gives it its name. `AlreadyExists` when somebody was first.
+    pub fn rename(self) -> Result<(), OpenError> {
+        let renamed = file::publish(&self.spare.temporary, &self.path);
+        renamed.map_err(|error| OpenError::io(&self.path, error))
     }
 
     fn finish<H: Header>(
@@ -255,7 +276,7 @@ impl Reserved<'_> {
         words::write_header(&mapping, &header(frame));
         fill(&mapping);
         words::word32(&mapping, READY_OFFSET).store(READY, Ordering::Release);
-        file::publish(&self.spare.temporary, &self.path)
+        Ok(())
     }
 }
 

@@ -77,7 +77,7 @@ impl Inner {
         if self.journal.is_none() {
             return Ok(());
         }
-        let tail = self.delivery.ring().tail_now();
+        let tail = self.tail();
         if tail > self.delivery.on_disk_below() {
             self.reach(Goal::Position(tail - 1))?;
         }

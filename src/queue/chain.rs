@@ -5,7 +5,7 @@
 //! wake words) lies in the file of the first ring, which outlives its messages, and is reached
 //! through the [`Delivery`] of any ring.
 //!
-//! Which rings there are is told by the directory alone: files `.grown-QUEUE-NUMBER` beside the
+//! Which rings there are is told by the directory alone: files `.grown-CHAIN-NUMBER` beside the
 //! queue's. A ring is published only behind the seal of the one before, and unlinked only when it
 //! is drained and a higher one is known to be there (`NEWEST`, in the first file, raised by everybody
 //! before they use a ring, and never lowered). So the highest number is where messages are sent to,
@@ -22,6 +22,8 @@ use crate::layout::queue::NEVER;
 use crate::object::Site;
 use crate::ring::delivery::Delivery;
 use crate::ring::delivery::drain::Drain;
+use crate::ring::persister::Writing;
+use crate::shm::durable::DurableWords;
 use crate::sync::Ordering;
 use crate::sys::file as files;
 use core::ops::Deref;
@@ -42,6 +44,10 @@ pub(crate) struct Link {
     /// Of a ring that the queue grew by.
     file: Option<(File, PathBuf)>,
     drain: Mutex<Drain>,
+    /// Where it is sealed, once that was found out; all ones until then.
+    seal: AtomicU64,
+    /// The epoch behind the last one in which a writer of this process looked at all its changed bits.
+    looked: AtomicU64,
 }
 
 impl Link {
@@ -53,21 +59,55 @@ impl Link {
             bytes,
             file: None,
             drain: Mutex::default(),
+            seal: AtomicU64::new(u64::MAX),
+            looked: AtomicU64::new(0),
         })
     }
 
-    fn further(first: &Delivery, grown: GrownFile) -> Arc<Self> {
-        Arc::new(Self {
+    /// `None` when it lacks what a ring of a queue that is on disk has.
+    fn further(first: &Delivery, grown: GrownFile) -> Option<Arc<Self>> {
+        if first.durable().is_some() && grown.durable.is_none() {
+            return None;
+        }
+        Some(Arc::new(Self {
             number: grown.number,
-            delivery: first.beside(grown.memory, grown.words),
+            delivery: first.beside(grown.memory, grown.words, grown.durable),
             bytes: grown.bytes,
             file: Some((grown.file, grown.path)),
             drain: Mutex::default(),
-        })
+            seal: AtomicU64::new(u64::MAX),
+            looked: AtomicU64::new(0),
+        }))
     }
 
     pub fn first_position(&self) -> u64 {
         self.delivery.ring().memory().geometry().first_position()
+    }
+
+    /// Where it is sealed, if it is.
+    pub fn sealed(&self) -> Option<u64> {
+        let known = self.seal.load(Ordering::Relaxed);
+        if known != u64::MAX {
+            return Some(known); // a seal stays where it is
+        }
+        let sealed = self.delivery.ring().sealed()?;
+        self.seal.store(sealed, Ordering::Relaxed);
+        Some(sealed)
+    }
+
+    /// Takes the changed blocks for a writer; as [`Delivery::take_changed`]. Where nothing was ever
+    /// consumed it looks once an epoch, so that nobody of an earlier one takes any.
+    pub fn take_changed(&self, writing: &Writing, show: impl FnMut(u64)) -> bool {
+        let touched = self.is_touched();
+        // Relaxed: this process's own, and whoever did not see it looks once more.
+        if !touched && self.looked.load(Ordering::Relaxed) == writing.epoch + 1 {
+            return true;
+        }
+        let is_taken = self.delivery.take_changed(writing, show);
+        if is_taken {
+            self.looked.store(writing.epoch + 1, Ordering::Relaxed);
+        }
+        is_taken
     }
 
     /// Looks at up to `most` slots that may hold something; whether none in the whole ring does, for
@@ -78,6 +118,23 @@ impl Link {
             return false;
         };
         self.delivery.is_drained(&mut drain, most, now)
+    }
+
+    /// Whether anything in it was ever consumed.
+    pub fn is_touched(&self) -> bool {
+        let words = self.delivery.durable();
+        words.is_none_or(DurableWords::is_touched)
+    }
+
+    /// As [`Self::is_drained`], of a `budget` of slots that goes down by those that were looked at.
+    pub fn is_drained_within(&self, budget: &mut u64, now: u64) -> bool {
+        let Ok(mut drain) = self.drain.try_lock() else {
+            return false;
+        };
+        let before = drain.below();
+        let is_drained = self.delivery.is_drained(&mut drain, *budget, now);
+        *budget = budget.saturating_sub(drain.below() - before);
+        is_drained
     }
 
     /// Takes a drained ring away, once a later one is known to all. Whether it is gone.
@@ -139,7 +196,8 @@ impl Deref for At<'_> {
 
 /// The rings that this open of a queue knows, the oldest first.
 pub(crate) struct Chain {
-    queue_id: u64,
+    /// What the files of further rings are named by.
+    id: u64,
     links: RwLock<Arc<[Arc<Link>]>>,
     /// First position of the second of them; all ones when there is none.
     second: AtomicU64,
@@ -149,13 +207,18 @@ pub(crate) struct Chain {
 
 impl Chain {
     /// Of the first ring alone.
-    pub fn new(queue_id: u64, first: Arc<Link>) -> Self {
+    pub fn new(id: u64, first: Arc<Link>) -> Self {
         Self {
-            queue_id,
+            id,
             links: RwLock::new(Arc::new([first])),
             second: AtomicU64::new(u64::MAX),
             last: AtomicU32::new(0),
         }
+    }
+
+    /// What the files of further rings are named by.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// What is known.
@@ -178,7 +241,7 @@ impl Chain {
     pub fn refresh(&self, site: &Site) -> Result<Arc<[Arc<Link>]>, OpenError> {
         let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
         let first = Arc::clone(&links[0]);
-        let further = further_links(site, self.queue_id, &first.delivery, &links[1..])?;
+        let further = further_links(site, self.id, &first.delivery, &links[1..])?;
         let second = further
             .first()
             .map_or(u64::MAX, |link| link.first_position());
@@ -208,7 +271,7 @@ pub(super) fn is_untouched(ring: &Delivery) -> bool {
     ring.receive_hint() == first && ring.next_due() == NEVER
 }
 
-/// The rings that the queue `id` grew by, the oldest first, as the directory has them; `known` are
+/// The rings that the queue whose rings are named by `id` grew by, the oldest first, as the directory has them; `known` are
 /// open already.
 pub(crate) fn further_links(
     site: &Site,
@@ -266,7 +329,10 @@ fn open_each(
         let link = match known.iter().find(|link| link.number == number) {
             Some(link) if !link.is_retired() => Arc::clone(link),
             _ => match open_grown(site, id, number) {
-                Ok(grown) => Link::further(first, grown),
+                Ok(grown) => match Link::further(first, grown) {
+                    Some(link) => link,
+                    None => continue,
+                },
                 Err(error @ (OpenError::Io { .. } | OpenError::Permission { .. })) => {
                     return Err(error);
                 }

@@ -94,7 +94,7 @@ pub struct QueueDefinition {
     pub read_ahead: bool,
     /// On disk: bytes of its journal at which sends are refused; `None`: never.
     pub journal_max_bytes: Option<u64>,
-    /// In memory: whether its further rings lie on a disk.
+    /// Whether its further rings lie on a disk.
     pub spill: bool,
 }
 
@@ -170,8 +170,8 @@ impl QueueDefinition {
                         consumed before it is written would be forgotten";
             return refuse("read_ahead", "true".to_owned(), rule.to_owned());
         }
-        if self.spill && (self.is_on_disk() || self.kind == QueueKind::Fifo) {
-            let rule = "of a standard queue in memory: others have one ring and do not grow";
+        if self.spill && self.kind == QueueKind::Fifo {
+            let rule = "of a standard queue: others have one ring and do not grow";
             return refuse("spill", "true".to_owned(), rule.to_owned());
         }
         if let Some(most) = self.journal_max_bytes {

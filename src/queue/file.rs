@@ -12,7 +12,7 @@ use crate::layout::queue::{
     STANDARD, control, due_words, group_words, groups_offset,
 };
 use crate::object::Site;
-use crate::object::file::{self, Reserved, Shape, framed};
+use crate::object::file::{self, Reserved, Shape, Spare, framed};
 use crate::ring::delivery::dedup::Dedup;
 use crate::shm::dedup::DedupTable;
 use crate::shm::durable::DurableWords;
@@ -47,6 +47,8 @@ pub struct QueueFile {
     pub dedup: Option<Dedup>,
     pub dedup_key: [u8; 16],
     pub object_id: u64,
+    /// What its further rings are named by.
+    pub chain_id: u64,
     pub bytes: u64,
     /// When its clock said 0, in ms of CLOCK_BOOTTIME; of a queue that is on disk that was before the
     /// machine was started, and the number wraps.
@@ -55,7 +57,7 @@ pub struct QueueFile {
     pub created_ms: u64,
     /// On disk: its words, and the directory of its journal.
     pub durable: Option<(DurableWords, PathBuf)>,
-    /// In memory: where its further rings lie, if that is on a disk.
+    /// Where its further rings lie, if that is on a disk.
     pub spill: Option<PathBuf>,
     /// The first page as it is.
     pub header: QueueHeader,
@@ -66,29 +68,35 @@ pub struct QueueFile {
 /// What a queue that is made again from its journal keeps.
 pub(super) struct Identity {
     pub object_id: u64,
+    /// Not one that it ever had: rings of its earlier lives may be there.
+    pub chain_id: u64,
     pub group_key: [u8; 16],
     pub dedup_key: [u8; 16],
 }
 
 /// Creates the file of `definition`. `AlreadyExists` when somebody was first.
 pub fn create(site: &Site, definition: &QueueDefinition) -> Result<(), OpenError> {
-    create_as(site, definition, None, |_, _| ())
+    create_as(site, definition, None, None, |_, _| (), |_| Ok(()))
 }
 
-/// The same as `identity`, if one is given; `fill` stores what is in it from the beginning.
+/// The same as `identity`, if one is given, and of a file that is there, perhaps; `fill` stores what is in it
+/// from the beginning, and `last` does what is to be done before it has its name.
 pub(super) fn create_as(
     site: &Site,
     definition: &QueueDefinition,
     identity: Option<Identity>,
+    spare: Option<Spare>,
     fill: impl FnOnce(&Arc<Mapping>, &QueueHeader),
+    last: impl FnOnce(&QueueHeader) -> Result<(), OpenError>,
 ) -> Result<(), OpenError> {
     definition.check()?;
-    let journal = if definition.is_on_disk() {
-        journal_bytes_of(journal_directory(site, &definition.name).as_deref())?
-    } else if definition.spill {
-        spill::prepare(site)?
-    } else {
-        Vec::new()
+    let further = match definition.spill {
+        true => spill::prepare(site)?,
+        false => Vec::new(),
+    };
+    let journal = match definition.is_on_disk() {
+        true => journal_bytes_of(journal_directory(site, &definition.name).as_deref())?,
+        false => further,
     };
     let mut journal_path = [0; JOURNAL_PATH_BYTES];
     journal_path[..journal.len()].copy_from_slice(&journal);
@@ -105,6 +113,7 @@ pub(super) fn create_as(
     let ms = |time: Duration| time.as_millis() as u32; // checked above
     let kept = identity.unwrap_or_else(|| Identity {
         object_id: host::random_u64() | 1,
+        chain_id: 0,
         group_key: bytemuck::cast([host::random_u64(), host::random_u64()]),
         dedup_key: bytemuck::cast([host::random_u64(), host::random_u64()]),
     });
@@ -139,6 +148,7 @@ pub(super) fn create_as(
             },
             read_ahead: definition.read_ahead.into(),
             spills: definition.spill.into(),
+            chain_id: kept.chain_id,
             journal_max_bytes: definition.journal_max_bytes.unwrap_or(0),
             journal_bytes: journal.len() as u32,
             journal: journal_path,
@@ -172,7 +182,8 @@ pub(super) fn create_as(
         made.set(Some(header));
         header
     };
-    file::create(site, &shape, header, |mapping| {
+    let reserved = file::reserve_from(site, &shape, spare)?;
+    reserved.prepare(header, |mapping| {
         nothing_is_due(mapping, definition.slots);
         for (word, value) in definition.settings().words() {
             word64(mapping, word).store(value, Ordering::Relaxed);
@@ -180,7 +191,11 @@ pub(super) fn create_as(
         if let Some(header) = made.get() {
             fill(mapping, &header);
         }
-    })
+    })?;
+    if let Some(header) = made.get() {
+        last(&header)?;
+    }
+    reserved.rename()
 }
 
 /// The directory of the journal of the queue `name`.
@@ -268,27 +283,37 @@ impl QueueDefinition {
     }
 }
 
-/// The file of ring `number` of the queue `id`.
+/// The file of ring `number` of the queue whose rings are named by `id`.
 pub(super) fn grown_name(id: u64, number: u32) -> String {
     format!("{GROWN_PREFIX}{id:016x}-{number}")
 }
 
-/// The object id of the queue whose grown ring a file name is of, and the number.
+/// What the rings of the queue are named by whose grown ring a file name is of, and the number.
 pub(crate) fn grown_of(name: &str) -> Option<(u64, u32)> {
     let (id, number) = name.strip_prefix(GROWN_PREFIX)?.split_once('-')?;
     let parsed = (u64::from_str_radix(id, 16).ok()?, number.parse().ok()?);
     (grown_name(parsed.0, parsed.1) == name).then_some(parsed)
 }
 
-/// Makes a reserved file ring `number` of the queue `id`, which begins at `first_position`.
-/// `AlreadyExists` when somebody was first.
+/// What the rings of the queue are named by whose first file, under whatever name, is at `path`.
+pub(crate) fn chain_of(path: &Path) -> Option<u64> {
+    let header = files::open_to_read(path).and_then(|file| file::read_header::<QueueHeader>(&file));
+    let header = header.ok()?;
+    (header.preamble.magic == MAGIC).then(|| header.chain())
+}
+
+/// Makes a reserved file ring `number` of the queue whose rings are named by `id`, which begins at
+/// `first_position`; `fill` stores what is in it from the beginning. `AlreadyExists` when somebody was first.
 pub(super) fn publish_grown(
     reserved: Reserved<'_>,
+    definition: &QueueDefinition,
     (id, number): (u64, u32),
     first_position: u64,
+    fill: impl FnOnce(&Arc<Mapping>, &GrownHeader),
 ) -> Result<(), OpenError> {
     let slots = reserved.slots();
-    let header = |frame: file::Frame| GrownHeader {
+    let made = core::cell::Cell::new(None);
+    let header_of = |frame: file::Frame| GrownHeader {
         preamble: frame.preamble,
         slots: frame.slots,
         stride: frame.stride,
@@ -301,9 +326,23 @@ pub(super) fn publish_grown(
         due_offset: DUE_OFFSET,
         first_position,
         queue_id: id,
+        changed_offset: match definition.is_on_disk() {
+            true => definition.changed_from(slots),
+            false => 0,
+        },
         ..bytemuck::Zeroable::zeroed()
     };
-    reserved.publish(header, |mapping| nothing_is_due(mapping, slots))
+    let header = |frame| {
+        let header = header_of(frame);
+        made.set(Some(header));
+        header
+    };
+    reserved.publish(header, |mapping| {
+        nothing_is_due(mapping, slots);
+        if let Some(header) = made.get() {
+            fill(mapping, &header);
+        }
+    })
 }
 
 /// Whether the file of a grown ring can be opened.
@@ -316,6 +355,8 @@ pub(super) struct GrownFile {
     pub number: u32,
     pub memory: RingMemory,
     pub words: QueueWords,
+    /// Of a queue that is on disk.
+    pub durable: Option<DurableWords>,
     pub bytes: u64,
     pub file: File,
     pub path: PathBuf,
@@ -334,6 +375,16 @@ pub(super) fn open_grown(site: &Site, id: u64, number: u32) -> Result<GrownFile,
         ..site.clone()
     };
     let (mapping, memory) = opened.map_from(&site, header.first_position)?;
+    let durable = match header.changed_offset {
+        0 => None,
+        offset => {
+            let (geometry, until) = (memory.geometry(), header.slots_offset);
+            let from = header.due_offset;
+            let words = DurableWords::new(Arc::clone(&mapping), geometry, offset, from, until);
+            let what = "the changed bits do not fit in front of the slots";
+            Some(words.ok_or_else(|| opened.scribbled(what))?)
+        }
+    };
     let words = QueueWords::new(
         mapping,
         memory.geometry(),
@@ -346,6 +397,7 @@ pub(super) fn open_grown(site: &Site, id: u64, number: u32) -> Result<GrownFile,
         number,
         memory,
         words,
+        durable,
         bytes: header.file_bytes,
         file: opened.file,
         path: opened.path,
@@ -380,7 +432,12 @@ fn open_file(site: &Site, file_name: &str, name: Option<&str>) -> Result<QueueFi
     };
     let spill = match definition.spill {
         true => {
-            let path = path_named_in(&header);
+            let path = match &durable {
+                Some((_, journal)) => journal
+                    .parent()
+                    .map(|parent| spill::directory_in(parent, site)),
+                None => path_named_in(&header),
+            };
             Some(path.ok_or_else(|| opened.scribbled("its further rings have no absolute path"))?)
         }
         false => None,
@@ -397,6 +454,7 @@ fn open_file(site: &Site, file_name: &str, name: Option<&str>) -> Result<QueueFi
         dedup: parts.dedup,
         dedup_key: header.dedup_key,
         object_id: header.preamble.object_id,
+        chain_id: header.chain(),
         bytes: header.file_bytes,
         epoch_ms: header.epoch_ms.wrapping_sub(header.clock_base_ms),
         created_ms: header
@@ -528,9 +586,7 @@ pub(super) fn definition_of(
         },
         read_ahead: header.read_ahead == 1,
         journal_max_bytes: Some(header.journal_max_bytes).filter(|most| *most != 0),
-        spill: header.spills == 1
-            && header.durability == durable::MEMORY
-            && header.kind == STANDARD,
+        spill: header.spills == 1 && header.kind == STANDARD,
     };
     if header.stride < definition.kind.min_stride() {
         return Err("its slots are too short for a FIFO queue");

@@ -169,7 +169,7 @@ impl Inner {
             }
             _ => (self.next_slots(full, used).ok_or(NoGrowth::Quota)?, None),
         };
-        let name = grown_name(self.object_id, number);
+        let name = grown_name(self.chain.id(), number);
         loop {
             let shape = self.definition.shape(&name, slots);
             let reserved = match object_file::reserve_from(&self.site, &shape, spare.take()) {
@@ -190,7 +190,8 @@ impl Inner {
             if self.is_removed() {
                 return Err(NoGrowth::Quota); // the caller says why
             }
-            match publish_grown(reserved, (self.object_id, number), first) {
+            let named = (self.chain.id(), number);
+            match publish_grown(reserved, &self.definition, named, first, |_, _| ()) {
                 Ok(()) | Err(OpenError::AlreadyExists { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -233,8 +234,21 @@ impl Inner {
         }
     }
 
-    /// Takes away the rings in which nothing is left; the bytes of those that stay.
+    /// Takes away the rings in which nothing is left; the bytes of those that stay. On disk whoever writes
+    /// does that, and is asked to.
     fn retire_drained(&self, now: u64) -> u64 {
+        if self.journal.is_some() {
+            let is_drained = |pair: &[Arc<Link>]| {
+                let link = &pair[0];
+                link.number > 0 && link.is_touched() && link.is_drained(u64::MAX, now)
+            };
+            if self.chain.links().windows(2).any(is_drained) {
+                let _ = self.reach_consumed(); // what the disk refuses stays
+            }
+            let links = self.chain.links();
+            let left = links.iter().filter(|link| !link.is_retired());
+            return left.map(|link| link.bytes).sum();
+        }
         let links = self.chain.links();
         let mut used = 0;
         for (index, link) in links.iter().enumerate() {

@@ -23,6 +23,7 @@ mod dedup;
 mod definition;
 mod envelope;
 mod file;
+mod further;
 mod group;
 mod grow;
 mod incoming;
@@ -42,6 +43,7 @@ mod persister;
 mod plain;
 mod pod;
 mod quota;
+mod rebuild;
 mod receipt;
 mod receive;
 mod recover;
@@ -62,7 +64,7 @@ pub use attributes::{Attribute, AttributeIter, AttributeValue, Attributes, Attri
 pub(crate) use chain::{Chain, Link, further_links, ring_at};
 pub use dedup::{DedupScope, Deduplication};
 pub use definition::{Durability, QueueDefinition, QueueKind};
-pub(crate) use file::{GROWN_PREFIX, check_grown, grown_of};
+pub(crate) use file::{GROWN_PREFIX, chain_of, check_grown, grown_of};
 pub(crate) use file::{
     QueueFile, create as create_queue, open as open_queue, open_removed as open_removed_queue,
 };
@@ -488,10 +490,7 @@ impl Inner {
             damaged: of_ring(Counter::Damaged),
             durable_position: on_disk(DurableWords::durable) & (POSITIONS - 1),
             unwritten: match self.journal {
-                Some(_) => {
-                    let tail = self.delivery.ring().tail_now();
-                    tail.saturating_sub(self.delivery.on_disk_below())
-                }
+                Some(_) => self.tail().saturating_sub(self.delivery.on_disk_below()),
                 None => 0,
             },
             flushes: on_disk(DurableWords::flushes),

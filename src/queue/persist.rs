@@ -4,14 +4,17 @@
 //! wait ([`crate::persist`]). The role of the writer, and what a death in it leaves, is the floor's below
 //! ([`crate::ring::delivery::durable`]); here is what a flush has:
 //! ```text
-//! the blocks in which something was consumed: what is left in none of their slots, and the
-//! receive counts of what is; the settings if they changed; then the messages from the
-//! durable position on, up to the first claim that is open
+//! in a new segment which rings there are; the blocks in which something was consumed: what is left in
+//! none of their slots, and the receive counts of what is; rings in which nothing is left; the
+//! settings if they changed; then the messages from the
+//! durable position on, ring by ring, up to the first claim that is open
 //! ```
 //! On a full disk old segments are [given back](super::release), and where that is not possible yet, sends are refused
 //! while deletes go on.
 
 use super::Inner;
+use super::chain::Link;
+use super::further::Beyond;
 use crate::error::{JournalError, OpenError};
 use crate::journal::DEFINITION_BYTES;
 use crate::layout::durable::{
@@ -31,6 +34,7 @@ use crate::shm::words::word64;
 use crate::sync::Ordering;
 use crate::sys::clock;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use crate::persist::{Goal, NotOnDisk};
@@ -71,6 +75,8 @@ pub(crate) struct Memo {
     settings: Option<[u64; SETTINGS]>,
     pub(super) body: Vec<u8>,
     side: Vec<(u8, u64, u64)>,
+    /// Rings in which nothing is left, by the flush that is under way.
+    drained: Vec<Arc<Link>>,
     /// Epoch and segment that `settings` were written to.
     pub(super) settings_at: (u64, u64),
     /// The same at the last look for segments that can be given back.
@@ -139,7 +145,7 @@ impl Source for OnDisk<'_> {
     }
 
     fn tail(&self) -> u64 {
-        self.queue.delivery.ring().find_tail()
+        self.queue.last_ring().delivery.ring().find_tail()
     }
 
     fn collect(
@@ -163,6 +169,8 @@ impl Source for OnDisk<'_> {
         durable: u64,
         is_full: bool,
     ) -> Result<(), JournalError> {
+        let drained = core::mem::take(&mut kept.memo.drained);
+        self.queue.take_away(&drained);
         self.queue.release_segments(journal, kept, durable, is_full)
     }
 }
@@ -231,9 +239,14 @@ impl Inner {
         from: u64,
         goal: Goal,
     ) -> Result<Option<u64>, JournalError> {
-        if !self.collect_changes(kept, writing) {
+        let links = self.rings_to_write()?;
+        if kept.memo.settings_at != kept.segment() {
+            self.write_rings(kept, &links, from)?;
+        }
+        if !self.collect_changes(kept, writing, &links, from) {
             return Ok(None);
         }
+        kept.memo.drained = self.write_drained(kept, &links, from)?;
         self.collect_settings(kept);
         let side = core::mem::take(&mut kept.memo.side);
         for (kind, position, value) in &side {
@@ -243,21 +256,31 @@ impl Inner {
         kept.memo.side.clear();
 
         // Never further behind, unless somebody wrote over the word: then what is there is written.
-        let ring = self.delivery.ring();
+        let mut link = Self::ring_to_write(&links, from);
+        let ring = link.delivery.ring();
         let slots = ring.memory().geometry().slots();
         let oldest = ring.find_tail().saturating_sub(4 * slots);
         let (mut at, mut gap, mut count) = (from.max(oldest), from, 0);
         let mut bytes = 0;
         let mut waiting_since = None;
         while count < MOST_MESSAGES && bytes < MOST_BYTES {
-            match self.delivery.look_to_write(at) {
+            match link.delivery.look_to_write(at) {
                 ToWrite::End => break,
+                ToWrite::Sealed => {
+                    match self.adopt_next(kept, writing, &link)? {
+                        Beyond::Ring(next) => link = next,
+                        Beyond::Nothing => break,
+                        Beyond::Displaced => return Ok(None),
+                    }
+                    at = link.first_position();
+                    continue;
+                }
                 ToWrite::Open(word) => {
                     let is_waited_for = matches!(goal, Goal::Position(position) if position >= at);
                     if at > from || !is_waited_for {
                         break;
                     }
-                    self.wait_for_claim(at, word, &mut waiting_since);
+                    self.wait_for_claim(&link, at, word, &mut waiting_since);
                     continue;
                 }
                 ToWrite::Nothing => {}
@@ -284,26 +307,38 @@ impl Inner {
         Ok(Some(at))
     }
 
-    fn wait_for_claim(&self, position: u64, word: Ctl, since: &mut Option<(Ctl, u64)>) {
+    fn wait_for_claim(
+        &self,
+        link: &Link,
+        position: u64,
+        word: Ctl,
+        since: &mut Option<(Ctl, u64)>,
+    ) {
         let now = clock::now();
         let begun = match *since {
             Some((seen, begun)) if seen == word => begun,
             _ => now,
         };
         *since = Some((word, begun));
-        if !self.delivery.ring().resolve(position, word, now - begun) {
+        let ring = link.delivery.ring();
+        if !ring.resolve(position, word, now - begun) {
             clock::pause(PAUSE);
         }
         self.note_step(false);
     }
 
     /// What was consumed since the last flush. `false` when somebody else writes.
-    fn collect_changes(&self, kept: &mut Kept, writing: &Writing) -> bool {
-        let queue = &self.delivery;
+    fn collect_changes(
+        &self,
+        kept: &mut Kept,
+        writing: &Writing,
+        links: &[Arc<Link>],
+        from: u64,
+    ) -> bool {
         let mut left = Vec::new();
         let side = &mut kept.memo.side;
-        queue.take_changed(writing, |block| {
-            queue.consumed_in(
+        self.take_changed(links, writing, from, |link, block| {
+            link.delivery.consumed_in(
                 block,
                 |position, bits| side.push((ENTRY_CONSUMED, position, bits)),
                 |standing| left.extend(self.state_of(standing)),
@@ -353,8 +388,8 @@ impl Inner {
         kept: &mut Kept,
         standing: &Standing<'_>,
     ) -> Result<Option<(MessageHead, usize)>, JournalError> {
-        let queue = &self.delivery;
         let (meta, position) = (standing.meta(), standing.position);
+        let queue = self.at(position);
         let body = match self.body(standing) {
             Ok(body) => body.filter(|body| body.whole() as u64 <= MAX_WHOLE_ON_DISK),
             Err(GrowFailure::Io(source)) => {

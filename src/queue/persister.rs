@@ -127,7 +127,7 @@ fn persist(queue: &Inner, state: &State) {
     let Some((source, journal)) = queue.on_disk() else {
         return;
     };
-    let is_written = |position| queue.delivery.is_written(position);
+    let is_written = |position| queue.is_to_be_written(position);
     while !state.ended.load(Ordering::Acquire) {
         let written = match source.words().turn() {
             turn @ Turn::Free(_) => {

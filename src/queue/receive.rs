@@ -520,7 +520,7 @@ impl QueueReceiver {
     #[cold]
     fn write_leftovers(&mut self, now: u64) {
         let first = self.delivery.on_disk_below();
-        if !self.delivery.is_written(first) {
+        if !self.inner.is_to_be_written(first) {
             self.leftover = None;
             return;
         }

@@ -3,34 +3,34 @@
 //!
 //! Whoever opens first does it, under a lock of the kernel that dies with its holder; the others wait
 //! for it, or do it when he dies, or stands still for some seconds. The journal is read, nothing in it is changed but the footers that
-//! say where an epoch ended; the ring is built in a file under a temporary name and gets its name when
-//! it is whole. So a death in between leaves a temporary file, and doing it twice gives the same twice.
+//! say where an epoch ended; the rings are [built](super::rebuild) in files under temporary names and get their
+//! names when they are whole. So a death in between leaves temporary files, and doing it twice gives the same twice.
+//! What is read goes into the slots where it will stand: memory is for no more than a piece of the journal.
 //!
 //! What is left of the queue: its definition and its settings, its id, its keys; every message that was
 //! acknowledged and not deleted, at its position, with its receive count; the deduplication ids of
 //! the window. Leases are void. A message that was sent or deleted and not acknowledged may be there or
 //! not.
 
-use super::Since;
+use super::QueueKind;
 use super::definition::QueueDefinition;
-use super::file::{Identity, Parts, create_as, definition_of, journal_directory};
+use super::file::{definition_of, journal_directory};
 use super::journals::{Told, has_journal, lock_journal};
+use super::rebuild::{ClockAt, Refused, Rings, Whole};
 use super::settings::restored_words;
 use crate::error::{JournalError, OpenError};
-use crate::journal::{Disk, Entry, Reading, Recovery};
+use crate::journal::{Disk, Reading, Recovery};
 use crate::layout::durable::{
-    Durable, ENTRY_AGAIN, ENTRY_CONSUMED, ENTRY_ID, ENTRY_MESSAGE, ENTRY_MOVING, ENTRY_RECEIVED,
-    ENTRY_SETTINGS, MARK_ID, MessageHead, POSITIONS, SETTINGS, SentId,
+    Durable, ENTRY_AGAIN, ENTRY_CONSUMED, ENTRY_DRAINED, ENTRY_ID, ENTRY_MESSAGE, ENTRY_MOVING,
+    ENTRY_RECEIVED, ENTRY_RING, ENTRY_SETTINGS, MARK_ID, MessageHead, POSITIONS, RingEntry,
+    SETTINGS, SentId,
 };
-use crate::layout::geometry::Geometry;
-use crate::layout::queue::{BLOCK_SLOTS, CLOCK_BASE_MS, MAGIC, QueueHeader, control};
-use crate::layout::ring::{ChunkRef, Meta};
+use crate::layout::queue::{MAGIC, QueueHeader, control};
+use crate::layout::ring::ChunkRef;
 use crate::object::Site;
 use crate::pool::lend::{Lender, Lent};
 use crate::pool::segment::GrowFailure;
 use crate::ring::delivery::Delivery;
-use crate::ring::delivery::restore::Left;
-use crate::ring::{Liveness, Overflow, Producers, SlotRing};
 use crate::shm::words::word64;
 use crate::sync::Ordering;
 use crate::sys::file as files;
@@ -60,26 +60,26 @@ pub(crate) fn recover(site: &Site, name: &str, mut lender: Lender) -> Result<(),
         };
     };
     span!(DEBUG, "recover", queue = name);
-    let mut read = match Read::journal(&directory, &path, name, |read, total| {
-        told.note(&locked, read, total);
-    }) {
-        Ok(Some(read)) => read,
+    let note = |far, total| told.note(&locked, far, total);
+    // By somebody who did not wait any longer; the journal moves on under what is read here.
+    let is_there = || files::is_regular(&path);
+    let (recovery, header, definition) = match look(&directory, &path, name) {
+        Ok(Some(found)) => found,
         Ok(None) => return Ok(()),
-        // By somebody who did not wait any longer; the journal moves on under what is read here.
-        Err(_) if files::is_regular(&path) => return Ok(()),
+        Err(_) if is_there() => return Ok(()),
         Err(error) => return Err(error),
     };
-    let identity = Identity {
-        object_id: read.header.preamble.object_id,
-        group_key: read.header.group_key,
-        dedup_key: read.header.dedup_key,
-    };
+    let mut read = Read::new(header, &definition, site)?;
+    match read.journal(&recovery, &directory, &note) {
+        Err(_) if is_there() => return Ok(()),
+        other => other?,
+    }
     // In this participant's hands until the queue has its name: nobody knows yet who refers to them.
-    let lent = read.lend_bodies(&mut lender, &path)?;
-    let definition = &read.definition;
-    let created = create_as(site, definition, Some(identity), |mapping, header| {
-        read.build(mapping, header);
-    });
+    let lent = match read.lend_bodies(&recovery, &mut lender, &path, &note) {
+        Err(_) if is_there() => return Ok(()),
+        other => other?,
+    };
+    let created = read.publish(&note);
     for lent in lent {
         match created {
             Ok(()) => lender.attach(lent),
@@ -133,16 +133,12 @@ fn lend(lender: &mut Lender, len: usize, path: &Path) -> Result<Lent, OpenError>
 }
 
 /// What a journal says.
-struct Read {
+struct Read<'a> {
     header: QueueHeader,
-    definition: QueueDefinition,
-    geometry: Geometry,
     settings: [Option<u64>; SETTINGS],
-    /// By slot: one position beyond the last that is consumed.
-    spent: Vec<u64>,
-    /// By slot: the last message.
-    messages: HashMap<usize, (u64, MessageHead, Vec<u8>)>,
-    received: HashMap<u64, u16>,
+    rings: Rings<'a>,
+    /// Entries in front of the first that says which rings there are; `None` from then on.
+    deferred: Option<Deferred>,
     /// Object ids of the queues that messages may have gone to.
     moving: HashMap<u64, u64>,
     /// By position: the deduplication id of the message, and when it was sent.
@@ -153,6 +149,16 @@ struct Read {
     has_bodies: bool,
 }
 
+/// Entries that wait: kind, position, bytes.
+#[derive(Default)]
+struct Deferred {
+    entries: Vec<(u8, u64, Box<[u8]>)>,
+    bytes: usize,
+}
+
+/// What they may take: they are of one flush.
+const MOST_DEFERRED: usize = 128 << 20;
+
 /// Why an entry ends the reading.
 struct Unreadable(OpenError);
 
@@ -162,49 +168,77 @@ impl From<JournalError> for Unreadable {
     }
 }
 
-impl Read {
-    /// What the journal in `directory` says; `None` when the queue is there by then.
-    fn journal(
-        directory: &Path,
-        queue: &Path,
-        name: &str,
-        progress: impl Fn(u64, u64),
-    ) -> Result<Option<Self>, OpenError> {
-        let disk = Arc::new(Disk::open(directory)?);
-        let recovery = Recovery::open(disk, None, false)?;
-        // Whoever writes in a later epoch made the queue first: so none of the segments that were found
-        // is written to, and to say where they end takes nothing away.
-        if files::is_regular(queue) {
-            return Ok(None);
-        }
-        let header: QueueHeader = bytemuck::pod_read_unaligned(recovery.definition());
-        let scribbled = |what| OpenError::Scribbled {
-            path: directory.to_owned(),
-            what,
-        };
-        if header.preamble.magic != MAGIC {
-            return Err(scribbled("the journal is none of a queue"));
-        }
-        if header.name.get(..header.name_bytes as usize) != Some(name.as_bytes()) {
-            return Err(scribbled("the journal is of a queue of another name"));
-        }
-        let definition = definition_of(&header, name).map_err(scribbled)?;
-        definition.check()?;
-        let geometry = Geometry::new(definition.slots, definition.stride, 1)
-            .ok_or_else(|| scribbled("the journal's definition has no geometry"))?;
-        let mut read = Self {
+impl From<OpenError> for Unreadable {
+    fn from(error: OpenError) -> Self {
+        Self(error)
+    }
+}
+
+/// The queue whose journal lies in `directory`, which is open for reading; `None` when it is there by then.
+fn look(
+    directory: &Path,
+    queue: &Path,
+    name: &str,
+) -> Result<Option<(Recovery<Disk>, QueueHeader, QueueDefinition)>, OpenError> {
+    let disk = Arc::new(Disk::open(directory)?);
+    let recovery = Recovery::open(disk, None, false)?;
+    // Whoever writes in a later epoch made the queue first: so none of the segments that were found
+    // is written to, and to say where they end takes nothing away.
+    if files::is_regular(queue) {
+        return Ok(None);
+    }
+    let header: QueueHeader = bytemuck::pod_read_unaligned(recovery.definition());
+    let scribbled = |what| OpenError::Scribbled {
+        path: directory.to_owned(),
+        what,
+    };
+    if header.preamble.magic != MAGIC {
+        return Err(scribbled("the journal is none of a queue"));
+    }
+    if header.name.get(..header.name_bytes as usize) != Some(name.as_bytes()) {
+        return Err(scribbled("the journal is of a queue of another name"));
+    }
+    let definition = definition_of(&header, name).map_err(scribbled)?;
+    definition.check()?;
+    Ok(Some((recovery, header, definition)))
+}
+
+impl<'a> Read<'a> {
+    /// Nothing of it yet.
+    fn new(
+        header: QueueHeader,
+        definition: &'a QueueDefinition,
+        site: &'a Site,
+    ) -> Result<Self, OpenError> {
+        let may_grow = definition.kind == QueueKind::Standard
+            && definition.max_bytes > definition.ring_bytes(definition.slots);
+        Ok(Self {
+            rings: Rings::new(site, definition, header.chain())?,
             header,
-            geometry,
             settings: [None; SETTINGS],
-            spent: vec![0; geometry.slots() as usize],
-            messages: HashMap::new(),
-            received: HashMap::new(),
+            deferred: may_grow.then(Deferred::default),
             moving: HashMap::new(),
             ids: HashMap::new(),
             next: 0,
             epoch: 0,
             has_bodies: false,
-            definition,
+        })
+    }
+
+    /// Reads all of it.
+    fn journal(
+        &mut self,
+        recovery: &Recovery<Disk>,
+        directory: &Path,
+        progress: &dyn Fn(u64, u64),
+    ) -> Result<(), OpenError> {
+        let scribbled = |what| OpenError::Scribbled {
+            path: directory.to_owned(),
+            what,
+        };
+        let refused = |refused| match refused {
+            Refused::NoEntry => scribbled("an entry of the journal is not what it says"),
+            Refused::NoRing(error) => error,
         };
         let total = core::cell::Cell::new(0);
         let note = |read, of| {
@@ -217,198 +251,188 @@ impl Read {
             ..Reading::default()
         };
         let found = recovery.read(&reading, |entry| {
-            read.take(&entry)
-                .ok_or_else(|| Unreadable(scribbled("an entry of the journal is not what it says")))
+            let taken = self.take(entry.kind, entry.position, entry.bytes);
+            taken.map_err(|why| Unreadable(refused(why)))
         });
         let found = found.map_err(|Unreadable(error)| error)?;
+        self.take_deferred().map_err(refused)?; // of a queue that never came to write all of a flush
         progress(total.get(), total.get()); // what had not to be read, too
-        (read.next, read.epoch) = (found.next, found.epoch);
-        if Durable::new(read.epoch, read.next).is_none() || read.start() >= POSITIONS {
-            return Err(scribbled("its positions or epochs have run out"));
+        (self.next, self.epoch) = (found.next, found.epoch);
+        let fits = Durable::new(self.epoch, self.next).is_some()
+            && self.rings.start(self.next) < POSITIONS;
+        match fits {
+            true => Ok(()),
+            false => Err(scribbled("its positions or epochs have run out")),
         }
-        Ok(Some(read))
     }
 
-    /// Copies the bodies that do not lie in their slots into the pool; what stands in the slot then is what
-    /// names the chunk.
-    fn lend_bodies(&mut self, lender: &mut Lender, path: &Path) -> Result<Vec<Lent>, OpenError> {
-        let id = self.header.preamble.object_id;
-        let mut lent = Vec::new();
-        for (position, head, bytes) in self.messages.values_mut() {
-            if Meta(head.meta).kind() != Meta::CHUNK {
-                continue;
+    /// Reads it once more, for the bodies that do not lie in their slots, and copies them into the pool.
+    fn lend_bodies(
+        &mut self,
+        recovery: &Recovery<Disk>,
+        lender: &mut Lender,
+        path: &Path,
+        progress: &dyn Fn(u64, u64),
+    ) -> Result<Vec<Lent>, OpenError> {
+        let (id, mut lent) = (self.header.preamble.object_id, Vec::new());
+        if self.rings.bodiless() == 0 {
+            return Ok(lent);
+        }
+        let reading = Reading {
+            progress,
+            ..Reading::default()
+        };
+        let rings = &mut self.rings;
+        let read = recovery.read(&reading, |entry| {
+            let is_message = matches!(entry.kind, ENTRY_MESSAGE | ENTRY_AGAIN);
+            if !is_message || !rings.wants_body(entry.position) {
+                return Ok(());
             }
-            let made = match lend(lender, bytes.len(), path) {
-                Ok(made) => made,
-                Err(error) => {
-                    lent.into_iter().for_each(|lent| lender.put_back(lent));
-                    return Err(error);
-                }
-            };
-            lender.write(made, bytes);
-            lender.address(made, id, *position);
+            let head = size_of::<MessageHead>().min(entry.bytes.len());
+            let body = &entry.bytes[head..];
+            let made = lend(lender, body.len(), path)?;
+            lender.write(made, body);
+            lender.address(made, id, entry.position);
+            lent.push(made);
             let reference = ChunkRef {
                 segment: made.segment,
                 chunk: made.chunk,
                 version: made.version,
-                len: bytes.len() as u64,
+                len: body.len() as u64,
             };
-            *bytes = bytemuck::bytes_of(&reference).to_vec();
-            lent.push(made);
-        }
+            rings.put_body(entry.position, &reference);
+            Ok(())
+        });
         self.has_bodies = !lent.is_empty();
-        Ok(lent)
+        match read {
+            Ok(_) => Ok(lent),
+            Err(Unreadable(error)) => {
+                lent.into_iter().for_each(|lent| lender.put_back(lent));
+                Err(error)
+            }
+        }
     }
 
-    /// The first position that nobody can have claimed.
-    fn start(&self) -> u64 {
-        // A block of slots: the oldest, from which on those that are due are offered, stand behind it.
-        (self.next + self.geometry.slots()).next_multiple_of(BLOCK_SLOTS)
+    /// Takes an entry in, or lets it wait until it is known which rings there are.
+    fn take(&mut self, kind: u8, position: u64, bytes: &[u8]) -> Result<(), Refused> {
+        match (&mut self.deferred, kind) {
+            (_, ENTRY_RING) => self.take_ring(position, bytes),
+            (Some(deferred), _) => {
+                deferred.bytes += bytes.len();
+                deferred.entries.push((kind, position, bytes.into()));
+                match deferred.bytes > MOST_DEFERRED {
+                    // It has one ring: a journal in which others are told of says so in time.
+                    true => self.take_deferred(),
+                    false => Ok(()),
+                }
+            }
+            (None, _) => self.take_known(kind, position, bytes),
+        }
     }
 
-    /// Takes an entry in. `None` when it is none.
-    fn take(&mut self, entry: &Entry<'_>) -> Option<()> {
-        let value = || Some(u64::from_le_bytes(entry.bytes.try_into().ok()?));
-        match entry.kind {
-            ENTRY_MESSAGE | ENTRY_AGAIN => self.take_message(entry.position, entry.bytes)?,
+    fn take_deferred(&mut self) -> Result<(), Refused> {
+        let deferred = self.deferred.take().unwrap_or_default();
+        let mut entries = deferred.entries.into_iter();
+        entries.try_for_each(|(kind, position, bytes)| self.take_known(kind, position, &bytes))
+    }
+
+    fn take_ring(&mut self, position: u64, bytes: &[u8]) -> Result<(), Refused> {
+        let entry: RingEntry =
+            bytemuck::try_pod_read_unaligned(bytes).map_err(|_| Refused::NoEntry)?;
+        let taken = self.rings.take_ring(position, &entry);
+        taken.ok_or(Refused::NoEntry)?;
+        match entry.following {
+            0 => self.take_deferred(),
+            _ => Ok(()),
+        }
+    }
+
+    fn take_known(&mut self, kind: u8, position: u64, bytes: &[u8]) -> Result<(), Refused> {
+        let value = || {
+            let bytes = bytes.try_into().map_err(|_| Refused::NoEntry)?;
+            Ok::<_, Refused>(u64::from_le_bytes(bytes))
+        };
+        match kind {
+            ENTRY_MESSAGE | ENTRY_AGAIN => {
+                let (head, body) = bytes
+                    .split_at_checked(size_of::<MessageHead>())
+                    .ok_or(Refused::NoEntry)?;
+                let head: MessageHead = bytemuck::pod_read_unaligned(head);
+                if head.marks & MARK_ID != 0 {
+                    self.ids.insert(position, (head.id, head.sent_ms));
+                }
+                self.rings.put(position, &head, body)?;
+            }
             ENTRY_CONSUMED => {
                 let bits = value()?;
                 for bit in (0..64).filter(|bit| bits & 1 << bit != 0) {
-                    let position = entry.position.checked_add(bit)?;
-                    let slot = self.geometry.slot_of(position);
-                    self.spent[slot] = self.spent[slot].max(position.saturating_add(1));
-                    if self
-                        .messages
-                        .get(&slot)
-                        .is_some_and(|found| found.0 <= position)
-                    {
-                        self.messages.remove(&slot);
+                    let position = position.checked_add(bit).ok_or(Refused::NoEntry)?;
+                    self.rings.spend(position)?;
+                    if !self.moving.is_empty() {
+                        self.moving.remove(&position);
                     }
                 }
             }
             ENTRY_RECEIVED => {
-                let count = u16::try_from(value()?).ok()?;
-                let known = self.received.entry(entry.position).or_default();
-                *known = count.max(*known);
+                let count = u16::try_from(value()?).map_err(|_| Refused::NoEntry)?;
+                self.rings.note_received(position, count)?;
             }
             ENTRY_MOVING => {
-                self.moving.insert(entry.position, value()?);
+                self.moving.insert(position, value()?);
             }
             ENTRY_ID => {
-                let sent: SentId = bytemuck::try_pod_read_unaligned(entry.bytes).ok()?;
-                self.ids.insert(entry.position, (sent.id, sent.sent_ms));
+                let sent: SentId =
+                    bytemuck::try_pod_read_unaligned(bytes).map_err(|_| Refused::NoEntry)?;
+                self.ids.insert(position, (sent.id, sent.sent_ms));
             }
             ENTRY_SETTINGS => {
                 let value = value()?;
-                let place = usize::try_from(entry.position).ok()?;
-                *self.settings.get_mut(place)? = Some(value);
+                let place = usize::try_from(position).ok();
+                let setting = place.and_then(|place| self.settings.get_mut(place));
+                *setting.ok_or(Refused::NoEntry)? = Some(value);
             }
+            ENTRY_DRAINED => self.rings.take_drained(position),
             // A gap; or of a later version, and not needed.
             _ => {}
         }
-        Some(())
+        Ok(())
     }
 
-    fn take_message(&mut self, position: u64, bytes: &[u8]) -> Option<()> {
-        let (head, body) = bytes.split_at_checked(size_of::<MessageHead>())?;
-        let head: MessageHead = bytemuck::pod_read_unaligned(head);
-        if head.marks & MARK_ID != 0 {
-            self.ids.insert(position, (head.id, head.sent_ms));
-        }
-        let slot = self.geometry.slot_of(position);
-        let is_later = self
-            .messages
-            .get(&slot)
-            .is_none_or(|found| found.0 <= position);
-        if is_later && self.spent[slot] <= position {
-            self.messages.insert(slot, (position, head, body.to_vec()));
-        }
-        Some(())
-    }
-
-    /// Stores what is left into a file that was just laid out with `header`.
-    fn build(&self, mapping: &Arc<Mapping>, header: &QueueHeader) {
-        let parts = Parts::of(mapping, header, &self.definition).expect("laid out just now");
-        let ring = SlotRing::new(
-            parts.memory.clone(),
-            Arc::new(Nobody),
-            0,
-            Producers::Shared,
-            Overflow::Refuse,
-            0,
-        );
-        let epoch_ms = header.epoch_ms.wrapping_sub(header.clock_base_ms);
-        let durable = parts.durable.expect("it is on disk");
-        let queue = Delivery::new(ring, parts.words, Arc::new(Since(epoch_ms)));
-        let queue = match &parts.dedup {
-            Some(dedup) => queue.with_dedup(dedup.clone()),
-            None => queue,
-        };
-        let queue = queue.with_durable(durable);
-
-        for (place, value) in restored_words(&self.settings) {
-            let word = word64(mapping, control::RETENTION + 8 * place);
-            word.store(value, Ordering::Relaxed); // the name of the file publishes it
-        }
-        if self.has_bodies {
-            let payloads = queue.ring().memory().payloads();
-            payloads.store(1, Ordering::Relaxed);
-        }
-        let now = queue.now_ms();
-        let unix_base = header.preamble.created_ms.wrapping_sub(CLOCK_BASE_MS);
-        // What was sent before the clock began is older than any retention.
-        let at = |unix_ms: u64| unix_ms.saturating_sub(unix_base).min(now);
-        let start = self.start();
-        queue
-            .restore_empty(start, Durable::new(self.epoch, self.next).expect("checked"))
-            .expect("it is on disk");
-        let mut left: Vec<_> = self.messages.values().collect();
-        left.sort_by_key(|(position, ..)| *position);
-        let mut positions = Vec::with_capacity(left.len());
-        for (position, head, bytes) in left {
-            let visible = head.visible_ms.saturating_sub(unix_base).max(now);
-            let message = Left {
-                position: *position,
-                receives: self.received.get(position).copied().unwrap_or(0),
-                sent: at(head.sent_ms),
-                visible: visible.min(now + u64::from(crate::layout::queue::MAX_DELAY_MS)),
-                route: (self.moving.get(position)).and_then(|id| queue.route_to(*id)),
-                head,
-                bytes,
+    /// Makes the queue of it.
+    fn publish(self, progress: &dyn Fn(u64, u64)) -> Result<(), OpenError> {
+        let (moving, ids) = (self.moving, self.ids);
+        let (settings, has_bodies) = (self.settings, self.has_bodies);
+        let fill = |mapping: &Arc<Mapping>, queue: &Delivery, at: &ClockAt| {
+            for (place, value) in restored_words(&settings) {
+                let word = word64(mapping, control::RETENTION + 8 * place);
+                word.store(value, Ordering::Relaxed); // the name of the file publishes it
+            }
+            if has_bodies {
+                let payloads = queue.ring().memory().payloads();
+                payloads.store(1, Ordering::Relaxed);
+            }
+            let Some(dedup) = queue.dedup() else {
+                return;
             };
-            if queue.restore_message(start, &message) {
-                positions.push(*position);
+            let now = queue.now_ms();
+            for (position, (id, sent_ms)) in &ids {
+                // What was sent before the clock began is older than any window.
+                let expiry = at(*sent_ms).min(now) + dedup.window_ms();
+                if expiry > now {
+                    // The table had room for all of them.
+                    dedup.restore(*id, *position, expiry);
+                }
             }
-        }
-        if queue.is_fifo() {
-            queue.restore_links(positions.into_iter());
-        }
-        if let Some(dedup) = queue.dedup() {
-            self.restore_ids(dedup, now, at);
-        }
-    }
-
-    fn restore_ids(
-        &self,
-        dedup: &crate::ring::delivery::dedup::Dedup,
-        now: u64,
-        at: impl Fn(u64) -> u64,
-    ) {
-        for (position, (id, sent_ms)) in &self.ids {
-            let expiry = at(*sent_ms) + dedup.window_ms();
-            if expiry > now {
-                // The table had room for all of them.
-                dedup.restore(*id, *position, expiry);
-            }
-        }
-    }
-}
-
-/// Nobody else is in a file that has no name yet.
-struct Nobody;
-
-impl Liveness for Nobody {
-    fn is_dead(&self, _owner: u16) -> bool {
-        true
+        };
+        self.rings.publish(&Whole {
+            header: &self.header,
+            durable: Durable::new(self.epoch, self.next).expect("checked when it was read"),
+            route: &|queue, position| {
+                let target = moving.get(&position)?;
+                queue.route_to(*target)
+            },
+            fill: &fill,
+            progress,
+        })
     }
 }

@@ -15,6 +15,7 @@
 //! enough for that, sends are refused, and what is left is for deletes, each of which makes what counts smaller.
 
 use super::Inner;
+use super::chain::Link;
 use super::persist::{Kept, Memo};
 use crate::error::JournalError;
 use crate::journal::{Recovery, SegmentInfo};
@@ -63,9 +64,7 @@ impl Inner {
             .iter()
             .take_while(|segment| (segment.id.epoch, segment.id.index) < at)
             .count();
-        let mut oldest = durable;
-        self.delivery
-            .each(|standing| oldest = oldest.min(standing.position));
+        let mut oldest = self.oldest_left().min(durable);
         let (now_ms, window_ms) = (clock::unix_ms(), self.window_ms());
         // The next one may have been made while this one was half full; the one behind it was made when
         // this one was over.
@@ -77,7 +76,8 @@ impl Inner {
         let mut without_ids = 0;
         let last = match (older, is_full) {
             (1.., true) => Some(older - 1),
-            (MANY.., false) => Some(older / 2),
+            // Of those that a backlog fills no more than so many, or each new one would look at all.
+            (MANY.., false) => Some((older / 2).min(MANY)),
             _ => None,
         };
         if let Some(last) = last {
@@ -92,8 +92,10 @@ impl Inner {
             let left = kept.writer.left_bytes().saturating_sub(SLACK);
             let bytes = ID_BYTES * ids.len() as u64;
             let is_worth_it = match is_full {
-                true => bytes + self.bytes_below(end) <= left,
-                false => 2 * bytes <= freed && self.bytes_below(end) <= freed / 4,
+                true => left
+                    .checked_sub(bytes)
+                    .is_some_and(|most| self.is_less_below(end, most)),
+                false => 2 * bytes <= freed && self.is_less_below(end, freed / 4),
             };
             if is_worth_it && (has_ids || end > oldest) {
                 self.write_ids_again(kept, &ids)?;
@@ -118,17 +120,56 @@ impl Inner {
         Ok(())
     }
 
-    /// Bytes of what is left below `below`, written again.
-    fn bytes_below(&self, below: u64) -> u64 {
-        let mut bytes = 0;
-        self.delivery.each(|standing| {
-            if standing.position < below
-                && let Ok(Some(body)) = self.body(&standing)
-            {
-                bytes += body.whole() as u64 + BESIDE;
+    /// No message that is left stands below this. Looks at the slots of the oldest ring that has one.
+    fn oldest_left(&self) -> u64 {
+        let mut oldest = u64::MAX;
+        for link in self.chain.links().iter() {
+            if self.is_full_backlog(link) {
+                return link.first_position();
             }
-        });
-        bytes
+            link.delivery
+                .each(|standing| oldest = oldest.min(standing.position));
+            if oldest != u64::MAX {
+                break;
+            }
+        }
+        oldest
+    }
+
+    /// Whether nothing of a ring can have been consumed yet. On a disk it is not read to find that out again.
+    fn is_full_backlog(&self, link: &Link) -> bool {
+        link.number > 0 && !link.is_touched() && self.delivery.durable().is_some()
+    }
+
+    /// Whether what is left below `below` takes no more than `most` bytes when it is written again. Looks no further
+    /// than it is so.
+    fn is_less_below(&self, below: u64, most: u64) -> bool {
+        let mut bytes = 0;
+        let links = self.chain.links();
+        for (place, link) in links.iter().enumerate() {
+            let first = link.first_position();
+            if first >= below {
+                break;
+            }
+            if self.is_full_backlog(link) {
+                let next = links.get(place + 1).map(|next| next.first_position());
+                let until = link.sealed().or(next).unwrap_or(below).min(below);
+                bytes += BESIDE * until.saturating_sub(first);
+            } else {
+                link.delivery.each(|standing| {
+                    if standing.position < below
+                        && bytes <= most
+                        && let Ok(Some(body)) = self.body(&standing)
+                    {
+                        bytes += body.whole() as u64 + BESIDE;
+                    }
+                });
+            }
+            if bytes > most {
+                return false;
+            }
+        }
+        bytes <= most
     }
 
     fn window_ms(&self) -> u64 {
@@ -168,13 +209,19 @@ impl Inner {
     /// Writes what is left below `below` once more; durable when it returns.
     fn write_again(&self, kept: &mut Kept, below: u64) -> Result<(), JournalError> {
         let mut left = Vec::new();
-        self.delivery.each(|standing| {
-            if standing.position < below {
-                left.push(standing.position);
+        for link in self.chain.links().iter() {
+            if link.first_position() >= below {
+                break;
             }
-        });
+            link.delivery.each(|standing| {
+                if standing.position < below {
+                    left.push(standing.position);
+                }
+            });
+        }
         for position in left {
-            let standing = self.delivery.examine(position);
+            let ring = self.at(position);
+            let standing = ring.examine(position);
             let Some(standing) = standing.filter(|standing| standing.position == position) else {
                 continue; // consumed meanwhile
             };

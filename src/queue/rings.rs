@@ -146,7 +146,8 @@ impl Rings {
             let is_drained = link.number < number
                 && (link.is_retired() || {
                     let is_drained = link.is_drained(slots, now);
-                    if is_drained {
+                    // On disk whoever writes takes it away, when the disk knows.
+                    if is_drained && inner.journal.is_none() {
                         link.retire();
                     }
                     is_drained

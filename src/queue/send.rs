@@ -636,8 +636,12 @@ impl QueueSender {
         if next < self.delivery.claimable_below() || next + 1 >= POSITIONS {
             return Ok(false);
         }
-        // Everything that was committed, so that the wait is one for many.
-        let reached = self.inner.reach(Goal::Position(next.saturating_sub(1)));
+        // Everything that was committed, so that the wait is one for many; in a ring that the journal does not
+        // know, nothing was.
+        let first = self.delivery.ring().memory().geometry().first_position();
+        let is_known = self.delivery.on_disk_below() >= first;
+        let last = if is_known { next } else { first }.saturating_sub(1);
+        let reached = self.inner.reach(Goal::Position(last));
         reached.map_err(|why| QueueSendError::NotOnDisk {
             why: why.to_string(),
         })?;

@@ -1,10 +1,11 @@
-//! Rings on a disk: a queue in memory whose further rings are files of a directory on one, so that its
+//! Rings on a disk: a queue whose further rings are files of a directory on one, so that its
 //! backlog takes no memory but what is being written and read.
 //!
 //! The directory is `.spill-BUS` beside the journals of the bus, BUS its id; the names in it are those that
 //! rings have beside the queue otherwise, so everything that makes, lists and takes away rings goes by
 //! another directory and knows no difference. The first ring stays with the bus. What is there
-//! is memory on a disk and no journal: it ends with the bus, and is swept when the machine was restarted since.
+//! is memory on a disk and no journal, of a queue that has one too: it ends with the bus, and is swept when the
+//! machine was restarted since, or the queue is made again.
 //!
 //! # What each crash point leaves
 //! A temporary file, removed by the reaper; a ring of a queue that is gone, removed by the doctor; a
@@ -29,7 +30,35 @@ const RING_BYTES: u64 = 64 << 20;
 /// Where rings of this bus lie, if its journals have a place.
 pub(super) fn directory(site: &Site) -> Option<PathBuf> {
     let journals = site.journals.as_ref()?;
-    Some(journals.join(format!("{SPILL_PREFIX}{:016x}", site.bus_id)))
+    Some(directory_in(journals, site))
+}
+
+/// The same, in that directory of journals.
+pub(super) fn directory_in(journals: &Path, site: &Site) -> PathBuf {
+    journals.join(format!("{SPILL_PREFIX}{:016x}", site.bus_id))
+}
+
+/// Takes away what a queue whose rings were named by `chain` has spilled in earlier lives of its bus, which may
+/// have been deleted with everything in memory.
+pub(super) fn remove_rings_of(site: &Site, chain: u64) {
+    let Some(journals) = &site.journals else {
+        return;
+    };
+    for name in files::names(journals).unwrap_or_default() {
+        if !name.starts_with(SPILL_PREFIX) {
+            continue;
+        }
+        let directory = journals.join(name);
+        for name in files::names(&directory).unwrap_or_default() {
+            if grown_of(&name).is_some_and(|(id, _)| id == chain) {
+                let _ = files::remove(&directory.join(name));
+            }
+        }
+        if Some(&directory) != self::directory(site).as_ref() {
+            // Not empty: other queues have something there.
+            let _ = files::remove_empty_directory(&directory);
+        }
+    }
 }
 
 /// The directory with rings on a disk, if this bus has one.

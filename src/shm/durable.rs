@@ -1,7 +1,8 @@
 //! The words of what is on disk, a queue, a shard of a stream, or a stream's table: how far the journal
 //! reaches, who writes it, what changed.
 //!
-//! They lie in the control area of its file; such a queue has one ring. Made once, from a mapping
+//! They lie in the control area of its file, of a queue in that of its first ring; what changed, in the
+//! file of each ring. Made once, from a mapping
 //! and an offset that was checked to lie inside; from then on an index is checked, an offset is a
 //! constant.
 
@@ -9,7 +10,8 @@ use super::words::{word32, word64};
 use crate::layout::durable::{BLOCKS_PER_WORD, changed_words, control};
 use crate::layout::geometry::Geometry;
 use crate::layout::queue::BLOCK_SLOTS;
-use crate::sync::{AtomicU32, AtomicU64};
+use crate::layout::queue::control::TOUCHED;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::mapping::Mapping;
 use std::sync::Arc;
 
@@ -17,6 +19,9 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct DurableWords {
     mapping: Arc<Mapping>,
+    /// Of the ring that these are looked at through: the same, or that of a further ring.
+    ring_mapping: Arc<Mapping>,
+    is_further: bool,
     changed: usize,
     changed_words: u64,
 }
@@ -46,16 +51,30 @@ impl DurableWords {
         (fits && end <= mapping.len() as u64).then(|| Self {
             changed: offset as usize,
             changed_words: words,
+            is_further: false,
+            ring_mapping: Arc::clone(&mapping),
             mapping,
         })
+    }
+
+    /// The same words as those of a further ring of the queue that `first` belongs to, which has changed
+    /// bits of its own.
+    pub fn chained_to(self, first: &Self) -> Self {
+        Self {
+            mapping: Arc::clone(&first.mapping),
+            is_further: true,
+            ..self
+        }
     }
 
     /// Those of a ring that has no changed bits, or of a table: the words lie at the same places of any
     /// file with a control area. `None` when the file is shorter than that.
     pub fn without_bits(mapping: Arc<Mapping>) -> Option<Self> {
-        (mapping.len() >= crate::layout::ring::control::END).then_some(Self {
+        (mapping.len() >= crate::layout::ring::control::END).then(|| Self {
             changed: 0,
             changed_words: 0,
+            is_further: false,
+            ring_mapping: Arc::clone(&mapping),
             mapping,
         })
     }
@@ -125,7 +144,26 @@ impl DurableWords {
     #[inline]
     pub fn changed(&self, number: u64) -> &AtomicU64 {
         assert!(number < self.changed_words);
-        word64(&self.mapping, self.changed + 8 * number as usize)
+        word64(&self.ring_mapping, self.changed + 8 * number as usize)
+    }
+
+    /// Before the first changed bit of a further ring: whoever writes looks there from then on.
+    #[inline]
+    pub fn note_touched(&self) {
+        if self.is_further {
+            let touched = word64(&self.ring_mapping, TOUCHED);
+            // Relaxed, both: set once, and seen by whoever sees the bit behind it.
+            if touched.load(Ordering::Relaxed) == 0 {
+                touched.store(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether anything in the ring was ever consumed, as far as that has to be known: always of a first
+    /// ring.
+    pub fn is_touched(&self) -> bool {
+        // Relaxed: set before the bit, and looked at behind the fence of a flush.
+        !self.is_further || word64(&self.ring_mapping, TOUCHED).load(Ordering::Relaxed) != 0
     }
 
     /// The word and the bit of the block of the slot `index`.

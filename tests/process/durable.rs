@@ -22,6 +22,8 @@ ringway_harness::roles! {
     purge => purge
 }
 
+/// A file on the disk that says that the queue may grow.
+const GROWS: &str = "grows";
 /// Longer than a writer may stand still before others take over.
 const STOPPED: Duration = Duration::from_millis(700);
 
@@ -30,6 +32,10 @@ fn main() -> ExitCode {
         (
             "everybody is killed at once, and what was acknowledged is there",
             everybody_is_killed,
+        ),
+        (
+            "everybody is killed at once while the queue grows from ring to ring",
+            everybody_is_killed_while_it_grows,
         ),
         (
             "one after the other is killed, and the others go on",
@@ -77,6 +83,10 @@ fn open(memory: &Path, disk: &Path) -> Result<(Bus, Queue), String> {
         .durability(Durability::Durable)
         .slots(4096)
         .stride(96);
+    let queue = match disk.join(GROWS).exists() {
+        true => queue.slots(1024).max_bytes(32 << 20).spill(true),
+        false => queue,
+    };
     let queue = queue.open_or_create().map_err(text)?;
     Ok((bus, queue))
 }
@@ -126,9 +136,14 @@ fn delete(stage: &Stage) -> Result<(), String> {
     let me: u64 = stage.get("me");
     let (mut about, mut done) = (notes(stage, "about")?, notes(stage, "deleted")?);
     let mut receiver = queue.receiver().map_err(text)?;
+    // As many as one of those sends: then rings are drained, too.
+    let most = match stage.path("disk").join(GROWS).exists() {
+        true => 250,
+        false => 8,
+    };
     loop {
         let batch = receiver
-            .receive(8, Duration::from_millis(100), None)
+            .receive(most, Duration::from_millis(100), None)
             .map_err(text)?;
         let receipts: Vec<_> = batch
             .iter()
@@ -273,12 +288,17 @@ impl Scene {
     }
 
     fn child(&self, role: &str, me: u64, from: u64) -> Result<Victim, String> {
+        let batch = match me.is_multiple_of(3) {
+            _ if self.disk.path().join(GROWS).exists() => 200,
+            true => 7,
+            false => 1,
+        };
         let launch = Launch::role(role)
             .set("memory", self.memory.path().display())
             .set("disk", self.disk.path().display())
             .set("me", me)
             .set("from", from)
-            .set("batch", if me.is_multiple_of(3) { 7 } else { 1 })
+            .set("batch", batch)
             .board("board", &self.board);
         Ok(launch.spawn()?)
     }
@@ -363,9 +383,20 @@ impl Scene {
 }
 
 fn everybody_is_killed() -> Result<(), String> {
-    let mut random = Random::new(announce("when everybody is killed"));
+    let random = Random::new(announce("when everybody is killed"));
+    kill_everybody(&Scene::new()?, random, 10)
+}
+
+/// Those who send fill ring after ring, for the one who deletes is slower.
+fn everybody_is_killed_while_it_grows() -> Result<(), String> {
+    let random = Random::new(announce("when everybody is killed while it grows"));
     let scene = Scene::new()?;
-    for round in 0..10 {
+    File::create(scene.disk.path().join(GROWS)).map_err(text)?;
+    kill_everybody(&scene, random, 5)
+}
+
+fn kill_everybody(scene: &Scene, mut random: Random, rounds: u64) -> Result<(), String> {
+    for round in 0..rounds {
         let mut troupe = scene.troupe(round)?;
         std::thread::sleep(Duration::from_micros(random.below(60_000)));
         for victim in &troupe {

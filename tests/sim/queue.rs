@@ -191,9 +191,14 @@ impl Machine {
     }
 
     /// Segments of 16 MiB would be four rings; the least is 4 MiB.
-    fn queue(&self, bus: &Bus) -> Queue {
+    fn queue(&self, bus: &Bus, grows: bool) -> Queue {
         let queue = bus.queue("q").durability(Durability::Durable);
-        queue.slots(1024).stride(4096).open_or_create().unwrap()
+        let queue = queue.slots(1024).stride(4096);
+        let queue = match grows {
+            true => queue.max_bytes(32 << 20),
+            false => queue,
+        };
+        queue.open_or_create().unwrap()
     }
 
     fn restart(&self) {
@@ -250,13 +255,14 @@ fn receive(receiver: &mut QueueReceiver, most: usize, mut each: impl FnMut(u64, 
     }
 }
 
-/// A run by two who send and one who deletes, in which the writer dies now and then.
-fn record(random: &mut Random) -> Vec<Event> {
+/// A run by two who send and one who deletes, in which the writer dies now and then; in one that `grows` the first
+/// ring is full before anything is deleted.
+fn record(random: &mut Random, grows: bool) -> Vec<Event> {
     let machine = Machine::new();
     let recorder = Arc::new(Recorder::default());
     let _watching = watch(&machine.journal(), Arc::clone(&recorder) as _);
     let bus = machine.bus();
-    let queue = machine.queue(&bus);
+    let queue = machine.queue(&bus, grows);
     let words = bus.directory().join("objects/q");
     let words = OpenOptions::new().write(true).open(words).unwrap();
     let shares = [0, 1].map(|share: u64| {
@@ -288,6 +294,9 @@ fn record(random: &mut Random) -> Vec<Event> {
         })
     });
     let mut receiver = queue.receiver().unwrap();
+    while grows && queue.stats().rings < 2 {
+        std::thread::yield_now();
+    }
     let mut done = 0;
     while done < MESSAGES * 3 / 4 {
         let (mut receipts, mut numbers) = (Vec::new(), Vec::new());
@@ -356,10 +365,12 @@ fn what_the_power_leaves_of_a_real_queue_is_what_was_acknowledged() {
     let wanted = effort::executions(QUICK, FULL);
     let mut random = Random::new(seed::announce("what_the_power_leaves_of_a_real_queue"));
     let machine = Machine::new();
-    let (mut images, mut flushes, mut runs) = (0, 0, 0);
-    while images < wanted {
-        let events = record(&mut random);
+    let (mut images, mut flushes, mut runs, mut grown) = (0, 0, 0, 0);
+    while images < wanted || runs < 2 {
+        let grows = runs % 2 == 0;
+        let events = record(&mut random, grows);
         runs += 1;
+        grown += u64::from(grows);
         let is_flush = |event: &Event| matches!(event, Event::Completed(_) | Event::NamesSynced);
         let count = events.iter().filter(|event| is_flush(event)).count() as u64;
         let mut player = Player::default();
@@ -367,7 +378,7 @@ fn what_the_power_leaves_of_a_real_queue_is_what_was_acknowledged() {
             // In front of a flush everything is under way that it would complete.
             if is_flush(event) {
                 flushes += 1;
-                if random.below(count) < wanted {
+                if random.below(count) < wanted.div_ceil(2) {
                     let image = player.world.crash(&mut random);
                     images += check(&machine, image, &player, &mut random);
                 }
@@ -384,6 +395,7 @@ fn what_the_power_leaves_of_a_real_queue_is_what_was_acknowledged() {
         0,
         &[
             ("runs", runs),
+            ("runs_with_growth", grown),
             ("flushes", flushes),
             ("images_of_real_runs", images),
             ("lost", 0),

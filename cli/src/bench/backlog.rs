@@ -2,13 +2,14 @@
 //!
 //! One process fills a queue that spills and drains it again, and looks at its own memory on the way, as the
 //! kernel counts it: what is in memory at a time, by kind, and the most there was. Every message is a number
-//! that has to come once.
+//! that has to come once. With `--durable` the memory of the whole bus is deleted in between, and the queue made
+//! again from its journal; the peak begins anew there.
 
 use super::print_line;
 use crate::interrupt::Signal;
 use crate::output::parse_bytes;
 use anyhow::{Context, bail, ensure};
-use ringway::{Bus, Queue};
+use ringway::{Bus, Durability, Queue};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ const SENDS: u64 = 1024;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   ringway bench backlog --messages 10000000
+  ringway bench backlog --durable --messages 3000000
   ringway bench backlog --messages 100000000 --disk /mnt/scratch --json")]
 pub struct Args {
     /// Messages that wait at a time
@@ -40,6 +42,10 @@ pub struct Args {
     /// Leave the rings in memory, to compare
     #[arg(long)]
     memory: bool,
+
+    /// A durable queue: filled, lost with all memory, made again from its journal, drained
+    #[arg(long)]
+    durable: bool,
 
     /// Print JSON lines
     #[arg(long)]
@@ -72,6 +78,13 @@ struct Place {
     disk: PathBuf,
 }
 
+impl Place {
+    fn bus(&self) -> ringway::Builder {
+        let bus = Bus::builder(&self.name).journal_root(&self.disk);
+        bus.pool_bytes(1 << 20)
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.bus = None;
@@ -93,12 +106,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         disk,
         name,
     };
-    let bus = Bus::builder(&place.name)
-        .journal_root(&place.disk)
-        .pool_bytes(1 << 20);
-    let bus = bus.create()?;
+    let bus = place.bus().create()?;
     let queue = bus
         .queue("backlog")
+        .durability(match args.durable {
+            true => Durability::Durable,
+            false => Durability::Memory,
+        })
         .slots(16_384)
         .stride(args.stride)
         .max_bytes(3 * (args.messages * args.stride).max(64 << 20))
@@ -113,12 +127,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let signal = Signal::default();
     let _watch = signal.watch(|| {})?;
-    let run = Run {
+    let mut run = Run {
         args,
         place,
         signal,
     };
     run.fill(&queue)?;
+    let queue = match args.durable {
+        true => run.restart(queue)?,
+        false => queue,
+    };
     run.drain(&queue)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -145,6 +163,29 @@ impl Run<'_> {
             self.signal.check()?;
         }
         Ok(())
+    }
+
+    /// Deletes what is in memory, and opens the queue again, which reads its journal.
+    fn restart(&mut self, queue: Queue) -> anyhow::Result<Queue> {
+        let directory = self
+            .place
+            .bus
+            .as_ref()
+            .map(|bus| bus.directory().to_owned());
+        drop(queue);
+        self.place.bus = None;
+        if let Some(directory) = directory {
+            std::fs::remove_dir_all(&directory)
+                .with_context(|| format!("removing {}", directory.display()))?;
+        }
+        // What was the most so far is forgotten: 5 is that, in proc(5).
+        std::fs::write("/proc/self/clear_refs", "5").context("resetting the peak")?;
+        let begun = Instant::now();
+        let bus = self.place.bus().create()?;
+        let queue = bus.queue("backlog").open()?;
+        self.place.bus = Some(bus);
+        self.look("recover", self.args.messages, self.args.messages, begun)?;
+        Ok(queue)
     }
 
     fn drain(&self, queue: &Queue) -> anyhow::Result<()> {

@@ -76,7 +76,7 @@ pub struct Geometry {
     /// the disk; async, the same but for the last moment: a send does not wait [default: memory]
     #[arg(long, value_name = "memory|async|durable", value_parser = parse_durability)]
     durability: Option<Durability>,
-    /// In memory: its further rings lie on a disk, under the journal root: a backlog takes no memory
+    /// Its further rings lie on a disk, under the journal root: a backlog takes no memory
     #[arg(long)]
     spill: bool,
     /// Durable: messages are received before they are on disk

@@ -22,6 +22,13 @@ pub struct Drain {
     open: Option<(Ctl, u64)>,
 }
 
+impl Drain {
+    /// Every slot below is done with.
+    pub fn below(&self) -> u64 {
+        self.below
+    }
+}
+
 impl Delivery {
     /// Looks at up to `most` slots from where `drain` stands; whether all of the ring are done with.
     /// Only for a ring that was seen sealed.

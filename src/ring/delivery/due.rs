@@ -153,9 +153,11 @@ impl Delivery {
 
     /// A slot near which the newest message stands.
     fn newest_slot(&self) -> u64 {
-        let newest = match self.durable() {
-            Some(words) => words.on_disk_below(),
-            None => self.ring.memory.tail().load(Ordering::Relaxed), // a hint
+        let tail = self.ring.memory.tail().load(Ordering::Relaxed); // a hint
+        let slots = self.ring.memory.geometry().slots();
+        let newest = match self.on_disk_below() {
+            below if below <= tail.saturating_add(slots) => below,
+            _ => tail, // in memory; or it is on disk further than this ring goes
         };
         self.index_of(newest) as u64
     }

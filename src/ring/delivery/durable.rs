@@ -15,6 +15,7 @@
 //!             WRITING(x) → WRITING(me)         x is dead, or has not moved for longer than any disk
 //!                                              takes: a new epoch
 //! changed     a bit a block: set by who consumed, taken by the writer of the word's epoch
+//! touched     0 → 1, of a further ring, before the first such bit: a writer looks into no other
 //! begun, finished   numbers of flushes: what was noted before a flush began is on disk when it, or a
 //!                   later one, is finished
 //! ```
@@ -32,7 +33,7 @@
 use super::{Delivery, Standing};
 use crate::layout::durable::{Changed, POSITIONS};
 use crate::layout::queue::BLOCK_SLOTS;
-use crate::layout::word::Ctl;
+use crate::layout::word::{Ctl, LAP_SEALED};
 use crate::ring::persister::Writing;
 use crate::shm::durable::DurableWords;
 use crate::sync::{Label, Ordering, fence_at, fence_behind_rmw, order};
@@ -48,6 +49,8 @@ pub enum ToWrite<'a> {
     Open(Ctl),
     /// Nothing is written here yet.
     End,
+    /// Nothing ever will be: the ring is sealed here or before, and goes on in another one.
+    Sealed,
 }
 
 impl Delivery {
@@ -101,8 +104,15 @@ impl Delivery {
         if self.is_frozen() {
             return 0;
         }
-        let slots = self.ring.memory.geometry().slots();
-        (words.copied_below() + slots).min(POSITIONS - 1)
+        let (copied, geometry) = (words.copied_below(), self.ring.memory.geometry());
+        let first = geometry.first_position();
+        // The journal has to know of a ring before it has a message; then nobody makes the queue again
+        // with a first position that was given out.
+        let below = match copied < first {
+            true => first,
+            false => copied + geometry.slots(),
+        };
+        below.min(POSITIONS - 1)
     }
 
     /// Whether there is no segment that can be written to.
@@ -114,6 +124,7 @@ impl Delivery {
     #[inline(always)]
     pub(super) fn note_changed(&self, index: usize) {
         if let Some(words) = &self.durable {
+            words.note_touched();
             let (word, bit) = words.changed_of(index);
             word.fetch_or(bit, order(Label::ChangedNote, Ordering::Release));
             fence_behind_rmw(Label::NoteFence);
@@ -138,8 +149,8 @@ impl Delivery {
         }
     }
 
-    /// Takes the blocks that have changed and shows them; all of them at the beginning of an epoch.
-    /// `false` when a later epoch has begun.
+    /// Takes the blocks that have changed and shows them; all of them at the beginning of an epoch, if any
+    /// ever did. `false` when a later epoch has begun.
     pub fn take_changed(&self, writing: &Writing, mut show: impl FnMut(u64)) -> bool {
         let Some(words) = &self.durable else {
             return false;
@@ -164,7 +175,8 @@ impl Delivery {
                     Err(now) => seen = Changed(now),
                 }
             };
-            let is_first = taken.epoch() < writing.epoch;
+            // An earlier writer may have taken some and not written them.
+            let is_first = taken.epoch() < writing.epoch && words.is_touched();
             for bit in 0..per_word {
                 let block = number * per_word + bit;
                 if block < blocks && (is_first || taken.blocks() & 1 << bit != 0) {
@@ -180,6 +192,10 @@ impl Delivery {
         let slot = self.ring.memory.slot(position);
         let word = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
         let lap = self.lap_of(position);
+        // A lap ago a message may stand in the very slot of the seal.
+        if word.lap() == LAP_SEALED && position >= self.ring.sealed_at(position) {
+            return ToWrite::Sealed;
+        }
         if word.lap() < lap {
             return ToWrite::End;
         }
@@ -235,6 +251,14 @@ impl Delivery {
 
     /// The lap up to which nothing of the slot of `at` is left, and the message that is.
     fn spent_lap(&self, at: u64) -> (u64, Option<Standing<'_>>) {
+        match self.spent_word(at) {
+            // Where the ring is sealed is no position of it.
+            (LAP_SEALED, left) => (self.lap_of(self.ring.sealed_at(at)) - 1, left),
+            spent => spent,
+        }
+    }
+
+    fn spent_word(&self, at: u64) -> (u64, Option<Standing<'_>>) {
         let slot = self.ring.memory.slot(at);
         loop {
             let word = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));

@@ -203,7 +203,12 @@ impl Delivery {
 
     /// The same attachment's side of a further ring of the queue: `self` is that of its first.
     #[cfg(not(loom))]
-    pub fn beside(&self, memory: RingMemory, words: QueueWords) -> Self {
+    pub fn beside(
+        &self,
+        memory: RingMemory,
+        words: QueueWords,
+        durable: Option<DurableWords>,
+    ) -> Self {
         let memory = memory.chained_to(self.ring.memory());
         Self {
             ring: self.ring.beside(memory),
@@ -213,8 +218,8 @@ impl Delivery {
             is_plain: self.is_plain,
             envelope: self.envelope,
             dedup: None, // a FIFO queue has one ring
-            durable: None, // and so has one that is on disk
-            reads_ahead: false,
+            durable: self.durable.as_ref().and_then(|first| Some(durable?.chained_to(first))),
+            reads_ahead: self.reads_ahead,
         }
     }
 

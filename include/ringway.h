@@ -409,7 +409,7 @@ typedef struct ringway_queue_config {
     int32_t dedup_scope;        /* enum ringway_dedup_scope: in the queue */
     int32_t durability;         /* enum ringway_durability: memory (docs/delivery.md) */
     int32_t read_ahead;         /* enum ringway_switch: durable: receive what is not on disk yet: off */
-    int32_t spill;              /* enum ringway_switch: in memory: further rings lie on a disk: off */
+    int32_t spill;              /* enum ringway_switch: further rings lie on a disk: off */
     int32_t reserved;
 } ringway_queue_config_t;
 

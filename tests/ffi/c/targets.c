@@ -263,9 +263,9 @@ static void on_disk(ringway_bus_t *bus) {
     ringway_queue_stats_t stats;
     ringway_queue_config_init(&config);
     config.spill = RINGWAY_ON;
-    config.durability = RINGWAY_DURABLE;
+    config.kind = RINGWAY_FIFO;
     EXPECT(RINGWAY_E_OPTION, ringway_queue_open(bus, "spilled", &config, &queue));
-    config.durability = 0;
+    config.kind = 0;
     DONE(ringway_queue_open(bus, "spilled", &config, &queue));
     DONE(ringway_queue_stats(queue, &stats, sizeof stats));
     CHECK(stats.durable_position == 0 && stats.journal_bytes == 0);

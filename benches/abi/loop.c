@@ -6,13 +6,13 @@
 #include <string.h>
 #include <time.h>
 
-enum { BATCH = 10 };
+enum { BATCH = 10, BLOCK = 1000 };
 static unsigned char body[64];
 static ringway_bus_t *bus;
 static ringway_producer_t *producer;
 static ringway_reader_t *reader;
-static ringway_sender_t *sender;
-static ringway_receiver_t *receiver;
+static ringway_sender_t *sender, *go_sender, *back_sender;
+static ringway_receiver_t *receiver, *go_receiver, *back_receiver;
 static uint64_t sum;
 
 static void check(int32_t status) {
@@ -68,46 +68,64 @@ static void batch(void) {
 
 /* Two processes on two cores. */
 
-static void send_one(void) {
+static void send_by(ringway_sender_t *by) {
     int32_t status;
-    while ((status = ringway_sender_send(sender, body, sizeof body, 0, NULL)) == RINGWAY_FULL) {
+    while ((status = ringway_sender_send(by, body, sizeof body, 0, NULL)) == RINGWAY_FULL) {
         relax();
     }
     check(status);
 }
 
-static void receive_one(void) {
+static void receive_by(ringway_receiver_t *by) {
     unsigned char buffer[64];
     ringway_received_t received;
     int32_t status;
-    while ((status = ringway_receiver_receive(receiver, buffer, sizeof buffer, 0, &received)) ==
+    while ((status = ringway_receiver_receive(by, buffer, sizeof buffer, 0, &received)) ==
            RINGWAY_EMPTY) {
         relax();
     }
     check(status);
-    check(ringway_receiver_delete(receiver, &received.receipt));
+    check(ringway_receiver_delete(by, &received.receipt));
 }
 
 static void ping(void) {
-    send_one();
-    receive_one();
+    send_by(sender);
+    receive_by(receiver);
 }
 
 static void pong(void) {
-    receive_one();
-    send_one();
+    receive_by(receiver);
+    send_by(sender);
 }
 
-static void open_sender(const char *name) {
-    ringway_queue_t *opened;
-    check(ringway_queue_open(bus, name, NULL, &opened));
-    check(ringway_sender_open(opened, &sender));
+static void give(void) {
+    for (int i = 0; i < BLOCK; i++) {
+        send_by(sender);
+    }
+    send_by(go_sender);
+    receive_by(back_receiver);
 }
 
-static void open_receiver(const char *name) {
-    ringway_queue_t *opened;
-    check(ringway_queue_open(bus, name, NULL, &opened));
-    check(ringway_receiver_open(opened, NULL, &receiver));
+static void take(void) {
+    receive_by(go_receiver);
+    for (int i = 0; i < BLOCK; i++) {
+        receive_by(receiver);
+    }
+    send_by(back_sender);
+}
+
+static void open_sender(const char *name, ringway_sender_t **opened) {
+    ringway_queue_t *queue_of;
+    check(ringway_queue_open(bus, name, NULL, &queue_of));
+    check(ringway_sender_open(queue_of, opened));
+    check(ringway_close(queue_of));
+}
+
+static void open_receiver(const char *name, ringway_receiver_t **opened) {
+    ringway_queue_t *queue_of;
+    check(ringway_queue_open(bus, name, NULL, &queue_of));
+    check(ringway_receiver_open(queue_of, NULL, opened));
+    check(ringway_close(queue_of));
 }
 
 static double seconds(void) {
@@ -123,6 +141,7 @@ int main(int argc, char **argv) {
     const char *name = argv[1];
     long times = strtol(argv[2], NULL, 10);
     void (*work)(void) = batch;
+    long each = 1;
     memset(body, 7, sizeof body);
     int32_t pinned = ringway_pin_thread((uint32_t)strtoul(argv[3], NULL, 10));
     (void)pinned;
@@ -133,25 +152,32 @@ int main(int argc, char **argv) {
         check(ringway_channel_open(bus, "channel", NULL, &opened));
         check(ringway_reader_open(opened, NULL, &reader));
         check(ringway_producer_open(opened, &producer));
-    } else if (strcmp(name, "send") == 0) {
-        work = send_one;
-        open_sender("there");
-    } else if (strcmp(name, "receive") == 0) {
-        work = receive_one;
-        open_receiver("there");
+    } else if (strcmp(name, "give") == 0) {
+        work = give;
+        each = BLOCK;
+        open_sender("there", &sender);
+        open_sender("go", &go_sender);
+        open_receiver("back", &back_receiver);
+    } else if (strcmp(name, "take") == 0) {
+        work = take;
+        each = BLOCK;
+        open_receiver("there", &receiver);
+        open_receiver("go", &go_receiver);
+        open_sender("back", &back_sender);
     } else if (strcmp(name, "ping") == 0) {
         work = ping;
-        open_sender("there");
-        open_receiver("back");
+        open_sender("there", &sender);
+        open_receiver("back", &receiver);
     } else if (strcmp(name, "pong") == 0) {
         work = pong;
-        open_receiver("there");
-        open_sender("back");
+        open_receiver("there", &receiver);
+        open_sender("back", &sender);
     } else {
         work = strcmp(name, "queue") == 0 ? queue : batch;
-        open_sender(name);
-        open_receiver(name);
+        open_sender(name, &sender);
+        open_receiver(name, &receiver);
     }
+    times /= each;
     for (long i = 0; i < times / 10; i++) {
         work();
     }
@@ -159,6 +185,11 @@ int main(int argc, char **argv) {
     for (long i = 0; i < times; i++) {
         work();
     }
-    printf("%.3f\n", (seconds() - start) * 1e9 / (double)times);
+    printf("%.3f\n", (seconds() - start) * 1e9 / (double)(times * each));
+    void *opened[] = {producer,    reader,        sender, receiver, go_sender, go_receiver,
+                      back_sender, back_receiver, bus};
+    for (size_t i = 0; i < sizeof opened / sizeof opened[0]; i++) {
+        check(ringway_close(opened[i]));
+    }
     return 0;
 }

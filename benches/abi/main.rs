@@ -3,15 +3,20 @@
 //! Two questions, since the figures differ by what else there is to wait for:
 //!
 //! - `across`, `pingpong`: a queue between two processes, each pinned to a core, as every figure of the
-//!   targets is taken: a stream of messages, sent, received and deleted one by one; and one message back
-//!   and forth. `slower_percent` is theirs.
+//!   targets is taken. `across`: a thousand messages are sent one by one; then the other process receives and
+//!   deletes them one by one; and so on. So every line of every message travels, as in a stream, and no side
+//!   gets in the other's way: in a stream a few instructions more or less decide whether a receiver finds the
+//!   tail or a run behind it, which is worth a factor of two in either direction and is no property of the calls.
+//!   `pingpong`: one message back and forth. `slower_percent` is theirs.
 //! - `queue`, `batch`, `channel`: one thread on one core that sends and receives by itself. There is no
 //!   cache line to wait for, so it is the calls that are seen, and the most that they can matter:
 //!   `ns_a_call`, and `alone_percent`.
 //!
 //! Each round runs in processes of their own: this program as `abi native WORK`, and `loop.c`, linked to
-//! the shared library as `cargo xtask install` installs it. Rounds are interleaved, ratios taken within a
-//! round, and the median over rounds printed as a JSON line for each work:
+//! the shared library as `cargo xtask install` installs it. Both programs do a work in the same queues of the same
+//! bus, one behind the other, so that every message lies in the same pages of memory for both, whatever sets of
+//! the caches those fall into. Whoever comes first in a round comes second in the next; ratios are taken within
+//! a round, and the median over rounds is printed as a JSON line for each work:
 //!
 //! ```text
 //! {"target":"P13","work":"across","native_ns":…,"c_ns":…,"slower_percent":…}
@@ -25,9 +30,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 25;
 /// Times that the work is done, after a tenth of them to warm up.
 const TIMES: u32 = 300_000;
+/// Messages that one side sends before the other receives them.
+const BLOCK: u32 = 1_000;
 const BATCH: usize = 10;
 const BODY: [u8; 64] = [7; 64];
 
@@ -35,9 +42,21 @@ const BODY: [u8; 64] = [7; 64];
 const ALONE: [(&str, f64); 3] = [("queue", 3.0), ("batch", 30.0), ("channel", 2.0)];
 /// What two processes do, the measured one last, and how many messages that is each time.
 const ACROSS: [(&str, [&str; 2], f64); 2] = [
-    ("across", ["send", "receive"], 1.0),
+    ("across", ["give", "take"], 1.0),
     ("pingpong", ["pong", "ping"], 2.0),
 ];
+
+/// Nanoseconds for each message of blocks of them.
+fn time_blocks(mut work: impl FnMut()) -> f64 {
+    for _ in 0..TIMES / BLOCK / 10 {
+        work();
+    }
+    let start = Instant::now();
+    for _ in 0..TIMES / BLOCK {
+        work();
+    }
+    start.elapsed().as_nanos() as f64 / f64::from(TIMES / BLOCK * BLOCK)
+}
 
 /// Nanoseconds for each time. Lengths are no constants for the compiler: C has none either.
 fn time(mut work: impl FnMut()) -> f64 {
@@ -103,13 +122,27 @@ fn native(work: &str, core: usize) -> f64 {
                 receiver.delete(&receipt).expect("it is ours");
             })
         }
-        "send" => {
-            let mut sender = sender(&bus, "there");
-            time(|| send_one(&mut sender))
+        "give" => {
+            let (mut body, mut go) = (sender(&bus, "there"), sender(&bus, "go"));
+            let mut back = receiver(&bus, "back");
+            time_blocks(|| {
+                for _ in 0..BLOCK {
+                    send_one(&mut body);
+                }
+                send_one(&mut go);
+                receive_one(&mut back);
+            })
         }
-        "receive" => {
-            let mut receiver = receiver(&bus, "there");
-            time(|| receive_one(&mut receiver))
+        "take" => {
+            let (mut body, mut go) = (receiver(&bus, "there"), receiver(&bus, "go"));
+            let mut back = sender(&bus, "back");
+            time_blocks(|| {
+                receive_one(&mut go);
+                for _ in 0..BLOCK {
+                    receive_one(&mut body);
+                }
+                send_one(&mut back);
+            })
         }
         "ping" => {
             let (mut sender, mut receiver) = (sender(&bus, "there"), receiver(&bus, "back"));
@@ -213,12 +246,11 @@ impl Programs {
     }
 
     /// The figure that a round of its own prints: that of the last of its sides.
-    fn round(&self, in_c: bool, sides: &[&str]) -> f64 {
-        let root = TempBus::new().expect("a root under /dev/shm");
+    fn round(&self, in_c: bool, sides: &[&str], root: &TempBus) -> f64 {
         let sides: Vec<Child> = sides
             .iter()
             .enumerate()
-            .map(|(core, work)| self.start(in_c, work, core, &root))
+            .map(|(core, work)| self.start(in_c, work, core, root))
             .collect();
         let mut figure = 0.0;
         for side in sides {
@@ -232,14 +264,16 @@ impl Programs {
 
     /// The figures of interleaved rounds: native, C.
     fn rounds(&self, sides: &[&str]) -> Vec<(f64, f64)> {
+        let root = TempBus::new().expect("a root under /dev/shm");
+        let round = |in_c: bool| self.round(in_c, sides, &root);
+        round(false); // makes the files
         let pair = |at: usize| {
-            // Whoever comes first comes second next time.
             if at.is_multiple_of(2) {
-                let native = self.round(false, sides);
-                (native, self.round(true, sides))
+                let native = round(false);
+                (native, round(true))
             } else {
-                let c = self.round(true, sides);
-                (self.round(false, sides), c)
+                let c = round(true);
+                (round(false), c)
             }
         };
         (0..ROUNDS).map(pair).collect()

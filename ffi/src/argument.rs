@@ -47,6 +47,30 @@ pub fn optional<T>(
     out(pointer, what).map(Some)
 }
 
+/// [`out`] for a short way: `None` for what `out` refuses.
+#[inline(always)]
+pub fn out_at_once<T>(pointer: *mut T) -> Option<&'static mut MaybeUninit<T>> {
+    let is_one = !pointer.is_null() && pointer.is_aligned();
+    // SAFETY: as in `out`.
+    is_one.then(|| unsafe { &mut *pointer.cast() })
+}
+
+/// The bytes of a body for a short way: at least one; `None` for what [`bytes`] refuses.
+#[inline(always)]
+pub fn bytes_at_once(pointer: *const core::ffi::c_void, len: usize) -> Option<&'static [u8]> {
+    let are_some = !pointer.is_null() && (1..=isize::MAX as usize).contains(&len);
+    // SAFETY: as in `slice`.
+    are_some.then(|| unsafe { core::slice::from_raw_parts(pointer.cast(), len) })
+}
+
+/// The same of a buffer, which may be [`buffer`]'s.
+#[inline(always)]
+pub fn buffer_at_once(pointer: *mut core::ffi::c_void, len: usize) -> Option<&'static mut [u8]> {
+    let is_some = !pointer.is_null() && len <= isize::MAX as usize;
+    // SAFETY: as in `buffer`.
+    is_some.then(|| unsafe { core::slice::from_raw_parts_mut(pointer.cast(), len) })
+}
+
 /// A struct that is read.
 #[inline(always)]
 pub fn read<T: Copy>(pointer: *const T, what: &str) -> Result<T, Failure> {

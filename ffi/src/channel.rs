@@ -3,8 +3,8 @@
 use crate::argument::{self, How, choice, given, given_ms, nothing, switch, timeout};
 use crate::bus::BusHandle;
 use crate::code::{Code, Failure};
-use crate::fence::abi;
-use crate::handle::{keep, shared, with};
+use crate::fence::{abi, abi_at_once};
+use crate::handle::{keep, shared, with, with_at_once};
 use crate::layout::{
     ChannelConfig, ChannelStats, Entry, FIRST_CHANNEL_STATS, ReaderConfig, Record, Slice,
 };
@@ -68,6 +68,16 @@ impl ReaderHandle {
         // SAFETY: valid until drop; the view that would borrow it is not there, and `self` is
         // borrowed exclusively.
         Ok(unsafe { self.reader.as_mut() })
+    }
+
+    /// The same, `None` while a view is open.
+    #[inline(always)]
+    fn reader_at_once(&mut self) -> Option<&mut Reader> {
+        match self.view {
+            // SAFETY: as in `reader`.
+            None => Some(unsafe { self.reader.as_mut() }),
+            Some(_) => None,
+        }
     }
 
     /// The descriptor, made by `make` when it is first asked for.
@@ -289,29 +299,6 @@ abi! {
         Ok(Code::Ok)
     }
 
-    /// Sends a record.
-    fn ringway_producer_send(
-        producer: *mut c_void,
-        body: *const c_void,
-        len: usize,
-        timeout_ns: i64,
-        position: *mut u64,
-    ) {
-        let body = argument::bytes(body, len)?;
-        let position = argument::optional(position, "position")?;
-        with::<ProducerHandle>(producer, |ProducerHandle(producer)| {
-            let sent = if timeout_ns == 0 {
-                producer.try_send(body)?
-            } else {
-                send_within(producer, body, timeout_ns)?
-            };
-            if let Some(position) = position {
-                position.write(sent);
-            }
-            Ok(Code::Ok)
-        })
-    }
-
     /// Sends records.
     fn ringway_producer_send_batch(
         producer: *mut c_void,
@@ -343,36 +330,6 @@ abi! {
             reader: NonNull::from(Box::leak(Box::new(joined))),
         })?);
         Ok(Code::Ok)
-    }
-
-    /// Copies the next record.
-    fn ringway_reader_read(
-        reader: *mut c_void,
-        buffer: *mut c_void,
-        capacity: usize,
-        timeout_ns: i64,
-        record: *mut Record,
-    ) {
-        let buffer = argument::buffer(buffer, capacity)?;
-        let out = argument::out(record, "record")?;
-        with::<ReaderHandle>(reader, |handle| {
-            let reader = handle.reader()?;
-            let read = if timeout_ns == 0 {
-                reader.try_read(buffer)
-            } else {
-                read_within(reader, buffer, timeout(timeout_ns)?)
-            };
-            match read {
-                Ok(Some(ref record)) => {
-                    put_record(out, record);
-                    Ok(Code::Ok)
-                }
-                Ok(None) => Ok(nothing(timeout_ns)),
-                Err(error) => Err(unread(error, |record| {
-                    out.write(record);
-                })),
-            }
-        })
     }
 
     /// Copies records into the memory of the reader.
@@ -483,6 +440,85 @@ abi! {
                     out.write(record_of(pinned.record()));
                     data.write(pinned.as_ptr().cast());
                     view.write(keep(ViewHandle { _pinned: pinned })?);
+                    Ok(Code::Ok)
+                }
+                Ok(None) => Ok(nothing(timeout_ns)),
+                Err(error) => Err(unread(error, |record| {
+                    out.write(record);
+                })),
+            }
+        })
+    }
+}
+
+abi_at_once! {
+    /// Sends a record.
+    fn ringway_producer_send(
+        producer: *mut c_void,
+        body: *const c_void,
+        len: usize,
+        timeout_ns: i64,
+        position: *mut u64,
+    ) {
+        let body = argument::bytes_at_once(body, len)?;
+        if timeout_ns != 0 || !position.is_aligned() {
+            return None;
+        }
+        with_at_once::<ProducerHandle>(producer, |ProducerHandle(producer)| {
+            let sent = producer.try_send_at_once(body)?;
+            if !position.is_null() {
+                // SAFETY: aligned, and by ringway.h room for a position.
+                unsafe { position.write(sent) };
+            }
+            Some(())
+        })
+    } else {
+        let body = argument::bytes(body, len)?;
+        let position = argument::optional(position, "position")?;
+        with::<ProducerHandle>(producer, |ProducerHandle(producer)| {
+            let sent = if timeout_ns == 0 {
+                producer.try_send(body)?
+            } else {
+                send_within(producer, body, timeout_ns)?
+            };
+            if let Some(position) = position {
+                position.write(sent);
+            }
+            Ok(Code::Ok)
+        })
+    }
+
+    /// Copies the next record.
+    fn ringway_reader_read(
+        reader: *mut c_void,
+        buffer: *mut c_void,
+        capacity: usize,
+        timeout_ns: i64,
+        record: *mut Record,
+    ) {
+        let buffer = argument::buffer_at_once(buffer, capacity)?;
+        let out = argument::out_at_once(record)?;
+        if timeout_ns != 0 {
+            return None;
+        }
+        with_at_once::<ReaderHandle>(reader, |handle| {
+            let record = handle.reader_at_once()?.try_read_at_once(buffer)?;
+            put_record(out, &record);
+            Some(())
+        })
+    } else {
+        let buffer = argument::buffer(buffer, capacity)?;
+        let out = argument::out(record, "record")?;
+        with::<ReaderHandle>(reader, |handle| {
+            let reader = handle.reader()?;
+            let read = if timeout_ns == 0 {
+                reader.try_read(buffer)
+            } else {
+                read_within(reader, buffer, timeout(timeout_ns)?)
+            };
+            match read {
+                Ok(Some(ref record)) => {
+                    put_record(out, record);
                     Ok(Code::Ok)
                 }
                 Ok(None) => Ok(nothing(timeout_ns)),

@@ -23,6 +23,15 @@ pub fn fence(body: impl FnOnce() -> Result<Code, Failure>) -> i32 {
     }
 }
 
+/// Runs the short way of a function: its status, or `None` where it has done nothing.
+#[inline(always)]
+pub fn at_once(short: impl FnOnce() -> Option<()>) -> Option<i32> {
+    match catch_unwind(AssertUnwindSafe(short)) {
+        Ok(done) => done.map(|()| Code::Ok as i32),
+        Err(panic) => Some(panicked(&*panic)),
+    }
+}
+
 /// Keeps the words for `ringway_last_error`.
 pub fn remember(text: String) {
     let mut bytes = text.into_bytes();
@@ -58,7 +67,31 @@ macro_rules! abi {
     )*};
 }
 
-pub(crate) use abi;
+/// Functions of the ABI that most calls of a program are: with a short way, which does all of it or nothing, and
+/// behind `else` the whole, which does what is left and says what is wrong. The short way calls nothing out of
+/// line and hands nothing on but the arguments, so that nothing has to be saved on its way in.
+macro_rules! abi_at_once {
+    ($($(#[$about:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $short:block else $body:block)*) => {$(
+        $(#[$about])*
+        ///
+        /// # Safety
+        /// What is passed is what `include/ringway.h` asks for.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($argument: $type),*) -> i32 {
+            #[cold]
+            #[inline(never)]
+            extern "C" fn with_care($($argument: $type),*) -> i32 {
+                $crate::fence::fence(|| $body)
+            }
+            match $crate::fence::at_once(|| $short) {
+                Some(status) => status,
+                None => with_care($($argument),*),
+            }
+        }
+    )*};
+}
+
+pub(crate) use {abi, abi_at_once};
 
 fn entry(status: i32) -> &'static (Code, &'static str, &'static str) {
     let of = |status: i32| CODES.iter().find(|(code, ..)| *code as i32 == status);

@@ -185,13 +185,16 @@ fn busy<T: Kept>() -> Failure {
 }
 
 #[inline(always)]
-fn find<T: Kept>(token: *const c_void) -> Result<(&'static Slot, *mut T), Failure> {
+fn look_up<T: Kept>(token: *const c_void) -> Option<(&'static Slot, *mut T)> {
     let word = token.addr() as u64;
     let slot = slot(word);
-    if kind_of(word) == T::KIND && slot.word.load(Ordering::Acquire) == word {
-        return Ok((slot, slot.object.load(Ordering::Relaxed).cast()));
-    }
-    Err(no_handle::<T>(token))
+    let is_there = kind_of(word) == T::KIND && slot.word.load(Ordering::Acquire) == word;
+    is_there.then(|| (slot, slot.object.load(Ordering::Relaxed).cast()))
+}
+
+#[inline(always)]
+fn find<T: Kept>(token: *const c_void) -> Result<(&'static Slot, *mut T), Failure> {
+    look_up(token).ok_or_else(|| no_handle::<T>(token))
 }
 
 /// The object of a handle that any thread may use.
@@ -238,6 +241,23 @@ pub fn with<T: Kept>(
     }
     slot.busy.store(1, Ordering::Relaxed);
     // SAFETY: as in `enter`; the reference ends with `body`.
+    let outcome = body(unsafe { &mut *object });
+    slot.busy.store(0, Ordering::Release);
+    outcome
+}
+
+/// [`with`] for a short way: `None` too where there is no such object or it is being used, which `with` says.
+#[inline(always)]
+pub fn with_at_once<T: Kept>(
+    token: *const c_void,
+    body: impl FnOnce(&mut T) -> Option<()>,
+) -> Option<()> {
+    let (slot, object) = look_up::<T>(token)?;
+    if slot.busy.load(Ordering::Acquire) != 0 {
+        return None;
+    }
+    slot.busy.store(1, Ordering::Relaxed);
+    // SAFETY: as in `with`.
     let outcome = body(unsafe { &mut *object });
     slot.busy.store(0, Ordering::Release);
     outcome

@@ -2,8 +2,8 @@
 
 use crate::argument::{self, timeout};
 use crate::code::{Code, Failure};
-use crate::fence::abi;
-use crate::handle::{keep, shared, with};
+use crate::fence::{abi, abi_at_once};
+use crate::handle::{keep, shared, with, with_at_once};
 use crate::layout::{OutgoingStruct, Sent, Slice};
 use crate::loan::Lender;
 use crate::queue::QueueHandle;
@@ -104,29 +104,6 @@ abi! {
         Ok(Code::Ok)
     }
 
-    /// Sends a message.
-    fn ringway_sender_send(
-        sender: *mut c_void,
-        body: *const c_void,
-        len: usize,
-        timeout_ns: i64,
-        position: *mut u64,
-    ) {
-        let body = argument::bytes(body, len)?;
-        let position = argument::optional(position, "position")?;
-        with::<SenderHandle>(sender, |SenderHandle(sender, _)| {
-            let sent = if timeout_ns == 0 {
-                sender.send(body)?
-            } else {
-                send_within(sender, body, timeout_ns)?
-            };
-            if let Some(position) = position {
-                position.write(sent);
-            }
-            Ok(Code::Ok)
-        })
-    }
-
     /// Sends messages.
     fn ringway_sender_send_batch(
         sender: *mut c_void,
@@ -150,5 +127,43 @@ abi! {
         sent: *mut Sent,
     ) {
         carry::<SenderHandle>(sender, messages, count, sent, |_| ())
+    }
+}
+
+abi_at_once! {
+    /// Sends a message.
+    fn ringway_sender_send(
+        sender: *mut c_void,
+        body: *const c_void,
+        len: usize,
+        timeout_ns: i64,
+        position: *mut u64,
+    ) {
+        let body = argument::bytes_at_once(body, len)?;
+        if timeout_ns != 0 || !position.is_aligned() {
+            return None;
+        }
+        with_at_once::<SenderHandle>(sender, |SenderHandle(sender, _)| {
+            let sent = sender.send_at_once(body)?;
+            if !position.is_null() {
+                // SAFETY: aligned, and by ringway.h room for a position.
+                unsafe { position.write(sent) };
+            }
+            Some(())
+        })
+    } else {
+        let body = argument::bytes(body, len)?;
+        let position = argument::optional(position, "position")?;
+        with::<SenderHandle>(sender, |SenderHandle(sender, _)| {
+            let sent = if timeout_ns == 0 {
+                sender.send(body)?
+            } else {
+                send_within(sender, body, timeout_ns)?
+            };
+            if let Some(position) = position {
+                position.write(sent);
+            }
+            Ok(Code::Ok)
+        })
     }
 }

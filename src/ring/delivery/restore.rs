@@ -90,6 +90,7 @@ impl Sketch {
     }
 
     /// Lets the kernel take its pages.
+    #[cfg(not(loom))]
     pub fn release_pages(&self) {
         self.memory.release_pages();
     }

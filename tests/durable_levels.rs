@@ -203,6 +203,25 @@ fn a_queue_that_deduplicates_and_does_not_wait_forgets_no_id() {
     assert!(!sender.send_message(&message("two")).unwrap().duplicate);
 }
 
+/// Nobody waits for a delete; a flush waits for those before it.
+#[test]
+fn what_was_deleted_and_flushed_stays_away_behind_a_restart() {
+    let machine = Machine::new("deleted");
+    let bus = machine.bus();
+    let queue = asynchronous(&bus).create().unwrap();
+    send(&queue, 0..100);
+    queue.flush().unwrap();
+    let mut receiver = queue.receiver().unwrap();
+    for message in receiver.receive(50, Duration::ZERO, None).unwrap() {
+        assert!(receiver.delete(&message.received.receipt).unwrap());
+    }
+    queue.flush().unwrap();
+    // As it is now on the disk, whatever a close would write.
+    let later = copy_disk(&machine, "deleted-later");
+    let bus = later.bus();
+    assert_eq!(drain(&bus.queue("q").open().unwrap()), all(50..100));
+}
+
 #[test]
 fn a_persister_writes_for_everybody_until_it_is_dropped() {
     // The role is given, not taken: but where the machine pauses for as long as nobody waits for a writer.

@@ -376,6 +376,26 @@ fn a_new_subscription_gets_the_archive_first_and_then_what_is_published() {
     assert_eq!(topic.stats().unwrap().waiting, 0);
 }
 
+/// A FIFO queue deduplicates by the id of the publish, and a replay is no repeat of that.
+#[test]
+fn a_replay_comes_to_a_queue_that_has_had_the_messages_before() {
+    let place = Place::new();
+    let topic = place.archived();
+    let had = place.bus.queue("had").fifo().create().unwrap();
+    let first = topic.subscribe(&raw("had")).unwrap();
+    let mut publisher = topic.publisher().unwrap();
+    for body in ["0", "1", "2"] {
+        publish_to(&mut publisher, "g", body);
+    }
+    assert_eq!(drain(&had), ["0", "1", "2"]);
+    topic.unsubscribe(first).unwrap();
+    next_ms();
+    topic
+        .subscribe(&raw("had").replay(&since(0, None)))
+        .unwrap();
+    assert_eq!(drain(&had), ["0", "1", "2"]);
+}
+
 #[test]
 fn a_replay_has_a_window_and_a_filter_and_goes_on_when_there_is_room() {
     let place = Place::new();

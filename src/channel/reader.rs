@@ -159,18 +159,21 @@ impl Reader {
         // The common case first: the next record is there, inline, short, and fits.
         let position = self.next;
         if self.generation == fork::generation() {
-            let glance = self.ring.glance(position);
+            let mut glance = self.ring.glance(position);
+            if glance.is_claimed() {
+                glance = self.ring.glance_behind_claim(position);
+            }
             if let Some(meta) = glance.record() {
                 if let Some(len) = copy_short(&glance, meta, buffer) {
                     self.next = position + 1;
                     publish(&self.cursor, position + 1);
                     return Ok(Some(Record { position, len }));
                 }
-            } else if glance.is_end() && self.pending.is_none() && self.poll.is_none() {
+            } else if glance.is_end() {
                 if self.prefetches {
                     glance.slot.prefetch_second_line::<false>();
                 }
-                if !self.seat.inner.is_removed() {
+                if self.is_at_mere_end() {
                     self.distance.at_end(self.next);
                     return Ok(None);
                 }
@@ -265,6 +268,16 @@ impl Reader {
             if self.reliable && self.generation == fork::generation() {
                 let before = self.next;
                 let mut ends = false;
+                if count == 0 {
+                    let mut glance = self.ring.glance(before);
+                    if glance.is_claimed() {
+                        glance = self.ring.glance_behind_claim(before);
+                    }
+                    if glance.is_end() && self.is_at_mere_end() {
+                        self.distance.at_end(before);
+                        return Ok(0);
+                    }
+                }
                 for glance in self.ring.glances(before, (max - count) as u64) {
                     let Some(len) = glance
                         .record()
@@ -483,7 +496,11 @@ impl Reader {
             return Err(ReadError::Forked);
         }
         let p = self.next;
-        let (slot, look) = self.ring.look(p);
+        let (mut slot, mut look) = self.ring.look(p);
+        if let Look::Pending(_) = look {
+            slot = self.ring.glance_behind_claim(p).slot;
+            look = self.ring.look(p).1;
+        }
         if let Look::Record(meta) = look {
             if meta.kind() == Meta::INLINE && meta.len() as usize <= self.body_bytes {
                 return Ok(Some((p, Body::Inline(meta.len() as usize))));
@@ -498,6 +515,12 @@ impl Reader {
             return self.at_end();
         }
         self.find_on()
+    }
+
+    /// Whether there is nothing to do at the end but to say so.
+    #[inline(always)]
+    fn is_at_mere_end(&self) -> bool {
+        self.pending.is_none() && self.poll.is_none() && !self.seat.inner.is_removed()
     }
 
     #[inline(always)]

@@ -15,7 +15,7 @@ const MOST_BACK_OFF: u32 = 128;
 /// Positions for each pause of a back-off within which the next encounter counts as contention.
 const POSITIONS_A_PAUSE: u64 = 4;
 
-fn pause(times: u32) {
+pub(super) fn pause(times: u32) {
     #[cfg(not(loom))] // where time does not pass
     for _ in 0..times {
         core::hint::spin_loop();

@@ -23,6 +23,9 @@ pub enum Look {
     Gone,
 }
 
+/// Looks at an open claim before anything is done about it: about a microsecond.
+const MOST_GLANCES: u32 = if cfg!(loom) { 1 } else { 32 };
+
 /// The lap and state of a word without its owner.
 const STATE_AND_LAP: u64 = 3 << 62 | LAP_SEALED;
 
@@ -52,6 +55,13 @@ impl Glance<'_> {
         self.word.lap() < self.common & LAP_SEALED
     }
 
+    /// Whether somebody is writing the record now.
+    #[inline(always)]
+    pub fn is_claimed(&self) -> bool {
+        let claimed = (Ctl::CLAIMED << 62) + (self.common & LAP_SEALED);
+        self.word.0 & STATE_AND_LAP == claimed
+    }
+
     /// The second look at its shortest: the very word of the first. No word comes twice, so
     /// nobody claimed the slot in between. A renewed record is told apart by [`SlotRing::still`].
     #[inline(always)]
@@ -71,6 +81,22 @@ impl SlotRing {
         // which is 0 in every word that this is compared with.
         let common = (Ctl::COMMITTED << 62) + self.memory.geometry().lap_of(p);
         Glance { slot, word, position: p, common }
+    }
+
+    /// A glance at `p` that found a claim, once more: its commit is some ten nanoseconds away, and who looks
+    /// into the claim instead reads a clock. So it is glanced at again, up to [`MOST_GLANCES`] times, and left
+    /// alone for a moment each time: every look takes the line from who is about to commit.
+    #[cold]
+    #[inline(never)]
+    pub fn glance_behind_claim(&self, p: u64) -> Glance<'_> {
+        for _ in 1..MOST_GLANCES {
+            super::pace::pause(1);
+            let glance = self.glance(p);
+            if !glance.is_claimed() {
+                return glance;
+            }
+        }
+        self.glance(p)
     }
 
     /// The first looks at `p` and what follows in its lap, at most `most`: a batch has address

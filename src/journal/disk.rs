@@ -8,7 +8,7 @@
 //! alone.
 
 use super::error::JournalError;
-use super::storage::{Done, Lane, SegmentFile, Storage, Write};
+use super::storage::{Done, Lane, ReadAt, SegmentFile, Storage, Write};
 use super::watch::{Call, Watcher};
 use crate::sys::directory::Directory;
 use crate::sys::disk::{self, Pages, Sync};
@@ -321,6 +321,13 @@ impl SegmentFile for DiskFile {
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
         let read = || disk::read(&self.file, offset, out);
         self.watcher.around(Call::Read, read)
+    }
+
+    fn reader(&self) -> Option<ReadAt> {
+        let file = Arc::clone(&self.file);
+        // Who watches counts calls in their order.
+        (!self.watcher.is_there())
+            .then(|| Box::new(move |offset, out: &mut [u8]| disk::read(&file, offset, out)) as _)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {

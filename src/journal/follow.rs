@@ -235,6 +235,7 @@ impl<S: Storage> Follower<S> {
                 return Ok(false);
             };
             let pages = self.window.take().map(Window::into_pages);
+            let pages = pages.unwrap_or_default();
             self.window = Some(
                 Window::new(at.id, file, blocks_end, pages).map_err(|error| {
                     super::failed(&*self.storage, &at.id.name(), "reserving memory", error)

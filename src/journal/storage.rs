@@ -42,12 +42,19 @@ pub trait Storage: Send + Sync + 'static {
     fn stamp(&self) -> (u64, [u8; 16]);
 }
 
+/// Reads a segment once: offset, pages, how many bytes.
+pub type ReadAt = Box<dyn FnOnce(u64, &mut [u8]) -> io::Result<usize> + Send>;
+
 /// An open segment. Offsets, lengths and memory are whole pages.
 pub trait SegmentFile: Send + 'static {
     /// Its length.
     fn bytes(&self) -> io::Result<u64>;
     /// Reads; fewer bytes than asked for only at the end.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
+    /// What reads it from another thread, as [`read_at`](Self::read_at) does; `None` where nobody may.
+    fn reader(&self) -> Option<ReadAt> {
+        None
+    }
     /// Writes; durable when it returns.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
     /// Makes durable what was written by anybody.

@@ -3,7 +3,7 @@
 use super::{Inner, wait};
 use crate::ParticipantId;
 use crate::error::{JoinError, SendError};
-use crate::layout::ring::{ChunkRef, Meta};
+use crate::layout::ring::{ChunkRef, Meta, SLOT_HEADER};
 use crate::object::loan::{Loan, Loans};
 use crate::pool::lend::{Lender, Lent};
 use crate::pool::segment::GrowFailure;
@@ -229,11 +229,79 @@ impl Producer {
     ///
     /// # Errors
     /// As [`try_send`](Self::try_send); `TooLarge` for a longer body.
+    #[inline]
     pub fn try_send_with(
         &mut self,
         len: usize,
         mut fill: impl FnMut(&mut [u8]),
     ) -> Result<u64, SendError> {
+        match self.fill_clear(len, &mut fill) {
+            Ok(position) => {
+                self.wake();
+                Ok(position)
+            }
+            Err(lost) => self.try_send_with_slowly(len, lost, &mut fill),
+        }
+    }
+
+    /// [`try_send_with`](Self::try_send_with) where the next position is clear. Else nothing is sent, and it
+    /// says what became of a claim if there was one.
+    #[inline(always)]
+    pub(crate) fn try_send_clear_with(
+        &mut self,
+        len: usize,
+        mut fill: impl FnMut(&mut [u8]),
+    ) -> Result<u64, Option<Lost>> {
+        let position = self.fill_clear(len, &mut fill)?;
+        self.wake();
+        Ok(position)
+    }
+
+    /// [`try_send_with`](Self::try_send_with) where the next position is clear, without a wake. Else the long
+    /// way has to go on, as behind [`append_clear`](Self::append_clear).
+    #[inline(always)]
+    fn fill_clear(
+        &mut self,
+        len: usize,
+        fill: &mut impl FnMut(&mut [u8]),
+    ) -> Result<u64, Option<Lost>> {
+        let ring = &self.ring;
+        let slot = ring.memory().slot(self.appender.next());
+        if !self.appender.is_clear()
+            || len > slot.room()
+            || self.generation != fork::generation()
+        {
+            return Err(None);
+        }
+        if !self.exclusive {
+            slot.prefetch_first_line_to_write();
+        }
+        slot.prefetch_up_to::<true>(SLOT_HEADER + len);
+        let claim = match self.exclusive {
+            true => self.appender.claim_clear_exclusive(ring),
+            false => self.appender.claim_clear(ring).ok_or(None)?,
+        };
+        let claim = fill_claim(ring, self.exclusive, claim, len, fill);
+        if self.generation != fork::generation() {
+            return Err(None); // `fill` returned in a child: the claim is the parent's
+        }
+        claim.write_header(Meta::new(len as u32, Meta::INLINE, 0));
+        let position = claim.position;
+        commit(&mut self.appender, ring, self.exclusive, claim).map_err(Some)?;
+        Ok(position)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_send_with_slowly(
+        &mut self,
+        len: usize,
+        lost: Option<Lost>,
+        fill: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<u64, SendError> {
+        if let Some(lost) = lost {
+            start_over(lost, self.appender.next() - 1)?;
+        }
         if len > self.inline_bytes {
             return Err(SendError::TooLarge {
                 len,
@@ -245,25 +313,13 @@ impl Producer {
             if !self.exclusive {
                 next.prefetch_first_line_to_write();
             }
-            if len > FIRST_LINE_BODY {
-                next.prefetch_second_line::<true>();
-            }
+            next.prefetch_up_to::<true>(SLOT_HEADER + len);
             let (ring, claim) = claim!(self);
-            let slot = ring.memory().slot(claim.position);
-            let mut open = OpenClaim {
-                ring,
-                exclusive: self.exclusive,
-                claim: Some(claim),
-            };
-            // SAFETY: len <= body bytes of the slot; the claim makes this the only writer among
-            // well-behaved processes, and readers validate what they copied.
-            fill(unsafe { core::slice::from_raw_parts_mut(slot.body(), len) });
+            let claim = fill_claim(ring, self.exclusive, claim, len, fill);
             if self.generation != fork::generation() {
                 // `fill` returned in a child: the claim is the parent's.
                 return Err(SendError::Forked);
             }
-            let claim = open.claim.take().expect("set above");
-            drop(open);
             claim.write_header(Meta::new(len as u32, Meta::INLINE, 0));
             let position = claim.position;
             match commit(&mut self.appender, ring, self.exclusive, claim) {
@@ -375,19 +431,7 @@ impl Producer {
                 break;
             };
             let position = claim.position;
-            let slot = ring.memory().slot(position);
-            let mut open = OpenClaim {
-                ring,
-                exclusive: false,
-                claim: Some(claim),
-            };
-            // SAFETY: len <= room of the slot; the claim makes this the only writer among
-            // well-behaved processes, and readers validate what they copied.
-            fill(body, unsafe {
-                core::slice::from_raw_parts_mut(slot.body(), len)
-            });
-            let claim = open.claim.take().expect("set above");
-            drop(open);
+            let claim = fill_claim(ring, false, claim, len, &mut |out| fill(body, out));
             claim.write_header(Meta::new(len as u32, Meta::INLINE, 0));
             if self.appender.commit(ring, claim).is_err() {
                 break; // abandoned, given back, and nothing was visible; the next call meets what is wrong
@@ -408,7 +452,22 @@ impl Producer {
     /// # Errors
     /// After `timeout`: [`SendError::Stalled`] when the reader that holds the ring back has not
     /// moved for the stall time-out, else [`SendError::Full`]. Others at once.
+    #[inline]
     pub fn send(&mut self, body: &[u8], timeout: Duration) -> Result<u64, SendError> {
+        match self.try_send(body) {
+            // Only who waits needs a clock.
+            Err(SendError::Full { .. }) => self.send_when_there_is_room(body, timeout),
+            other => other,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_when_there_is_room(
+        &mut self,
+        body: &[u8],
+        timeout: Duration,
+    ) -> Result<u64, SendError> {
         let mut patience = wait::Patience::new(timeout);
         loop {
             match self.try_send(body) {
@@ -721,6 +780,30 @@ impl Producer {
             }
         }
     }
+}
+
+/// The body of a claim, by `fill` in place.
+#[inline(always)]
+fn fill_claim<'a>(
+    ring: &'a SlotRing,
+    exclusive: bool,
+    claim: Claim<'a>,
+    len: usize,
+    fill: &mut (impl FnMut(&mut [u8]) + ?Sized),
+) -> Claim<'a> {
+    let slot = ring.memory().slot(claim.position);
+    assert!(len <= slot.room());
+    let mut open = OpenClaim {
+        ring,
+        exclusive,
+        claim: Some(claim),
+    };
+    // SAFETY: len <= room of the slot, just asserted; the claim makes this the only writer among
+    // well-behaved processes, and readers validate what they copied.
+    fill(unsafe { core::slice::from_raw_parts_mut(slot.body(), len) });
+    let claim = open.claim.take().expect("set above");
+    core::mem::forget(open); // it was for a panic in `fill`
+    claim
 }
 
 #[inline(always)]

@@ -11,6 +11,7 @@
 use super::number::SequenceNumber;
 use crate::error::ShardId;
 use crate::layout::stream::{AGGREGATED, RecordHead, SubHead};
+use crate::shm::copy::copy_part;
 use std::borrow::Cow;
 
 /// Bytes in front of key and data.
@@ -204,36 +205,8 @@ pub(super) fn write(out: &mut [u8], arrival_ms: u64, label: Label<'_>, data: &[u
     let (start, rest) = out.split_at_mut(HEAD);
     start.copy_from_slice(bytemuck::bytes_of(&head));
     let (start, rest) = rest.split_at_mut(key.len());
-    copy(start, key);
-    copy(rest, data);
-}
-
-/// Copies as pieces of fixed length that may overlap: for what most keys and records are, a call of `memcpy`
-/// takes longer than the copy.
-#[inline(always)]
-fn copy(out: &mut [u8], from: &[u8]) {
-    let len = from.len();
-    match len {
-        0 => {}
-        1..4 => {
-            for (out, from) in out.iter_mut().zip(from) {
-                *out = *from;
-            }
-        }
-        4..8 => ends::<4>(out, from),
-        8..=16 => ends::<8>(out, from),
-        17..=32 => ends::<16>(out, from),
-        33..=64 => ends::<32>(out, from),
-        _ => out.copy_from_slice(from),
-    }
-}
-
-/// The first and the last `N` bytes, of `N` to `2 * N`.
-#[inline(always)]
-fn ends<const N: usize>(out: &mut [u8], from: &[u8]) {
-    let behind = from.len() - N;
-    out[..N].copy_from_slice(&from[..N]);
-    out[behind..][..N].copy_from_slice(&from[behind..]);
+    copy_part(start, key);
+    copy_part(rest, data);
 }
 
 /// Appends a record to those of an aggregated one.

@@ -6,6 +6,7 @@
 use crate::error::PublishError;
 use crate::layout::topic::{FLAG_PER_PROTOCOL, FLAG_TICK, MESSAGE_MAGIC, MessageHead};
 use crate::queue::{Attributes, AttributesRef};
+use crate::shm::copy::copy_part;
 use core::fmt;
 use serde_json::{Map, Value};
 
@@ -121,7 +122,20 @@ impl<'a> Publication<'a> {
         self.body
     }
 
+    #[inline]
     pub(super) fn check(&self) -> Result<(), PublishError> {
+        let is_bare = self.subject.is_none()
+            && self.group.is_none()
+            && self.dedup_id.is_none()
+            && self.trace_header.is_none()
+            && !self.per_protocol;
+        match is_bare {
+            true => Ok(()),
+            false => self.check_texts(),
+        }
+    }
+
+    fn check_texts(&self) -> Result<(), PublishError> {
         if self.per_protocol && texts(self.body).is_none() {
             return Err(PublishError::InvalidStructure);
         }
@@ -151,33 +165,67 @@ impl<'a> Publication<'a> {
 
     /// The message as bytes, in place of what was in `out`. It was checked.
     pub(super) fn encode(&self, id: MessageId, published_ms: u64, out: &mut Vec<u8>) {
-        let bytes = |text: Option<&str>| text.map_or(0, str::len);
-        let attributes = self.attributes.encoded();
-        let head = MessageHead {
+        out.clear();
+        out.extend_from_slice(bytemuck::bytes_of(&self.head(id, published_ms)));
+        for text in self.texts() {
+            out.extend_from_slice(text.as_bytes());
+        }
+        out.extend_from_slice(self.attributes.encoded());
+        out.extend_from_slice(self.body);
+    }
+
+    /// How many bytes that is.
+    #[inline]
+    pub(super) fn encoded_bytes(&self) -> usize {
+        let texts: usize = self.texts().iter().map(|text| text.len()).sum();
+        HEAD + texts + self.attributes.encoded().len() + self.body.len()
+    }
+
+    /// The same bytes into `out`, which has that length.
+    #[inline]
+    pub(super) fn encode_into(&self, id: MessageId, published_ms: u64, out: &mut [u8]) {
+        let (head, mut rest) = out.split_at_mut(HEAD);
+        head.copy_from_slice(bytemuck::bytes_of(&self.head(id, published_ms)));
+        for text in self.texts() {
+            if !text.is_empty() {
+                let (here, behind) = rest.split_at_mut(text.len());
+                here.copy_from_slice(text.as_bytes());
+                rest = behind;
+            }
+        }
+        let (attributes, body) = rest.split_at_mut(self.attributes.encoded().len());
+        copy_part(attributes, self.attributes.encoded());
+        copy_part(body, self.body);
+    }
+
+    /// In their order.
+    #[inline(always)]
+    fn texts(&self) -> [&'a str; 4] {
+        let texts = [self.subject, self.group, self.dedup_id, self.trace_header];
+        texts.map(Option::unwrap_or_default)
+    }
+
+    #[inline(always)]
+    fn head(&self, id: MessageId, published_ms: u64) -> MessageHead {
+        let [subject, group, dedup_id, trace_header] = self.texts();
+        MessageHead {
             magic: MESSAGE_MAGIC,
             attempts: 0,
             id: id.0,
             target: 0,
             published_ms,
-            attribute_bytes: attributes.len() as u32,
-            subject_bytes: bytes(self.subject) as u16,
-            trace_bytes: bytes(self.trace_header) as u16,
+            attribute_bytes: self.attributes.encoded().len() as u32,
+            subject_bytes: subject.len() as u16,
+            trace_bytes: trace_header.len() as u16,
             attributes: self.attributes.len() as u16,
-            group_bytes: bytes(self.group) as u8,
-            dedup_bytes: bytes(self.dedup_id) as u8,
+            group_bytes: group.len() as u8,
+            dedup_bytes: dedup_id.len() as u8,
             flags: if self.per_protocol {
                 FLAG_PER_PROTOCOL
             } else {
                 0
             },
-        };
-        out.clear();
-        out.extend_from_slice(bytemuck::bytes_of(&head));
-        for text in [self.subject, self.group, self.dedup_id, self.trace_header] {
-            out.extend_from_slice(text.unwrap_or_default().as_bytes());
         }
-        out.extend_from_slice(attributes);
-        out.extend_from_slice(self.body);
     }
 }
 
@@ -201,10 +249,12 @@ impl<'a> Parsed<'a> {
         }
         let mut rest = rest;
         let mut text = |bytes: usize| {
+            if bytes == 0 {
+                return Some(None);
+            }
             let (text, behind) = rest.split_at_checked(bytes)?;
             rest = behind;
-            let text = core::str::from_utf8(text).ok()?;
-            Some((bytes > 0).then_some(text))
+            Some(Some(core::str::from_utf8(text).ok()?))
         };
         let subject = text(head.subject_bytes.into())?;
         let group = text(head.group_bytes.into())?;
@@ -256,7 +306,9 @@ pub(super) fn bytes_before_body(bytes: &[u8], said: &mut Vec<u8>) -> Option<usiz
         + usize::from(head.dedup_bytes)
         + usize::from(head.trace_bytes);
     let at = HEAD + texts + head.attribute_bytes as usize;
-    said.extend_from_slice(bytes.get(HEAD..at)?);
+    if at > HEAD {
+        said.extend_from_slice(bytes.get(HEAD..at)?);
+    }
     Some(at)
 }
 

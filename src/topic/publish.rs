@@ -164,7 +164,8 @@ impl Publisher {
         let is_listened = self.topic.word(words::LISTENED).load(Ordering::Acquire) != 0;
         let is_subscribed = is_fifo || !self.dispatcher.subscriptions.is_empty();
         let mut duplicate = false;
-        if is_listened || is_subscribed {
+        let is_said = is_listened && !is_subscribed && self.say(message, id, now)?;
+        if (is_listened || is_subscribed) && !is_said {
             let mut bytes = core::mem::take(&mut self.bytes);
             message.encode(id, now, &mut bytes);
             let committed = self.commit_bytes(message, &bytes, is_subscribed, is_listened);
@@ -184,6 +185,30 @@ impl Publisher {
             duplicate = duplicate
         );
         Ok(Published { id, duplicate })
+    }
+
+    /// Writes a message that only listeners hear into their ring, in place; whether that went. It does not
+    /// where there is no room now, or not in a slot.
+    #[inline(always)]
+    fn say(
+        &mut self,
+        message: &Publication<'_>,
+        id: MessageId,
+        now: u64,
+    ) -> Result<bool, PublishError> {
+        let Some(producer) = &mut self.producer else {
+            return Ok(false);
+        };
+        let bytes = message.encoded_bytes();
+        if message.per_protocol || bytes > producer.inline_bytes() {
+            return Ok(false);
+        }
+        match producer.try_send_with(bytes, |out| message.encode_into(id, now, out)) {
+            Ok(_) => Ok(true),
+            Err(SendError::Full { .. }) => Ok(false),
+            // What else is wrong with that ring concerns listeners only.
+            Err(error) => refused(error).map(|()| true),
+        }
     }
 
     /// Whether it was a duplicate.

@@ -1,8 +1,10 @@
 //! A batch of puts: sorted by shard, each shard's part written in one run, an outcome for each record.
 //!
-//! What is clear in a shard's ring goes in one run of claims: one look at the table, the clock and the wake for
-//! all. What is not (a record that needs the pool, the end of a lap, a full ring, a seal) goes the way of a
-//! single put, and the run begins anew behind it. Records of a shard stay in their order, so those of a key do.
+//! In memory records are put one behind the other, as by a call each with one look at the clock for all, until one
+//! can't be put at once. From there on, and on a disk: what is clear in a shard's ring goes in one run of claims,
+//! one look at the table, the clock and the wake for all. What is not (a record that needs the pool, the end of a
+//! lap, a full ring, a seal) goes the way of a single put, and the run begins anew behind it. Records of a shard
+//! stay in their order, so those of a key do.
 
 use super::number::SequenceNumber;
 use super::put::{Put, PutRecord, StreamProducer};
@@ -47,6 +49,43 @@ impl StreamProducer {
         records: &[PutRecord<'_>],
         wait: Duration,
     ) -> Vec<Result<Put, PutError>> {
+        let mut outcomes = Vec::with_capacity(records.len());
+        self.put_clear(records, &mut outcomes);
+        if outcomes.len() == records.len() {
+            return outcomes;
+        }
+        let rest = &records[outcomes.len()..];
+        self.put_by_shard(rest, wait, &mut outcomes);
+        outcomes
+    }
+
+    /// Puts what can be put as by a call of its own, in a shard in memory: one look at the clock for all. Ends
+    /// before the first that can't be.
+    fn put_clear(&mut self, records: &[PutRecord<'_>], outcomes: &mut Vec<Result<Put, PutError>>) {
+        if !self.is_plain {
+            return;
+        }
+        let arrival = self.arrival_ms();
+        for record in records {
+            let put = match self.append_clear(record, |_| arrival) {
+                // The end of what is clear comes every few records.
+                Err(lost) => self.append_with_care(record, lost),
+                Ok(put) => Ok(put),
+            };
+            match put {
+                Ok(put) => outcomes.push(Ok(put)),
+                Err(_) => return, // met again
+            }
+        }
+    }
+
+    /// The long way: sorted by shard, waiting for room and for the disk.
+    fn put_by_shard(
+        &mut self,
+        records: &[PutRecord<'_>],
+        wait: Duration,
+        outcomes: &mut Vec<Result<Put, PutError>>,
+    ) {
         let mut parts = core::mem::take(&mut self.parts);
         parts.begin(records.len());
         for (index, record) in (0..).zip(records) {
@@ -74,10 +113,10 @@ impl StreamProducer {
             parts.open.sort_by_key(|part| part.shard); // stable
             self.put_parts(records, &mut parts, &mut patience);
         }
-        let mut outcomes = parts.outcomes();
+        let first = outcomes.len();
+        outcomes.extend(parts.outcomes());
         self.parts = parts;
-        self.acknowledge_all(&mut outcomes);
-        outcomes
+        self.acknowledge_all(&mut outcomes[first..]);
     }
 
     /// Puts what it can by this table, and takes it off the open parts.
@@ -188,10 +227,10 @@ impl Parts {
         self.placed.resize(records, (0, 0)); // of what does not fail, each is set
     }
 
-    fn outcomes(&mut self) -> Vec<Result<Put, PutError>> {
+    fn outcomes(&mut self) -> impl Iterator<Item = Result<Put, PutError>> + '_ {
         self.failed.sort_by_key(|(index, _)| *index);
         let mut failed = self.failed.drain(..).peekable();
-        let outcome = |(index, (shard, position)): (u32, &(u32, u64))| {
+        let outcome = move |(index, (shard, position)): (u32, &(u32, u64))| {
             if let Some((_, error)) = failed.next_if(|(failed, _)| *failed == index) {
                 return Err(error);
             }
@@ -200,7 +239,7 @@ impl Parts {
                 sequence_number: SequenceNumber::new(*shard, *position),
             })
         };
-        (0..).zip(&self.placed).map(outcome).collect()
+        (0..).zip(&self.placed).map(outcome)
     }
 }
 

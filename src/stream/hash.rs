@@ -20,29 +20,79 @@ pub fn hash_key_of(partition_key: &str) -> u128 {
     u128::from_be_bytes(Md5::digest(partition_key.as_bytes()).into())
 }
 
-/// Keys whose hash keys are remembered, a power of two: as many trucks as one producer speaks for.
+/// Keys whose places are remembered, a power of two: as many trucks as one producer speaks for.
 const REMEMBERED: usize = 256;
-/// Longest key that is remembered: with its length and its hash key an entry is a cache line.
-const REMEMBERED_BYTES: usize = 47;
+/// Bytes at either end of a key by which it is looked for, and compared at once.
+const END: usize = 8;
+/// Bytes between its ends of the longest key that is remembered: with them an entry is a cache line.
+const BETWEEN: usize = 27;
+/// No shard.
+const UNKNOWN: u32 = u32::MAX;
 
 #[repr(align(64))]
 #[derive(Clone, Copy)]
 struct Known {
     hash_key: u128,
+    ends: Ends,
+    /// Where the table that is known leads the hash key.
+    shard: u32,
     len: u8,
-    key: [u8; REMEMBERED_BYTES],
+    between: [u8; BETWEEN],
 }
 
-/// Hash keys that one producer has needed: MD5 takes several times as long as the rest of a put. Private to
-/// its process, so what it says is what it was told.
+const _: () = assert!(size_of::<Known>() == 64);
+
+/// The first and the last bytes of a key. Up to twice as many they and its length are the key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Ends {
+    first: u64,
+    last: u64,
+}
+
+impl Ends {
+    #[inline(always)]
+    fn of(key: &[u8]) -> Self {
+        if let (Some(first), Some(last)) = (key.first_chunk::<END>(), key.last_chunk::<END>()) {
+            return Self {
+                first: u64::from_le_bytes(*first),
+                last: u64::from_le_bytes(*last),
+            };
+        }
+        if let (Some(first), Some(last)) = (key.first_chunk::<4>(), key.last_chunk::<4>()) {
+            return Self {
+                first: u32::from_le_bytes(*first).into(),
+                last: u32::from_le_bytes(*last).into(),
+            };
+        }
+        let at = |index| u64::from(key.get(index).copied().unwrap_or(0));
+        Self {
+            first: at(0),
+            last: at(1) << 8 | at(2),
+        }
+    }
+
+    /// Where a key with these is remembered.
+    #[inline(always)]
+    fn place(self, len: usize) -> usize {
+        let mixed = (self.last ^ self.first.rotate_left(29))
+            .wrapping_add(len as u64)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 56) as usize % REMEMBERED
+    }
+}
+
+/// Where keys belong that one producer has needed: MD5 takes several times as long as the rest of a put.
+/// Private to its process, so what it says is what it was told.
 pub(super) struct Hashes(Box<[Known; REMEMBERED]>);
 
 impl Default for Hashes {
     fn default() -> Self {
         let empty = Known {
             hash_key: 0,
+            ends: Ends { first: 0, last: 0 },
+            shard: UNKNOWN,
             len: 0, // no key is empty
-            key: [0; REMEMBERED_BYTES],
+            between: [0; BETWEEN],
         };
         Self(Box::new([empty; REMEMBERED]))
     }
@@ -52,12 +102,47 @@ impl Hashes {
     /// As [`hash_key_of`].
     #[inline(always)]
     pub fn hash_key_of(&mut self, key: &str) -> u128 {
-        let bytes = key.as_bytes();
-        let known = &self.0[place(bytes)];
-        if usize::from(known.len) == bytes.len() && known.key[..bytes.len()] == *bytes {
-            return known.hash_key;
+        match self.find(key.as_bytes()) {
+            Ok(known) => known.hash_key,
+            Err(_) => self.hash(key),
         }
-        self.hash(key)
+    }
+
+    /// The shard that the key was routed to, if it is remembered.
+    #[inline(always)]
+    pub fn shard_of(&self, key: &str) -> Option<u32> {
+        let known = self.find(key.as_bytes()).ok()?;
+        (known.shard != UNKNOWN).then_some(known.shard)
+    }
+
+    /// Remembers where a key is routed to whose hash key is remembered, until there is another table.
+    pub fn route(&mut self, key: &str, shard: u32) {
+        let place = Ends::of(key.as_bytes()).place(key.len());
+        if self.find(key.as_bytes()).is_ok() {
+            self.0[place].shard = shard;
+        }
+    }
+
+    /// Another table: nothing is known of routes.
+    pub fn forget_routes(&mut self) {
+        for known in self.0.iter_mut() {
+            known.shard = UNKNOWN;
+        }
+    }
+
+    /// What is remembered of a key, or where it would be.
+    #[inline(always)]
+    fn find(&self, key: &[u8]) -> Result<&Known, usize> {
+        let ends = Ends::of(key);
+        let place = ends.place(key.len());
+        let known = &self.0[place];
+        let is_it = known.ends == ends
+            && usize::from(known.len) == key.len()
+            && (key.len() <= 2 * END || between(key) == &known.between[..key.len() - 2 * END]);
+        match is_it {
+            true => Ok(known),
+            false => Err(place),
+        }
     }
 
     #[cold]
@@ -65,27 +150,25 @@ impl Hashes {
     fn hash(&mut self, key: &str) -> u128 {
         let hash_key = hash_key_of(key);
         let bytes = key.as_bytes();
-        if bytes.len() <= REMEMBERED_BYTES {
-            let known = &mut self.0[place(bytes)];
-            known.hash_key = hash_key;
+        let ends = Ends::of(bytes);
+        let middle = between(bytes);
+        if middle.len() <= BETWEEN {
+            let known = &mut self.0[ends.place(bytes.len())];
+            (known.hash_key, known.ends, known.shard) = (hash_key, ends, UNKNOWN);
             known.len = bytes.len() as u8;
-            known.key[..bytes.len()].copy_from_slice(bytes);
+            known.between[..middle.len()].copy_from_slice(middle);
         }
         hash_key
     }
 }
 
-/// Where a key is remembered, by its last bytes, in which keys differ most.
+/// The bytes of a key between its ends.
 #[inline(always)]
-fn place(key: &[u8]) -> usize {
-    let last = match key.last_chunk::<8>() {
-        Some(last) => u64::from_le_bytes(*last),
-        None => key.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)),
-    };
-    let mixed = last
-        .wrapping_add(key.len() as u64)
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 56) as usize % REMEMBERED
+fn between(key: &[u8]) -> &[u8] {
+    match key.len() > 2 * END {
+        true => &key[END..key.len() - END],
+        false => &[],
+    }
 }
 
 /// Where shard `index` of `shards` with uniform ranges begins.
@@ -136,9 +219,32 @@ mod tests {
         let mut keys: Vec<String> = (0..1000).map(|n| format!("truck-{n}")).collect();
         keys.extend((1..=256).map(|len| "x".repeat(len)));
         keys.extend(["a", "ba", "b"].map(str::to_owned));
-        for _ in 0..3 {
-            for key in &keys {
+        for round in 0..3 {
+            for (number, key) in (0..).zip(&keys) {
+                let before = hashes.shard_of(key);
+                assert!(before.is_none_or(|shard| round > 0 && shard == number), "{key}");
                 assert_eq!(hashes.hash_key_of(key), hash_key_of(key), "{key}");
+                hashes.route(key, number);
+                let short = key.len() <= 2 * END + BETWEEN;
+                assert_eq!(hashes.shard_of(key), short.then_some(number), "{key}");
+            }
+        }
+        hashes.forget_routes();
+        assert!(keys.iter().all(|key| hashes.shard_of(key).is_none()));
+    }
+
+    #[test]
+    fn keys_that_differ_in_one_byte_are_told_apart() {
+        let mut hashes = Hashes::default();
+        for len in 1..=2 * END + BETWEEN {
+            let key = vec![b'k'; len];
+            for at in 0..len {
+                let mut other = key.clone();
+                other[at] = b'j';
+                for key in [&key, &other] {
+                    let key = core::str::from_utf8(key).unwrap();
+                    assert_eq!(hashes.hash_key_of(key), hash_key_of(key), "{len} {at}");
+                }
             }
         }
     }

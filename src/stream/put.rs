@@ -19,6 +19,7 @@ use crate::ParticipantId;
 use crate::channel::Producer;
 use crate::error::{JoinError, OpenError, PutError, SendError, ShardId};
 use crate::persist::Goal;
+use crate::ring::commit::Lost;
 use crate::sync::Ordering;
 use crate::sys::clock::{self, BootClock, Deadline};
 use crate::sys::fork;
@@ -96,6 +97,8 @@ pub struct StreamProducer {
     /// On disk, by shard: what is waited for.
     logs: Vec<Option<Arc<ShardLog>>>,
     hashes: Hashes,
+    /// In memory, and without limits: a put is an append and nothing else.
+    pub(super) is_plain: bool,
     pub(super) weights: Weights,
     pub(super) parts: Parts,
     clock: BootClock,
@@ -121,6 +124,7 @@ impl StreamProducer {
             read_at: clock.kept_ms(),
             clock,
             weights: Weights::of(&inner.definition),
+            is_plain: inner.definition.limits.is_none() && !inner.is_on_disk(),
             inner,
             table,
             producers: Vec::new(),
@@ -287,13 +291,83 @@ impl StreamProducer {
     }
 
     /// The same, without a wait for the disk.
+    #[inline]
     pub(super) fn append(&mut self, record: &PutRecord<'_>) -> Result<Put, PutError> {
+        match self.append_clear(record, Self::arrival_ms) {
+            Ok(put) => Ok(put),
+            Err(lost) => self.append_with_care(record, lost),
+        }
+    }
+
+    /// The common append: to a shard in memory that is open here, by a key that was put before, where
+    /// nobody else has changed anything, and into a slot that is clear. Else nothing was put; it says where a
+    /// claim was lost.
+    #[inline(always)]
+    pub(super) fn append_clear(
+        &mut self,
+        record: &PutRecord<'_>,
+        arrival_ms: impl FnOnce(&mut Self) -> u64,
+    ) -> Result<Put, Option<(ShardId, Lost)>> {
+        let (key, data) = (record.partition_key, record.data);
+        let is_clear = self.is_plain
+            && self.generation == fork::generation()
+            && record.explicit_hash_key.is_none()
+            && self.inner.words.operation().load(Ordering::Relaxed) == self.table.version;
+        if !is_clear {
+            return Err(None);
+        }
+        let shard = self.hashes.shard_of(key).ok_or(None)?;
+        let arrival = arrival_ms(self);
+        let Some(Some(producer)) = self.producers.get_mut(shard as usize) else {
+            return Err(None);
+        };
+        let len = HEAD + key.len() + data.len();
+        let label = Label::Key(key.as_bytes());
+        let fill = |out: &mut [u8]| record::write(out, arrival, label, data);
+        let sent = producer.try_send_clear_with(len, fill);
+        let position = sent.map_err(|lost| Some((ShardId(shard), lost?)))?;
+        self.weigh(shard, key.len() + data.len());
+        self.tell(shard, position, data.len());
+        Ok(Put {
+            shard: ShardId(shard),
+            sequence_number: SequenceNumber::new(shard, position),
+        })
+    }
+
+    #[inline(always)]
+    fn tell(&self, shard: u32, position: u64, bytes: usize) {
+        event!(
+            TRACE,
+            "put",
+            stream = self.inner.definition.name.as_str(),
+            shard = shard,
+            position = position,
+            bytes = bytes
+        );
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn append_with_care(
+        &mut self,
+        record: &PutRecord<'_>,
+        lost: Option<(ShardId, Lost)>,
+    ) -> Result<Put, PutError> {
+        if let Some((shard, Lost::Corrupt)) = lost {
+            let producer = self.producers[shard.0 as usize].as_ref();
+            let position = producer.map_or(0, |producer| producer.next_position() - 1);
+            let source = SendError::Corrupt { position };
+            return Err(PutError::Send { shard, source });
+        }
         self.check(record)?;
         let hash_key = self.hash_key(record);
         let arrival = self.arrival_ms();
         for _ in 0..ATTEMPTS {
             self.look()?;
             let shard = self.table.route(hash_key);
+            if record.explicit_hash_key.is_none() {
+                self.hashes.route(record.partition_key, shard);
+            }
             let label = Label::Key(record.partition_key.as_bytes());
             match self.try_append(shard, arrival, label, record.data) {
                 Ok(put) => return Ok(put),
@@ -377,14 +451,7 @@ impl StreamProducer {
             match append(producer, arrival, label, data) {
                 Ok(position) => {
                     self.weigh(shard, label.key().len() + data.len());
-                    event!(
-                        TRACE,
-                        "put",
-                        stream = self.inner.definition.name.as_str(),
-                        shard = shard,
-                        position = position,
-                        bytes = data.len()
-                    );
+                    self.tell(shard, position, data.len());
                     return Ok(Put {
                         shard: ShardId(shard),
                         sequence_number: SequenceNumber::new(shard, position),
@@ -472,6 +539,7 @@ impl StreamProducer {
         }
         self.inner.finish_change()?;
         self.table = self.inner.table()?;
+        self.hashes.forget_routes();
         for (shard, producer) in self.producers.iter_mut().enumerate() {
             let is_open = self.table.open().any(|open| open.id.0 as usize == shard);
             if !is_open {

@@ -16,6 +16,7 @@ use crate::ring::seat::Start;
 use crate::ring::wait::Idle;
 use crate::sync::Ordering;
 use crate::sys::clock::{self, Deadline};
+use crate::sys::fork;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,6 +126,7 @@ impl StreamReaderBuilder {
             turn: 0,
             failed: None,
             missed: Vec::new(),
+            generation: fork::generation(),
         };
         reader.renew()?;
         Ok(reader)
@@ -162,6 +164,8 @@ pub struct StreamReader {
     failed: Option<StreamReadError>,
     /// Shards that were given back before this reader came to them, and where they ended.
     missed: Vec<(ShardId, u64)>,
+    /// Of the process that made it.
+    generation: u64,
 }
 
 impl StreamReader {
@@ -259,6 +263,7 @@ impl StreamReader {
     }
 
     /// Whether everything that `tap` came from is read.
+    #[inline]
     fn is_turn_of(&self, tap: &Tap) -> bool {
         !tap.parents
             .iter()
@@ -277,10 +282,12 @@ impl StreamReader {
         max: usize,
         mut each: impl FnMut(StreamRecord<'_>),
     ) -> Result<usize, StreamReadError> {
-        if self.inner.words.is_forked() {
+        if self.generation != fork::generation() {
             return Err(StreamReadError::Forked);
         }
-        if let Some(error) = self.failed.take() {
+        if self.failed.is_some()
+            && let Some(error) = self.failed.take()
+        {
             return Err(error);
         }
         if self.inner.words.operation().load(Ordering::Relaxed) != self.table.version {
@@ -294,7 +301,10 @@ impl StreamReader {
         let mut looks = self.taps.len();
         while looks > 0 && given < max && !self.taps.is_empty() {
             looks -= 1;
-            let index = self.turn % self.taps.len();
+            let index = match self.turn < self.taps.len() {
+                true => self.turn,
+                false => 0,
+            };
             self.turn = index + 1;
             if !self.is_turn_of(&self.taps[index]) {
                 continue;
@@ -314,22 +324,23 @@ impl StreamReader {
         Ok(given)
     }
 
+    #[inline]
     fn take(
         &mut self,
         index: usize,
         max: usize,
         each: &mut dyn FnMut(StreamRecord<'_>),
     ) -> Result<usize, StreamReadError> {
-        let tap = &mut self.taps[index];
+        let Self { taps, inner, .. } = self;
+        let tap = &mut taps[index];
         let shard = tap.shard;
         // The end of one that was retired meanwhile: it is left there.
-        let is_removed = self.inner.is_removed();
         let of = |error| match error {
-            ReadError::Removed if !is_removed => Ok(0),
+            ReadError::Removed if !inner.is_removed() => Ok(0),
             error => Err(StreamReadError::of(shard, error)),
         };
-        let oldest_ms = self.inner.horizon_ms();
-        let Some(limits) = self.inner.definition.limits else {
+        let oldest_ms = inner.horizon_ms();
+        let Some(limits) = inner.definition.limits else {
             return tap.take(max, oldest_ms, each).or_else(of);
         };
         let now = clock::unix_ms();
@@ -338,7 +349,7 @@ impl StreamReader {
             Some(_) => limit::has_room(&mut tap.given, limit, now),
             None => {
                 let most = limit.saturating_sub(1);
-                self.inner.counts(shard.0, Counted::ReadBytes, 0, most, now)
+                inner.counts(shard.0, Counted::ReadBytes, 0, most, now)
             }
         };
         if !has_room {
@@ -353,15 +364,18 @@ impl StreamReader {
         if self.consumer.is_some() {
             tap.given.1 = tap.given.1.saturating_add(bytes as u32);
         } else {
-            self.inner
-                .counts(shard.0, Counted::ReadBytes, bytes as u32, u32::MAX, now);
+            inner.counts(shard.0, Counted::ReadBytes, bytes as u32, u32::MAX, now);
         }
         taken.or_else(of)
     }
 
+    #[inline]
     fn leave_if_read(&mut self, index: usize) -> bool {
         let tap = &self.taps[index];
         let shard = self.table.get(tap.shard);
+        if shard.is_some_and(|shard| shard.state == ShardState::Open) {
+            return false;
+        }
         let position = tap.position();
         let is_read = !tap.has_rest()
             && shard.is_some_and(|shard| Inner::is_read_to_its_end(shard, position));

@@ -156,14 +156,9 @@ impl Tap {
         oldest_ms: u64,
         each: &mut dyn FnMut(StreamRecord<'_>),
     ) -> Result<usize, ReadError> {
-        if let Some((from, to)) = self.lagged.take() {
-            return Err(ReadError::Lagged { from, to });
-        }
-        let mut given = self.take_rest(max, each);
-        if given == 0
-            && let Some(position) = self.damaged.take()
-        {
-            return Err(ReadError::Corrupt { position });
+        let mut given = 0;
+        if self.lagged.is_some() || self.damaged.is_some() || self.has_rest() {
+            given = self.take_what_is_left(max, each)?;
         }
         while given < max && self.damaged.is_none() && self.rest.is_empty() {
             let Self {
@@ -178,7 +173,10 @@ impl Tap {
                 usual,
                 ..
             } = self;
-            let most = (max - given).div_ceil(*usual);
+            let most = match *usual {
+                1 => max - given, // a division costs as much as the rest
+                usual => (max - given).div_ceil(usual),
+            };
             let mut one = |position: u64, bytes: &[u8]| {
                 let Some(content) = Content::parse(shard.0, position, bytes) else {
                     *damaged = Some(damaged.unwrap_or(position));
@@ -268,6 +266,25 @@ impl Tap {
             }
             _ => Ok(given),
         }
+    }
+
+    /// What the last call left: what is to be told, and what was copied.
+    #[cold]
+    fn take_what_is_left(
+        &mut self,
+        max: usize,
+        each: &mut dyn FnMut(StreamRecord<'_>),
+    ) -> Result<usize, ReadError> {
+        if let Some((from, to)) = self.lagged.take() {
+            return Err(ReadError::Lagged { from, to });
+        }
+        let given = self.take_rest(max, each);
+        if given == 0
+            && let Some(position) = self.damaged.take()
+        {
+            return Err(ReadError::Corrupt { position });
+        }
+        Ok(given)
     }
 
     /// Hands over what was copied before.

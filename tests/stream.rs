@@ -2,8 +2,9 @@
 //! place, and a record goes to the shard that Kinesis would choose.
 
 use ringway::{
-    Backpressure, Bus, GroupStart, ObjectKind, OpenError, OwnedRecord, PutError, PutRecord,
-    SequenceNumber, ShardId, ShardLimits, Stream, StreamIterator, StreamReadError, hash_key_of,
+    Backpressure, Bus, GroupStart, ObjectKind, OnDemand, OpenError, OwnedRecord, Producers,
+    PutError, PutRecord, ReshardError, SequenceNumber, ShardId, ShardLimits, Stream,
+    StreamIterator, StreamReadError, hash_key_of,
 };
 use ringway_harness::TempBus;
 use std::time::Duration;
@@ -644,4 +645,93 @@ fn a_batch_keeps_the_order_of_a_key_also_where_the_pool_has_no_room_for_one_of_i
         outcomes[2].is_err(),
         "it would be read before the one that is put again"
     );
+}
+
+#[test]
+fn an_exclusive_producer_has_its_shards_until_it_is_dropped() {
+    let (_root, bus) = bus();
+    let stream = bus.stream("s").shards(2).producers(Producers::Exclusive);
+    let stream = stream.create().unwrap();
+    let bounds = [0, u128::MAX];
+    let record = |shard: usize| PutRecord {
+        explicit_hash_key: Some(bounds[shard]),
+        ..PutRecord::new("k", b"x")
+    };
+    let (mut one, mut other) = (stream.producer().unwrap(), stream.producer().unwrap());
+    one.try_put(&record(0)).unwrap();
+    other.try_put(&record(1)).unwrap();
+    let refused = one.try_put(&record(1)).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            PutError::Held {
+                shard: ShardId(1),
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    let refused = &one.put_batch(&[record(0), record(1)])[..];
+    assert!(
+        matches!(refused, [Ok(_), Err(PutError::Held { .. })]),
+        "{refused:?}"
+    );
+    drop(other);
+    assert_eq!(one.try_put(&record(1)).unwrap().shard, ShardId(1));
+    assert_eq!(all(&stream, StreamIterator::TrimHorizon).len(), 4);
+}
+
+#[test]
+fn what_an_exclusive_producer_puts_is_read_in_its_order_lap_after_lap() {
+    let (_root, bus) = bus();
+    let stream = bus.stream("s").slots(1024).stride(128);
+    let stream = stream.producers(Producers::Exclusive).create().unwrap();
+    let reader = stream.reader().iterator(StreamIterator::TrimHorizon);
+    let mut reader = reader.open().unwrap();
+    let mut producer = stream.producer().unwrap();
+    let (mut put, mut expected) = (0, 0);
+    for round in 0..20u64 {
+        for _ in 0..300 {
+            producer.put("k", &u64::to_le_bytes(put)).unwrap();
+            put += 1;
+        }
+        let numbers: Vec<_> = (put..put + 200).map(u64::to_le_bytes).collect();
+        let records: Vec<_> = numbers.iter().map(|n| PutRecord::new("k", n)).collect();
+        for outcome in producer.put_batch(&records) {
+            outcome.unwrap();
+        }
+        put += 200;
+        for record in drain(&mut reader) {
+            let number = u64::from_le_bytes(record.data.try_into().unwrap());
+            assert_eq!(number, expected, "round {round}");
+            expected += 1;
+        }
+    }
+    assert_eq!(expected, put);
+}
+
+#[test]
+fn a_stream_with_exclusive_producers_lies_in_memory_and_keeps_its_shards() {
+    let (_root, bus) = bus();
+    let exclusive = |name| bus.stream(name).shards(2).producers(Producers::Exclusive);
+    let stream = exclusive("s").create().unwrap();
+    let refused = [
+        stream.split(ShardId(0), None).map(drop),
+        stream.merge(ShardId(0), ShardId(1)).map(drop),
+        stream.update_shard_count(4).map(drop),
+    ];
+    for refused in refused {
+        assert!(
+            matches!(refused, Err(ReshardError::Exclusive)),
+            "{refused:?}"
+        );
+    }
+    let again = bus.stream("s").producers(Producers::Shared).open();
+    assert!(matches!(again, Err(OpenError::Mismatch { .. })));
+    assert_eq!(
+        bus.stream("s").open().unwrap().definition().producers,
+        Producers::Exclusive
+    );
+    let refused = exclusive("t").on_demand(OnDemand::default()).create();
+    assert!(matches!(refused, Err(OpenError::InvalidOption { .. })));
 }

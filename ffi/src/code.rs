@@ -302,6 +302,7 @@ failures! { PutError:
     Throttled => Throttled,
     InvalidPartitionKey => Id,
     TooLarge => TooLarge,
+    Held => Busy,
     Busy => Busy,
     Forked => Forked,
     Removed => Removed,

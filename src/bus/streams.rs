@@ -6,6 +6,7 @@ use super::name;
 use crate::error::OpenError;
 use crate::layout::{READY_OFFSET, REMOVED};
 use crate::queue::Durability;
+use crate::ring::Producers;
 use crate::shm::words;
 use crate::stream::{
     self, Backpressure, Home, OnDemand, Retention, ShardLimits, Stream, StreamDefinition,
@@ -35,6 +36,7 @@ struct Given {
     stride: bool,
     readers: bool,
     backpressure: bool,
+    producers: bool,
     limits: bool,
     lease_timeout: bool,
     stall_timeout: bool,
@@ -87,6 +89,18 @@ impl StreamBuilder {
     pub fn backpressure(mut self, backpressure: Backpressure) -> Self {
         self.definition.backpressure = backpressure;
         self.given.backpressure = true;
+        self
+    }
+
+    /// Who puts: any number of producers, or one for each shard at a time, who needs no locked instruction and
+    /// is at least twice as fast. Default: [`Producers::Shared`].
+    ///
+    /// With [`Producers::Exclusive`] a producer has a shard from its first put to it until it is dropped or its
+    /// process is dead; others are refused meanwhile ([`PutError::Held`](crate::PutError::Held)), also
+    /// while it is stopped. Such a stream lies in memory and keeps the shards that it was made with.
+    pub fn producers(mut self, producers: Producers) -> Self {
+        self.definition.producers = producers;
+        self.given.producers = true;
         self
     }
 
@@ -249,7 +263,7 @@ impl StreamBuilder {
 
     fn compare(&self, stream: &StreamFile) -> Result<(), OpenError> {
         compare_given!(self, stream, slots stride readers backpressure limits on_demand);
-        compare_given!(self, stream, lease_timeout stall_timeout durability segment_bytes);
+        compare_given!(self, stream, producers lease_timeout stall_timeout durability segment_bytes);
         Ok(())
     }
 }

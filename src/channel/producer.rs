@@ -267,10 +267,7 @@ impl Producer {
     ) -> Result<u64, Option<Lost>> {
         let ring = &self.ring;
         let slot = ring.memory().slot(self.appender.next());
-        if !self.appender.is_clear()
-            || len > slot.room()
-            || self.generation != fork::generation()
-        {
+        if !self.appender.is_clear() || len > slot.room() || self.generation != fork::generation() {
             return Err(None);
         }
         if !self.exclusive {

@@ -49,6 +49,11 @@ pub enum PutError {
     /// More data than a record may have.
     #[error("{len} bytes are more than the {max} a record may have; split the data")]
     TooLarge { len: usize, max: usize },
+    /// The stream has exclusive producers, and somebody else puts to the shard.
+    #[error(
+        "{shard} has a producer, {by}, and takes one at a time; wait until that is dropped, or create the stream with shared producers"
+    )]
+    Held { shard: ShardId, by: ParticipantId },
     /// The stream splits and merges all the time.
     #[error("shards were closed under {attempts} attempts to put; try again")]
     Busy { attempts: usize },
@@ -172,6 +177,11 @@ pub enum ReshardError {
         start: u128,
         end: u128,
     },
+    /// The stream has exclusive producers, who write to the shards that there are.
+    #[error(
+        "a stream with exclusive producers keeps its shards; create another one, with as many as are wanted"
+    )]
+    Exclusive,
     /// A number of shards that there can't be.
     #[error("{given} shards are not possible: 1 to {limit}")]
     InvalidCount { given: u32, limit: u32 },

@@ -84,7 +84,8 @@ pub struct StreamHeader {
     pub segment_bytes: u64,
     /// Bytes of `journal` in use.
     pub journal_bytes: u32,
-    pub reserved: u32,
+    /// Who puts: [`super::ring::PRODUCERS_SHARED`] and the one behind it.
+    pub producers: u32,
     /// The directory of its journals; that of a shard is called by its number there.
     pub journal: [u8; JOURNAL_PATH_BYTES],
     pub reserved_2:

@@ -262,6 +262,10 @@ fn again(error: &PutError) -> PutError {
             group: group.clone(),
             consumer: consumer.clone(),
         },
+        PutError::Held { shard, by } => PutError::Held {
+            shard: *shard,
+            by: *by,
+        },
         PutError::Removed => PutError::Removed,
         PutError::Forked => PutError::Forked,
         _ => PutError::Busy { attempts: 1 },

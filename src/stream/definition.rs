@@ -149,6 +149,8 @@ pub struct StreamDefinition {
     pub readers: u32,
     /// What a full shard does.
     pub backpressure: Backpressure,
+    /// Who puts to a shard.
+    pub producers: Producers,
     /// Emulated limits.
     pub limits: Option<ShardLimits>,
     /// On-demand mode; provisioned without.
@@ -195,6 +197,7 @@ impl StreamDefinition {
             stride: DEFAULT_SHARD_STRIDE,
             readers: DEFAULT_READERS,
             backpressure: Backpressure::Block(Duration::from_secs(30)),
+            producers: Producers::Shared,
             limits: None,
             on_demand: None,
             lease_timeout: Duration::from_secs(10),
@@ -212,7 +215,7 @@ impl StreamDefinition {
             slots: self.slots,
             stride: self.stride,
             readers: self.readers + STANDING,
-            producers: Producers::Shared,
+            producers: self.producers,
             overflow: match self.backpressure {
                 // On disk nobody's records are dropped unread.
                 Backpressure::DropOldest if !self.is_on_disk() => Overflow::DropOldest,
@@ -268,6 +271,11 @@ impl StreamDefinition {
                 let rule = "1 to 1000 shards, loads of at least 1, a window of 10 ms to 1 h, up to 30 days of calm";
                 return refuse("on_demand", format!("{mode:?}"), rule);
             }
+        }
+        if self.producers == Producers::Exclusive && (self.is_on_disk() || self.on_demand.is_some())
+        {
+            let rule = "exclusive ones in memory, with shards that stay";
+            return refuse("producers", "Exclusive".into(), rule);
         }
         let segments = MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES;
         let bytes = self.segment_bytes();

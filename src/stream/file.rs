@@ -5,6 +5,7 @@ use super::hash::{uniform_end, uniform_start};
 use super::words::{self, StreamWords};
 use crate::channel;
 use crate::error::OpenError;
+use crate::layout::ring::{PRODUCERS_EXCLUSIVE, PRODUCERS_SHARED};
 use crate::layout::stream::{
     FULL_BLOCKS, FULL_DROPS, FULL_REFUSES, JOURNAL_PATH_BYTES, MAGIC, NO_SHARD, OnDemandHeader,
     SHARDS, STANDING, ShardEntry, StreamHeader, TABLE_FROM,
@@ -14,6 +15,7 @@ use crate::layout::{Preamble, durable};
 use crate::object::Site;
 use crate::object::file::{self, Shape, framed};
 use crate::queue::Durability;
+use crate::ring::Producers;
 use crate::sync::Ordering;
 use crate::sys::file as files;
 use crate::sys::mapping::Mapping;
@@ -215,6 +217,10 @@ pub(super) fn create_control(
             false => 0,
         },
         journal_bytes: path.len() as u32,
+        producers: match definition.producers {
+            Producers::Shared => PRODUCERS_SHARED,
+            Producers::Exclusive => PRODUCERS_EXCLUSIVE,
+        },
         journal,
         ..bytemuck::Zeroable::zeroed()
     };
@@ -307,6 +313,11 @@ pub(super) fn definition_of(
             FULL_BLOCKS => Backpressure::Block(Duration::from_millis(header.put_timeout_ms.into())),
             FULL_DROPS => Backpressure::DropOldest,
             _ => return Err("unknown policy of full shards"),
+        },
+        producers: match header.producers {
+            PRODUCERS_SHARED => Producers::Shared,
+            PRODUCERS_EXCLUSIVE => Producers::Exclusive,
+            _ => return Err("unknown kind of producers"),
         },
         limits,
         on_demand: (header.on_demand.min_shards > 0).then(|| {

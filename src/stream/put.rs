@@ -300,8 +300,8 @@ impl StreamProducer {
     }
 
     /// The common append: to a shard in memory that is open here, by a key that was put before, where
-    /// nobody else has changed anything, and into a slot that is clear. Else nothing was put; it says where a
-    /// claim was lost.
+    /// nobody else has changed anything, and into a slot that is clear. What a put checks beside that was
+    /// checked when the key was put before. Else nothing was put; it says where a claim was lost.
     #[inline(always)]
     pub(super) fn append_clear(
         &mut self,
@@ -539,7 +539,6 @@ impl StreamProducer {
         }
         self.inner.finish_change()?;
         self.table = self.inner.table()?;
-        self.hashes.forget_routes();
         for (shard, producer) in self.producers.iter_mut().enumerate() {
             let is_open = self.table.open().any(|open| open.id.0 as usize == shard);
             if !is_open {
@@ -565,6 +564,10 @@ impl StreamProducer {
             .producer()
             .map_err(|error| match error {
                 JoinError::Forked => PutError::Forked,
+                JoinError::Busy { by } => PutError::Held {
+                    shard: ShardId(shard),
+                    by,
+                },
                 _ => PutError::Removed,
             })?;
         let shard = shard as usize;

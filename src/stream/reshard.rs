@@ -10,6 +10,7 @@ use super::table::{ShardState, Table};
 use super::{Inner, ShardInfo, Stream};
 use crate::error::{ReshardError, ShardId};
 use crate::layout::stream::{MERGE, NO_SHARD, SPLIT, WishEntry};
+use crate::ring::Producers;
 use crate::sys::clock;
 
 impl Stream {
@@ -24,6 +25,7 @@ impl Stream {
         shard: ShardId,
         at: impl Into<Option<u128>>,
     ) -> Result<[ShardId; 2], ReshardError> {
+        self.inner.check_shards_may_change()?;
         let at = at.into();
         let wish = self.inner.change(|table| {
             let known = open_shard(table, shard)?;
@@ -39,6 +41,7 @@ impl Stream {
     /// # Errors
     /// As [`split`](Self::split).
     pub fn merge(&self, first: ShardId, second: ShardId) -> Result<ShardId, ReshardError> {
+        self.inner.check_shards_may_change()?;
         let wish = self.inner.change(|table| {
             let (a, b) = (open_shard(table, first)?, open_shard(table, second)?);
             let follows = |a: &ShardInfo, b: &ShardInfo| a.end.checked_add(1) == Some(b.start);
@@ -65,6 +68,7 @@ impl Stream {
             });
         }
         self.inner.check()?;
+        self.inner.check_shards_may_change()?;
         // Each bound is cut at once at most, and each shard that is too many merged: more only where somebody
         // else wants another count, and then the numbers of shards would be used up.
         let open = self.inner.table()?.open().count();
@@ -140,6 +144,14 @@ fn replacing(table: &Table) -> WishEntry {
 }
 
 impl Inner {
+    /// An exclusive producer stores what others would swap: nobody but it may seal its shard.
+    fn check_shards_may_change(&self) -> Result<(), ReshardError> {
+        match self.definition.producers {
+            Producers::Shared => Ok(()),
+            Producers::Exclusive => Err(ReshardError::Exclusive),
+        }
+    }
+
     /// Splits in the middle what is open and has two keys; whether it did.
     pub(super) fn split_by_load(&self, shard: ShardId) -> Result<bool, ReshardError> {
         let wish = self.change(|table| {

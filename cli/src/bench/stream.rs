@@ -1,13 +1,15 @@
 //! ringway's streams as contenders, through their public calls: put, and a reader of all shards.
 //!
 //! `ringway-stream` is a stream of one shard with as many slots as the plan's ring bytes hold, so that it stands
-//! beside the shared channel that a shard is made of. `ringway-stream-aggregated` puts many records as one.
+//! beside the shared channel that a shard is made of; `ringway-stream-exclusive` is the same with an exclusive
+//! producer. `ringway-stream-aggregated` puts many records as one.
 //! `ringway-stream-fanout` has four registered consumers, each of which is handed everything: its rate is that
 //! of records that all four have. The key is one and the same, as that of a truck that reports.
 
 use ::ringway::{
     AggregatingProducer, Aggregation, Bus, ConsumerEvent, ConsumerPolicy, ConsumerSubscription,
-    PutError, PutRecord, Stream, StreamIterator, StreamProducer, StreamReader, StreamRecord,
+    Producers, PutError, PutRecord, Stream, StreamIterator, StreamProducer, StreamReader,
+    StreamRecord,
 };
 use ringway_measure::meet::Seat;
 use ringway_measure::scratch::Scratch;
@@ -17,18 +19,34 @@ use ringway_measure::{
 use std::path::Path;
 
 /// Those that `ringway bench stream` compares.
-pub(super) const NAMES: [&str; 4] = [
+pub(super) const NAMES: [&str; 5] = [
     "ringway-shared",
     "ringway-stream",
+    "ringway-stream-exclusive",
     "ringway-stream-aggregated",
     "ringway-stream-fanout",
 ];
 
-pub(super) fn all() -> [&'static dyn Contender; 3] {
-    [&Plain, &Aggregated, &Fanout]
+pub(super) fn all() -> [&'static dyn Contender; 4] {
+    [&SHARED, &EXCLUSIVE, &Aggregated, &Fanout]
 }
 
-struct Plain;
+struct Plain {
+    name: &'static str,
+    about: &'static str,
+    producers: Producers,
+}
+
+static SHARED: Plain = Plain {
+    name: NAMES[1],
+    about: "ringway, a stream of one shard: put, and a reader of all shards",
+    producers: Producers::Shared,
+};
+static EXCLUSIVE: Plain = Plain {
+    name: NAMES[2],
+    about: "ringway, the same with an exclusive producer",
+    producers: Producers::Exclusive,
+};
 
 struct Aggregated;
 
@@ -44,11 +62,11 @@ const CONSUMERS: usize = 4;
 
 impl Contender for Plain {
     fn name(&self) -> &'static str {
-        NAMES[1]
+        self.name
     }
 
     fn about(&self) -> &'static str {
-        "ringway, a stream of one shard: put, and a reader of all shards"
+        self.about
     }
 
     fn kind(&self) -> Kind {
@@ -65,13 +83,16 @@ impl Contender for Plain {
 
     fn round(&self, plan: &Plan) -> Result<Round> {
         let scratch = Scratch::in_shared_memory()?;
-        let root = scratch.path();
+        let site = &Site {
+            root: scratch.path(),
+            producers: self.producers,
+        };
         match plan.scenario {
-            Scenario::Latency => drive::latency(plan, |seat| Both::open(root, plan, seat)),
+            Scenario::Latency => drive::latency(plan, |seat| Both::open(site, plan, seat)),
             _ => drive::throughput(
                 plan,
-                |_| Sender::open(root, plan),
-                |_| Receiver::open(root, plan),
+                |_| Sender::open(site, plan),
+                |_| Receiver::open(site, plan),
             ),
         }
     }
@@ -79,7 +100,7 @@ impl Contender for Plain {
 
 impl Contender for Aggregated {
     fn name(&self) -> &'static str {
-        NAMES[2]
+        NAMES[3]
     }
 
     fn about(&self) -> &'static str {
@@ -96,18 +117,21 @@ impl Contender for Aggregated {
 
     fn round(&self, plan: &Plan) -> Result<Round> {
         let scratch = Scratch::in_shared_memory()?;
-        let root = scratch.path();
+        let site = &Site {
+            root: scratch.path(),
+            producers: Producers::Shared,
+        };
         drive::throughput(
             plan,
-            |_| Gatherer::open(root, plan),
-            |_| Receiver::open(root, plan),
+            |_| Gatherer::open(site, plan),
+            |_| Receiver::open(site, plan),
         )
     }
 }
 
 impl Contender for Fanout {
     fn name(&self) -> &'static str {
-        NAMES[3]
+        NAMES[4]
     }
 
     fn about(&self) -> &'static str {
@@ -127,24 +151,34 @@ impl Contender for Fanout {
 
     fn round(&self, plan: &Plan) -> Result<Round> {
         let scratch = Scratch::in_shared_memory()?;
-        let root = scratch.path();
+        let site = &Site {
+            root: scratch.path(),
+            producers: Producers::Shared,
+        };
         drive::throughput(
             plan,
-            |_| Sender::open(root, plan),
-            |_| Consumers::open(root, plan),
+            |_| Sender::open(site, plan),
+            |_| Consumers::open(site, plan),
         )
     }
 }
 
-fn stream(root: &Path, plan: &Plan, name: &str) -> Result<Stream> {
+/// Where a round's bus is, and who puts.
+struct Site<'a> {
+    root: &'a Path,
+    producers: Producers,
+}
+
+fn stream(site: &Site<'_>, plan: &Plan, name: &str) -> Result<Stream> {
     let stride = match plan.stride {
         0 => DEFAULT_STRIDE,
         stride => stride,
     };
     let slots = (plan.ring_bytes / stride).max(LEAST_SLOTS);
     let slots = 1u64 << slots.ilog2();
-    let bus = Bus::builder("bench").root(root).pre_touch(true);
+    let bus = Bus::builder("bench").root(site.root).pre_touch(true);
     let stream = bus.open_or_create()?.stream(name).slots(slots);
+    let stream = stream.producers(site.producers);
     Ok(stream.stride(stride as u64).open_or_create()?)
 }
 
@@ -163,15 +197,15 @@ struct Both {
 }
 
 impl Both {
-    fn open(root: &Path, plan: &Plan, seat: &Seat<'_>) -> Result<Both> {
+    fn open(site: &Site<'_>, plan: &Plan, seat: &Seat<'_>) -> Result<Both> {
         let (out, back) = if seat.index() == 0 {
             ("there", "back")
         } else {
             ("back", "there")
         };
         Ok(Both {
-            producer: stream(root, plan, out)?.producer()?,
-            reader: reader(&stream(root, plan, back)?)?,
+            producer: stream(site, plan, out)?.producer()?,
+            reader: reader(&stream(site, plan, back)?)?,
             buffer: vec![0; plan.size],
         })
     }
@@ -203,13 +237,13 @@ struct Sender {
 }
 
 impl Sender {
-    fn open(root: &Path, plan: &Plan) -> Result<Sender> {
+    fn open(site: &Site<'_>, plan: &Plan) -> Result<Sender> {
         let batch = match plan.scenario {
             Scenario::Batch => plan.batch,
             _ => 1,
         };
         Ok(Sender {
-            producer: stream(root, plan, "s")?.producer()?,
+            producer: stream(site, plan, "s")?.producer()?,
             bodies: vec![vec![1; plan.size]; batch],
         })
     }
@@ -248,8 +282,8 @@ struct Gatherer {
 }
 
 impl Gatherer {
-    fn open(root: &Path, plan: &Plan) -> Result<Gatherer> {
-        let producer = stream(root, plan, "s")?.producer()?;
+    fn open(site: &Site<'_>, plan: &Plan) -> Result<Gatherer> {
+        let producer = stream(site, plan, "s")?.producer()?;
         Ok(Gatherer {
             producer: producer.aggregating(Aggregation::default()),
             body: vec![1; plan.size],
@@ -273,9 +307,9 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn open(root: &Path, plan: &Plan) -> Result<Receiver> {
+    fn open(site: &Site<'_>, plan: &Plan) -> Result<Receiver> {
         Ok(Receiver {
-            reader: reader(&stream(root, plan, "s")?)?,
+            reader: reader(&stream(site, plan, "s")?)?,
         })
     }
 }
@@ -299,8 +333,8 @@ struct Consumers {
 }
 
 impl Consumers {
-    fn open(root: &Path, plan: &Plan) -> Result<Consumers> {
-        let stream = stream(root, plan, "s")?;
+    fn open(site: &Site<'_>, plan: &Plan) -> Result<Consumers> {
+        let stream = stream(site, plan, "s")?;
         let subscribe = |number| -> Result<ConsumerSubscription> {
             let name = format!("consumer-{number}");
             let consumer = stream.register_consumer(&name, ConsumerPolicy::Block)?;

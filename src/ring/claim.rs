@@ -147,6 +147,12 @@ impl Appender {
         self.next < self.clear_below
     }
 
+    /// Whether nothing in the slot of `position` is needed any more, as far as `reclaim` was seen.
+    #[inline(always)]
+    pub fn is_free(&self, position: u64) -> bool {
+        position < self.free_below
+    }
+
     /// Call behind any change of `free_below` or `hint_at`.
     pub(super) fn set_clear_below(&mut self) {
         self.clear_below = self.free_below.min(self.hint_at).min(self.journal_at);

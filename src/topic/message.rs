@@ -181,11 +181,16 @@ impl<'a> Publication<'a> {
         HEAD + texts + self.attributes.encoded().len() + self.body.len()
     }
 
-    /// The same bytes into `out`, which has that length.
-    #[inline]
-    pub(super) fn encode_into(&self, id: MessageId, published_ms: u64, out: &mut [u8]) {
-        let (head, mut rest) = out.split_at_mut(HEAD);
-        head.copy_from_slice(bytemuck::bytes_of(&self.head(id, published_ms)));
+    /// The same bytes into `out`, which has that length, behind a [`head`](Self::head) that was made before:
+    /// `out` is a slot that somebody waits for.
+    #[inline(always)]
+    pub(super) fn encode_into(&self, head: &MessageHead, out: &mut [u8]) {
+        let (start, mut rest) = out.split_at_mut(HEAD);
+        start.copy_from_slice(bytemuck::bytes_of(head));
+        if rest.len() == self.body.len() {
+            copy_part(rest, self.body); // nothing is said beside it
+            return;
+        }
         for text in self.texts() {
             if !text.is_empty() {
                 let (here, behind) = rest.split_at_mut(text.len());
@@ -206,7 +211,7 @@ impl<'a> Publication<'a> {
     }
 
     #[inline(always)]
-    fn head(&self, id: MessageId, published_ms: u64) -> MessageHead {
+    pub(super) fn head(&self, id: MessageId, published_ms: u64) -> MessageHead {
         let [subject, group, dedup_id, trace_header] = self.texts();
         MessageHead {
             magic: MESSAGE_MAGIC,
@@ -261,10 +266,13 @@ impl<'a> Parsed<'a> {
         let dedup_id = text(head.dedup_bytes.into())?;
         let trace_header = text(head.trace_bytes.into())?;
         let (attributes, body) = rest.split_at_checked(head.attribute_bytes as usize)?;
-        let (attributes, behind) = AttributesRef::parse(attributes, head.attributes.into())?;
-        if !behind.is_empty() {
-            return None;
-        }
+        let attributes = match (head.attributes, attributes) {
+            (0, []) => AttributesRef::default(),
+            (count, attributes) => match AttributesRef::parse(attributes, count.into())? {
+                (attributes, []) => attributes,
+                _ => return None,
+            },
+        };
         Some(Self {
             id: MessageId(head.id),
             attempts: head.attempts,

@@ -203,7 +203,8 @@ impl Publisher {
         if message.per_protocol || bytes > producer.inline_bytes() {
             return Ok(false);
         }
-        match producer.try_send_with(bytes, |out| message.encode_into(id, now, out)) {
+        let head = message.head(id, now);
+        match producer.try_send_with(bytes, |out| message.encode_into(&head, out)) {
             Ok(_) => Ok(true),
             Err(SendError::Full { .. }) => Ok(false),
             // What else is wrong with that ring concerns listeners only.

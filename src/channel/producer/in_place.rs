@@ -9,6 +9,7 @@ use crate::layout::ring::{Meta, SLOT_HEADER};
 use crate::ring::SlotRing;
 use crate::ring::claim::Claim;
 use crate::ring::commit::Lost;
+use crate::ring::pace::AHEAD;
 use crate::sys::fork;
 
 impl Producer {
@@ -76,6 +77,13 @@ impl Producer {
         claim.write_header(Meta::new(len as u32, Meta::INLINE, 0));
         let position = claim.position;
         commit(&mut self.appender, ring, self.exclusive, claim).map_err(Some)?;
+        // Who reads is far from there, or has long been: its lines travel while nobody waits for them.
+        let ahead = position + AHEAD;
+        if self.appender.is_free(ahead) {
+            let slot = ring.memory().slot(ahead);
+            slot.prefetch_first_line_to_write();
+            slot.prefetch_up_to::<true>(SLOT_HEADER + len);
+        }
         Ok(position)
     }
 

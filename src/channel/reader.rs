@@ -159,10 +159,7 @@ impl Reader {
         // The common case first: the next record is there, inline, short, and fits.
         let position = self.next;
         if self.generation == fork::generation() {
-            let mut glance = self.ring.glance(position);
-            if glance.is_claimed() {
-                glance = self.ring.glance_behind_claim(position);
-            }
+            let glance = self.ring.glance_past_claim(position);
             if let Some(meta) = glance.record() {
                 if let Some(len) = copy_short(&glance, meta, buffer) {
                     self.next = position + 1;
@@ -269,10 +266,7 @@ impl Reader {
                 let before = self.next;
                 let mut ends = false;
                 if count == 0 {
-                    let mut glance = self.ring.glance(before);
-                    if glance.is_claimed() {
-                        glance = self.ring.glance_behind_claim(before);
-                    }
+                    let glance = self.ring.glance_past_claim(before);
                     if glance.is_end() && self.is_at_mere_end() {
                         self.distance.at_end(before);
                         return Ok(0);

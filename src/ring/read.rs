@@ -83,6 +83,16 @@ impl SlotRing {
         Glance { slot, word, position: p, common }
     }
 
+    /// A glance at `p`, and where it finds a claim, more of them.
+    #[inline(always)]
+    pub fn glance_past_claim(&self, p: u64) -> Glance<'_> {
+        let glance = self.glance(p);
+        match glance.is_claimed() {
+            true => self.glance_behind_claim(p),
+            false => glance,
+        }
+    }
+
     /// A glance at `p` that found a claim, once more: its commit is some ten nanoseconds away, and who looks
     /// into the claim instead reads a clock. So it is glanced at again, up to [`MOST_GLANCES`] times, and left
     /// alone for a moment each time: every look takes the line from who is about to commit.

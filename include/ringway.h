@@ -1308,18 +1308,18 @@ RINGWAY_MUST_CHECK int32_t ringway_listener_hear(ringway_listener_t *listener,
 
 /* ---- Waiting, pinning -------------------------------------------------------------------------- */
 
-/* Waits up to timeout_ns until one of `count` readers (of channels) and receivers has something; its
-   index, the lowest where several have, to *ready. Sleeps on all at once; another receiver may be faster
-   then. Threads: one for each of them. Returns: OK; EMPTY, TIMEOUT; E_BUSY_HANDLE for one given twice;
-   E_REMOVED, E_UNLINKED, E_STALE, E_FORKED. */
+/* Waits up to timeout_ns until one of `count` readers (of channels), receivers and listeners has something; its
+   index, the lowest where several have, to *ready. Sleeps on all at once; another receiver may be faster then, and
+   a listener may not want what there is. Threads: one for each of them. Returns: OK; EMPTY, TIMEOUT;
+   E_BUSY_HANDLE for one given twice; E_REMOVED, E_UNLINKED, E_STALE, E_FORKED. */
 RINGWAY_MUST_CHECK int32_t ringway_wait_any(
-    void *const *readers_receivers, size_t count, int64_t timeout_ns, size_t *ready);
+    void *const *readers_receivers_listeners, size_t count, int64_t timeout_ns, size_t *ready);
 
-/* A descriptor for poll, epoll or an event loop: readable when the reader (of a channel) or receiver has
-   something. Then read until EMPTY, which arms it again. Starts a small thread; the second call returns
-   the same. Threads: one. Lifetime: until the handle is closed; don't close it yourself. Returns: OK;
-   E_IO, E_FORKED. */
-RINGWAY_MUST_CHECK int32_t ringway_poll_fd(void *reader_receiver, int32_t *fd);
+/* A descriptor for poll, epoll or an event loop: readable when the reader (of a channel), receiver or listener has
+   something. Then read until EMPTY, which arms it again. Starts a small thread; the second call returns the same.
+   Threads: one. Lifetime: until the handle is closed; don't close it yourself. Returns: OK; E_IO, E_STALE,
+   E_FORKED. */
+RINGWAY_MUST_CHECK int32_t ringway_poll_fd(void *reader_receiver_listener, int32_t *fd);
 
 /* Ends the view of ringway_reader_view or ringway_receiver_view; a message stays in flight. Threads: one.
    Returns: OK, also if there is none. */

@@ -971,6 +971,11 @@ public:
         const int32_t status = ringway_listener_hear(handle_, message.get(), wait.ns(), &missed);
         return {status, missed};
     }
+    [[nodiscard]] Result<int32_t> poll_fd() {
+        int32_t fd = -1;
+        const int32_t status = ringway_poll_fd(handle_, &fd);
+        return {status, fd};
+    }
 };
 
 class Topic : public Handle<ringway_topic_t> {
@@ -1052,7 +1057,7 @@ public:
     }
 };
 
-/// Waits until one of several readers and receivers has something; its number in the list.
+/// Waits until one of several readers, receivers and listeners has something; its number in the list.
 template <class... Waiting>
 [[nodiscard]] Result<std::size_t> wait_any(Wait wait, Waiting &...waiting) {
     const std::array<void *, sizeof...(Waiting)> all = {waiting.get()...};

@@ -9,14 +9,32 @@ use crate::message::MessageHandle;
 use crate::receive::idle;
 use crate::said::{Carrier, Said, carry};
 use crate::topic::{TopicHandle, scope};
+use crate::wait::no_descriptor;
 use core::ffi::c_void;
 use ringway::{
-    Attributes, ListenOptions, ListenPolicy, Listener, Publication, Publisher, ReadError,
+    Attributes, ListenOptions, ListenPolicy, Listener, PollDescriptor, Publication, Publisher,
+    ReadError,
 };
+use std::os::fd::AsRawFd;
 
 /// A publisher, and memory for the attributes of a message published alone.
 pub struct PublisherHandle(Publisher, Attributes);
-pub struct ListenerHandle(Listener);
+
+pub struct ListenerHandle {
+    // Before the listener that it looks for.
+    poll: Option<PollDescriptor>,
+    pub listener: Listener,
+}
+
+impl ListenerHandle {
+    /// The descriptor, made when it is first asked for.
+    pub fn descriptor(&mut self) -> Result<i32, Failure> {
+        if self.poll.is_none() {
+            self.poll = Some(self.listener.poll_descriptor().map_err(no_descriptor)?);
+        }
+        Ok(self.poll.as_ref().map_or(-1, AsRawFd::as_raw_fd))
+    }
+}
 
 impl Carrier for PublisherHandle {
     type Message<'a> = Publication<'a>;
@@ -111,7 +129,7 @@ abi! {
         let listener = argument::out(listener, "listener")?;
         let config = argument::sized(config, "config")?.unwrap_or_else(ListenerConfig::initial);
         let opened = shared::<TopicHandle>(topic)?.0.listen_with(&options(&config)?)?;
-        listener.write(keep(ListenerHandle(opened))?);
+        listener.write(keep(ListenerHandle { poll: None, listener: opened })?);
         Ok(Code::Ok)
     }
 
@@ -125,7 +143,7 @@ abi! {
         let missed = argument::optional(missed, "missed")?;
         let wait = timeout(timeout_ns)?;
         with::<MessageHandle>(message, |message| {
-            with::<ListenerHandle>(listener, |ListenerHandle(listener)| {
+            with::<ListenerHandle>(listener, |ListenerHandle { listener, .. }| {
                 let notification = message.notification();
                 let heard = if wait.is_zero() {
                     listener.try_hear(notification)

@@ -1,11 +1,12 @@
-//! What readers of channels and receivers of queues have in common: waiting for several, a descriptor,
-//! the end of a view.
+//! What readers of channels, receivers of queues and listeners have in common: waiting for several, a
+//! descriptor, the end of a view.
 
 use crate::argument::{self, nothing, timeout};
 use crate::channel::ReaderHandle;
 use crate::code::{Code, Failure};
 use crate::fence::abi;
 use crate::handle::{Kept, enter, kind, leave, with};
+use crate::publish::ListenerHandle;
 use crate::receive::ReceiverHandle;
 use core::ffi::c_void;
 use core::time::Duration;
@@ -14,7 +15,7 @@ use std::io;
 
 /// Why there is no descriptor.
 #[cold]
-fn no_descriptor(error: io::Error) -> Failure {
+pub fn no_descriptor(error: io::Error) -> Failure {
     let is_forked = error.get_ref().is_some_and(|inner| {
         matches!(inner.downcast_ref(), Some(ringway::ReadError::Forked))
             || matches!(inner.downcast_ref(), Some(ringway::ReceiveError::Forked))
@@ -27,12 +28,21 @@ fn is_receiver(token: *const c_void) -> bool {
     kind(token) == ReceiverHandle::KIND
 }
 
-/// Marks a reader or receiver as being used.
+fn is_listener(token: *const c_void) -> bool {
+    kind(token) == ListenerHandle::KIND
+}
+
+/// Marks one of them as being used.
 fn take(token: *const c_void) -> Result<&'static mut dyn ringway::Waitable, Failure> {
     if is_receiver(token) {
         // SAFETY: used until `leave` only, in `wait`.
         let receiver = unsafe { enter::<ReceiverHandle>(token)? };
         return Ok(receiver.receiver().inspect_err(|_| leave(token))?);
+    }
+    if is_listener(token) {
+        // SAFETY: as above.
+        let ListenerHandle { listener, .. } = unsafe { enter(token)? };
+        return Ok(listener);
     }
     // SAFETY: as above.
     let reader = unsafe { enter::<ReaderHandle>(token)? };
@@ -71,7 +81,7 @@ abi! {
         timeout_ns: i64,
         ready: *mut usize,
     ) {
-        let tokens = argument::slice(tokens, count, "readers_receivers")?;
+        let tokens = argument::slice(tokens, count, "waiting")?;
         let ready = argument::out(ready, "ready")?;
         let time = timeout(timeout_ns)?;
         let Some(index) = wait(tokens, time)? else {
@@ -85,7 +95,12 @@ abi! {
     fn ringway_poll_fd(token: *mut c_void, fd: *mut i32) {
         let fd = argument::out(fd, "fd")?;
         let mut made = -1;
-        if is_receiver(token) {
+        if is_listener(token) {
+            with::<ListenerHandle>(token, |handle| {
+                made = handle.descriptor()?;
+                Ok(Code::Ok)
+            })?;
+        } else if is_receiver(token) {
             with::<ReceiverHandle>(token, |handle| {
                 made = handle.descriptor(|of| of.poll_descriptor().map_err(no_descriptor))?;
                 Ok(Code::Ok)

@@ -59,6 +59,13 @@ def opened(kind: str, call: Callable[[Any], int]) -> Any:
     return out[0]
 
 
+def descriptor(of: Handle) -> int:
+    """What select, poll or asyncio wait for."""
+    fd = ffi.new("int32_t *")
+    check(lib.ringway_poll_fd(of._handle, fd))
+    return int(fd[0])
+
+
 def text(value: Optional[str]) -> Any:
     return ffi.NULL if value is None else ffi.new("char[]", value.encode())
 

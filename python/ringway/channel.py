@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, cast
 
 from ._config import IDLES, Config, choice, counts, either
 from ._errors import NOTHING, Lagged, check, error
-from ._handle import Buffer, Handle, bytes_of, opened, patiently
+from ._handle import Buffer, Handle, bytes_of, descriptor, opened, patiently
 from ._native import ffi, lib
 from .place import Loan, View
 
@@ -152,9 +152,7 @@ class Reader(Handle):
     def fileno(self) -> int:
         """A descriptor for select, poll or asyncio: readable when there is something. Then read until
         None, which arms it again."""
-        fd = ffi.new("int32_t *")
-        check(lib.ringway_poll_fd(self._handle, fd))
-        return int(fd[0])
+        return descriptor(self)
 
 
 class Channel(Handle):

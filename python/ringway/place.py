@@ -31,7 +31,10 @@ class _Place:
         self.data: memoryview = view.toreadonly() if readonly else view
 
     def array(self, dtype: Any) -> Any:
-        import numpy
+        try:
+            import numpy
+        except ImportError as missing:
+            raise ImportError("array() needs numpy: pip install numpy, or use data") from missing
 
         return numpy.asarray(self.data).view(dtype)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ._config import IDLES, Config, choice, counts, listed, ms
 from ._errors import NOTHING, Error, check, error
-from ._handle import Buffer, Handle, bytes_of, opened, patiently, text
+from ._handle import Buffer, Handle, bytes_of, descriptor, opened, patiently, text
 from ._native import ffi, lib
 from .channel import Reader, lend, send_batch
 from .place import Loan, View
+
+if TYPE_CHECKING:
+    from .topic import Listener
 
 Attribute = Union[str, int, float, bytes]
 """Text, a number, or bytes. A received number is what it was sent as: see Message.attributes."""
@@ -319,9 +322,7 @@ class Receiver(Handle):
     def fileno(self) -> int:
         """A descriptor for select, poll or asyncio: readable when there is a message. Then receive until
         None, which arms it again."""
-        fd = ffi.new("int32_t *")
-        check(lib.ringway_poll_fd(self._handle, fd))
-        return int(fd[0])
+        return descriptor(self)
 
 
 class Queue(Handle):
@@ -453,9 +454,9 @@ class Queue(Handle):
 
 
 def wait_any(
-    waiting: Sequence[Union[Reader, Receiver]], timeout: Optional[float] = None
+    waiting: Sequence[Union[Reader, Receiver, "Listener"]], timeout: Optional[float] = None
 ) -> Optional[int]:
-    """Waits until one of several readers and receivers has something; its number in the list. None when
+    """Waits until one of several readers, receivers and listeners has something; its number in the list. None when
     none had within `timeout` seconds."""
     all_ = ffi.new("void *[]", [one._handle for one in waiting])
     ready = ffi.new("size_t *")

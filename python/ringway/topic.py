@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
 from ._config import BEHIND, IDLES, SCOPES, Config, choice, counts, listed, switch
 from ._errors import NOTHING, Error, Lagged, check, error
-from ._handle import Buffer, Handle, opened, patiently
+from ._handle import Buffer, Handle, descriptor, opened, patiently
 from ._native import ffi, lib
 from .queue import Attribute, Outgoing, attributes_of, parts_of, say, string
 
@@ -170,6 +170,11 @@ class Listener(Handle):
             attributes,
             types,
         )
+
+    def fileno(self) -> int:
+        """A descriptor for select, poll or asyncio: readable when there is something. Then hear until None,
+        which arms it again."""
+        return descriptor(self)
 
     def notifications(self, timeout: Optional[float] = None) -> Iterator[Notification]:
         """Messages as they come, until none has come for `timeout` seconds."""

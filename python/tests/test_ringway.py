@@ -470,10 +470,14 @@ def test_a_topic_reaches_streams_and_replays_its_archive(bus):
 def test_listeners_choose_and_may_hold_publishers_up(bus):
     topic = bus.topic("ticks", listen_slots=1024)
     sport = topic.listener(filter={"kind": ["sport"]})
+    idle = bus.queue("idle").receiver()
+    assert ringway.wait_any([idle, sport], timeout=0) is None
     blocking = topic.listener(behind="block")
     publisher = topic.publisher()
     publisher.publish(b"1:0", attributes={"kind": "sport"})
     publisher.publish(b"rain", trace_header="Root=1")
+    assert ringway.wait_any([idle, sport]) == 1
+    assert select.select([sport], [], [], 10)[0] == [sport]
     assert [heard.body for heard in sport.notifications(timeout=0)] == [b"1:0"]
     with pytest.raises(ringway.Full):
         while True:

@@ -38,8 +38,8 @@ pub trait Waits {
     fn host(&self) -> &dyn Host;
 }
 
-/// What [`wait_any`] waits for: a [`Reader`](crate::Reader) or a
-/// [`QueueReceiver`](crate::QueueReceiver).
+/// What [`wait_any`] waits for: a [`Reader`](crate::Reader), a [`QueueReceiver`](crate::QueueReceiver), or the
+/// listener of a topic.
 pub trait Waitable: Waits {}
 
 /// Waits up to `timeout` until one of `waiting` has something to read or to receive; its index, the

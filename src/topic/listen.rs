@@ -106,12 +106,12 @@ impl ListenOptions {
 /// May move to another thread, is not shared between threads. In a forked child every call returns
 /// [`ReadError::Forked`]. When its process dies its cursor is freed by whoever it holds up.
 pub struct Listener {
-    reader: Reader,
+    pub(super) reader: Reader,
     policy: ListenPolicy,
     wants: Option<Wants>,
     stats: ListenStats,
     /// Once it was: where it stood, and the oldest that there was.
-    evicted: Option<(u64, u64)>,
+    pub(super) evicted: Option<(u64, u64)>,
     /// What is said of the message that is looked at in place.
     said: Vec<u8>,
     body: Vec<u8>,
@@ -344,7 +344,7 @@ impl Listener {
         self.reader()?.wait(timeout)
     }
 
-    fn reader(&mut self) -> Result<&mut Reader, ReadError> {
+    pub(super) fn reader(&mut self) -> Result<&mut Reader, ReadError> {
         let Some((from, to)) = self.evicted else {
             return Ok(&mut self.reader);
         };

@@ -21,6 +21,7 @@ mod publish;
 mod replay;
 mod subscription;
 mod target;
+mod wait;
 
 pub use delivery::{BackoffFunction, DeliveryPolicy};
 pub use dispatch::Dispatcher;

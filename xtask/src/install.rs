@@ -57,6 +57,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         place.command(&built)?;
     }
     println!("installed below {}", place.root.display());
+    if args.destdir.is_none() {
+        print!("{}", place.use_of_it());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -94,6 +97,18 @@ fn build(args: &Args) -> anyhow::Result<PathBuf> {
 }
 
 impl Place<'_> {
+    /// How a program finds what is not where compilers and loaders look by themselves.
+    fn use_of_it(&self) -> String {
+        let (prefix, lib) = (self.root.display(), self.root.join(&self.args.libdir));
+        let lib = lib.display();
+        format!(
+            "compile: cc hello.c $(PKG_CONFIG_PATH={lib}/pkgconfig pkg-config --cflags --libs ringway)\n\
+             CMake:   cmake -DCMAKE_PREFIX_PATH={prefix} …\n\
+             run:     LD_LIBRARY_PATH={lib} ./a.out, or ldconfig once if {lib} is in /etc/ld.so.conf\n\
+             Python:  RINGWAY_PREFIX={prefix} pip install python/\n"
+        )
+    }
+
     fn directory(&self, below: impl AsRef<Path>) -> anyhow::Result<PathBuf> {
         let directory = self.root.join(below);
         std::fs::create_dir_all(&directory)

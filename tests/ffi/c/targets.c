@@ -2,6 +2,7 @@
    call does what its comment says. One process. */
 
 #include "check.h"
+#include <poll.h>
 
 static ringway_published_t publish(
     ringway_publisher_t *publisher, const char *group, const char *body) {
@@ -169,8 +170,20 @@ static void listeners(ringway_bus_t *bus) {
     EXPECT(RINGWAY_E_ARGUMENT, ringway_listener_open(topic, &config, &listener));
     config.behind = RINGWAY_BEHIND_EVICT;
     DONE(ringway_listener_open(topic, &config, &listener));
+    void *const waiting[1] = {listener};
+    size_t ready = 7;
+    int32_t fd = -1, again = -2;
+    EXPECT(RINGWAY_EMPTY, ringway_wait_any(waiting, 1, 0, &ready));
+    DONE(ringway_poll_fd(listener, &fd));
+    DONE(ringway_poll_fd(listener, &again));
+    CHECK(fd >= 0 && fd == again);
     publish(publisher, NULL, "{\"kind\": \"news\"}");
     publish(publisher, NULL, "{\"kind\": \"sport\"}");
+    DONE(ringway_wait_any(waiting, 1, RINGWAY_FOREVER, &ready));
+    struct pollfd polled = {fd, POLLIN, 0};
+    CHECK(ready == 0 && poll(&polled, 1, 10000) == 1);
+    void *const twice[2] = {listener, listener};
+    EXPECT(RINGWAY_E_BUSY_HANDLE, ringway_wait_any(twice, 2, 0, &ready));
     DONE(ringway_listener_hear(listener, message, RINGWAY_SECOND, NULL));
     DONE(ringway_message_parts(message, &parts, sizeof parts));
     CHECK(parts.len == 17);

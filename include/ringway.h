@@ -635,6 +635,7 @@ typedef struct ringway_shard_info {
     uint64_t closed_ms; /* 0: it is open */
     uint64_t oldest;    /* position of the oldest record there is, and of the next one */
     uint64_t next;
+    uint64_t durable_position; /* on disk: all below is there; else 0 */
     int32_t state; /* enum ringway_shard_state */
     int32_t reserved;
 } ringway_shard_info_t;
@@ -739,6 +740,7 @@ typedef struct ringway_stream_stats {
     uint64_t dropped;       /* unread, oldest first */
     uint64_t damaged;
     uint64_t bytes;
+    uint64_t unwritten;       /* on disk: positions that were given out and are not there yet; else 0 */
     uint64_t journal_bytes;   /* on disk, and how long it keeps records; else 0 */
     uint64_t retention_ms;
     uint64_t retention_bytes; /* of each shard; 0: any number */
@@ -1205,8 +1207,9 @@ RINGWAY_MUST_CHECK int32_t ringway_stream_put_batch(ringway_stream_producer_t *p
     const ringway_put_t *records, size_t count, int64_t timeout_ns,
     ringway_put_outcome_t *outcomes);
 
-/* Puts what a producer that aggregates has gathered, waiting for room up to timeout_ns; what of it can't be put
-   is put by the next put or flush. Threads: one. Returns: OK, and everything is put; else as
+/* Puts what a producer that aggregates has gathered, waiting for room up to timeout_ns, and waits until everything
+   that anybody put to the stream is on its disk, if it has one: what RINGWAY_ASYNC does not wait for. What can't be
+   put now is put by the next put or flush. Blocks for the disk. Threads: one. Returns: OK, and all is done; else as
    ringway_stream_put. */
 RINGWAY_MUST_CHECK int32_t ringway_stream_flush(
     ringway_stream_producer_t *producer, int64_t timeout_ns);

@@ -802,7 +802,7 @@ public:
             handle_, records.data(), records.size(), wait.ns(), outcomes.data());
         return {status, std::move(outcomes)};
     }
-    /// Puts what a producer that aggregates has gathered.
+    /// Puts what a producer that aggregates has gathered, and waits for the stream's disk, if it has one.
     [[nodiscard]] Result<void> flush(Wait wait = {}) {
         return Result<void>(ringway_stream_flush(handle_, wait.ns()));
     }

@@ -319,6 +319,7 @@ structs! {
         closed_ms: u64,
         oldest: u64,
         next: u64,
+        durable_position: u64,
         state: i32,
         reserved: i32,
     }
@@ -413,6 +414,7 @@ structs! {
         dropped: u64,
         damaged: u64,
         bytes: u64,
+        unwritten: u64,
         journal_bytes: u64,
         retention_ms: u64,
         retention_bytes: u64,
@@ -497,7 +499,7 @@ pub const FIRST_MESSAGE_PARTS: usize = 120;
 pub const FIRST_CHANNEL_STATS: usize = 72;
 pub const FIRST_QUEUE_STATS: usize = 176;
 pub const FIRST_MOVE_STATUS: usize = 48;
-pub const FIRST_STREAM_STATS: usize = 104;
+pub const FIRST_STREAM_STATS: usize = 112;
 pub const FIRST_TOPIC_STATS: usize = 72;
 
 const _: () = {

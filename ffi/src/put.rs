@@ -13,10 +13,13 @@ use ringway::{AggregatingProducer, Aggregation, PutRecord, Stream, StreamProduce
 use std::time::Instant;
 
 /// Who puts.
-pub enum StreamProducerHandle {
+enum Putting {
     Alone(StreamProducer),
     Aggregating(AggregatingProducer),
 }
+
+/// A producer, and its stream, whose disk it may wait for.
+pub struct StreamProducerHandle(Putting, Stream);
 
 /// Of a record that was gathered, and has none yet.
 const NO_NUMBER: SequenceNumber = SequenceNumber {
@@ -28,7 +31,7 @@ impl StreamProducerHandle {
     fn open(stream: &Stream, config: &StreamProducerConfig) -> Result<Self, Failure> {
         let producer = stream.producer()?;
         if switch(config.aggregate, "aggregate")? != Some(true) {
-            return Ok(Self::Alone(producer));
+            return Ok(Self(Putting::Alone(producer), stream.clone()));
         }
         let mut aggregation = Aggregation::default();
         if let Some(bytes) = given(config.aggregate_bytes) {
@@ -45,9 +48,22 @@ impl StreamProducerHandle {
         if let Some(linger) = given_ms(config.linger_ms) {
             aggregation.linger = linger;
         }
-        Ok(Self::Aggregating(producer.aggregating(aggregation)))
+        let gathering = producer.aggregating(aggregation);
+        Ok(Self(Putting::Aggregating(gathering), stream.clone()))
     }
 
+    /// Puts what was gathered, and waits for the disk.
+    fn flush(&mut self, wait: Duration) -> Result<Code, Failure> {
+        if let Putting::Aggregating(producer) = &mut self.0 {
+            producer.set_wait(wait);
+            producer.flush()?;
+        }
+        self.1.flush()?;
+        Ok(Code::Ok)
+    }
+}
+
+impl Putting {
     #[inline]
     fn put(&mut self, record: &PutRecord<'_>, wait: Duration) -> Result<SequenceNumber, Failure> {
         let put = match self {
@@ -145,7 +161,7 @@ abi! {
         let out = argument::optional(outcome, "outcome")?;
         let record = record(&argument::read(put, "record")?)?;
         let wait = timeout(timeout_ns)?;
-        with::<StreamProducerHandle>(producer, |producer| {
+        with::<StreamProducerHandle>(producer, |StreamProducerHandle(producer, _)| {
             let number = producer.put(&record, wait)?;
             if let Some(out) = out {
                 out.write(outcome_out(Ok(number)));
@@ -165,7 +181,7 @@ abi! {
         let places = argument::room(outcomes, count, "outcomes")?;
         let puts = argument::slice(puts, count, "records")?;
         let wait = timeout(timeout_ns)?;
-        with::<StreamProducerHandle>(producer, |producer| {
+        with::<StreamProducerHandle>(producer, |StreamProducerHandle(producer, _)| {
             let taken: Vec<_> = puts.iter().map(record).collect();
             let put = |records: &[PutRecord<'_>]| producer.put_all(records, wait);
             each(&taken, put, |at, outcome| {
@@ -178,12 +194,6 @@ abi! {
     /// Puts what was gathered.
     fn ringway_stream_flush(producer: *mut c_void, timeout_ns: i64) {
         let wait = timeout(timeout_ns)?;
-        with::<StreamProducerHandle>(producer, |producer| {
-            if let StreamProducerHandle::Aggregating(producer) = producer {
-                producer.set_wait(wait);
-                producer.flush()?;
-            }
-            Ok(Code::Ok)
-        })
+        with::<StreamProducerHandle>(producer, |producer| producer.flush(wait))
     }
 }

@@ -203,12 +203,18 @@ fn shard_info(stream: &Stream, shard: &ringway::ShardInfo) -> Result<ShardInfo, 
         high: (key >> 64) as u64,
         low: key as u64,
     };
-    let positions = match shard.state {
-        ShardState::Retired => 0..0,
-        _ => match stream.positions(shard.id) {
+    let there = || {
+        Ok((
+            stream.positions(shard.id)?,
+            stream.durable_position(shard.id)?,
+        ))
+    };
+    let (positions, durable_position) = match shard.state {
+        ShardState::Retired => (0..0, 0),
+        _ => match there() {
             // Retired since it was listed.
-            Err(OpenError::NotFound { .. } | OpenError::Removed { .. }) => 0..0,
-            positions => positions?,
+            Err(OpenError::NotFound { .. } | OpenError::Removed { .. }) => (0..0, 0),
+            there => there?,
         },
     };
     Ok(ShardInfo {
@@ -222,6 +228,7 @@ fn shard_info(stream: &Stream, shard: &ringway::ShardInfo) -> Result<ShardInfo, 
         closed_ms: shard.closed_ms.unwrap_or(0),
         oldest: positions.start,
         next: positions.end,
+        durable_position,
         state: match shard.state {
             ShardState::Open => 1,
             ShardState::Closed => 2,
@@ -235,6 +242,7 @@ fn stats(stream: &Stream) -> Result<StreamStats, Failure> {
     let stats = stream.stats()?;
     let (retention, scaling) = (stream.retention(), stream.scaling());
     Ok(StreamStats {
+        unwritten: stats.unwritten,
         journal_bytes: stream.disk_bytes()?,
         retention_ms: retention.map_or(0, |retention| retention.age.as_millis() as u64),
         retention_bytes: retention.and_then(|of| of.bytes).unwrap_or(0),

@@ -65,7 +65,8 @@ class StreamRecord:
 @dataclass(frozen=True)
 class ShardInfo:
     """A shard: what it replaced, its hash keys from first to last, the positions of the oldest record
-    there is and of the next one, and whether it is "open", "closed" or "retired"."""
+    there is, of the next one, and of the first that is not on disk (0: it has none), and whether it is "open",
+    "closed" or "retired"."""
 
     shard: int
     parents: Tuple[int, ...]
@@ -75,6 +76,7 @@ class ShardInfo:
     closed_ms: Optional[int]
     oldest: int
     next: int
+    durable_position: int
     state: str
 
 
@@ -147,8 +149,9 @@ class StreamProducer(Handle):
         ]
 
     def flush(self, timeout: Optional[float] = 0) -> None:
-        """Puts what was gathered; waits up to `timeout` seconds for room (None: for ever), then raises
-        Full, and what was not put is put by the next put or flush."""
+        """Puts what was gathered, and waits until all that anybody put is on the stream's disk, if it has one.
+        Waits up to `timeout` seconds for room (None: for ever), then raises Full, and what was not put is put by
+        the next put or flush."""
         call, full = lib.ringway_stream_flush, (lib.RINGWAY_FULL,)
         check(patiently(lambda ns: call(self._handle, ns), timeout, full))
 
@@ -434,6 +437,7 @@ class Stream(Handle):
                 int(one.closed_ms) or None,
                 int(one.oldest),
                 int(one.next),
+                int(one.durable_position),
                 _STATES.get(one.state, "unknown"),
             ),
         )

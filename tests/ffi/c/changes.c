@@ -88,6 +88,8 @@ static void shards(ringway_bus_t *bus) {
     ringway_stream_stats_t stats;
     DONE(ringway_stream_stats(stream, &stats, sizeof stats));
     CHECK(stats.open_shards == 4 && stats.retention_ms == 0 && stats.journal_bytes == 0);
+    DONE(ringway_stream_shards(stream, all, 8, &count));
+    CHECK(all[0].durable_position == 0 && stats.unwritten == 0);
 
     /* What everybody has read is given back. */
     config = change(RINGWAY_RETIRE);
@@ -160,6 +162,24 @@ static void retention(ringway_bus_t *bus) {
     EXPECT(RINGWAY_E_OPTION, ringway_stream_change(stream, &config, NULL));
     DONE(ringway_close(stream));
     DONE(ringway_bus_remove(bus, "kept", 0));
+
+    /* Between memory and disk, and how far it is. */
+    ringway_stream_producer_t *producer;
+    ringway_shard_info_t shard;
+    size_t count = 0;
+    on_disk.durability = RINGWAY_ASYNC;
+    DONE(ringway_stream_open(bus, "behind", &on_disk, &stream));
+    DONE(ringway_stream_producer_open(stream, NULL, &producer));
+    for (int i = 0; i < 100; i++) {
+        put(producer, "key", i);
+    }
+    DONE(ringway_stream_flush(producer, 0));
+    DONE(ringway_stream_stats(stream, &stats, sizeof stats));
+    DONE(ringway_stream_shards(stream, &shard, 1, &count));
+    CHECK(stats.unwritten == 0 && shard.next >= 100 && shard.durable_position == shard.next);
+    DONE(ringway_close(producer));
+    DONE(ringway_close(stream));
+    DONE(ringway_bus_remove(bus, "behind", 0));
 }
 
 static void consumers(ringway_bus_t *bus) {

@@ -335,6 +335,7 @@ impl StreamProducer {
     }
 
     #[inline(always)]
+    #[cfg_attr(not(feature = "tracing"), allow(unused_variables))]
     fn tell(&self, shard: u32, position: u64, bytes: usize) {
         event!(
             TRACE,

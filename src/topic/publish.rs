@@ -42,6 +42,8 @@ pub struct Publisher {
     bytes: Vec<u8>,
     uncounted: u64,
     patience: Duration,
+    /// Whether what it publishes is handed on by others.
+    leaves: bool,
     clock: BootClock,
     /// What the wall clock is ahead of it, and when that was found.
     ahead_ms: u64,
@@ -70,6 +72,7 @@ impl Publisher {
             bytes: Vec::new(),
             uncounted: 0,
             patience: PATIENCE,
+            leaves: false,
             ahead_ms: clock::unix_ms().wrapping_sub(clock.kept_ms()),
             read_at: clock.kept_ms(),
             clock,
@@ -118,6 +121,13 @@ impl Publisher {
         self.patience = patience;
     }
 
+    /// Whether it leaves it to others to hand on what it publishes: a publish then costs the same however many
+    /// subscriptions want the message, and somebody has to dispatch ([`Topic::dispatcher`](super::Topic::dispatcher)).
+    /// Default: it does so itself.
+    pub fn leave_to_others(&mut self, leaves: bool) {
+        self.leaves = leaves;
+    }
+
     /// The dispatcher that this publisher hands on with.
     pub fn dispatcher(&mut self) -> &mut Dispatcher {
         &mut self.dispatcher
@@ -135,7 +145,7 @@ impl Publisher {
     }
 
     fn hand_on(&mut self, last: MessageId, published: usize) -> Result<(), PublishError> {
-        if self.dispatcher.subscriptions.is_empty() && !self.is_fifo() {
+        if self.leaves || self.dispatcher.subscriptions.is_empty() && !self.is_fifo() {
             return Ok(());
         }
         let most = published.saturating_mul(HANDED_ON);

@@ -526,6 +526,12 @@ pub const OPERATIONS: &[Operation] = &[
         ..SHARED
     },
     Operation {
+        name: "hand on to two queues what others published",
+        act: topic_dispatch,
+        scene: a_topic_with_a_backlog,
+        ..SHARED
+    },
+    Operation {
         name: "publish, the first",
         act: topic_publish_first,
         scene: a_topic,
@@ -650,6 +656,14 @@ fn a_stream(world: &mut World) -> Result<(), String> {
 fn a_topic(world: &mut World) -> Result<(), String> {
     some_records(world)?;
     world.published = Some(Published::new(world.bus())?);
+    Ok(())
+}
+
+fn a_topic_with_a_backlog(world: &mut World) -> Result<(), String> {
+    some_records(world)?;
+    let mut published = Published::new(world.bus())?;
+    published.leave(WARM + 3)?;
+    world.published = Some(published);
     Ok(())
 }
 
@@ -1789,6 +1803,19 @@ fn topic_publish_of(player: &Player, warm: u64, len: usize) -> Result<(), String
     let sent = publisher.publish(&Publication::new(&last));
     player.ack(warm + 1, &sent);
     sent.map(drop).map_err(text)
+}
+
+/// Hands on one message of somebody else's, behind others, and one more.
+fn topic_dispatch(player: &Player) -> Result<(), String> {
+    let topic = player.bus()?.topic(published::TOPIC).open().map_err(text)?;
+    let mut dispatcher = topic.dispatcher().map_err(text)?;
+    dispatcher.dispatch(WARM as usize).map_err(text)?;
+    begin();
+    let handed_on = dispatcher.dispatch(1);
+    end();
+    // Somebody else may have handed on everything meanwhile.
+    handed_on.map_err(text)?;
+    dispatcher.dispatch(1).map(drop).map_err(text)
 }
 
 fn topic_subscribe(player: &Player) -> Result<(), String> {

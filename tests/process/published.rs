@@ -84,6 +84,16 @@ impl Published {
         Ok(self)
     }
 
+    /// Messages that nobody has handed on yet.
+    pub fn leave(&mut self, messages: u64) -> Result<(), String> {
+        self.publisher.leave_to_others(true);
+        for _ in 0..messages {
+            self.publish()?;
+        }
+        self.publisher.leave_to_others(false);
+        Ok(())
+    }
+
     fn publish(&mut self) -> Result<u64, String> {
         let id = OURS + self.sent;
         let body = body(id, INLINE);

@@ -19,7 +19,7 @@ pub use stream::{
     CheckpointError, ConsumerError, GroupError, PutError, ReshardError, ShardId, StreamReadError,
 };
 #[cfg(feature = "topics")]
-pub use topic::{PublishError, SubscribeError};
+pub use topic::{PublishError, QueuePolicyError, SubscribeError};
 
 use std::io;
 use std::path::PathBuf;

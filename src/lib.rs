@@ -106,11 +106,11 @@ pub const FORMAT: (u16, u16) = (layout::FORMAT_MAJOR, layout::FORMAT_MINOR);
 #[cfg(all(feature = "topics", not(loom)))]
 pub use {
     bus::{ObservedTopic, TopicBuilder},
-    error::{PublishError, SubscribeError},
+    error::{PublishError, QueuePolicyError, SubscribeError},
     topic::{
         BackoffFunction, DeliveryPolicy, Dispatcher, Heard, ListenOptions, ListenPolicy,
         ListenStats, Listener, ListenerInfo, MessageId, Notification, Protocol, Publication,
-        Published, Publisher, Replay, ReplayStatus, SubscribeOptions, Subscription,
+        Published, Publisher, QueuePolicy, Replay, ReplayStatus, SubscribeOptions, Subscription,
         SubscriptionState, SubscriptionStats, Topic, TopicDefinition, TopicKind, TopicStats,
         filter,
     },

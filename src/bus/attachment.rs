@@ -44,7 +44,10 @@ pub(crate) struct Attachment {
     topics_site: Site,
     /// Itself, for what is made through it while it is only borrowed.
     #[cfg(feature = "topics")]
-    own: std::sync::Weak<Attachment>,
+    pub(super) own: std::sync::Weak<Attachment>,
+    /// Other buses that topics of this one deliver to, by name.
+    #[cfg(feature = "topics")]
+    pub(super) buses: Mutex<std::collections::HashMap<String, std::sync::Weak<Attachment>>>,
     pub origin: Origin,
     pub segments: Arc<Segments>,
     pub registry: Arc<Registry>,
@@ -146,6 +149,8 @@ impl Bus {
                 own: _own.clone(),
                 #[cfg(feature = "topics")]
                 topics_site: Attachment::topics_site_of(&site, &directory),
+                #[cfg(feature = "topics")]
+                buses: Mutex::default(),
                 directory,
                 site,
                 origin,
@@ -330,7 +335,9 @@ impl Attachment {
     /// Goes on with what the dead were handing on.
     fn hand_on_for(&self, reaped: &[super::reap::Reaped]) {
         if let Some(own) = self.own.upgrade() {
-            reaped.iter().for_each(|dead| own.hand_on(&dead.topics));
+            reaped
+                .iter()
+                .for_each(|dead| own.hand_on(&dead.topic_parts));
         }
     }
 }

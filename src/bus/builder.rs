@@ -326,7 +326,8 @@ impl Builder {
                 group: file::group(&file).map_err(|e| at(&path, e))?,
                 pool_bytes: self.pool_bytes,
                 file_bytes: BUS_FILE_BYTES as u64,
-                reserved: [0; PAGE - 64 - 24],
+                policies: 0,
+                reserved: [0; PAGE - 64 - 32],
             },
         );
         Ok(())

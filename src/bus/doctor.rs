@@ -46,7 +46,7 @@ pub struct Report {
     pub dead_roles: u64,
     /// Pool chunks nobody owns or names.
     pub lost_chunks: u64,
-    /// Temporary files of dead creators.
+    /// Temporary files of dead creators, parts of topics and policies of queues that are gone.
     pub temporary_files: u64,
     /// Object files that can't be opened, with the reason.
     pub broken_objects: Vec<String>,
@@ -244,6 +244,15 @@ impl Attachment {
     }
 }
 
+/// Removes what a bus has on disk; how much of it.
+fn remove_kept(journals: &Path, objects: &Path) -> Result<usize, OpenError> {
+    #[cfg(feature = "topics")]
+    let topics = crate::topic::remove_kept_topics(journals, objects);
+    #[cfg(not(feature = "topics"))]
+    let topics = 0;
+    Ok(topics + remove_journals(journals, objects)?)
+}
+
 /// See [`Builder::remove`].
 pub(super) fn remove_bus(builder: Builder, force: bool) -> Result<(), OpenError> {
     let builder = builder.participant_name("remove").pre_touch(false);
@@ -296,7 +305,7 @@ pub(super) fn remove_bus(builder: Builder, force: bool) -> Result<(), OpenError>
         Err(OpenError::NotFound { .. })
             if journals
                 .as_deref()
-                .map_or(Ok(0), |it| remove_journals(it, &objects))?
+                .map_or(Ok(0), |it| remove_kept(it, &objects))?
                 > 0 =>
         {
             return Ok(());
@@ -304,7 +313,7 @@ pub(super) fn remove_bus(builder: Builder, force: bool) -> Result<(), OpenError>
         Err(error) => return Err(error),
     }
     if let Some(journals) = journals {
-        remove_journals(&journals, &objects)?;
+        remove_kept(&journals, &objects)?;
     }
     if let Ok(bus_file) = file::open(&bus_file)
         && let Ok(mapping) = Mapping::new(&bus_file, MapOptions::default())

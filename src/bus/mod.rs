@@ -19,6 +19,8 @@ mod doctor;
 mod name;
 mod observe;
 mod participant;
+#[cfg(feature = "topics")]
+mod policies;
 mod queues;
 mod reap;
 mod registry;

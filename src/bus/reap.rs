@@ -45,9 +45,9 @@ pub struct Reaped {
     pub chunks: SweptChunks,
     pub roles: u64,
     pub temporary_files: u64,
-    /// Topics that it may have left something to be handed on in.
+    /// Parts of topics that it may have left something to be handed on in, or made too late.
     #[cfg(feature = "topics")]
-    pub topics: Vec<String>,
+    pub topic_parts: Vec<String>,
 }
 
 /// An object opened for a sweep: its ring; with its deliveries, and those of the rings that it grew
@@ -306,7 +306,7 @@ fn names(any: &AnyRing, position: u64, chunk: ChunkRef) -> bool {
 
 impl Attachment {
     /// Files that hold rings: the objects, and removed ones that somebody still may look at.
-    fn ring_files(&self) -> Result<Vec<String>, OpenError> {
+    pub(super) fn ring_files(&self) -> Result<Vec<String>, OpenError> {
         let directory = &self.site.directory;
         let mut files = file::names(directory).map_err(|e| OpenError::io(directory, e))?;
         files.retain(|name| !name.starts_with(TEMPORARY) && !name.starts_with(GROWN_PREFIX));
@@ -448,9 +448,9 @@ impl Attachment {
                 continue;
             }
             #[cfg(feature = "topics")]
-            found
-                .topics
-                .extend(Self::topic_of(&file).map(str::to_owned));
+            if Self::is_part(&file) {
+                found.topic_parts.push(file.clone());
+            }
             let ring = match self.open_for_sweep(&file) {
                 Err(error) if error.is_of_another_build() => continue,
                 opened => opened?,

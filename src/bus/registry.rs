@@ -15,6 +15,8 @@
 //! is freed, so the number r in such a word never means somebody else.
 
 use super::participant;
+#[cfg(feature = "topics")]
+use crate::layout::bus::POLICIES_OFFSET;
 use crate::layout::bus::{
     JOINED, JOINED_ALL, LOCK_BASE, PARTICIPANTS, PARTICIPANTS_OFFSET, ParticipantEntry, ROLES,
     ROLES_OFFSET,
@@ -321,6 +323,12 @@ impl Registry {
     /// Gives a role back, if `owner` holds it.
     pub fn release_role(&self, role: usize, owner: u16) -> bool {
         participant::release_role(self.role(role), owner)
+    }
+
+    /// The word that is raised whenever a policy of a queue was changed.
+    #[cfg(feature = "topics")]
+    pub fn policies(&self) -> &AtomicU64 {
+        word64(&self.mapping, POLICIES_OFFSET)
     }
 
     /// Who holds a role, 0 for nobody.

@@ -65,6 +65,21 @@ pub enum PublishError {
     Forked,
 }
 
+/// Saying which topics may deliver to a queue. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueuePolicyError {
+    /// The policy is none.
+    #[error("{reason}")]
+    Invalid {
+        /// What is wrong with it, in the words of SQS.
+        reason: String,
+    },
+    /// There is no such queue, or a file can't be read or written.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
 /// Subscribing to a topic, or unsubscribing. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

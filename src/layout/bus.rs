@@ -22,7 +22,7 @@ pub const LOCK_BASE: i64 = 1 << 40;
 /// The lock byte for putting a stale bus aside.
 pub const RESET_LOCK: i64 = (1 << 40) - 1;
 
-/// Immutable after creation, but for `preamble.ready` and `next_object`.
+/// Immutable after creation, but for `preamble.ready` and `policies`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct BusHeader {
@@ -34,14 +34,19 @@ pub struct BusHeader {
     /// Most bytes of payload-pool segments.
     pub pool_bytes: u64,
     pub file_bytes: u64,
-    pub reserved: [u8; PAGE - 64 - 24],
+    /// Since 1.2. A word: raised whenever a policy of a queue was changed.
+    pub policies: u64,
+    pub reserved: [u8; PAGE - 64 - 32],
 }
 
 const _: () = {
     assert!(size_of::<BusHeader>() == PAGE);
     assert!(offset_of!(BusHeader, pool_bytes) == 72);
+    assert!(offset_of!(BusHeader, policies) == POLICIES_OFFSET);
 };
 
+/// Offset of the word that policies of queues raise.
+pub const POLICIES_OFFSET: usize = 88;
 /// Offset of the role words.
 pub const ROLES_OFFSET: usize = PAGE;
 /// Offset of the participant table.

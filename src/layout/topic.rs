@@ -1,8 +1,8 @@
 //! The bytes of a topic: its file, the log of its subscriptions, and a message on its way.
 //!
 //! ```text
-//! topics/NAME         TopicHeader, one page; words in its second half
-//! topics/.subs-NAME   LogHeader, one page; then records, each from a multiple of 8
+//! topics/NAME            TopicHeader, one page; words in its second half
+//! topics/.subs-NAME-ID   LogHeader, one page; then records, each from a multiple of 8
 //! record              word u64 | id u64 | kind u32, bytes u32 | JSON, padded to 8
 //! message             MessageHead | subject | group | deduplication id | trace header | attributes | body
 //! ```
@@ -33,7 +33,8 @@ pub struct TopicHeader {
     pub listen_slots: u64,
     /// Days for which a FIFO topic keeps its messages to be replayed; 0: it does not.
     pub archive_days: u32,
-    pub reserved_word: u32,
+    /// Since 1.2: [`super::durable::MEMORY`] or [`super::durable::DURABLE`].
+    pub durability: u32,
     /// Slots of the archive.
     pub archive_slots: u64,
     pub reserved: [u8; PAGE - 64 - 8 - 128 - 24],
@@ -45,6 +46,7 @@ const _: () = {
     assert!(offset_of!(TopicHeader, name) == 72);
     assert!(offset_of!(TopicHeader, listen_slots) == 200);
     assert!(offset_of!(TopicHeader, archive_days) == 208);
+    assert!(offset_of!(TopicHeader, durability) == 212);
     assert!(offset_of!(TopicHeader, archive_slots) == 216);
 };
 

@@ -143,7 +143,9 @@ pub(crate) fn journals(site: &Site) -> Vec<(String, u64)> {
         return Vec::new();
     };
     let names = files::names(parent).unwrap_or_default();
-    let found = names.into_iter().filter_map(|name| {
+    // Those of hidden queues are parts of others.
+    let names = names.into_iter().filter(|name| !name.starts_with('.'));
+    let found = names.filter_map(|name| {
         let bytes = journal_bytes_of(&parent.join(&name), &name)?;
         Some((name, bytes))
     });
@@ -152,9 +154,6 @@ pub(crate) fn journals(site: &Site) -> Vec<(String, u64)> {
 
 /// Bytes of the journal of the queue `name`, if that is what lies in `directory`.
 fn journal_bytes_of(directory: &Path, name: &str) -> Option<u64> {
-    if name.starts_with('.') {
-        return None;
-    }
     let definition = journal::definition(&Disk::open(directory).ok()?).ok()?;
     let header: QueueHeader = bytemuck::pod_read_unaligned(&definition[..]);
     let is_its = header.preamble.magic == MAGIC

@@ -118,6 +118,31 @@ impl Directory {
         Ok(bytes)
     }
 
+    /// Adds bytes to the end of a small file, by one write; they are on the disk when this returns. Who adds at the
+    /// same time adds before or behind them.
+    pub fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self.open_with(name, OFlags::WRONLY | OFlags::APPEND)?;
+        if file.write(bytes)? < bytes.len() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(rfs::fdatasync(&file)?)
+    }
+
+    /// A small file that was not there, whole; on the disk when this returns. Fails if the name is taken.
+    pub fn create_small(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = format!(".tmp-{name}-{:016x}", host::random_u64());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let mut file = self.open_with(&temporary, flags)?;
+        let named = file
+            .write_all(bytes)
+            .and_then(|()| Ok(rfs::fsync(&file)?))
+            .and_then(|()| self.rename(&temporary, name));
+        if named.is_err() {
+            let _ = self.remove(&temporary);
+        }
+        named.and_then(|()| self.sync())
+    }
+
     /// A small file, written whole or not at all.
     pub fn write_small(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = format!(".tmp-{name}-{:016x}", host::random_u64());

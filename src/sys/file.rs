@@ -133,6 +133,36 @@ pub fn publish(temporary: &Path, name: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a temporary file of these bytes. It is removed again on failure.
+pub fn write_temporary(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let file = create_temporary(path, 0, access).map_err(|failure| match failure {
+        CreateFailure::Io(error) => error,
+        CreateFailure::NoSpace(_) => io::ErrorKind::StorageFull.into(),
+    })?;
+    file.write_all_at(bytes, 0).inspect_err(|_| {
+        let _ = std::fs::remove_file(path);
+    })
+}
+
+/// Gives a finished file its name, in the place of whatever had it.
+pub fn replace(temporary: &Path, name: &Path) -> io::Result<()> {
+    Ok(rfs::rename(temporary, name)?)
+}
+
+/// A file of `most` bytes at most, read whole.
+pub fn read_small(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    open_to_read(path)?
+        .take(most as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    match bytes.len() > most {
+        true => Err(io::ErrorKind::InvalidData.into()),
+        false => Ok(bytes),
+    }
+}
+
 /// Lets two names that both exist change places.
 pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     rfs::renameat_with(rfs::CWD, one, rfs::CWD, other, RenameFlags::EXCHANGE)?;

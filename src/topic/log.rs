@@ -63,12 +63,26 @@ fn word(mapping: &Mapping, at: usize) -> Option<&AtomicU64> {
     (at + 8 <= mapping.len()).then(|| words::word64(mapping, at))
 }
 
-pub(super) fn path(site: &Site, topic: &str) -> PathBuf {
-    site.directory.join(format!(".subs-{topic}"))
+/// What the names of logs begin with.
+pub(crate) const PREFIX: &str = ".subs-";
+
+/// The log of the topic whose parts are called `part`.
+pub(super) fn path(site: &Site, part: &str) -> PathBuf {
+    site.directory.join(format!("{PREFIX}{part}"))
 }
 
 /// Makes the log of a topic, if there is none.
 pub(super) fn create(site: &Site, path: &Path, topic: u64) -> Result<(), OpenError> {
+    create_with(site, path, topic, |_| Ok(()))
+}
+
+/// The same with what `fill` appends, before anybody sees it.
+pub(super) fn create_with(
+    site: &Site,
+    path: &Path,
+    topic: u64,
+    fill: impl FnOnce(&mut Log) -> Result<(), SubscribeError>,
+) -> Result<(), OpenError> {
     let temporary = format!("{}{:016x}", site.temporary_prefix, host::random_u64());
     let temporary = site.directory.join(temporary);
     let file = file::create_temporary(&temporary, LOG_BYTES, site.access);
@@ -91,14 +105,26 @@ pub(super) fn create(site: &Site, path: &Path, topic: u64) -> Result<(), OpenErr
         };
         words::write_header(&mapping, &header);
         words::word32(&mapping, READY_OFFSET).store(READY, Ordering::Release);
-        file::publish(&temporary, path)
+        Ok(())
     });
-    if made.is_err() {
+    let made = made.map_err(|error| OpenError::io(path, error));
+    let filled = made.and_then(|()| {
+        let mut log = Log::open(site, temporary.clone(), topic)?;
+        fill(&mut log).map_err(|error| match error {
+            SubscribeError::Open(error) => error,
+            _ => OpenError::Scribbled {
+                path: path.to_owned(),
+                what: "a subscription on disk is too long",
+            },
+        })?;
+        file::publish(&temporary, path).map_err(|error| OpenError::io(path, error))
+    });
+    if filled.is_err() {
         let _ = file::remove(&temporary);
     }
-    match made {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.map_err(|error| OpenError::io(path, error)),
+    match filled {
+        Err(OpenError::AlreadyExists { .. }) => Ok(()),
+        other => other,
     }
 }
 

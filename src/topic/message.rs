@@ -73,7 +73,7 @@ impl<'a> Publication<'a> {
     }
 
     /// Its body is a JSON object with a text for each protocol (`MessageStructure` json): `sqs` for queues,
-    /// `kinesis` for streams, `lambda` for commands; whoever has none, and every listener, gets `default`, which
+    /// `kinesis` for streams, `lambda` for commands, `firehose` for files; whoever has none, and every listener, gets `default`, which
     /// has to be there. Filter policies by body look at `default`.
     #[must_use]
     pub fn per_protocol(mut self) -> Self {

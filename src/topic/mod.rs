@@ -6,12 +6,14 @@
 //! it in place from a ring beside that. Subscriptions lie in a [log]; [`file`] is the topic itself.
 //! docs/decisions/0027 has the states and what each crash leaves.
 
+mod access;
 mod archive;
 mod delivery;
 mod dispatch;
 mod feed;
 mod file;
 pub mod filter;
+mod kept;
 mod listen;
 mod log;
 mod message;
@@ -23,12 +25,22 @@ mod subscription;
 mod target;
 mod wait;
 
+pub use access::QueuePolicy;
+pub(crate) use access::{MAX_POLICY_BYTES, Source};
 pub use delivery::{BackoffFunction, DeliveryPolicy};
 pub use dispatch::Dispatcher;
-pub(crate) use file::{create as create_topic, open as open_topic, remove as remove_topic_files};
+pub(crate) use file::{
+    create as create_topic, open as open_topic, part as topic_part, part_of,
+    remove as remove_topic_files,
+};
+pub(crate) use kept::{
+    create as keep_topic, names as kept_topics, read as kept_topic, recover as recover_topic,
+    remove_all as remove_kept_topics,
+};
 pub use listen::{
     Heard, ListenOptions, ListenPolicy, ListenStats, Listener, ListenerInfo, Notification,
 };
+pub(crate) use log::PREFIX as LOG_PREFIX;
 pub use message::{MessageId, Publication};
 pub use options::SubscribeOptions;
 pub use publish::{Published, Publisher};
@@ -40,7 +52,7 @@ use crate::error::{OpenError, PublishError, SubscribeError};
 use crate::layout::topic::{RECORD_SUBSCRIBE, RECORD_UNSUBSCRIBE, words as offsets};
 use crate::layout::{READY_OFFSET, REMOVED};
 use crate::object::{Host, Site};
-use crate::queue::{Queue, QueueKind};
+use crate::queue::{Durability, Queue, QueueKind};
 use crate::shm::words;
 use crate::stream::Stream;
 use crate::sync::{AtomicU64, Ordering};
@@ -70,6 +82,8 @@ pub struct TopicDefinition {
     pub archive_days: u32,
     /// Slots of the archive's ring: at most so many messages are kept.
     pub archive_slots: u64,
+    /// What is left of it, and of what was published and not delivered yet, behind a restart of the machine.
+    pub durability: Durability,
 }
 
 /// What a topic needs of its bus beside what every object needs.
@@ -83,10 +97,20 @@ pub(crate) trait Surroundings: Host {
     fn listeners(self: Arc<Self>, topic: &TopicInner) -> Result<Channel, OpenError>;
     /// The ring of its archive, made if there is none.
     fn archive(self: Arc<Self>, topic: &TopicInner) -> Result<Channel, OpenError>;
-    /// The queue of that name.
-    fn queue(self: Arc<Self>, name: &str) -> Result<Queue, OpenError>;
-    /// The stream of that name.
+    /// The name of the bus.
+    fn bus(&self) -> &str;
+    /// The queue of that name, `BUS/NAME` of another bus, and who says which topics it takes messages from.
+    fn queue(self: Arc<Self>, name: &str) -> Result<(Queue, Arc<dyn Gate>), OpenError>;
+    /// The stream of that name, `BUS/NAME` of another bus.
     fn stream(self: Arc<Self>, name: &str) -> Result<Stream, OpenError>;
+}
+
+/// Who says which topics may deliver to the queues of a bus.
+pub(crate) trait Gate: Send + Sync {
+    /// A word that changes when a policy does.
+    fn policies(&self) -> u64;
+    /// Whether the queue of that name and id takes messages from a topic of a bus.
+    fn admits(&self, queue: &str, id: u64, bus: &str, topic: &str) -> bool;
 }
 
 /// A topic of a bus, open in this process.
@@ -131,6 +155,8 @@ pub(crate) struct TopicInner {
     pub name: String,
     pub definition: TopicDefinition,
     pub id: u64,
+    /// What its parts are called, behind what says which part it is.
+    pub part: String,
     pub mapping: Mapping,
     // Last: the attachment outlives everything that was made through it.
     pub host: Arc<dyn Surroundings>,
@@ -183,7 +209,9 @@ impl Topic {
         let host = || Arc::clone(&self.inner.host);
         match subscription.protocol {
             Protocol::Stream => drop(host().stream(&subscription.endpoint)?),
-            Protocol::Queue | Protocol::Exec => drop(host().queue(&subscription.endpoint)?),
+            Protocol::Queue | Protocol::Exec | Protocol::Firehose => {
+                drop(host().queue(&subscription.endpoint)?);
+            }
         }
         if let Some(queue) = &subscription.dead_letter {
             host().queue(queue)?;
@@ -224,6 +252,7 @@ impl Topic {
     fn append(&self, id: u64, kind: u32, json: &[u8]) -> Result<(), SubscribeError> {
         let mut subscriptions = Subscriptions::new();
         let me = self.inner.host.me();
+        kept::append(&self.inner, id, kind, json)?;
         subscriptions.log(&self.inner)?.append(me, id, kind, json)
     }
 
@@ -395,10 +424,20 @@ impl TopicInner {
         if self.mapping.is_forked() {
             return Err(PublishError::Forked);
         }
-        let ready = words::word32(&self.mapping, READY_OFFSET).load(Ordering::Relaxed);
-        if ready == REMOVED {
+        if self.is_removed() {
             return Err(PublishError::Removed);
         }
         Ok(())
+    }
+
+    /// Whether it was marked removed.
+    pub fn is_removed(&self) -> bool {
+        words::word32(&self.mapping, READY_OFFSET).load(Ordering::Relaxed) == REMOVED
+    }
+
+    /// The error of one that was.
+    pub fn removed(&self) -> OpenError {
+        let path = self.host.site().directory.join(&self.name);
+        OpenError::Removed { path }
     }
 }

@@ -16,7 +16,8 @@ pub struct SubscribeOptions {
 }
 
 impl SubscribeOptions {
-    /// The queue of that name gets every message, as a JSON notification.
+    /// The queue of that name gets every message, as a JSON notification. `BUS/QUEUE` is one of another bus under
+    /// the same root; so it is with streams and dead-letter queues.
     pub fn new(queue: &str) -> Self {
         Self::to(Protocol::Queue, queue)
     }
@@ -31,6 +32,16 @@ impl SubscribeOptions {
     /// The queue of that name gets every message, for commands that `ringway topic exec` runs.
     pub fn to_exec(queue: &str) -> Self {
         Self::to(Protocol::Exec, queue)
+    }
+
+    /// The queue of that name gets every message, for files that `ringway topic firehose` writes.
+    pub fn to_firehose(queue: &str) -> Self {
+        Self::to(Protocol::Firehose, queue)
+    }
+
+    /// What it delivers to.
+    pub fn protocol(&self) -> Protocol {
+        self.subscription.protocol
     }
 
     fn to(protocol: Protocol, endpoint: &str) -> Self {

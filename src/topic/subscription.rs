@@ -11,7 +11,8 @@ use super::{TopicInner, log};
 use crate::error::OpenError;
 use crate::layout::topic::{RECORD_SUBSCRIBE, RECORD_UNSUBSCRIBE, counters, words};
 use crate::ring::Liveness;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{self, AtomicU64, Ordering};
+use crate::sys::file;
 use core::sync::atomic::AtomicUsize;
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
@@ -28,6 +29,8 @@ pub enum Protocol {
     Stream,
     /// A queue whose messages are given to a command (`lambda`), by `ringway topic exec`.
     Exec,
+    /// A queue whose messages end in files (`firehose`), by `ringway topic firehose`.
+    Firehose,
 }
 
 impl Protocol {
@@ -37,6 +40,7 @@ impl Protocol {
             Self::Queue => "sqs",
             Self::Stream => "kinesis",
             Self::Exec => "lambda",
+            Self::Firehose => "firehose",
         }
     }
 
@@ -46,6 +50,7 @@ impl Protocol {
             Self::Queue => "queue",
             Self::Stream => "stream",
             Self::Exec => "exec",
+            Self::Firehose => "firehose",
         }
     }
 }
@@ -132,7 +137,12 @@ impl Subscription {
         let object: Value = serde_json::from_slice(json).ok()?;
         let text = |field: &str| object.get(field).and_then(Value::as_str).map(str::to_owned);
         let number = |field: &str| object.get(field).and_then(Value::as_u64);
-        let protocols = [Protocol::Queue, Protocol::Stream, Protocol::Exec];
+        let protocols = [
+            Protocol::Queue,
+            Protocol::Stream,
+            Protocol::Exec,
+            Protocol::Firehose,
+        ];
         let (protocol, endpoint) = protocols
             .into_iter()
             .find_map(|protocol| Some((protocol, text(protocol.field())?)))?;
@@ -203,9 +213,14 @@ impl Subscriptions {
 
     /// The log, made if there is none.
     pub fn log(&mut self, topic: &TopicInner) -> Result<&mut Log, OpenError> {
-        let path = log::path(topic.host.site(), &topic.name);
+        let path = log::path(topic.host.site(), &topic.part);
         if topic.word(words::SUBSCRIBED).load(Ordering::Acquire) == 0 {
             log::create(topic.host.site(), &path, topic.id)?;
+            sync::fence(Ordering::SeqCst); // the file before the mark: its remover has the opposite order
+            if topic.is_removed() {
+                let _ = file::remove(&path);
+                return Err(topic.removed());
+            }
             topic.word(words::SUBSCRIBED).store(1, Ordering::Release);
         }
         match &mut self.log {
@@ -343,7 +358,6 @@ mod tests {
     use super::*;
     use crate::layout::PAGE;
     use crate::layout::topic::RecordWord;
-    use crate::sys::file;
     use crate::sys::mapping::{MapOptions, Mapping};
     use crate::{Bus, SubscribeOptions};
     use ringway_harness::TempBus;
@@ -356,7 +370,8 @@ mod tests {
         let topic = bus.topic("t").create().unwrap();
         let id = topic.subscribe(&SubscribeOptions::new("q")).unwrap();
         topic.unsubscribe(id).unwrap();
-        let log = file::open(&bus.directory().join("topics/.subs-t")).unwrap();
+        let log = log::path(topic.inner.host.site(), &topic.inner.part);
+        let log = file::open(&log).unwrap();
         let log = Mapping::new(&log, MapOptions::default()).unwrap();
         let word = crate::shm::words::word64(&log, PAGE);
         let committed = RecordWord(word.load(Ordering::Acquire));

@@ -1,14 +1,17 @@
-//! The endpoints of subscriptions, open: queues and streams, by name.
+//! The endpoints of subscriptions, open: queues and streams, by name; `BUS/NAME` is one of another bus.
+//!
+//! A queue may have a [policy](super::access). It is asked for when the queue is opened, and again when a word
+//! of its bus says that a policy was changed: one load a delivery.
 //!
 //! Nothing is decided here: a send says what became of it, and the dispatcher what follows from that.
 //! Where a queue or stream was removed and made anew, the next send finds the new one.
 
-use super::TopicInner;
 use super::message::{MessageId, Parsed};
 use super::notification;
 use super::subscription::Protocol;
+use super::{Gate, TopicInner};
 use crate::error::{OpenError, PublishError, PutError, QueueSendError};
-use crate::queue::{Outgoing, QueueKind, QueueSender};
+use crate::queue::{Durability, Outgoing, QueueKind, QueueSender};
 use crate::stream::{PutRecord, StreamProducer};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -63,6 +66,11 @@ pub(super) struct Targets {
 
 struct QueueTarget {
     name: String,
+    id: u64,
+    gate: Arc<dyn Gate>,
+    /// What the word of its bus was when its policy was read, and what that says.
+    policies: u64,
+    is_admitted: bool,
     sender: QueueSender,
     is_fifo: bool,
     deduplicates: bool,
@@ -99,8 +107,10 @@ impl Targets {
         // One that was removed may be there again.
         for _ in 0..2 {
             let sent = match to.protocol {
-                Protocol::Queue | Protocol::Exec => self.send_to_queue(delivery, to, body)?,
                 Protocol::Stream => self.put_to_stream(delivery, to, body)?,
+                Protocol::Queue | Protocol::Exec | Protocol::Firehose => {
+                    self.send_to_queue(delivery, to, body)?
+                }
             };
             if let Some(outcome) = sent {
                 return Ok(outcome);
@@ -129,6 +139,9 @@ impl Targets {
             },
         };
         let target = &mut self.queues[place];
+        if !target.admits(delivery.topic) {
+            return Ok(Some(Outcome::Never));
+        }
         let message = match to.raw {
             true => Outgoing::new(body).attributes_ref(delivery.parsed.said.attributes),
             false => Outgoing::new(&self.wrapped),
@@ -194,7 +207,7 @@ impl Targets {
             let opened = Arc::clone(&delivery.topic.host).stream(to.name);
             let producer = match opened.and_then(|stream| stream.producer()) {
                 Ok(producer) => producer,
-                Err(error) => return not_opened(error).map(Some),
+                Err(error) => return not_opened(delivery.topic, error).map(Some),
             };
             if self.streams.len() >= MOST_OPEN {
                 self.streams.clear();
@@ -232,14 +245,18 @@ fn id_text(text: &mut String, id: MessageId) -> &str {
     text
 }
 
-fn not_opened(error: OpenError) -> Result<Outcome, PublishError> {
+fn not_opened(topic: &TopicInner, error: OpenError) -> Result<Outcome, PublishError> {
     match error {
         OpenError::Forked => Err(PublishError::Forked),
-        // No descriptor, no memory, no room, no right to: another time, or somebody else.
+        // No descriptor, no memory, no room, no right to, a disk that fails: another time, or somebody else.
         OpenError::Io { .. }
         | OpenError::NoSpace { .. }
         | OpenError::Permission { .. }
         | OpenError::Journal(_) => Ok(Outcome::NotNow),
+        // Behind a restart a queue in memory is not there before its receivers are.
+        OpenError::NotFound { .. } if topic.definition.durability != Durability::Memory => {
+            Ok(Outcome::NotNow)
+        }
         _ => Ok(Outcome::Never),
     }
 }
@@ -263,20 +280,45 @@ pub(super) fn is_for_now(error: &QueueSendError) -> bool {
 
 impl QueueTarget {
     fn open(topic: &TopicInner, name: &str) -> Result<Result<Self, Outcome>, PublishError> {
-        let queue = match Arc::clone(&topic.host).queue(name) {
-            Ok(queue) => queue,
-            Err(error) => return not_opened(error).map(Err),
+        let (queue, gate) = match Arc::clone(&topic.host).queue(name) {
+            Ok(found) => found,
+            Err(error) => return not_opened(topic, error).map(Err),
         };
         let Ok(sender) = queue.sender() else {
             return Ok(Err(Outcome::NotNow)); // removed just now: the next attempt sees it
         };
         let definition = queue.definition();
-        Ok(Ok(Self {
+        let policies = gate.policies();
+        let mut target = Self {
             name: name.to_owned(),
+            id: queue.id(),
+            gate,
+            policies,
+            is_admitted: true,
             sender,
             is_fifo: definition.kind == QueueKind::Fifo,
             deduplicates: definition.dedup.is_some(),
-        }))
+        };
+        target.ask(topic);
+        Ok(Ok(target))
+    }
+
+    /// Whether the queue takes messages from this topic.
+    #[inline]
+    fn admits(&mut self, topic: &TopicInner) -> bool {
+        let policies = self.gate.policies();
+        if policies != self.policies {
+            self.policies = policies;
+            self.ask(topic);
+        }
+        self.is_admitted
+    }
+
+    #[cold]
+    fn ask(&mut self, topic: &TopicInner) {
+        let queue = self.name.rsplit('/').next().unwrap_or_default();
+        let bus = topic.host.bus();
+        self.is_admitted = self.gate.admits(queue, self.id, bus, &topic.name);
     }
 
     fn send<'a>(

@@ -1,5 +1,5 @@
-//! The files of topics, scribbled over while they are used: the log of subscriptions, the topic's page,
-//! and messages where they lie in the ring of listeners.
+//! The files of topics, scribbled over while they are used: the log of subscriptions, the topic's page, messages
+//! where they lie in the ring of listeners and in the archive, the file of a durable topic, and policies of queues.
 //!
 //! What is asked of them is answered or refused, never a panic, nor an endless loop. The seed is printed
 //! and repeats the run; `RINGWAY_FULL=1` makes 10 million executions of each.
@@ -7,7 +7,10 @@
 #[path = "effort.rs"]
 mod effort;
 
-use ringway::{Attributes, Bus, Notification, Publication, ReadError, SubscribeOptions, Topic};
+use ringway::{
+    Attributes, Bus, Durability, Notification, Publication, QueuePolicy, ReadError,
+    SubscribeOptions, Topic,
+};
 use ringway_harness::TempBus;
 use ringway_harness::seed::{self, Random};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,6 +51,18 @@ fn topic(root: &TempBus) -> (Bus, Topic) {
     let bus = Bus::builder("h").root(root.path()).create().unwrap();
     let topic = bus.topic("t").listen_slots(SLOTS).create().unwrap();
     (bus, topic)
+}
+
+/// The part of a topic whose name begins with `prefix`.
+fn part(bus: &Bus, prefix: &str) -> std::path::PathBuf {
+    let (directory, name) = prefix.split_once('/').unwrap();
+    let entries = std::fs::read_dir(bus.directory().join(directory)).unwrap();
+    let mut paths = entries.map(|entry| entry.unwrap().path());
+    let is_it = |path: &std::path::PathBuf| {
+        let file = path.file_name().unwrap().to_str().unwrap();
+        file.starts_with(name)
+    };
+    paths.find(is_it).expect("it was made")
 }
 
 /// The bytes of a file, to be written over.
@@ -104,7 +119,7 @@ fn a_scribbled_log_of_subscriptions_is_read_as_far_as_it_is_one() {
             topic.unsubscribe(id).unwrap();
         }
     }
-    let mut map = map(&bus.directory().join("topics/.subs-t"));
+    let mut map = map(&part(&bus, "topics/.subs-t-"));
     let before = bytes(&mut map).to_vec();
     let end = RECORDS + 1024;
     let mut attributes = Attributes::new();
@@ -138,6 +153,9 @@ fn a_scribbled_topic_is_opened_or_refused() {
     let (bus, topic) = topic(&root);
     let queue = bus.queue("a").slots(1024).create().unwrap();
     topic.subscribe(&SubscribeOptions::new("a")).unwrap();
+    let first = Publication::new(b"m");
+    topic.publisher().unwrap().publish(&first).unwrap();
+    let transit = part(&bus, "objects/.transit-t-");
     let mut map = map(&bus.directory().join("topics/t"));
     let before = bytes(&mut map).to_vec();
     run("topics", 3_000, |random| {
@@ -154,8 +172,15 @@ fn a_scribbled_topic_is_opened_or_refused() {
                 .map(drop)
         });
         let _ = queue.purge();
-        // As long as the page says, which may be four gigabytes: not to be touched again each time.
-        let _ = std::fs::remove_file(bus.directory().join("objects/.listen-t"));
+        // As long as the page says, which may be four gigabytes: not to be touched again each time. And where
+        // it says another id, these are parts of nobody's.
+        for entry in std::fs::read_dir(bus.directory().join("objects")).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name.starts_with(".listen-t-") || (name.starts_with(".t") && path != transit) {
+                let _ = std::fs::remove_file(path);
+            }
+        }
         published.is_ok()
     });
 }
@@ -169,7 +194,7 @@ fn a_scribbled_message_is_heard_or_skipped() {
     let mut attributes = Attributes::new();
     attributes.string("k", "text").unwrap();
     attributes.number("n", 5).unwrap();
-    let mut map = map(&bus.directory().join("objects/.listen-t"));
+    let mut map = map(&part(&bus, "objects/.listen-t-"));
     let slots = map.len() - SLOTS as usize * STRIDE;
     let (mut heard, mut number) = (Notification::new(), 0u64);
     run("messages of topics", 50_000, |random| {
@@ -187,5 +212,113 @@ fn a_scribbled_message_is_heard_or_skipped() {
             Ok(false) | Err(ReadError::Lagged { .. }) => false,
             Err(error) => panic!("{error}"),
         }
+    });
+}
+
+#[test]
+fn a_scribbled_message_of_an_archive_is_replayed_or_skipped() {
+    let root = TempBus::new().unwrap();
+    let bus = Bus::builder("h").root(root.path()).create().unwrap();
+    let queue = bus.queue("q").slots(1024).create().unwrap();
+    let topic = bus.topic("t").fifo().archive_days(1).archive_slots(SLOTS);
+    let topic = topic.create().unwrap();
+    let mut publisher = topic.publisher().unwrap();
+    let first = Publication::new(b"m").group("g").dedup_id("first");
+    publisher.publish(&first).unwrap();
+    let policy = r#"{"PointType": "Timestamp", "StartingPoint": "2020-01-01T00:00:00Z"}"#;
+    let all = SubscribeOptions::new("q").raw(true).replay(policy);
+    topic.subscribe(&all.filter(r#"{"k": ["text"]}"#)).unwrap();
+    let mut attributes = Attributes::new();
+    attributes.string("k", "text").unwrap();
+    let mut map = map(&part(&bus, "objects/.archive-t-"));
+    let slots = map.len() - SLOTS as usize * STRIDE;
+    let (mut position, mut body) = (1u64, [0; 64]);
+    run("archives of topics", 3_000, |random| {
+        // Nobody hands it on before it was written over; what is behind it is handed on too.
+        publisher.leave_to_others(true);
+        let id = position.to_string();
+        let message = Publication::new(b"a body").group("g").dedup_id(&id);
+        publisher.publish(&message.attributes(&attributes)).unwrap();
+        publisher.leave_to_others(false);
+        // The slot that its copy takes, before or behind that.
+        let at = slots + (position % SLOTS) as usize * STRIDE;
+        let is_before = random.percent(50);
+        if is_before {
+            scribble(&mut bytes(&mut map)[at + BODY..at + 200], random);
+        }
+        let _ = publisher.dispatcher().dispatch(1);
+        if !is_before {
+            scribble(&mut bytes(&mut map)[at + BODY..at + 200], random);
+        }
+        position += 1;
+        let _ = publisher.dispatcher().dispatch(4);
+        let mut receiver = queue.receiver().unwrap();
+        let mut came = false;
+        while receiver
+            .receive_and_delete(&mut body)
+            .unwrap_or(None)
+            .is_some()
+        {
+            came = true;
+        }
+        came
+    });
+}
+
+#[test]
+fn a_scribbled_file_of_a_durable_topic_is_opened_or_refused() {
+    let root = TempBus::new().unwrap();
+    let disk = root.path().join("disk");
+    let builder = || Bus::builder("h").root(root.path()).journal_root(&disk);
+    let bus = builder().create().unwrap();
+    bus.queue("a").slots(1024).create().unwrap();
+    let topic = bus
+        .topic("t")
+        .durability(Durability::Durable)
+        .create()
+        .unwrap();
+    for number in 0..4 {
+        let filter = format!("{{\"k\": [\"{number}\"]}}");
+        topic
+            .subscribe(&SubscribeOptions::new("a").filter(&filter))
+            .unwrap();
+    }
+    drop(topic);
+    let path = disk.join("ringway-h/.topic-t");
+    let whole = std::fs::read(&path).unwrap();
+    let topics = bus.directory().join("topics");
+    run("files of durable topics", 200, |random| {
+        let mut mutated = whole.clone();
+        match random.below(4) {
+            0 => mutated.truncate(random.below(mutated.len() as u64) as usize),
+            1 => mutated.extend((0..random.below(50)).map(|_| random.next_u64() as u8)),
+            2 => {
+                // Behind its checksum, a line is still anything.
+                let end = mutated.len() - random.below(100) as usize - 1;
+                let tail = mutated.split_off(end);
+                mutated.extend([&tail[..], b"\n", &tail[..]].concat());
+            }
+            _ => scribble(&mut mutated, random),
+        }
+        std::fs::write(&path, &mutated).unwrap();
+        let _ = std::fs::remove_dir_all(&topics);
+        let opened = bus.topic("t").open();
+        opened.is_ok_and(|topic| topic.subscriptions().is_ok())
+    });
+}
+
+#[test]
+fn a_mutated_policy_of_a_queue_is_one_or_is_refused() {
+    let whole = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": ["sqs:SendMessage"], "Resource": "arn:aws:sqs:*:q",
+        "Condition": {"ArnLike": {"aws:SourceArn": ["arn:aws:sns:*:*:n?ws", "*"]}}}]}"#;
+    run("policies of queues", 20_000, |random| {
+        let mut mutated = whole.as_bytes().to_vec();
+        if random.percent(90) {
+            let at = random.below(mutated.len() as u64) as usize;
+            mutated[at] = b"*?\"{}[],:aA0 "[random.below(13) as usize];
+        }
+        let text = String::from_utf8(mutated).unwrap();
+        QueuePolicy::parse(&text).is_ok()
     });
 }

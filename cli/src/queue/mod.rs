@@ -1,5 +1,6 @@
 //! `ringway queue`: create, list, inspect, empty and remove queues, and settle receipts.
 
+mod access;
 pub mod dedup;
 mod moves;
 mod persist;
@@ -66,6 +67,7 @@ pub enum Command {
         #[arg(long, conflicts_with_all = ["dead_letter", "max_receives"])]
         no_dead_letter: bool,
     },
+    Access(access::Args),
     /// Remove every message that was sent so far, in flight and parked ones too
     Purge {
         /// The bus
@@ -212,6 +214,7 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
                 .map_err(|error| find::explain(&bus, &name, error))?;
             place.say(json!({"removed": name}), || format!("removed {name}"));
         }
+        Command::Access(args) => return access::run(&args, place),
         Command::Redrive(args) => return moves::redrive(&args, place),
         Command::Move(args) => return moves::send_on(&args, place),
         Command::Task(args) => return moves::task(&args, place),

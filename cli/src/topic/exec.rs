@@ -7,15 +7,13 @@
 
 use super::matching::ScopeArg;
 use super::open;
-use super::subscribe::{policy_text, subscribed};
+use super::subscribe::{Wanted, feed, policy_text};
 use crate::interrupt::Signal;
 use crate::output::{Place, Usage, parse_duration};
 use crate::{receive, work};
 use anyhow::{Context, anyhow};
-use ringway::filter::PolicyLimits;
 use ringway::{
-    DeliveryPolicy, Idle, Message, Protocol, Queue, QueueReceiver, Redrive, Settings,
-    SubscribeOptions, Topic,
+    DeliveryPolicy, Idle, Message, Queue, QueueReceiver, Redrive, Settings, SubscribeOptions,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
@@ -120,7 +118,17 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
         let receives = u16::try_from(policy.retries + 1).unwrap_or(u16::MAX);
         queue.set(&Settings::new().redrive(Redrive::to(&target, receives)))?;
     }
-    subscribe(args, &topic)?;
+    feed(
+        &topic,
+        &args.bus,
+        SubscribeOptions::to_exec(&args.queue).raw(true),
+        &Wanted {
+            endpoint: &args.queue,
+            filter: args.filter.as_deref(),
+            scope: args.scope,
+            no_limits: args.no_limits,
+        },
+    )?;
     let mut receiver = queue.receiver()?;
     receiver.set_idle(Idle::Park);
     let signal = Signal::default();
@@ -149,34 +157,6 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
         },
     );
     ended.map(|()| ExitCode::SUCCESS)
-}
-
-/// Subscribes the queue, unless it is.
-fn subscribe(args: &Args, topic: &Topic) -> anyhow::Result<()> {
-    let subscriptions = topic.subscriptions()?;
-    let is_there = subscriptions
-        .iter()
-        .any(|one| one.protocol == Protocol::Exec && one.endpoint == args.queue);
-    if is_there {
-        return match args.filter {
-            Some(_) => Err(Usage(format!(
-                "{} is subscribed already, with the filter it was given then; `ringway topic stat {} {}` shows it",
-                args.queue, args.bus, args.name
-            ))
-            .into()),
-            None => Ok(()),
-        };
-    }
-    let mut options = SubscribeOptions::to_exec(&args.queue)
-        .raw(true)
-        .scope(args.scope.into());
-    if let Some(policy) = &args.filter {
-        options = options.filter(&policy_text(policy, "--filter")?);
-    }
-    if args.no_limits {
-        options = options.limits(PolicyLimits::NONE);
-    }
-    subscribed(topic.subscribe(&options)).map(drop)
 }
 
 fn work_on(

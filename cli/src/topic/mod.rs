@@ -2,6 +2,7 @@
 //! policies. Publishing, subscribing and listening are verbs of their own beside it.
 
 mod exec;
+mod firehose;
 pub mod listen;
 mod matching;
 pub mod publish;
@@ -9,8 +10,9 @@ pub mod subscribe;
 
 use crate::find::near;
 use crate::output::{Place, parse_duration};
+use crate::queue::parse_durability;
 use anyhow::anyhow;
-use ringway::{Bus, OpenError, Topic, TopicKind};
+use ringway::{Bus, Durability, OpenError, Topic, TopicKind};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -36,6 +38,10 @@ pub enum Command {
         /// Keep at most so many of them, a power of two [default: 65536]
         #[arg(long, value_name = "N", requires = "archive")]
         archive_slots: Option<u64>,
+        /// What is left of it behind a restart of the machine: memory (nothing), or durable: its subscriptions, and
+        /// what was published and not delivered; a publish then waits for the disk
+        #[arg(long, value_name = "LEVEL", value_parser = parse_durability, conflicts_with = "archive")]
+        durability: Option<Durability>,
         /// Open it when it exists already
         #[arg(long)]
         if_missing: bool,
@@ -73,6 +79,7 @@ pub enum Command {
         r#for: Option<Duration>,
     },
     Exec(exec::Args),
+    Firehose(firehose::Args),
     Match(matching::Args),
 }
 
@@ -85,6 +92,7 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             listen_slots,
             archive,
             archive_slots,
+            durability,
             if_missing,
         } => {
             let bus = place.open(&bus)?;
@@ -100,6 +108,9 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             }
             if let Some(slots) = archive_slots {
                 builder = builder.archive_slots(slots);
+            }
+            if let Some(durability) = durability {
+                builder = builder.durability(durability);
             }
             match if_missing {
                 true => builder.open_or_create()?,
@@ -138,6 +149,7 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             });
         }
         Command::Exec(args) => return exec::run(&args, place),
+        Command::Firehose(args) => return firehose::run(&args, place),
         Command::Match(args) => return matching::run(&args, place),
     }
     Ok(ExitCode::SUCCESS)
@@ -203,8 +215,11 @@ fn stat(topic: &Topic, place: &Place) -> anyhow::Result<()> {
     object["subscriptions"] = shown.iter().map(subscribe::as_json).collect::<Value>();
     object["listeners"] = listeners.iter().map(listen::as_json).collect::<Value>();
     object["archive_days"] = topic.definition().archive_days.into();
+    let is_durable = topic.definition().durability == Durability::Durable;
+    object["durability"] = if is_durable { "durable" } else { "memory" }.into();
     place.say(object, || {
-        let mut text = format!("{} ({kind})", topic.name());
+        let level = if is_durable { ", durable" } else { "" };
+        let mut text = format!("{} ({kind}{level})", topic.name());
         for (name, value) in counters {
             let _ = write!(text, "\n  {:<14} {value}", name.replace('_', " "));
         }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use ringway::filter::{PolicyLimits, Scope};
 use ringway::{
     Protocol, ReplayStatus, SubscribeError, SubscribeOptions, Subscription, SubscriptionStats,
+    Topic,
 };
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -23,10 +24,10 @@ pub struct Args {
     /// The topic
     #[arg(value_name = "TOPIC")]
     name: String,
-    /// The queue, of the same bus
+    /// The queue; BUS/QUEUE of another bus
     #[arg(required_unless_present = "stream")]
     queue: Option<String>,
-    /// A stream of the same bus instead of a queue
+    /// A stream instead of a queue; BUS/STREAM of another bus
     #[arg(long, value_name = "STREAM", conflicts_with = "queue")]
     stream: Option<String>,
     /// Bodies and attributes as they were published, instead of JSON notifications
@@ -38,7 +39,7 @@ pub struct Args {
     /// What the policy looks at
     #[arg(long, value_enum, default_value = "attributes", requires = "filter")]
     scope: ScopeArg,
-    /// The queue of the same bus for what can't be delivered
+    /// The queue for what can't be delivered; BUS/QUEUE of another bus
     #[arg(long, value_name = "QUEUE")]
     dead_letter: Option<String>,
     /// When deliveries that failed are tried again, in the words of SNS; the policy, or the file it is in
@@ -57,6 +58,7 @@ const EXAMPLES: &str = r#"Examples:
   ringway subscribe demo news archive --raw
   ringway subscribe demo news sport --filter '{"kind": ["sport"]}' --dead-letter dead
   ringway subscribe demo news --stream history --raw
+  ringway subscribe demo news west/copy
   ringway subscribe demo news slow --delivery-policy '{"healthyRetryPolicy": {"numRetries": 10, "maxDelayTarget": 60}}'
   ringway subscribe demo ledger copy --replay '{"PointType": "Timestamp", "StartingPoint": "2026-11-01T00:00:00Z"}'
   ringway subscribe demo news goals --scope body --filter '{"goals": [{"numeric": [">", 2]}]}'"#;
@@ -107,6 +109,47 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What a command's own subscription asks for.
+pub struct Wanted<'a> {
+    pub endpoint: &'a str,
+    pub filter: Option<&'a str>,
+    pub scope: ScopeArg,
+    pub no_limits: bool,
+}
+
+/// Subscribes the queue that a command receives from by `options`, unless it is.
+pub fn feed(
+    topic: &Topic,
+    bus: &str,
+    mut options: SubscribeOptions,
+    wanted: &Wanted<'_>,
+) -> anyhow::Result<()> {
+    let protocol = options.protocol();
+    let subscriptions = topic.subscriptions()?;
+    let is_there = subscriptions
+        .iter()
+        .any(|one| one.protocol == protocol && one.endpoint == wanted.endpoint);
+    if is_there {
+        return match wanted.filter {
+            Some(_) => Err(Usage(format!(
+                "{} is subscribed already, with the filter it was given then; `ringway topic stat {bus} {}` shows it",
+                wanted.endpoint,
+                topic.name()
+            ))
+            .into()),
+            None => Ok(()),
+        };
+    }
+    options = options.scope(wanted.scope.into());
+    if let Some(policy) = wanted.filter {
+        options = options.filter(&policy_text(policy, "--filter")?);
+    }
+    if wanted.no_limits {
+        options = options.limits(PolicyLimits::NONE);
+    }
+    subscribed(topic.subscribe(&options)).map(drop)
+}
+
 /// The number of a subscription, or an error that names the flag it comes from.
 pub fn subscribed(outcome: Result<u64, SubscribeError>) -> anyhow::Result<u64> {
     match outcome {
@@ -153,6 +196,7 @@ fn protocol(protocol: Protocol) -> &'static str {
         Protocol::Queue => "queue",
         Protocol::Stream => "stream",
         Protocol::Exec => "exec",
+        Protocol::Firehose => "firehose",
         _ => "unknown",
     }
 }

@@ -5,6 +5,7 @@
 mod agent;
 mod demo;
 mod exec;
+mod firehose;
 mod journal;
 mod log;
 mod metrics;

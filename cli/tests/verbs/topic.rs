@@ -170,3 +170,37 @@ fn a_listener_prints_what_is_published_line_by_line() {
     assert_eq!(said, ["one", "two", "three"]);
     assert_eq!(bodies[0]["subject"], "s");
 }
+
+#[test]
+fn topics_reach_queues_of_other_buses_and_those_that_admit_them() {
+    let place = Place::new();
+    let west = ringway::Bus::builder("west")
+        .root(place.path())
+        .create()
+        .unwrap();
+    let far = west.queue("copy").create().unwrap();
+    place.queue();
+    place.run(&["topic", "create", "b", "news"]).ok();
+    place
+        .run(&["subscribe", "b", "news", "west/copy", "--raw"])
+        .ok();
+    place.run(&["subscribe", "b", "news", "q", "--raw"]).ok();
+    let access = |flags: &[&str]| place.run(&[&["queue", "access", "b", "q"], flags].concat());
+    assert_eq!(access(&[]).ok(), "all topics may deliver\n");
+    let told = access(&["--topics", "sport,west/news", "--json"]).json();
+    let arns = &told["policy"]["Statement"][0]["Condition"]["ArnLike"]["aws:SourceArn"];
+    assert_eq!(arns[1], "arn:aws:sns:west:000000000000:news");
+    place.run(&["publish", "b", "news", "one"]).ok();
+    access(&["--topics", "n*"]).ok();
+    place.run(&["publish", "b", "news", "two"]).ok();
+    assert_eq!(place.run(&["receive", "b", "q", "--all"]).ok(), "two\n");
+    assert_eq!(far.stats().visible, 2);
+    assert_eq!(access(&["--all"]).ok(), "all topics may deliver\n");
+    let refused = access(&["--policy", "{}"]).refused(2);
+    assert!(
+        refused.contains("--policy: Invalid value for the parameter Policy"),
+        "{refused}"
+    );
+    let refused = access(&["--all", "--topics", "x"]).refused(2);
+    assert!(refused.contains("cannot be used with"), "{refused}");
+}

@@ -81,6 +81,16 @@ impl Watched {
         assert_eq!(self.event(), "+ last");
     }
 
+    /// What a command was given that is run for what is published.
+    fn function(&self, limit: &str, number: &str) -> String {
+        let event = self.place.path().join("event");
+        let script = format!("cat >> {}", event.display());
+        let exec = ["topic", "exec", "b", "files", "function", limit, number];
+        let command = ["--", "sh", "-c", &script];
+        self.place.run(&[&exec[..], &command].concat()).ok();
+        fs::read_to_string(event).unwrap_or_default()
+    }
+
     /// Everything that a queue got.
     fn received(&self, queue: &str) -> Vec<Value> {
         let received = self
@@ -102,8 +112,10 @@ impl Drop for Watched {
 }
 
 #[test]
-fn a_file_that_was_written_and_one_that_was_removed_reach_every_queue() {
+fn a_file_that_was_written_and_one_that_was_removed_reach_every_queue_and_the_function() {
     let mut watched = Watched::start("");
+    // The first run subscribes.
+    assert_eq!(watched.function("--wait", "0s"), "");
     fs::write(watched.path("red flower.jpg"), "four").unwrap();
     assert_eq!(watched.event(), "+ red flower.jpg");
     fs::remove_file(watched.path("red flower.jpg")).unwrap();
@@ -111,6 +123,8 @@ fn a_file_that_was_written_and_one_that_was_removed_reach_every_queue() {
     let other = watched.received("other");
     let queue = watched.received("q");
     assert_eq!((queue.len(), other.len()), (2, 2));
+    let batch = watched.function("--count", "1");
+    assert_eq!(batch.matches("red+flower.jpg").count(), 2, "{batch}");
     let bodies = |all: &[Value]| -> Vec<String> {
         all.iter()
             .map(|one| one["body"].as_str().unwrap().to_owned())

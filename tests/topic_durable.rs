@@ -1,0 +1,303 @@
+//! Durable topics: subscriptions, and what was published and not delivered, are there again when the memory of the
+//! bus is gone.
+//!
+//! A restart of the machine is played by dropping every handle and removing the directory of the bus; what lies
+//! on disk stays.
+
+use ringway::{
+    Bus, Durability, Incoming, OpenError, Publication, PublishError, Queue, SubscribeOptions, Topic,
+};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A place for buses, and one for what they have on disk.
+struct Machine {
+    root: PathBuf,
+}
+
+impl Machine {
+    fn new() -> Self {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ringway-topic-durable-{}-{number}", std::process::id());
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        for part in ["memory", "disk"] {
+            std::fs::create_dir_all(root.join(part)).unwrap();
+        }
+        Self { root }
+    }
+
+    fn builder(&self) -> ringway::Builder {
+        let builder = Bus::builder("bus").root(self.root.join("memory"));
+        builder.journal_root(self.root.join("disk"))
+    }
+
+    fn bus(&self) -> Bus {
+        self.builder().open_or_create().unwrap()
+    }
+
+    /// What lies on disk.
+    fn on_disk(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.root.join("disk/ringway-bus"));
+        let names = entries
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// What was in memory is gone.
+    fn restart(&self) {
+        std::fs::remove_dir_all(self.root.join("memory")).unwrap();
+        std::fs::create_dir(self.root.join("memory")).unwrap();
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+}
+
+fn durable(bus: &Bus) -> Topic {
+    let topic = bus.topic("news").durability(Durability::Durable);
+    topic.open_or_create().unwrap()
+}
+
+fn durable_queue(bus: &Bus, name: &str) -> Queue {
+    let queue = bus.queue(name).durability(Durability::Durable).slots(1024);
+    queue.open_or_create().unwrap()
+}
+
+fn raw(queue: &str) -> SubscribeOptions {
+    SubscribeOptions::new(queue).raw(true)
+}
+
+fn drain(queue: &Queue) -> Vec<String> {
+    let (mut receiver, mut incoming) = (queue.receiver().unwrap(), Incoming::new());
+    let mut bodies = Vec::new();
+    while let Some(received) = receiver.receive_message(&mut incoming).unwrap() {
+        bodies.push(String::from_utf8(incoming.body().to_vec()).unwrap());
+        receiver.delete(&received.receipt).unwrap();
+    }
+    bodies
+}
+
+#[test]
+fn what_was_published_and_not_delivered_is_delivered_behind_a_restart() {
+    let machine = Machine::new();
+    let bus = machine.bus();
+    let topic = durable(&bus);
+    let [kept, lost] = [
+        durable_queue(&bus, "kept"),
+        bus.queue("lost").create().unwrap(),
+    ];
+    topic.subscribe(&raw("kept")).unwrap();
+    let ended = topic.subscribe(&raw("kept")).unwrap();
+    topic.subscribe(&raw("lost")).unwrap();
+    let filtered = raw("kept").filter(r#"{"k": ["never"]}"#);
+    topic.subscribe(&filtered.dead_letter("lost")).unwrap();
+    topic.unsubscribe(ended).unwrap();
+    let mut publisher = topic.publisher().unwrap();
+    publisher.publish(&Publication::new(b"delivered")).unwrap();
+    publisher.leave_to_others(true);
+    for body in [&b"waits 1"[..], b"waits 2"] {
+        publisher.publish(&Publication::new(body)).unwrap();
+    }
+    let before = topic.subscriptions().unwrap();
+    assert_eq!(topic.stats().unwrap().waiting, 2);
+    drop((publisher, topic, kept, lost, bus));
+
+    machine.restart();
+    let bus = machine.bus();
+    assert_eq!(
+        bus.topics().unwrap(),
+        ["news"],
+        "although nobody has asked for it yet"
+    );
+    let exists = bus.topic("news").create().map(drop);
+    assert!(
+        matches!(exists, Err(OpenError::AlreadyExists { .. })),
+        "{exists:?}"
+    );
+    let topic = bus.topic("news").open().unwrap();
+    assert_eq!(topic.subscriptions().unwrap(), before);
+    assert_eq!(topic.stats().unwrap().waiting, 2);
+    // The queue in memory is not there before somebody makes it, and what is for it waits.
+    let mut dispatcher = topic.dispatcher().unwrap();
+    assert_eq!(dispatcher.dispatch(10).unwrap(), 2);
+    let kept = bus.queue("kept").open().unwrap();
+    assert_eq!(drain(&kept), ["delivered", "waits 1", "waits 2"]);
+    let stats = topic.stats().unwrap();
+    assert_eq!((stats.waiting, stats.failed, stats.retried), (2, 0, 2));
+    let lost = bus.queue("lost").create().unwrap();
+    while topic.stats().unwrap().waiting > 0 {
+        dispatcher
+            .dispatch_within(Duration::from_millis(5))
+            .unwrap();
+    }
+    let mut late = drain(&lost);
+    late.sort();
+    assert_eq!(late, ["waits 1", "waits 2"]);
+    topic
+        .publisher()
+        .unwrap()
+        .publish(&Publication::new(b"new"))
+        .unwrap();
+    assert_eq!(
+        (drain(&kept), drain(&lost)),
+        (vec!["new".to_owned()], vec!["new".to_owned()])
+    );
+    assert!(bus.doctor(false).unwrap().is_clean());
+}
+
+#[test]
+fn a_durable_fifo_topic_knows_repeats_behind_a_restart() {
+    let machine = Machine::new();
+    let bus = machine.bus();
+    let topic = bus.topic("news").fifo().durability(Durability::Durable);
+    let topic = topic.create().unwrap();
+    durable_queue(&bus, "q");
+    topic.subscribe(&raw("q")).unwrap();
+    let message = Publication::new(b"once").group("g").dedup_id("1");
+    assert!(
+        !topic
+            .publisher()
+            .unwrap()
+            .publish(&message)
+            .unwrap()
+            .duplicate
+    );
+    drop((topic, bus));
+    machine.restart();
+    let bus = machine.bus();
+    let topic = bus.topic("news").open().unwrap();
+    assert!(
+        topic
+            .publisher()
+            .unwrap()
+            .publish(&message)
+            .unwrap()
+            .duplicate
+    );
+    assert_eq!(drain(&durable_queue(&bus, "q")), ["once"]);
+}
+
+#[test]
+fn a_durable_topic_that_is_removed_leaves_nothing_and_a_bus_takes_its_topics_along() {
+    let machine = Machine::new();
+    let bus = machine.bus();
+    durable_queue(&bus, "q");
+    let use_it = |bus: &Bus| {
+        let topic = durable(bus);
+        topic.subscribe(&raw("q")).unwrap();
+        topic
+            .publisher()
+            .unwrap()
+            .publish(&Publication::new(b"m"))
+            .unwrap();
+        topic
+    };
+    let topic = use_it(&bus);
+    assert_eq!(
+        machine.on_disk().len(),
+        3,
+        "the topic, its transit, the queue"
+    );
+    bus.remove_topic("news").unwrap();
+    let gone = topic.publisher().map(drop).unwrap_err();
+    assert!(matches!(gone, PublishError::Removed), "{gone}");
+    assert_eq!(machine.on_disk(), ["q"]);
+    // Made anew, it knows nothing of the old one; and so it is removed that nobody has asked for yet.
+    let topic = use_it(&bus);
+    assert_eq!(topic.subscriptions().unwrap().len(), 1);
+    drop((topic, bus));
+    machine.restart();
+    let bus = machine.bus();
+    bus.remove_topic("news").unwrap();
+    assert_eq!(machine.on_disk(), ["q"]);
+    assert!(matches!(
+        bus.remove_topic("news"),
+        Err(OpenError::NotFound { .. })
+    ));
+    drop((use_it(&bus), bus));
+    machine.builder().remove(false).unwrap();
+    assert_eq!(machine.on_disk(), [""; 0]);
+    // Also where nothing but what is on disk is left of it.
+    let bus = machine.bus();
+    durable_queue(&bus, "q");
+    drop((use_it(&bus), bus));
+    machine.restart();
+    machine.builder().remove(false).unwrap();
+    assert_eq!(machine.on_disk(), [""; 0]);
+}
+
+#[test]
+fn what_can_not_be_durable_is_refused_and_a_damaged_topic_is_named() {
+    let machine = Machine::new();
+    let bus = machine.bus();
+    for (option, builder) in [
+        ("durability", bus.topic("t").durability(Durability::Async)),
+        (
+            "durability",
+            bus.topic("t")
+                .fifo()
+                .archive_days(1)
+                .durability(Durability::Durable),
+        ),
+    ] {
+        let refused = builder.create().map(drop);
+        assert!(
+            matches!(&refused, Err(OpenError::InvalidOption { option: named, .. }) if *named == option),
+            "{refused:?}"
+        );
+    }
+    let topic = durable(&bus);
+    let other = bus
+        .topic("news")
+        .durability(Durability::Memory)
+        .open()
+        .map(drop);
+    assert!(
+        matches!(
+            other,
+            Err(OpenError::Mismatch {
+                option: "durability",
+                ..
+            })
+        ),
+        "{other:?}"
+    );
+    durable_queue(&bus, "q");
+    topic.subscribe(&raw("q")).unwrap();
+    topic.subscribe(&raw("q")).unwrap();
+    drop((topic, bus));
+    machine.restart();
+    let path = machine.root.join("disk/ringway-bus/.topic-news");
+    let whole = std::fs::read(&path).unwrap();
+    // Of the last change a part is missing, as a power cut leaves it: it was not acknowledged.
+    std::fs::write(&path, &whole[..whole.len() - 5]).unwrap();
+    let bus = machine.bus();
+    assert_eq!(
+        bus.topic("news")
+            .open()
+            .unwrap()
+            .subscriptions()
+            .unwrap()
+            .len(),
+        1
+    );
+    drop(bus);
+    machine.restart();
+    let mut damaged = whole;
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    std::fs::write(&path, &damaged).unwrap();
+    let bus = machine.bus();
+    let refused = bus.topic("news").open().map(drop).unwrap_err();
+    let named = format!("{} is damaged", path.display());
+    assert!(refused.to_string().starts_with(&named), "{refused}");
+}

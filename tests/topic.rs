@@ -237,7 +237,14 @@ fn a_full_queue_holds_nobody_up_and_gets_its_messages_later() {
     for body in &all {
         publish(&mut publisher, body);
     }
-    assert_eq!(drain(&large), all);
+    // Mostly it has everything by now; where retries were due meanwhile, they came first.
+    let mut got = drain(&large);
+    while got.len() < all.len() {
+        let moment = Duration::from_millis(5);
+        publisher.dispatcher().dispatch_within(moment).unwrap();
+        got.extend(drain(&large));
+    }
+    assert_eq!(got, all);
     assert!(topic.stats().unwrap().retried >= 476);
     let mut got = drain(&small);
     // And more, if a second passed meanwhile: a receiver looks around for what others left.

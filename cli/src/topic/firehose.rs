@@ -176,13 +176,13 @@ fn gather(
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
     let (mut last, mut gathered) = (Instant::now(), Gathered::default());
+    let mut is_idle = false;
     loop {
         let ends = signal.check();
         let is_enough = gathered.bytes >= args.size
             || gathered
                 .since
                 .is_some_and(|since| ends.is_err() || since.elapsed() >= args.every);
-        let is_idle = args.wait.is_some_and(|wait| last.elapsed() >= wait);
         if !gathered.messages.is_empty() && (is_enough || is_idle) {
             if let Err(error) = write(args, place, &gathered, tally) {
                 for message in &gathered.messages {
@@ -199,7 +199,9 @@ fn gather(
         if args.count.is_some_and(|most| tally.objects >= most) || is_idle {
             return Ok(());
         }
-        for message in receiver.receive(AT_ONCE, SLICE, None)? {
+        let messages = receiver.receive(AT_ONCE, SLICE, None)?;
+        is_idle = messages.is_empty() && args.wait.is_some_and(|wait| last.elapsed() >= wait);
+        for message in messages {
             last = Instant::now();
             gathered.since.get_or_insert(last);
             gathered.renewed.get_or_insert(last);

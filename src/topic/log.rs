@@ -87,7 +87,7 @@ pub(super) fn create_with(
     let temporary = site.directory.join(temporary);
     let file = file::create_temporary(&temporary, LOG_BYTES, site.access);
     let file = file.map_err(|failure| open_error(path, failure))?;
-    let made = Mapping::new(&file, MapOptions::default()).and_then(|mapping| {
+    let made = Mapping::new(&file, MapOptions::default()).map(|mapping| {
         let header = LogHeader {
             preamble: Preamble {
                 magic: LOG_MAGIC,
@@ -105,7 +105,6 @@ pub(super) fn create_with(
         };
         words::write_header(&mapping, &header);
         words::word32(&mapping, READY_OFFSET).store(READY, Ordering::Release);
-        Ok(())
     });
     let made = made.map_err(|error| OpenError::io(path, error));
     let filled = made.and_then(|()| {

@@ -1,7 +1,7 @@
 //! One attachment of this process to a bus.
 
 use super::builder::{Builder, Origin};
-use super::catalog::{ChannelBuilder, ObjectInfo};
+use super::catalog::{ChannelBuilder, ObjectInfo, ObjectKind};
 use super::doctor::Report;
 use super::queues::QueueBuilder;
 use super::registry::{Membership, ParticipantInfo, Registry, RegistryLiveness};
@@ -310,9 +310,14 @@ impl Bus {
 }
 
 impl Bus {
-    /// Whether the journal of a queue, if it has one, lies where this attachment has its own.
-    pub(super) fn check_journal_root(&self, queue: &str) -> Result<(), OpenError> {
-        crate::queue::check_journal_root(&self.inner.site, queue)
+    /// Whether the journals of a queue or a stream, if it has any, lie where this attachment has its own.
+    pub(super) fn check_journal_root(&self, object: &ObjectInfo) -> Result<(), OpenError> {
+        let (site, name) = (&self.inner.site, &object.name);
+        match (object.kind, crate::stream::open_stream(site, name)) {
+            (ObjectKind::Queue, _) => crate::queue::check_journal_root(site, name),
+            (ObjectKind::Stream, Ok(stream)) => crate::stream::check_stream_journal(site, &stream),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -236,13 +236,13 @@ impl Builder {
         Some(root.join(format!("ringway-{}{suffix}", self.name)))
     }
 
-    /// Removes the whole bus, with the journals of its durable queues, also of those that nobody has opened
-    /// since the machine was started, and also where nothing but them is left of it. Blocks for the file
+    /// Removes the whole bus, with the journals of its queues and streams on disk, also of those that nobody has
+    /// opened since the machine was started, and also where nothing but them is left of it. Blocks for the file
     /// system.
     ///
     /// # Errors
     /// [`OpenError::InUse`] while anybody lives on it, unless `force`; then they get `Removed`.
-    /// [`OpenError::Mismatch`] when a queue's journal lies elsewhere than
+    /// [`OpenError::Mismatch`] when the journal of one lies elsewhere than
     /// [`journal_root`](Self::journal_root) says; with `force` that one stays.
     pub fn remove(self, force: bool) -> Result<(), OpenError> {
         super::doctor::remove_bus(self, force)

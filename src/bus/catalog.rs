@@ -7,6 +7,7 @@ use crate::error::OpenError;
 use crate::layout::bus::RESET_LOCK;
 use crate::layout::{self, Preamble, READY_OFFSET, REMOVED};
 use crate::object::{Site, file as object_file};
+use crate::persist::directory;
 use crate::queue::{self, grown_of};
 use crate::ring::{Overflow, Producers, SlotRing};
 use crate::shm::ring::RingMemory;
@@ -49,8 +50,8 @@ pub struct ObjectInfo {
     pub name: String,
     /// What it is.
     pub kind: ObjectKind,
-    /// Length of its file; of a queue that has grown, and of a stream, of all its files; of a durable queue
-    /// that nobody has opened since the machine was started, of its journal.
+    /// Length of its file; of a queue that has grown, and of a stream, of all its files; of a queue or a stream
+    /// on disk that nobody has opened since the machine was started, of its journals.
     pub bytes: u64,
 }
 
@@ -330,10 +331,15 @@ impl Attachment {
                 objects.push(ObjectInfo { name, kind, bytes });
             }
         }
-        for (name, bytes) in queue::journals(&self.site) {
-            if !objects.iter().any(|object| object.name == name) {
-                let kind = ObjectKind::Queue;
-                objects.push(ObjectInfo { name, kind, bytes });
+        let of_kind = |kind| move |(name, bytes)| ObjectInfo { name, kind, bytes };
+        let queues = queue::journals(&self.site).into_iter();
+        let streams = stream::journals(&self.site).into_iter();
+        let unopened = queues
+            .map(of_kind(ObjectKind::Queue))
+            .chain(streams.map(of_kind(ObjectKind::Stream)));
+        for unopened in unopened {
+            if !objects.iter().any(|object| object.name == unopened.name) {
+                objects.push(unopened);
             }
         }
         objects.sort_by(|a, b| a.name.cmp(&b.name));
@@ -369,16 +375,44 @@ impl Attachment {
             }
             Err(OpenError::Removed { .. }) => self.finish_removal(name),
             // Of a durable queue or stream that nobody has opened since the machine was started.
-            Err(OpenError::NotFound { .. }) if self.remove_journals(name)? => Ok(()),
-            Err(error @ (OpenError::NotFound { .. } | OpenError::Permission { .. })) => Err(error),
+            Err(error @ OpenError::NotFound { .. }) => {
+                let family = stream::family_in_journals(&self.site, name);
+                if !self.remove_unopened(name)? {
+                    return Err(error);
+                }
+                // By whoever was making it again, and read the journals before.
+                let is_back =
+                    family.is_some() && stream::family_of(&self.site, name).ok() == family;
+                match is_back {
+                    true => self.remove_stream(name),
+                    false => Ok(()),
+                }
+            }
+            Err(error @ OpenError::Permission { .. }) => Err(error),
             Err(_) => file::remove(&path).map_err(|e| OpenError::io(&path, e)),
         }
     }
 
-    /// Removes what an object of that name has on disk; whether there was anything.
-    fn remove_journals(&self, name: &str) -> Result<bool, OpenError> {
-        let of_queue = queue::remove_journal_of(&self.site, name)?;
-        Ok(stream::remove_stream_journals(&self.site, name)? || of_queue)
+    /// Removes the journals under a name of which nothing else is there; whether there were any.
+    fn remove_unopened(&self, name: &str) -> Result<bool, OpenError> {
+        match &self.site.journals {
+            Some(journals) => directory::remove(&journals.join(name)),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether the journals under the name of a removed object are its own: those of another one, which nobody
+    /// has opened since the machine was started, may lie there.
+    fn has_own_journals(&self, name: &str, removed: &std::fs::File) -> bool {
+        let Some(journals) = &self.site.journals else {
+            return false;
+        };
+        let journals = journals.join(name);
+        match object_file::read_header::<Preamble>(removed).map(|it| ObjectKind::of(&it)) {
+            Ok(ObjectKind::Queue) => queue::owns_journal(&journals, removed),
+            Ok(ObjectKind::Stream) => stream::owns_journals(&journals, removed),
+            _ => false,
+        }
     }
 
     /// Takes the name of a file that is marked removed. Everyone who does so holds the lock byte
@@ -404,7 +438,9 @@ impl Attachment {
             == REMOVED;
         if removed && file::is_at(&file, &path) {
             // Before the name goes: from a journal the object would be made again.
-            self.remove_journals(name)?;
+            if self.has_own_journals(name, &file) {
+                self.remove_unopened(name)?;
+            }
             let aside = format!("{REMOVED_PREFIX}{:016x}", host::random_u64());
             file::publish(&path, &self.site.directory.join(aside)).map_err(at)?;
             self.delete_removed_rings()?;

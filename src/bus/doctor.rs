@@ -9,9 +9,8 @@ use crate::error::OpenError;
 use crate::layout::ring::READER_STANDING;
 use crate::layout::word::Ctl;
 use crate::layout::{READY_OFFSET, REMOVED};
-use crate::queue::{
-    chain_of, check_grown, further_site, grown_of, remove_journals, remove_spilled,
-};
+use crate::persist::directory::remove_all;
+use crate::queue::{chain_of, check_grown, further_site, grown_of, remove_spilled};
 use crate::ring::{Counter, Liveness};
 use crate::shm::words;
 use crate::sync::Ordering;
@@ -250,7 +249,7 @@ fn remove_kept(journals: &Path, objects: &Path) -> Result<usize, OpenError> {
     let topics = crate::topic::remove_kept_topics(journals, objects);
     #[cfg(not(feature = "topics"))]
     let topics = 0;
-    Ok(topics + remove_journals(journals, objects)?)
+    Ok(topics + remove_all(journals, objects)?)
 }
 
 /// See [`Builder::remove`].
@@ -274,10 +273,8 @@ pub(super) fn remove_bus(builder: Builder, force: bool) -> Result<(), OpenError>
                 });
             }
             let found = bus.objects()?;
-            let mut queues = found
-                .iter()
-                .filter(|it| it.kind == ObjectKind::Queue && !force);
-            queues.try_for_each(|queue| bus.check_journal_root(&queue.name))?;
+            let mut checked = found.iter().filter(|_| !force);
+            checked.try_for_each(|object| bus.check_journal_root(object))?;
             for object in found {
                 // Its users are told. What is no object goes with the directory, and what is nothing but a
                 // journal may be another bus's.

@@ -189,7 +189,7 @@ impl StreamBuilder {
         self.check()?;
         match self.attach() {
             Err(OpenError::NotFound { .. }) => {
-                stream::recover_stream(&self.attachment.site, &self.definition.name)?;
+                self.recover()?;
                 self.attach()
             }
             attached => attached,
@@ -219,12 +219,24 @@ impl StreamBuilder {
     pub fn open_or_create(self) -> Result<Stream, OpenError> {
         self.check()?;
         let (site, name) = (&self.attachment.site, &self.definition.name);
-        let create = || match stream::recover_stream(site, name) {
+        let create = || match self.recover() {
             Err(OpenError::NotFound { .. }) => stream::create_stream(site, &self.to_create()),
             recovered => recovered,
         };
         self.attachment
             .open_or_create(name, || self.attach(), create)
+    }
+
+    /// Makes the stream again from its journals.
+    fn recover(&self) -> Result<(), OpenError> {
+        let (attachment, name) = (&self.attachment, &self.definition.name);
+        match stream::recover_stream(&attachment.site, name) {
+            Err(OpenError::Removed { path }) => {
+                attachment.remove_stream(name)?;
+                Err(OpenError::NotFound { path })
+            }
+            recovered => recovered,
+        }
     }
 
     fn to_create(&self) -> StreamDefinition {
@@ -298,23 +310,28 @@ impl Attachment {
     pub(super) fn remove_stream(&self, name: &str) -> Result<(), OpenError> {
         let path = self.site.directory.join(name);
         let family = stream::family_of(&self.site, name);
-        match stream::open_stream(&self.site, name) {
+        let is_whole = match stream::open_stream(&self.site, name) {
             Ok(stream) => {
                 stream::check_stream_journal(&self.site, &stream)?;
                 words::word32(&stream.mapping, READY_OFFSET).store(REMOVED, Ordering::Release);
-                self.finish_removal(name)?;
+                true
             }
-            Err(OpenError::Removed { .. }) => self.finish_removal(name)?,
+            Err(OpenError::Removed { .. }) => true,
             Err(error @ (OpenError::NotFound { .. } | OpenError::Permission { .. })) => {
                 return Err(error);
             }
-            Err(_) => file::remove(&path).map_err(|e| OpenError::io(&path, e))?,
-        }
-        // Behind the control file: who finds the stream finds its shards.
+            Err(_) => false,
+        };
+        // Nobody opens it any more. In front of the journals: whoever is about to write the first record of a
+        // shard would make its directory anew.
         if let Ok(family) = family {
             self.remove_shards(|found| found == family)?;
         }
-        Ok(())
+        match is_whole {
+            true => self.finish_removal(name),
+            // A damaged file is removed all the same.
+            false => file::remove(&path).map_err(|e| OpenError::io(&path, e)),
+        }
     }
 
     /// Takes away the shards of certain families; how many.

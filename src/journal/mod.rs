@@ -28,7 +28,7 @@ pub use disk::{BACKEND_VARIABLE, Backend, Disk, DiskFile, DiskLane};
 pub use follow::{Followed, Follower};
 pub use options::Options;
 pub use recovery::{Damage, Entry, Reading, Recovered, Recovery, SegmentInfo};
-pub use segment::{SegmentId, definition, exists, remove};
+pub use segment::{SegmentId, definition, exists, remove, remove_oldest};
 pub use storage::{Done, Lane, SegmentFile, Storage, Write};
 #[doc(hidden)]
 pub use watch::{Call, Watch, Watching, watch};

@@ -437,6 +437,34 @@ pub fn exists<S: Storage>(storage: &S) -> bool {
     list(storage).is_ok_and(|ids| !ids.is_empty())
 }
 
+/// Removes segments in which nothing is needed any more, from the oldest on and up to the first that stays;
+/// how many. For whoever does not write, and knows that nobody writes to these. Blocks for the file system.
+pub fn remove_oldest<S: Storage>(
+    storage: &S,
+    segments: &[SegmentId],
+) -> Result<usize, JournalError> {
+    let listed = storage.names();
+    let names = listed.map_err(|error| failed(storage, "", "listing the directory", error))?;
+    let present = list(storage)?.into_iter();
+    let over: Vec<_> = present.take_while(|id| segments.contains(id)).collect();
+    if let Some(last) = over.last() {
+        forestall(storage, &names, *last)?;
+    }
+    let mut removed = 0;
+    for id in over {
+        match storage.remove(&id.name()) {
+            Ok(()) => removed += 1,
+            // By whoever writes.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(storage, &id.name(), "releasing", error)),
+        }
+        // One by one: a later one says what of this one is over.
+        let synced = storage.sync_directory();
+        synced.map_err(|error| failed(storage, "", "making a removal durable", error))?;
+    }
+    Ok(removed)
+}
+
 /// What the newest segment says the object is made from. Blocks for a read.
 pub fn definition<S: Storage>(storage: &S) -> Result<Box<[u8; DEFINITION_BYTES]>, JournalError> {
     let Some(newest) = list(storage)?.pop() else {

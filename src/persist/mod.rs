@@ -1,6 +1,7 @@
 //! L4: the journal behind an object in shared memory, and the group commit that fills it.
 //!
 //! ```text
+//! directory whose journals are where, the lock on one, and how it goes
 //! journal   one open's side of it: the disk, and the writer of the last flush from here
 //! reach     who waits: sleeps while somebody writes, and takes over from who is dead or stands still
 //! write     who writes for all: takes the role, flushes, tells, lays the role down
@@ -13,6 +14,7 @@
 //! journal's.
 
 mod behind;
+pub mod directory;
 mod journal;
 mod reach;
 mod room;

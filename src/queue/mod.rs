@@ -71,8 +71,7 @@ pub(crate) use file::{
 pub(crate) use grow::Growing;
 pub use incoming::{Incoming, Message, MessageOrigin};
 pub(crate) use journals::{
-    check_journal, check_journal_root, has_journal, journals, name_in_journals, remove_journal_of,
-    remove_journals,
+    check_journal, check_journal_root, has_journal, journals, name_in_journals, owns_journal,
 };
 #[cfg(feature = "md5")]
 pub use md5::Md5Digest;

@@ -24,7 +24,7 @@ use crate::layout::durable::{
 use crate::layout::queue::{MAX_BODY_ON_DISK, MAX_WHOLE_ON_DISK, QueueHeader, control};
 use crate::layout::word::{Ctl, Dlv};
 use crate::object::Site;
-use crate::persist::{self, Behind, Source, push, push_gap};
+use crate::persist::{self, Behind, Source, directory, push, push_gap};
 use crate::pool::segment::GrowFailure;
 use crate::ring::delivery::Standing;
 use crate::ring::delivery::durable::ToWrite;
@@ -33,7 +33,7 @@ use crate::shm::durable::DurableWords;
 use crate::shm::words::word64;
 use crate::sync::Ordering;
 use crate::sys::clock;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,12 +91,6 @@ pub(super) struct OnDisk<'a> {
     words: &'a DurableWords,
 }
 
-/// What the journals of a bus are labelled with, whose objects lie in `directory`.
-pub(super) fn label(directory: &Path) -> Vec<u8> {
-    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-    directory.into_os_string().into_encoded_bytes()
-}
-
 impl Journal {
     /// Of the queue whose first page is `header` and whose rings take `ring_bytes`.
     pub fn new(directory: PathBuf, site: &Site, header: &QueueHeader, ring_bytes: u64) -> Self {
@@ -106,7 +100,7 @@ impl Journal {
         let id = header.preamble.object_id;
         let log = persist::Journal::new(directory, id, definition, segment_bytes);
         Self {
-            log: log.labelled(label(&site.directory)),
+            log: log.labelled(directory::label(&site.directory)),
             behind: Behind::default(),
             most_bytes: header.journal_max_bytes,
         }

@@ -266,6 +266,10 @@ fn again(error: &PutError) -> PutError {
             shard: *shard,
             by: *by,
         },
+        PutError::NotOnDisk { shard, why } => PutError::NotOnDisk {
+            shard: *shard,
+            why: why.clone(),
+        },
         PutError::Removed => PutError::Removed,
         PutError::Forked => PutError::Forked,
         _ => PutError::Busy { attempts: 1 },

@@ -76,6 +76,7 @@ impl Inner {
                 if !self.go_on(begun)? {
                     return Err(self.scribbled("its words do not allow a change").into());
                 }
+                self.write_rest_of(&wish);
                 event!(
                     DEBUG,
                     "changed",
@@ -269,6 +270,22 @@ impl Inner {
             self.ring(*parent)?.wake_all();
         }
         Ok(())
+    }
+
+    /// On disk: who put last to what was replaced may be dead, and nobody puts there any more. Those who read
+    /// without waiting come to its end all the same.
+    fn write_rest_of(&self, wish: &WishEntry) {
+        if !self.is_on_disk() || self.is_write_behind() || !matches!(wish.kind, SPLIT | MERGE) {
+            return;
+        }
+        let parents = [wish.first, wish.second].into_iter();
+        for parent in parents.filter(|parent| *parent != NO_SHARD) {
+            let end = self.words.closed_at(parent).load(Ordering::Relaxed);
+            if let (Some(last), Ok(Some(log))) = (end.checked_sub(1), self.log(parent)) {
+                // Where it can't be written now, whoever waits for it tries again.
+                let _ = log.reach(Goal::Position(last));
+            }
+        }
     }
 
     /// Lets a shard take no more; behind which position. The same whoever asks.

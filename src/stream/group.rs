@@ -4,7 +4,7 @@
 //! checkpointed, whoever of its workers lives. Making and removing one is a [change](super::change), so it
 //! and a split know of each other.
 
-use super::lease::{checkpoint, end, place};
+use super::lease::{checkpoint, place};
 use super::number::SequenceNumber;
 use super::table::{ShardInfo, ShardState, Table};
 use super::worker::GroupWorker;
@@ -210,7 +210,10 @@ impl Group {
                 worker: self.holder(lease),
                 token: lease.token(),
                 checkpoint: SequenceNumber::new(shard.id.0, position),
-                behind: end(ring).saturating_sub(position),
+                behind: self
+                    .inner
+                    .readable_end(shard.id.0, ring)?
+                    .saturating_sub(position),
                 waits_for_parents: !is_ready(shard, &finished),
             });
         }

@@ -35,6 +35,16 @@ pub(super) fn end(ring: &SlotRing) -> u64 {
     ring.sealed().unwrap_or_else(|| ring.tail_now())
 }
 
+/// The same of a shard on disk: where a life of the stream begins positions are left out, and as long as nothing
+/// was put behind them it ends where its journal does.
+pub(super) fn end_of_journaled(ring: &SlotRing, on_disk_below: u64) -> u64 {
+    let end = end(ring);
+    match ring.oldest() {
+        Some(oldest) if oldest < end => end,
+        _ => end.min(on_disk_below),
+    }
+}
+
 /// Stamps the checkpoint with the token of `lease`; where it stands. `None` when the lease passed on.
 pub(super) fn fence(ring: &SlotRing, group: u32, lease: Lease) -> Option<u64> {
     let stamped = standing::fence(&place(ring, group), lease)?;

@@ -25,6 +25,7 @@ use crate::layout::stream::{
     ENTRY_CHECKPOINT, ENTRY_NEWEST, ENTRY_RECORD, GROUPS, RecordHead, shard_control,
 };
 use crate::layout::word::Ctl;
+use crate::persist::directory::part_name;
 use crate::persist::{self, Goal, Journal, Kept, NotOnDisk, Source, push, push_gap};
 use crate::ring::Counter;
 use crate::ring::persister::Writing;
@@ -82,11 +83,6 @@ pub(super) fn object_of(family: u64, shard: u32) -> u64 {
     family.rotate_left(17) ^ (u64::from(shard) + 1)
 }
 
-/// The name of its directory, in that of the stream.
-pub(super) fn directory_of(family: u64, shard: u32) -> String {
-    format!("{family:016x}-{shard}")
-}
-
 impl ShardLog {
     /// Of the shard whose ring is `channel`.
     pub fn new(
@@ -99,7 +95,7 @@ impl ShardLog {
         let object = object_of(family, shard);
         Self {
             journal: Journal::new(
-                place.directory.join(directory_of(family, shard)),
+                place.directory.join(part_name(family, shard)),
                 object,
                 place.definition.clone(),
                 place.segment_bytes,
@@ -127,9 +123,32 @@ impl ShardLog {
         follower_at(self.journal.directory(), self.object)
     }
 
-    /// Waits until `goal` is reached, or writes itself.
+    /// Waits until `goal` is reached, or writes itself. Where the disk has no room, what nobody is promised any
+    /// more makes some.
     pub fn reach(&self, goal: Goal) -> Result<(), NotOnDisk> {
-        persist::reach(self, &self.journal, goal)
+        match persist::reach(self, &self.journal, goal) {
+            Err(NotOnDisk::Journal(JournalError::NoSpace { .. })) if self.gives_way() => {
+                persist::reach(self, &self.journal, goal)
+            }
+            reached => reached,
+        }
+    }
+
+    /// Removes the segments that are over, as whoever writes does behind a flush: on a full disk there is
+    /// none. Whether there were any.
+    fn gives_way(&self) -> bool {
+        let removed = || -> Result<usize, JournalError> {
+            let disk = crate::journal::Disk::open(self.directory())?;
+            let segments = Follower::new(Arc::new(disk), self.object).segments()?;
+            // The last is the one that is written to, or was: whoever writes makes none but the next.
+            let last = segments.last();
+            let last = last.map_or((0, 0), |(id, ..)| (id.epoch, id.index));
+            let over = over(&segments, last, clock::unix_ms(), self.control.retention());
+            let disk = crate::journal::Disk::open(self.directory())?;
+            crate::journal::remove_oldest(&disk, &over)
+        };
+        // One that can't be read or removed now makes no room.
+        removed().is_ok_and(|count| count > 0)
     }
 
     /// Waits until everything that this thread has changed is on disk.
@@ -150,7 +169,7 @@ impl ShardLog {
 
     /// Waits until everything that was put before, by anybody, is on disk, and what this thread has changed.
     pub fn flush(&self) -> Result<(), NotOnDisk> {
-        let end = super::lease::end(&self.channel.inner.ring);
+        let end = self.end();
         if end > self.words.on_disk_below() {
             self.reach(Goal::Position(end - 1))?;
         }
@@ -159,8 +178,13 @@ impl ShardLog {
 
     /// How many positions were given out that are not on disk.
     pub fn unwritten(&self) -> u64 {
-        let end = super::lease::end(&self.channel.inner.ring);
-        end.saturating_sub(self.words.on_disk_below())
+        self.end().saturating_sub(self.words.on_disk_below())
+    }
+
+    /// The end of what was put.
+    pub fn end(&self) -> u64 {
+        let ring = &self.channel.inner.ring;
+        super::lease::end_of_journaled(ring, self.words.on_disk_below())
     }
 
     /// Says on the disk how far it is there. For whoever sees that nobody writes.

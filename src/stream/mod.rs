@@ -26,6 +26,7 @@ mod file;
 mod group;
 mod guard;
 mod hash;
+mod journals;
 mod late;
 mod lease;
 mod limit;
@@ -60,14 +61,15 @@ pub(crate) use file::{
 };
 pub use group::{Group, GroupInfo, GroupShard, GroupStart};
 pub use hash::hash_key_of;
+pub(crate) use journals::{
+    check_journal as check_stream_journal, family_in_journals, has_journal as has_stream_journal,
+    journals, owns_journals,
+};
 pub use number::{NumberError, SequenceNumber};
 pub use put::{Put, PutRecord, StreamProducer};
 pub use read::{StreamIterator, StreamReader, StreamReaderBuilder};
 pub use record::{OwnedRecord, StreamRecord};
-pub(crate) use recover::{
-    check_journal as check_stream_journal, has_journal as has_stream_journal,
-    recover as recover_stream, remove_journals as remove_stream_journals,
-};
+pub(crate) use recover::recover as recover_stream;
 pub use subscription::{ConsumerEvent, ConsumerSubscription};
 pub(crate) use sweep::sweep_dead;
 pub use table::{ShardInfo, ShardState};
@@ -187,7 +189,8 @@ impl Stream {
     ) -> Self {
         let shards = opened.words.count().load(Ordering::Relaxed);
         let store = opened.journals.and_then(|directory| {
-            store::Store::new(&opened.mapping, &opened.header, directory, shards)
+            let place = (directory, &*site.directory);
+            store::Store::new(&opened.mapping, &opened.header, place, shards)
         });
         Self {
             inner: Arc::new(Inner {

@@ -61,7 +61,7 @@ pub(super) struct Passage {
     buffer: Vec<u8>,
     cold: Option<Follower<Disk>>,
     is_cold: bool,
-    /// Something was handed over.
+    /// Something was handed over, or was before: what is gone then is told.
     has_begun: bool,
     /// Of the process that made it.
     generation: u64,
@@ -84,7 +84,7 @@ impl Passage {
             buffer: Vec::new(),
             cold: None,
             is_cold: false,
-            has_begun: false,
+            has_begun: matches!(start, Start::At(_)),
             generation: fork::generation(),
             has_slept: false,
             unmarked: None,
@@ -94,6 +94,17 @@ impl Passage {
     /// The position that is read next.
     pub fn position(&self) -> u64 {
         self.next
+    }
+
+    /// The end of what can be read: where a life of the stream begins positions are left out that nothing was
+    /// ever put at, and nobody is behind by them.
+    pub fn end(&self) -> u64 {
+        self.told_below(self.on_disk().1)
+    }
+
+    /// Where it begins is meant as the oldest record that is there.
+    pub fn forget_lag(&mut self) {
+        self.has_begun = false;
     }
 
     /// Goes on behind what can be passed over: entries of which `is_late` is false stand in front of what
@@ -140,7 +151,7 @@ impl Passage {
             if self.next >= hot_until {
                 break;
             }
-            let before = self.next;
+            let before = (self.next, self.is_cold);
             let read = match self.is_cold {
                 true => self.read_cold(max - given, (epoch, until), each),
                 false => self.read_hot(max - given, hot_until, each),
@@ -149,7 +160,8 @@ impl Passage {
                 Ok(count) => {
                     given += count;
                     self.has_begun |= count > 0;
-                    if count == 0 && self.next == before && !self.is_cold {
+                    // Neither a record nor a step, and not from one side to the other.
+                    if count == 0 && (self.next, self.is_cold) == before {
                         break;
                     }
                 }
@@ -201,6 +213,10 @@ impl Passage {
                 Look::End | Look::Pending(_) => return Ok(given),
             }
             match self.shore.ring.oldest() {
+                // Neither there nor on disk: left out where a life of the stream begins.
+                Some(oldest) if position < oldest && position >= self.on_disk().1 => {
+                    self.next = oldest.min(until);
+                }
                 Some(oldest) if position < oldest => {
                     self.is_cold = true;
                     break;
@@ -267,7 +283,7 @@ impl Passage {
     #[inline]
     fn told_below(&self, on_disk: u64) -> u64 {
         match self.shore.reads_ahead {
-            true => lease::end(&self.shore.ring).max(on_disk),
+            true => lease::end_of_journaled(&self.shore.ring, on_disk).max(on_disk),
             false => on_disk,
         }
     }
@@ -347,7 +363,7 @@ impl Waits for Passage {
         if let Some(log) = &self.shore.log
             && has_slept
             && !log.words.is_frozen()
-            && let Some(last) = lease::end(&self.shore.ring).checked_sub(1)
+            && let Some(last) = log.end().checked_sub(1)
             && last >= self.on_disk().1
         {
             // Where it can't be written now, its producers are told.

@@ -13,10 +13,8 @@
 //! takes as long as reading the last segment of each shard takes, whatever the stream has.
 
 use super::definition::StreamDefinition;
-use super::file::{
-    Identity, StreamFile, create_control, definition_of, journal_directory, shard_file,
-};
-use super::log::{directory_of, newest_of, object_of};
+use super::file::{Identity, create_control, definition_of, journal_directory, shard_file};
+use super::log::{newest_of, object_of};
 use super::words;
 use crate::channel;
 use crate::error::{JournalError, OpenError};
@@ -24,138 +22,52 @@ use crate::journal::{Disk, Entry, Reading, Recovery, SegmentId, SegmentInfo};
 use crate::layout::durable::{Durable, POSITIONS};
 use crate::layout::journal::BLOCKS_OFFSET;
 use crate::layout::stream::{
-    ENTRY_CHECKPOINT, ENTRY_NEWEST, ENTRY_TABLE, GROUPS, KeptCheckpoint, KeptGroup, MAGIC,
-    NO_SHARD, SHARDS, STANDING, ShardEntry, StreamHeader, TableHead,
+    ENTRY_CHECKPOINT, ENTRY_NEWEST, ENTRY_TABLE, GROUPS, KeptCheckpoint, KeptGroup, MAGIC, SHARDS,
+    STANDING, ShardEntry, StreamHeader, TableHead,
 };
 use crate::layout::word::{Checkpoint, Lease, Shard};
 use crate::object::Site;
+use crate::persist::directory::{has_parts, is_journal, lock_journal, part_name, remove_locked};
 use crate::ring::{Liveness, SlotRing};
 use crate::shm::durable::DurableWords;
 use crate::shm::ring::RingMemory;
 use crate::sync::Ordering;
-use crate::sys::clock::{self, Deadline};
+use crate::sys::file as files;
 use crate::sys::mapping::Mapping;
-use crate::sys::{file as files, lock};
-use std::fs::File;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Held, by its first byte, by whoever reads the journals to make the stream again.
-const LOCK_FILE: &str = "lock";
-const LOCK_BYTE: i64 = 0;
-/// Between two looks whether somebody else has made it.
-const PAUSE: Duration = Duration::from_millis(1);
-/// For one who makes it again: longer than most journals take to be read.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// What a token rises by: more than leases change hands between two flushes.
 const TOKENS: u64 = 1 << 12;
-
-/// Whether there is a journal of a stream of that name.
-///
-/// # Errors
-/// When nobody can say: a stream that was made then would hide its records.
-pub(crate) fn has_journal(site: &Site, name: &str) -> Result<bool, OpenError> {
-    match journal_directory(site, name) {
-        Some(directory) => has_segments(&directory),
-        None => Ok(false),
-    }
-}
-
-fn has_segments(directory: &Path) -> Result<bool, OpenError> {
-    match files::names(directory) {
-        Ok(names) => Ok(names.iter().any(|name| SegmentId::of_name(name).is_some())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(OpenError::io(directory, error)),
-    }
-}
-
-/// Removes the journals of the stream `name`, which is removed or of which nothing else is there. Whether
-/// there were any.
-pub(crate) fn remove_journals(site: &Site, name: &str) -> Result<bool, OpenError> {
-    let Some(directory) = journal_directory(site, name) else {
-        return Ok(false);
-    };
-    let Ok(disk) = Disk::open(&directory) else {
-        return Ok(false);
-    };
-    let has_one = crate::journal::exists(&disk);
-    remove_segments(&disk, &directory)?;
-    let _ = files::remove(&directory.join(LOCK_FILE));
-    // Not empty: a stranger's files stay.
-    let _ = files::remove_empty_directory(&directory);
-    Ok(has_one)
-}
-
-/// The table first: without it nobody asks for shards.
-fn remove_segments(disk: &Disk, directory: &Path) -> Result<(), OpenError> {
-    crate::journal::remove(disk)?;
-    for shard in files::names(directory).unwrap_or_default() {
-        if is_shard_directory(&shard) {
-            remove_shard_journal(&directory.join(shard))?;
-        }
-    }
-    Ok(())
-}
-
-fn is_shard_directory(name: &str) -> bool {
-    name.split_once('-').is_some_and(|(family, shard)| {
-        let numbers = (u64::from_str_radix(family, 16), shard.parse());
-        matches!(numbers, (Ok(family), Ok(shard)) if directory_of(family, shard) == name)
-    })
-}
-
-/// Removes the journal of one shard, and its directory.
-pub(super) fn remove_shard_journal(directory: &Path) -> Result<(), OpenError> {
-    if let Ok(disk) = Disk::open(directory) {
-        crate::journal::remove(&disk)?;
-        let _ = files::remove_empty_directory(directory);
-    }
-    Ok(())
-}
-
-/// Whether the journals of an open stream, if it has any, lie where this attachment has its own.
-///
-/// # Errors
-/// [`OpenError::Mismatch`] when they lie elsewhere.
-pub(crate) fn check_journal(site: &Site, stream: &StreamFile) -> Result<(), OpenError> {
-    let Some(existing) = &stream.journals else {
-        return Ok(());
-    };
-    let wanted = journal_directory(site, &stream.definition.name);
-    if wanted.as_ref() == Some(existing) {
-        return Ok(());
-    }
-    Err(OpenError::Mismatch {
-        path: stream.path.clone(),
-        option: "journal_root",
-        existing: existing.display().to_string(),
-        wanted: wanted.map_or("none".to_owned(), |wanted| wanted.display().to_string()),
-    })
-}
 
 /// Makes the stream `name` again; one that is there stays as it is. Blocks for the disk, and for whoever
 /// is at it already.
 ///
 /// # Errors
-/// [`OpenError::NotFound`] when there is no journal, [`OpenError::Journal`] when one can't be read.
+/// [`OpenError::NotFound`] when there is no journal, [`OpenError::Journal`] when one can't be read;
+/// [`OpenError::Removed`] when it was removed meanwhile: then the caller removes what was made.
 pub(crate) fn recover(site: &Site, name: &str) -> Result<(), OpenError> {
     let path = site.directory.join(name);
     let directory = match journal_directory(site, name) {
-        Some(directory) if has_segments(&directory)? => directory,
+        Some(directory) if is_journal(&directory)? => directory,
         _ => return Err(OpenError::NotFound { path }),
     };
-    let Some(_locked) = lock_journal(&directory, &path)? else {
-        return Ok(());
+    let Some(locked) = lock_journal(&directory, &path, |_, _| ())? else {
+        return match files::is_regular(&path) {
+            true => Ok(()),
+            false => Err(OpenError::NotFound { path }),
+        };
     };
-    let kept = match Kept::read(&directory, &path, name) {
+    let disk = Arc::new(Disk::open(&directory)?);
+    let kept = match Kept::read(&disk, &path, name) {
         Ok(Some(kept)) => kept,
         Ok(None) => return Ok(()),
         // By somebody who did not wait any longer; the journal moves on under what is read here.
         Err(_) if files::is_regular(&path) => return Ok(()),
         // Of a stream that never was: who makes it begins anew.
         Err(error @ OpenError::NotFound { .. }) => {
-            remove_segments(&Disk::open(&directory)?, &directory)?;
+            remove_locked(&directory, &locked)?;
             return Err(error);
         }
         Err(error) => return Err(error),
@@ -163,24 +75,10 @@ pub(crate) fn recover(site: &Site, name: &str) -> Result<(), OpenError> {
     match kept.build(site, &directory) {
         Err(OpenError::AlreadyExists { .. }) => Ok(()),
         Err(_) if files::is_regular(&path) => Ok(()),
+        // Asked behind the name: who removes moves the journals first, and looks for the name behind that.
+        Ok(()) if !disk.is_in_place() => Err(OpenError::Removed { path }),
         built => built,
     }
-}
-
-/// The lock; `None` when the stream is there by then. Whoever has the lock and stands still is not waited
-/// for: two who read and write down the same do no harm.
-fn lock_journal(directory: &Path, stream: &Path) -> Result<Option<File>, OpenError> {
-    let path = directory.join(LOCK_FILE);
-    let at = |error| OpenError::io(&path, error);
-    let file = files::open_or_create(&path).map_err(at)?;
-    let deadline = Deadline::after(PATIENCE);
-    while !lock::try_lock(&file, LOCK_BYTE).map_err(at)? && !deadline.remaining().is_zero() {
-        if files::is_regular(stream) {
-            return Ok(None);
-        }
-        clock::pause(PAUSE);
-    }
-    Ok((!files::is_regular(stream)).then_some(file))
 }
 
 /// What the journal of the table says.
@@ -190,7 +88,8 @@ struct Kept {
     head: TableHead,
     shards: Vec<ShardEntry>,
     groups: Vec<KeptGroup>,
-    checkpoints: Vec<KeptCheckpoint>,
+    /// By group and shard.
+    checkpoints: HashMap<(u32, u32), u64>,
     durable: Durable,
 }
 
@@ -220,10 +119,13 @@ fn scribbled(path: &Path, what: &'static str) -> OpenError {
 }
 
 impl Kept {
-    /// What the journal in `directory` says; `None` when the stream is there by then.
-    fn read(directory: &Path, stream: &Path, name: &str) -> Result<Option<Self>, OpenError> {
-        let disk = Arc::new(Disk::open(directory)?);
-        let recovery = Recovery::open(disk, None, false)?;
+    /// What the journal of the table says; `None` when the stream is there by then.
+    ///
+    /// # Errors
+    /// [`OpenError::NotFound`] when no table was ever written, and no shard was ever written to.
+    fn read(disk: &Arc<Disk>, stream: &Path, name: &str) -> Result<Option<Self>, OpenError> {
+        let directory = disk.directory();
+        let recovery = Recovery::open(Arc::clone(disk), None, false)?;
         // Whoever writes in a later epoch made the stream first: so none of the segments that were found
         // is written to, and to say where they end takes nothing away.
         if files::is_regular(stream) {
@@ -253,18 +155,23 @@ impl Kept {
             Ok::<_, Unreadable>(())
         });
         let found = found.map_err(|Unreadable(error)| error)?;
-        // Its first table is on disk before a create returns. Where none ever was, the create did not.
-        if table.is_none() && (found.entries, found.next) == (0, 0) {
-            let path = stream.to_owned();
-            return Err(OpenError::NotFound { path });
-        }
         let durable = Durable::new(found.epoch, found.next);
         let (Some(table), Some(durable)) = (table, durable) else {
-            return Err(scribbled(directory, "its journal has no table"));
+            // Its first table is on disk before a create returns. Where none ever was, the create did not.
+            let is_begun = (found.entries, found.next) != (0, 0) && has_parts(directory)?;
+            let path = stream.to_owned();
+            return Err(match is_begun {
+                false => OpenError::NotFound { path },
+                true => scribbled(directory, "its journal has no table"),
+            });
         };
         let mut kept = Self::parse(&table, header, definition, durable)
             .ok_or_else(|| scribbled(directory, "its table is not what it says"))?;
         kept.settle();
+        if !kept.covers_every_key() {
+            let what = "the shards in its table do not cover every hash key once";
+            return Err(scribbled(directory, what));
+        }
         Ok(Some(kept))
     }
 
@@ -287,36 +194,59 @@ impl Kept {
         }
         let (shards, rest) = split(rest, head.shards)?;
         let (groups, rest) = split(rest, head.groups)?;
-        let (checkpoints, _) = split(rest, head.checkpoints)?;
+        let (checkpoints, _) = split::<KeptCheckpoint>(rest, head.checkpoints)?;
+        let checkpoints = checkpoints.into_iter();
+        let checkpoints = checkpoints.map(|kept| ((kept.group, kept.shard), kept.word));
         Some(Self {
             header,
             definition,
             head,
             shards,
             groups,
-            checkpoints,
+            checkpoints: checkpoints.collect(),
             durable,
         })
     }
 
     /// A table that was written in the middle of a change shows new shards beside those they replace: nobody
-    /// was told of either, and it is taken for done.
+    /// was told of either, and it is taken for done. Or it shows those closed that nothing has replaced, where
+    /// whoever wrote it down had counted before: then it is taken for not begun.
     fn settle(&mut self) {
-        let replaced: Vec<u32> = self
+        let replaced: HashSet<u32> = self
             .shards
             .iter()
             .filter(|shard| Shard(shard.word).state() != Shard::NONE)
             .flat_map(|shard| shard.parents)
-            .filter(|parent| *parent != NO_SHARD)
             .collect();
-        for parent in replaced {
-            if let Some(shard) = self.shards.get_mut(parent as usize)
-                && Shard(shard.word).state() == Shard::OPEN
-            {
-                shard.word = Shard::at(Shard::CLOSED).0;
-                shard.closed_at = u64::MAX;
+        for (number, shard) in (0..).zip(&mut self.shards) {
+            match Shard(shard.word).state() {
+                Shard::OPEN if replaced.contains(&number) => {
+                    shard.word = Shard::at(Shard::CLOSED).0;
+                    shard.closed_at = u64::MAX;
+                }
+                Shard::CLOSED if !replaced.contains(&number) => {
+                    shard.word = Shard::at(Shard::OPEN).0;
+                }
+                _ => {}
             }
         }
+    }
+
+    /// Whether the shards that take records have every hash key, and each once.
+    fn covers_every_key(&self) -> bool {
+        let key = |halves: [u64; 2]| u128::from(halves[1]) << 64 | u128::from(halves[0]);
+        let is_open = |shard: &&ShardEntry| Shard(shard.word).state() == Shard::OPEN;
+        let open = self.shards.iter().filter(is_open);
+        let mut ranges: Vec<_> = open.map(|it| (key(it.start), key(it.end))).collect();
+        ranges.sort_unstable();
+        let mut next = Some(0);
+        for (start, end) in ranges {
+            if next != Some(start) || end < start {
+                return false;
+            }
+            next = end.checked_add(1);
+        }
+        next.is_none()
     }
 
     fn build(mut self, site: &Site, directory: &Path) -> Result<(), OpenError> {
@@ -326,7 +256,7 @@ impl Kept {
             if !matches!(state, Shard::OPEN | Shard::CLOSED) {
                 continue;
             }
-            let at = directory.join(directory_of(self.header.family, number));
+            let at = directory.join(part_name(self.header.family, number));
             let kept = KeptShard::read(&at, object_of(self.header.family, number))?;
             let is_closed = state == Shard::CLOSED;
             if is_closed {
@@ -403,14 +333,10 @@ impl Kept {
     /// Where a group stands in a shard: as the shard's journal says, or as it stood when the table was
     /// written; with the higher token, and of those the later.
     fn checkpoint_of(&self, group: u32, shard: u32, kept: &KeptShard) -> Option<Checkpoint> {
-        let by_table = self
-            .checkpoints
-            .iter()
-            .filter(|kept| (kept.group, kept.shard) == (group, shard))
-            .map(|kept| kept.word);
+        let by_table = self.checkpoints.get(&(group, shard)).copied();
         let by_shard = kept.checkpoints[group as usize];
-        let words = by_table.chain([by_shard]).filter(|word| *word != 0);
-        let word = Checkpoint(words.max()?);
+        let word = by_table.unwrap_or(0).max(by_shard);
+        let word = (word != 0).then_some(Checkpoint(word))?;
         // What was handed out and not on disk is put again by whoever was not told that it is.
         let position = word.position(kept.next).min(kept.next);
         Some(Checkpoint::new(word.0 >> CHECKPOINT_TOKEN_SHIFT, position))
@@ -436,7 +362,7 @@ const CHECKPOINT_TOKEN_SHIFT: u32 = 38;
 impl KeptShard {
     fn read(directory: &Path, object: u64) -> Result<Self, OpenError> {
         let mut kept = Self::default();
-        if !has_segments(directory)? {
+        if !is_journal(directory)? {
             return Ok(kept);
         }
         let disk = Arc::new(Disk::open(directory)?);

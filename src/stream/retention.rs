@@ -40,14 +40,16 @@ impl Stream {
             });
         }
         let (age_ms, bytes) = retention.words();
-        // Settings, each by itself; the fence of the write below comes behind both.
+        // Settings, each by itself; the fences of the writes below come behind both.
         inner.words.retention_ms().store(age_ms, Ordering::Relaxed);
         inner
             .words
             .retention_bytes()
             .store(bytes, Ordering::Relaxed);
+        // In this order: on a full disk it makes room for what is written next.
+        let given_back = inner.give_segments_back();
         inner.write_table()?;
-        inner.give_segments_back()
+        given_back
     }
 
     /// Bytes of its journals on the disk, segments that wait to be used among them; 0 in memory.

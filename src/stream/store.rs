@@ -13,7 +13,7 @@
 use super::lease::place;
 use super::log::{Place, ShardLog};
 use super::words::{ConsumerWord, StreamWords};
-use super::{Inner, ShardState};
+use super::{Inner, ShardInfo, ShardState};
 use crate::channel::Channel;
 use crate::error::{JournalError, OpenError, ShardId};
 use crate::journal::{DEFINITION_BYTES, Disk, Follower};
@@ -22,14 +22,15 @@ use crate::layout::stream::{
 };
 use crate::layout::word::Shard;
 use crate::object::Host;
-use crate::persist::{self, Behind, Goal, Journal, Kept, NotOnDisk, Source, push};
-use crate::ring::Liveness;
+use crate::persist::{self, Behind, Goal, Journal, Kept, NotOnDisk, Source, directory, push};
 use crate::ring::persister::Writing;
+use crate::ring::{Liveness, SlotRing};
 use crate::shm::durable::DurableWords;
 use crate::sync::{Label, Ordering, fence_behind_rmw};
 use crate::sys::clock;
 use crate::sys::file as files;
 use crate::sys::mapping::Mapping;
+use core::cell::RefCell;
 use core::mem::offset_of;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -62,12 +63,12 @@ struct TableMemo {
 }
 
 impl Store {
-    /// Of the stream whose first page is `header` and whose journals lie in `directory`. `None` when the
-    /// mapping is too short for its words.
+    /// Of the stream whose first page is `header`, whose journals lie in `directory`, and its files in `objects`.
+    /// `None` when the mapping is too short for its words.
     pub fn new(
         mapping: &Arc<Mapping>,
         header: &StreamHeader,
-        directory: PathBuf,
+        (directory, objects): (PathBuf, &Path),
         shards: u64,
     ) -> Option<Self> {
         let mut definition = Box::new([0; DEFINITION_BYTES]);
@@ -85,7 +86,8 @@ impl Store {
                 header.family,
                 definition.clone(),
                 TABLE_SEGMENT_BYTES,
-            ),
+            )
+            .labelled(directory::label(objects)),
             place: Place {
                 directory,
                 definition,
@@ -104,8 +106,7 @@ impl Store {
 
     /// Where that of a shard lies.
     pub fn directory_of(&self, family: u64, shard: u32) -> PathBuf {
-        self.directory()
-            .join(super::log::directory_of(family, shard))
+        self.directory().join(directory::part_name(family, shard))
     }
 
     fn lock_logs(&self) -> MutexGuard<'_, HashMap<u32, Arc<ShardLog>>> {
@@ -135,6 +136,19 @@ impl Store {
 struct Table<'a> {
     inner: &'a Inner,
     store: &'a Store,
+    /// Why it could not be read.
+    unread: RefCell<Option<OpenError>>,
+}
+
+impl<'a> Table<'a> {
+    fn of(inner: &'a Inner, store: &'a Store) -> Self {
+        let unread = RefCell::new(None);
+        Self {
+            inner,
+            store,
+            unread,
+        }
+    }
 }
 
 impl Inner {
@@ -180,16 +194,27 @@ impl Inner {
         };
         fence_behind_rmw(Label::NoteFence);
         let goal = Goal::Flush(store.words.next_flush());
-        persist::reach(&Table { inner: self, store }, &store.journal, goal)
-            .map_err(|why| self.not_on_disk(why))
+        let table = Table::of(self, store);
+        persist::reach(&table, &store.journal, goal).map_err(|why| {
+            let unread = table.unread.take();
+            unread.unwrap_or_else(|| self.not_on_disk(why))
+        })
     }
 
     /// Of a stream that was just made, or made again: its journal has a segment of this life when this
-    /// returns, so that it is found again. Later it has nothing to do.
+    /// returns, so that it is found again. Later it has nothing to do. Where the disk has no room for one, the
+    /// journal it was made from says the same.
     pub(crate) fn begin_journal(&self) -> Result<(), OpenError> {
-        match &self.store {
-            Some(store) if !store.words.is_flushed(1) => self.write_table(),
-            _ => Ok(()),
+        let Some(store) = self.store.as_ref().filter(|it| !it.words.is_flushed(1)) else {
+            return Ok(());
+        };
+        match self.write_table() {
+            Err(OpenError::Journal(JournalError::NoSpace { .. }))
+                if directory::is_journal(store.directory())? =>
+            {
+                Ok(())
+            }
+            written => written,
         }
     }
 
@@ -205,7 +230,7 @@ impl Inner {
         for log in logs {
             log.mark();
         }
-        persist::mark(&Table { inner: self, store }, &store.journal);
+        persist::mark(&Table::of(self, store), &store.journal);
     }
 
     pub(super) fn not_on_disk(&self, why: NotOnDisk) -> OpenError {
@@ -270,25 +295,16 @@ impl Inner {
         let Some(store) = &self.store else {
             return Ok(0);
         };
-        let mut open = vec![store.directory().to_owned()];
-        let mut bytes = 0;
-        while let Some(directory) = open.pop() {
-            let names = match files::names(&directory) {
-                Ok(names) => names,
-                // A shard that is retired meanwhile.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(OpenError::io(directory, error)),
-            };
-            for name in names {
-                let path = directory.join(&name);
-                if files::is_directory(&path) {
-                    open.push(path);
-                } else {
-                    bytes += files::len(&path).unwrap_or(0);
-                }
-            }
-        }
-        Ok(bytes)
+        directory::bytes(store.directory())
+    }
+
+    /// The end of what can be read of a shard: of what is on disk, if that is where it lies.
+    pub(super) fn readable_end(&self, shard: u32, ring: &SlotRing) -> Result<u64, OpenError> {
+        Ok(match self.log(shard)? {
+            Some(log) if self.is_write_behind() => log.end(),
+            Some(log) => log.words.on_disk_below(),
+            None => super::lease::end(ring),
+        })
     }
 
     /// The oldest position of a shard that is kept.
@@ -308,7 +324,7 @@ impl Inner {
     pub(super) fn forget_journal(&self, shard: u32) {
         if let Some(store) = &self.store {
             store.lock_logs().remove(&shard);
-            let _ = super::recover::remove_shard_journal(&store.directory_of(self.family, shard));
+            let _ = directory::remove_part(&store.directory_of(self.family, shard));
         }
     }
 
@@ -324,24 +340,33 @@ impl Inner {
         }
     }
 
-    /// Lets each shard that has a journal look which of its segments are over.
+    /// Lets each shard that has a journal look which of its segments are over. One that can't be written now is
+    /// tried again behind the others, which may have made room.
     pub(super) fn give_segments_back(&self) -> Result<(), OpenError> {
-        for shard in &self.table()?.shards {
-            if shard.state == ShardState::Retired {
-                continue;
-            }
-            let log = match self.log(shard.id.0) {
-                Ok(Some(log)) => log,
-                Ok(None) => return Ok(()),
-                Err(_) if self.is_retired(shard.id.0) => continue,
-                Err(error) => return Err(error),
-            };
-            let has_journal = log.follower().map_err(OpenError::Journal)?.is_some();
-            if has_journal {
-                log.reach_changes().map_err(|why| self.not_on_disk(why))?;
-            }
+        let shards = self.table()?.shards.clone();
+        let is_there = |shard: &&ShardInfo| shard.state != ShardState::Retired;
+        let refused: Vec<_> = shards
+            .iter()
+            .filter(is_there)
+            .filter(|shard| self.give_back_of(shard.id.0).is_err())
+            .collect();
+        refused
+            .into_iter()
+            .try_for_each(|shard| self.give_back_of(shard.id.0))
+    }
+
+    fn give_back_of(&self, shard: u32) -> Result<(), OpenError> {
+        let log = match self.log(shard) {
+            Ok(Some(log)) => log,
+            Ok(None) => return Ok(()),
+            Err(_) if self.is_retired(shard) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let has_journal = log.follower().map_err(OpenError::Journal)?.is_some();
+        match has_journal {
+            true => log.reach_changes().map_err(|why| self.not_on_disk(why)),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -417,8 +442,12 @@ impl Source for Table<'_> {
         _: Goal,
     ) -> Result<Option<u64>, JournalError> {
         // A shard that can't be opened now can't be told either: nothing is written then.
-        let Ok(bytes) = self.inner.table_bytes() else {
-            return Ok(None);
+        let bytes = match self.inner.table_bytes() {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                *self.unread.borrow_mut() = Some(error);
+                return Ok(None);
+            }
         };
         push(&mut kept.writer, ENTRY_TABLE, from, &[&bytes])?;
         Ok(Some(from + 1))

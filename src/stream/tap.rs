@@ -119,6 +119,9 @@ impl Tap {
     /// A place that was asked for and is gone is the oldest there is: that is what an iterator says.
     pub fn forget_lag(&mut self) {
         self.lagged = None;
+        if let Way::Passage(passage) = &mut self.way {
+            passage.forget_lag();
+        }
     }
 
     /// The position that is read next.
@@ -328,9 +331,17 @@ impl Tap {
         !self.rest.is_empty()
     }
 
+    /// The end of what can be read of it now.
+    pub fn end(&self, ring: &SlotRing) -> u64 {
+        match &self.way {
+            Way::Seat(_) => super::lease::end(ring),
+            Way::Passage(passage) => passage.end(),
+        }
+    }
+
     /// How far what was handed out last is behind what is put now; 0 at the end.
     pub fn behind_ms(&self, ring: &Channel, now: u64) -> u64 {
-        if !self.has_rest() && self.position() >= super::lease::end(&ring.inner.ring) {
+        if !self.has_rest() && self.position() >= self.end(&ring.inner.ring) {
             return 0;
         }
         let since = if self.last_ms == 0 {

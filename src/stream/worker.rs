@@ -18,7 +18,7 @@
 //! A member's entry is freed only when no lease names it: so a lease names the worker it was taken by.
 
 use super::group::{Group, is_ready};
-use super::lease::{advance, end, fence, place};
+use super::lease::{advance, fence, place};
 use super::number::SequenceNumber;
 use super::record::StreamRecord;
 use super::share::{Colleague, Share, share};
@@ -546,7 +546,8 @@ impl GroupWorker {
         if self.is_of_parent() {
             return 0;
         }
-        let behind = |held: &Held| end(&held.ring.inner.ring).saturating_sub(held.next());
+        let end = |held: &Held| held.tap.end(&held.ring.inner.ring);
+        let behind = |held: &Held| end(held).saturating_sub(held.next());
         self.held.iter().map(behind).sum()
     }
 }

@@ -8,6 +8,8 @@ mod faults;
 mod fixture;
 mod late;
 mod queue;
+mod record;
 mod replay;
 mod script;
+mod stream;
 mod world;

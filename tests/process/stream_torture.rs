@@ -4,11 +4,12 @@
 //! Nothing is skipped and the order of each key is kept: a record is only ever read when the one before it
 //! of its key has been read. Nothing that was acknowledged is lost: in the end every record was read. What was
 //! checkpointed is not read again, except by a worker whose lease had passed on, and whose own checkpoint is
-//! refused then.
+//! refused then. The same of a stream on disk; what was in memory is gone in the end, and the stream made again from
+//! its journals has every record once, and the group where it was.
 //!
 //! ```text
-//! cargo test --release --test stream_torture                         300 kills
-//! RINGWAY_KILLS=20000 cargo test --release --test stream_torture     the soak
+//! cargo test --release --test stream_torture                         300 kills, and 15 of who work on a disk
+//! RINGWAY_KILLS=20000 cargo test --release --test stream_torture     the soak, as many of both
 //! RINGWAY_SEED=n                                                     the same draws again
 //! ```
 //! One JSON line on standard output.
@@ -17,12 +18,14 @@ mod stage;
 mod torment;
 
 use ringway::{
-    Backpressure, Bus, CheckpointError, Group, GroupStart, GroupWorker, PutError, PutRecord,
-    ReshardError, SendError, ShardState, Stream,
+    Backpressure, Bus, CheckpointError, Durability, Group, GroupStart, GroupWorker, PutError,
+    PutRecord, ReshardError, SendError, ShardState, Stream, StreamIterator,
 };
 use ringway_harness::seed::Random;
-use ringway_harness::{Stage, deadline};
+use ringway_harness::{Stage, TempBus, deadline};
 use stage::{body, id_of, text};
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
@@ -39,12 +42,20 @@ const WORKERS: usize = 4;
 /// Keys of each producer; record `n` has key `n % KEYS`.
 const KEYS: u64 = 7;
 const KILLS: u64 = 300;
+/// The same on a disk, where each waits for it all the time.
+const DURABLE_KILLS: u64 = 15;
+/// Lives of a producer.
+const LIVES: usize = 1 << 15;
 /// Most bytes of data; two thirds of all lie in the slot.
 const LONGEST: u64 = 1500;
 /// A stopped worker's shards pass on after this.
 const LEASE: Duration = Duration::from_millis(100);
+/// On disk: several of them are filled and given up.
+const SEGMENT: u64 = 64 << 10;
 /// Shards are never given twice: from here on nobody splits any more.
 const MOST_SHARDS: usize = 1900;
+/// Those that are closed keep their memory and their journals for as long as their records are kept.
+const MOST_SHARDS_ON_DISK: usize = 200;
 
 /// Words of the board of totals.
 const STOP: usize = 0;
@@ -62,9 +73,17 @@ ringway_harness::boards! {
     /// Of each producer and key, one more than the last record that was checkpointed.
     done: PRODUCERS * KEYS as usize,
     totals: 6,
+    /// Of each life of a producer, one more than the record that may have been put or not.
+    unasked: PRODUCERS * LIVES,
 }
 
 impl Boards {
+    fn unasked(&self, producer: usize) -> BTreeSet<u64> {
+        let lives = producer * LIVES..(producer + 1) * LIVES;
+        let words = lives.map(|at| self.unasked.get(at));
+        words.filter_map(|word| word.checked_sub(1)).collect()
+    }
+
     fn is_over(&self) -> bool {
         self.totals.get(STOP) != 0
     }
@@ -95,12 +114,26 @@ impl Boards {
     }
 }
 
-fn open(bus: &Bus) -> Result<Stream, String> {
+/// The bus, and the stream that has its journals in `disk`, if that is one.
+fn open(root: &Path, disk: &Path) -> Result<(Bus, Stream), String> {
+    let builder = stage::bus(root).journal_root(disk.join("journals"));
+    let bus = builder.open_or_create().map_err(text)?;
     let builder = bus.stream("s").shards(3).slots(1024).stride(128).readers(8);
     let builder = builder
         .backpressure(Backpressure::Fail)
         .lease_timeout(LEASE);
-    builder.open_or_create().map_err(text)
+    let builder = match is_on_disk(disk) {
+        true => builder
+            .durability(Durability::Durable)
+            .segment_bytes(SEGMENT),
+        false => builder,
+    };
+    let stream = builder.open_or_create().map_err(text)?;
+    Ok((bus, stream))
+}
+
+fn is_on_disk(disk: &Path) -> bool {
+    disk != Path::new("")
 }
 
 fn group(stream: &Stream) -> Result<Group, String> {
@@ -110,21 +143,28 @@ fn group(stream: &Stream) -> Result<Group, String> {
 }
 
 fn main() -> ExitCode {
-    stage::run(&[("torture of a stream", play)])
+    stage::run(&[
+        ("torture of a stream", || play(None, kills(KILLS))),
+        ("torture of a stream on disk", || {
+            let disk = TempBus::under(env!("CARGO_TARGET_TMPDIR"))?;
+            play(Some(disk.path()), kills(DURABLE_KILLS))
+        }),
+    ])
 }
 
-fn play() -> Result<(), String> {
+fn play(disk: Option<&Path>, kills: u64) -> Result<(), String> {
     let started = Instant::now();
-    let (root, bus) = torment::place()?;
-    let stream = open(&bus)?;
+    let root = TempBus::new()?;
+    let disk = disk.unwrap_or(Path::new(""));
+    let (bus, stream) = open(root.path(), disk)?;
     let group = group(&stream)?;
     let boards = Boards::new()?;
     let roles = [("put", PRODUCERS), ("work", WORKERS), ("reshard", 1)];
     let report = torment::torment(
         (&bus, root.path()),
-        kills(KILLS),
+        kills,
         &roles,
-        |launch| boards.dress(launch),
+        |launch| boards.dress(launch.set("disk", disk.display())),
         || boards.totals.set(STOP, 1),
     )?;
     finish(&bus, &stream, &group, &boards)?;
@@ -134,9 +174,10 @@ fn play() -> Result<(), String> {
         return Err("nothing happened".to_owned());
     }
     println!(
-        "{{\"figure\":\"stream torture\",\"seed\":{},\"kills\":{},\"stops\":{},\"acked\":{acked},\
+        "{{\"figure\":\"stream torture\",\"on_disk\":{},\"seed\":{},\"kills\":{},\"stops\":{},\"acked\":{acked},\
          \"read_again\":{},\"checkpoints\":{},\"fenced\":{},\"changes\":{},\"retired\":{},\
          \"shards\":{},\"lost\":0,\"inversions\":0,\"seconds\":{:.1}}}",
+        is_on_disk(disk),
         report.seed,
         report.kills,
         report.stops,
@@ -148,6 +189,59 @@ fn play() -> Result<(), String> {
         stream.shards().map_err(text)?.len(),
         started.elapsed().as_secs_f64()
     );
+    drop((group, stream, bus));
+    match is_on_disk(disk) {
+        true => restart(root.path(), disk, &boards),
+        false => Ok(()),
+    }
+}
+
+/// What was in memory is gone: the stream that is made again has every record of each key once, in order, and
+/// the group has nothing left to read.
+fn restart(root: &Path, disk: &Path, boards: &Boards) -> Result<(), String> {
+    for entry in std::fs::read_dir(root).map_err(text)? {
+        std::fs::remove_dir_all(entry.map_err(text)?.path()).map_err(text)?;
+    }
+    let (_bus, stream) = open(root, disk)?;
+    let info = group(&stream)?.info().map_err(text)?;
+    if info.shards.iter().any(|shard| shard.behind > 0) {
+        return Err(format!("the group was through, and is not: {info:?}"));
+    }
+    let iterator = StreamIterator::TrimHorizon;
+    let mut reader = stream.reader().iterator(iterator).open().map_err(text)?;
+    let mut next = [0; PRODUCERS * KEYS as usize];
+    let mut there = [const { BTreeSet::new() }; PRODUCERS];
+    let mut wrong = None;
+    let mut each = |record: ringway::StreamRecord<'_>| match id_of(record.data) {
+        Ok(id) => {
+            let (producer, number) = parts(id);
+            let place = &mut next[producer * KEYS as usize + (number % KEYS) as usize];
+            if *place > number {
+                wrong = Some(format!("{number} of producer {producer} is out of order"));
+            }
+            *place = number + 1;
+            there[producer].insert(number);
+            if !is_marked(&boards.marks, producer, number) {
+                wrong = Some(format!(
+                    "{number} of producer {producer} was read by nobody"
+                ));
+            }
+        }
+        Err(why) => wrong = Some(why),
+    };
+    while reader.try_read_batch(1000, &mut each).map_err(text)? > 0 {}
+    if let Some(wrong) = wrong {
+        return Err(wrong);
+    }
+    for (producer, there) in there.iter().enumerate() {
+        let unasked = boards.unasked(producer);
+        let mut acked = 0..boards.acks.get(producer);
+        if let Some(lost) = acked.find(|it| !there.contains(it) && !unasked.contains(it)) {
+            return Err(format!(
+                "record {lost} of producer {producer} is gone behind a restart"
+            ));
+        }
+    }
     Ok(())
 }
 
@@ -171,7 +265,8 @@ fn finish(bus: &Bus, stream: &Stream, group: &Group, boards: &Boards) -> Result<
     stream.retire_closed().map_err(text)?;
     nobody_is_left(bus)?;
     let closed = stream.stats().map_err(text)?.closed_shards;
-    if closed != 0 {
+    let is_kept = stream.definition().durability == Durability::Durable;
+    if closed != 0 && !is_kept {
         return Err(format!("{closed} closed shards stay"));
     }
     Ok(())
@@ -235,9 +330,14 @@ fn put(stage: &Stage) -> Result<(), String> {
     let (index, life): (usize, u64) = (stage.get("index"), stage.get("life"));
     let boards = Boards::of(stage);
     let mut random = Random::new((index as u64) << 32 | life);
-    let bus = stage::bus(&stage.path("root")).open().map_err(text)?;
-    let mut producer = open(&bus)?.producer().map_err(text)?;
+    let (_bus, stream) = open(&stage.path("root"), &stage.path("disk"))?;
+    let mut producer = stream.producer().map_err(text)?;
     let mut number = torment::resume(&boards.acks, &boards.marks, index, life);
+    if life > 0 {
+        // One less is what nobody asks for.
+        let place = index * LIVES + life as usize % LIVES;
+        boards.unasked.set(place, number);
+    }
     while !boards.is_over() && number < MESSAGES - 2 {
         let len = match random.below(3) {
             0 => 16 + random.below(LONGEST),
@@ -269,8 +369,8 @@ fn work(stage: &Stage) -> Result<(), String> {
     let (index, life): (u64, u64) = (stage.get("index"), stage.get("life"));
     let boards = Boards::of(stage);
     let mut random = Random::new((100 + index) << 32 | life);
-    let bus = stage::bus(&stage.path("root")).open().map_err(text)?;
-    let group = group(&open(&bus)?)?;
+    let (_bus, stream) = open(&stage.path("root"), &stage.path("disk"))?;
+    let group = group(&stream)?;
     let mut worker = group.join().map_err(text)?;
     while !boards.is_over() {
         if random.percent(1) {
@@ -287,8 +387,11 @@ fn reshard(stage: &Stage) -> Result<(), String> {
     let (index, life): (u64, u64) = (stage.get("index"), stage.get("life"));
     let boards = Boards::of(stage);
     let mut random = Random::new((200 + index) << 32 | life);
-    let bus = stage::bus(&stage.path("root")).open().map_err(text)?;
-    let stream = open(&bus)?;
+    let (_bus, stream) = open(&stage.path("root"), &stage.path("disk"))?;
+    let most = match stream.definition().durability {
+        Durability::Durable => MOST_SHARDS_ON_DISK,
+        _ => MOST_SHARDS,
+    };
     while !boards.is_over() {
         let shards = stream.shards().map_err(text)?;
         let open: Vec<_> = shards
@@ -300,7 +403,7 @@ fn reshard(stage: &Stage) -> Result<(), String> {
             .iter()
             .find(|shard| any.end.checked_add(1) == Some(shard.start));
         let changed = match next {
-            _ if shards.len() >= MOST_SHARDS => Ok(()),
+            _ if shards.len() >= most => Ok(()),
             Some(next) if open.len() > 5 || random.percent(50) => {
                 stream.merge(any.id, next.id).map(drop)
             }

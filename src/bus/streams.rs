@@ -92,8 +92,8 @@ impl StreamBuilder {
         self
     }
 
-    /// Who puts: any number of producers, or one for each shard at a time, who needs no locked instruction and
-    /// is at least twice as fast. Default: [`Producers::Shared`].
+    /// Who puts: any number of producers, or one for each shard at a time, who needs no locked instruction.
+    /// Default: [`Producers::Shared`].
     ///
     /// With [`Producers::Exclusive`] a producer has a shard from its first put to it until it is dropped or its
     /// process is dead; others are refused meanwhile ([`PutError::Held`](crate::PutError::Held)), also

@@ -30,6 +30,8 @@ impl Terminal {
         assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
         // SAFETY: both were just opened, and belong to nobody else.
         let (master, slave) = unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
+        // It would keep its own terminal open.
+        rustix::io::fcntl_setfd(&master, rustix::io::FdFlags::CLOEXEC).unwrap();
         let mut command = place.command(arguments);
         command.env("TERM", "xterm");
         command.stdin(slave.try_clone().unwrap());
@@ -93,6 +95,14 @@ impl Terminal {
         assert!(!screen.alternate_screen() && !screen.hide_cursor());
         assert_eq!(screen.contents().trim(), "", "nothing was complained of");
         status
+    }
+}
+
+impl Drop for Terminal {
+    /// Behind a failure it does not stay.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -378,7 +378,11 @@ impl Attachment {
             Err(error @ OpenError::NotFound { .. }) => {
                 let family = stream::family_in_journals(&self.site, name);
                 if !self.remove_unopened(name)? {
-                    return Err(error);
+                    // Made again while its maker was waited for: it is removed as one that is there.
+                    return match file::is_regular(&path) {
+                        true => self.remove_any(name),
+                        false => Err(error),
+                    };
                 }
                 // By whoever was making it again, and read the journals before.
                 let is_back =
@@ -396,7 +400,9 @@ impl Attachment {
     /// Removes the journals under a name of which nothing else is there; whether there were any.
     fn remove_unopened(&self, name: &str) -> Result<bool, OpenError> {
         match &self.site.journals {
-            Some(journals) => directory::remove(&journals.join(name)),
+            Some(journals) => {
+                directory::remove_unopened(&journals.join(name), &self.site.directory.join(name))
+            }
             None => Ok(false),
         }
     }

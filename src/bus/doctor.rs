@@ -190,11 +190,13 @@ impl Attachment {
             grown.extend(names(&directory)?);
         }
         // Listed behind them: of whatever grew before, the queue is there, or about to be, or gone.
-        let queues: HashSet<u64> = names(directory)?
-            .iter()
-            .filter(|name| grown_of(name).is_none())
-            .filter_map(|name| chain_of(&directory.join(name)))
-            .collect();
+        // Twice: one that is given its name in between is missed once, and has it the second time.
+        let mut queues = HashSet::new();
+        for _ in 0..2 {
+            let found = names(directory)?;
+            let found = found.iter().filter(|name| grown_of(name).is_none());
+            queues.extend(found.filter_map(|name| chain_of(&directory.join(name))));
+        }
         let orphans = grown.iter().filter_map(|name| grown_of(name));
         let orphans: HashSet<u64> = orphans
             .map(|(queue, _)| queue)

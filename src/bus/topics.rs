@@ -163,7 +163,7 @@ impl TopicBuilder {
                 Err(OpenError::NotFound { .. }) => {}
                 // Its remover died half-way, or is about to finish.
                 Err(OpenError::Removed { .. }) => {
-                    match self.attachment.remove_topic(&self.definition.name) {
+                    match self.attachment.remove_marked_topic(&self.definition.name) {
                         Ok(()) | Err(OpenError::NotFound { .. }) => {}
                         Err(error) => return Err(error),
                     }
@@ -346,15 +346,22 @@ impl Attachment {
     }
 
     fn remove_open_topic(&self, name: &str) -> Result<(), OpenError> {
-        topic::remove_topic_files(self.topics_site(), name, |part| {
-            for prefix in PREFIXES {
-                match self.remove_any(&format!("{prefix}{part}")) {
-                    Err(OpenError::NotFound { .. }) | Ok(()) => {}
-                    Err(error) => return Err(error),
-                }
+        topic::remove_topic_files(self.topics_site(), name, |part| self.remove_parts(part))
+    }
+
+    /// One that somebody has begun to remove, and no other.
+    fn remove_marked_topic(&self, name: &str) -> Result<(), OpenError> {
+        topic::remove_marked_topic(self.topics_site(), name, |part| self.remove_parts(part))
+    }
+
+    fn remove_parts(&self, part: &str) -> Result<(), OpenError> {
+        for prefix in PREFIXES {
+            match self.remove_any(&format!("{prefix}{part}")) {
+                Err(OpenError::NotFound { .. }) | Ok(()) => {}
+                Err(error) => return Err(error),
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
     /// Topics that can't be opened; those that were removed half-way are removed, and so are parts of topics
@@ -363,7 +370,7 @@ impl Attachment {
         for name in self.topics()? {
             match topic::open_topic(self.topics_site(), &name) {
                 Ok(_) | Err(OpenError::NotFound { .. }) => {}
-                Err(OpenError::Removed { .. }) if heal => match self.remove_topic(&name) {
+                Err(OpenError::Removed { .. }) if heal => match self.remove_marked_topic(&name) {
                     Ok(()) | Err(OpenError::NotFound { .. }) => {}
                     Err(error) => return Err(error),
                 },

@@ -116,6 +116,20 @@ pub fn remove(directory: &Path) -> Result<bool, OpenError> {
     }
 }
 
+/// The same, unless the object's file is there by the time that nobody else makes it again.
+///
+/// # Errors
+/// As [`remove`].
+pub fn remove_unopened(directory: &Path, object: &Path) -> Result<bool, OpenError> {
+    if !files::is_directory(directory) {
+        return Ok(false);
+    }
+    match lock_journal(directory, object, |_, _| ())? {
+        Some(locked) => remove_locked(directory, &locked),
+        None => Ok(false),
+    }
+}
+
 /// The same for whoever has the lock.
 ///
 /// # Errors
@@ -148,7 +162,7 @@ pub fn remove_all(parent: &Path, objects: &Path) -> Result<usize, OpenError> {
     for name in files::names(parent).unwrap_or_default() {
         let directory = parent.join(&name);
         let is_its = |disk: Disk| disk.label().as_ref() == Some(&label);
-        if !name.starts_with('.') && Disk::open(&directory).is_ok_and(is_its) {
+        if !name.starts_with(ASIDE) && Disk::open(&directory).is_ok_and(is_its) {
             removed += usize::from(remove(&directory)?);
         }
     }

@@ -284,7 +284,13 @@ impl<'a> Rings<'a> {
                 slots_log2: slots.trailing_zeros() as u16,
                 following: 0,
             };
-            self.take_ring(last, &ring);
+            let path = || self.site.directory.join(&self.definition.name);
+            if self.take_ring(last, &ring).is_none() {
+                return Err(OpenError::Scribbled {
+                    path: path(),
+                    what: "its journal tells of a ring behind the last position",
+                });
+            }
             self.sketch(last)?;
         }
         let start = self.start(next);

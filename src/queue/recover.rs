@@ -154,10 +154,18 @@ struct Read<'a> {
 struct Deferred {
     entries: Vec<(u8, u64, Box<[u8]>)>,
     bytes: usize,
+    /// Whether a whole list of rings has begun: what ends it ends the waiting.
+    in_list: bool,
 }
 
 /// What they may take: they are of one flush.
 const MOST_DEFERRED: usize = 128 << 20;
+
+/// Whether a ring is one of a list that goes on.
+fn is_followed(bytes: &[u8]) -> bool {
+    let entry: Result<RingEntry, _> = bytemuck::try_pod_read_unaligned(bytes);
+    entry.is_ok_and(|entry| entry.following > 0)
+}
 
 /// Why an entry ends the reading.
 struct Unreadable(OpenError);
@@ -316,7 +324,15 @@ impl<'a> Read<'a> {
     /// Takes an entry in, or lets it wait until it is known which rings there are.
     fn take(&mut self, kind: u8, position: u64, bytes: &[u8]) -> Result<(), Refused> {
         match (&mut self.deferred, kind) {
-            (_, ENTRY_RING) => self.take_ring(position, bytes),
+            (None, ENTRY_RING) => self.take_ring(position, bytes),
+            // Not one that was begun to be written to, in a flush that crossed into this segment: the list of
+            // all of them comes with the next flush.
+            (Some(deferred), ENTRY_RING)
+                if deferred.in_list || position == 0 || is_followed(bytes) =>
+            {
+                deferred.in_list = true;
+                self.take_ring(position, bytes)
+            }
             (Some(deferred), _) => {
                 deferred.bytes += bytes.len();
                 deferred.entries.push((kind, position, bytes.into()));
@@ -392,6 +408,12 @@ impl<'a> Read<'a> {
                 *setting.ok_or(Refused::NoEntry)? = Some(value);
             }
             ENTRY_DRAINED => self.rings.take_drained(position),
+            ENTRY_RING => {
+                let entry = bytemuck::try_pod_read_unaligned(bytes);
+                let entry: RingEntry = entry.map_err(|_| Refused::NoEntry)?;
+                let taken = self.rings.take_ring(position, &entry);
+                taken.ok_or(Refused::NoEntry)?;
+            }
             // A gap; or of a later version, and not needed.
             _ => {}
         }

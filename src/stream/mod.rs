@@ -434,6 +434,9 @@ impl Inner {
         if (geometry.slots(), geometry.readers()) != wanted {
             return Err(self.scribbled("a shard has another size than the stream says"));
         }
+        if opened.definition.producers != self.definition.producers {
+            return Err(self.scribbled("a shard has other producers than the stream says"));
+        }
         let ring = SlotRing::new(
             opened.memory,
             Arc::clone(&self.liveness),

@@ -187,13 +187,33 @@ pub fn remove(
     name: &str,
     hidden: impl FnOnce(&str) -> Result<(), OpenError>,
 ) -> Result<(), OpenError> {
-    remove_within(PATIENCE, site, name, hidden)
+    remove_within(PATIENCE, site, name, Which::Any, hidden)
+}
+
+/// The same, unless what has the name is one that nobody has marked: the one that was met is gone then.
+pub fn remove_marked(
+    site: &Site,
+    name: &str,
+    hidden: impl FnOnce(&str) -> Result<(), OpenError>,
+) -> Result<(), OpenError> {
+    remove_within(PATIENCE, site, name, Which::Marked, hidden)
+}
+
+/// Which topic of a name is to be removed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Any,
+    /// One that somebody has begun to remove.
+    Marked,
+    /// The one with this id.
+    Id(u64),
 }
 
 fn remove_within(
     patience: Duration,
     site: &Site,
     name: &str,
+    which: Which,
     hidden: impl FnOnce(&str) -> Result<(), OpenError>,
 ) -> Result<(), OpenError> {
     let path = site.directory.join(name);
@@ -214,8 +234,20 @@ fn remove_within(
         return Err(at(io::Error::from(io::ErrorKind::NotFound)));
     }
     let is_whole = opened.metadata().map_err(at)?.len() >= PAGE as u64;
+    if !is_whole && which != Which::Any {
+        return Ok(());
+    }
     if is_whole {
         let mapping = Mapping::new(&opened, MapOptions::default()).map_err(at)?;
+        let before: TopicHeader = read_header(&opened).map_err(at)?;
+        let is_meant = match which {
+            Which::Any => true,
+            Which::Marked => before.preamble.ready == REMOVED,
+            Which::Id(id) => before.preamble.object_id == id,
+        };
+        if !is_meant {
+            return Ok(());
+        }
         words::word32(&mapping, READY_OFFSET).store(REMOVED, Ordering::Release);
         // The mark before a look at what is there: who makes a part has the opposite order.
         sync::fence(Ordering::SeqCst);
@@ -239,7 +271,7 @@ pub(super) fn remove_late(site: &Site, name: &str, id: u64) -> Result<(), OpenEr
         Ok(opened) if opened.id == id => {}
         _ => return Ok(()), // somebody else has seen to it
     }
-    match remove(site, name, |_| Ok(())) {
+    match remove_within(PATIENCE, site, name, Which::Id(id), |_| Ok(())) {
         Err(OpenError::NotFound { .. }) => Ok(()),
         removed => removed,
     }
@@ -355,7 +387,7 @@ mod tests {
         let held = file::open(&site.directory.join("news")).unwrap();
         assert!(lock::try_lock(&held, crate::layout::bus::RESET_LOCK).unwrap());
         let mut is_reached = false;
-        let removed = remove_within(Duration::from_millis(5), site, "news", |_| {
+        let removed = remove_within(Duration::from_millis(5), site, "news", Which::Any, |_| {
             is_reached = true;
             Ok(())
         });

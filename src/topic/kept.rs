@@ -167,16 +167,13 @@ fn of_bytes(bytes: &[u8], name: &str, path: PathBuf) -> Result<Kept, OpenError> 
         path: path.clone(),
         what,
     };
-    // What a power cut leaves of a file that was to become longer.
-    let end = bytes
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |last| last + 1);
     let mut kept: Option<Kept> = None;
-    for line in bytes[..end]
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-    {
+    for line in bytes.split(|byte| *byte == b'\n') {
+        // Zeros are what a power cut leaves of a file that was to become longer; no line has any.
+        let line = line.split(|byte| *byte == 0).next().unwrap_or_default();
+        if line.is_empty() {
+            continue;
+        }
         let value = match parse(line) {
             Line::Whole(value) => value,
             Line::Torn if kept.is_some() => continue,

@@ -77,6 +77,21 @@ pub(super) fn create(site: &Site, path: &Path, topic: u64) -> Result<(), OpenErr
 }
 
 /// The same with what `fill` appends, before anybody sees it.
+pub(super) fn record_bytes(kind: u32, json: &[u8]) -> Result<usize, SubscribeError> {
+    let room = match kind {
+        RECORD_SUBSCRIBE => 8 * counters::WORDS,
+        _ => 0,
+    };
+    let bytes = RECORD_HEAD + json.len().next_multiple_of(8) + room;
+    match bytes > MAX_RECORD {
+        true => Err(SubscribeError::TooLarge {
+            bytes,
+            max: MAX_RECORD,
+        }),
+        false => Ok(bytes),
+    }
+}
+
 pub(super) fn create_with(
     site: &Site,
     path: &Path,
@@ -301,15 +316,7 @@ impl Log {
         kind: u32,
         json: &[u8],
     ) -> Result<(), SubscribeError> {
-        let room = match kind {
-            RECORD_SUBSCRIBE => 8 * counters::WORDS,
-            _ => 0,
-        };
-        let bytes = RECORD_HEAD + json.len().next_multiple_of(8) + room;
-        if bytes > MAX_RECORD {
-            let max = MAX_RECORD;
-            return Err(SubscribeError::TooLarge { bytes, max });
-        }
+        let bytes = record_bytes(kind, json)?;
         let claimed = RecordWord::new(RecordWord::CLAIMED, me, (bytes / 8) as u32);
         let mut content = vec![0; bytes - 8];
         let head = RecordHead {

@@ -31,7 +31,7 @@ pub use delivery::{BackoffFunction, DeliveryPolicy};
 pub use dispatch::Dispatcher;
 pub(crate) use file::{
     create as create_topic, open as open_topic, part as topic_part, part_of,
-    remove as remove_topic_files,
+    remove as remove_topic_files, remove_marked as remove_marked_topic,
 };
 pub(crate) use kept::{
     create as keep_topic, names as kept_topics, read as kept_topic, recover as recover_topic,
@@ -252,6 +252,8 @@ impl Topic {
     fn append(&self, id: u64, kind: u32, json: &[u8]) -> Result<(), SubscribeError> {
         let mut subscriptions = Subscriptions::new();
         let me = self.inner.host.me();
+        // What does not fit is not written down either.
+        log::record_bytes(kind, json)?;
         kept::append(&self.inner, id, kind, json)?;
         subscriptions.log(&self.inner)?.append(me, id, kind, json)
     }

@@ -339,7 +339,8 @@ fn expand(prefix: &str, ms: u64) -> Result<String, String> {
 
 /// A time by a pattern of yyyy, MM, dd, HH, mm and ss; other letters are refused.
 fn at(ms: u64, pattern: &str) -> Result<String, String> {
-    let time = UNIX_EPOCH + Duration::from_millis(ms);
+    // The last millisecond that can be written so: it comes from shared memory.
+    let time = UNIX_EPOCH + Duration::from_millis(ms.min(253_402_300_799_999));
     let time = humantime::format_rfc3339_seconds(time).to_string();
     let parts = [
         ("yyyy", 0..4),

@@ -191,6 +191,10 @@ impl<S: Storage> Writer<S> {
         let mut spares = names.iter().filter(|name| name.starts_with(SPARE)).count();
         let mut present: Vec<_> = names.iter().filter_map(|n| SegmentId::of_name(n)).collect();
         present.sort();
+        // Somebody has begun anew behind us: what we said again counts for nobody.
+        if present.last().is_some_and(|id| id.epoch > self.plan.epoch) {
+            return Ok(0);
+        }
         let over = present
             .into_iter()
             .take_while(|id| segments.contains(id) && !self.is_in_use(*id));

@@ -444,8 +444,10 @@ impl Attachment {
             == REMOVED;
         if removed && file::is_at(&file, &path) {
             // Before the name goes: from a journal the object would be made again.
-            if self.has_own_journals(name, &file) {
-                self.remove_unopened(name)?;
+            if let Some(journals) = &self.site.journals
+                && self.has_own_journals(name, &file)
+            {
+                directory::remove(&journals.join(name))?;
             }
             let aside = format!("{REMOVED_PREFIX}{:016x}", host::random_u64());
             file::publish(&path, &self.site.directory.join(aside)).map_err(at)?;

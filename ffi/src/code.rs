@@ -6,9 +6,9 @@
 
 use ringway::{
     AttributeError, CheckpointError, ConsumerError, FlushError, GroupError, JoinError, MoveError,
-    NumberError, OpenError, PublishError, PutError, QueueSendError, ReadError, ReceiptError,
-    ReceiveError, ReshardError, SendError, SetError, SettleError, StreamReadError, SubscribeError,
-    WaitError,
+    NumberError, OpenError, PublishError, PutError, QueuePolicyError, QueueSendError, ReadError,
+    ReceiptError, ReceiveError, ReshardError, SendError, SetError, SettleError, StreamReadError,
+    SubscribeError, WaitError,
 };
 
 /// What went wrong. What is to be said about it is kept for `ringway_last_error` at once: so an outcome
@@ -343,6 +343,7 @@ failures! { ReshardError:
     InvalidSplit => Option,
     InvalidCount => Option,
     NoNumbers => TooMany,
+    Exclusive => Option,
     Busy => Busy,
     ; inside:
     Open => 0,
@@ -401,6 +402,12 @@ failures! { PublishError:
     Transit => 0,
     Open => 0,
     Join => 0,
+}
+
+failures! { QueuePolicyError:
+    Invalid => Policy,
+    ; inside:
+    Open => 0,
 }
 
 failures! { SubscribeError:

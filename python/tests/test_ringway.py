@@ -506,4 +506,4 @@ def test_what_nobody_could_handle_is_listed_read_and_taken_out(bus):
         queue.read_parked(parked)
     assert queue.parked() == []
     with pytest.raises(ringway.Error, match="RINGWAY_E_OPTION"):
-        bus.queue("both", durability="durable", spill=True)
+        bus.queue("both", fifo=True, spill=True)

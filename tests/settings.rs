@@ -448,3 +448,28 @@ fn as_many_messages_are_in_flight_as_may_be() {
         assert_eq!(receiver.try_receive(&mut buffer).unwrap(), None);
     }
 }
+
+#[test]
+fn a_message_that_is_looked_at_in_place_is_one_of_those_in_flight() {
+    let two = Two::new();
+    let (here, there) = two.queue();
+    let (mut sender, mut receiver) = (there.sender().unwrap(), there.receiver().unwrap());
+    for _ in 0..3 {
+        sender.send(b"x").unwrap();
+    }
+    here.set(&Settings::new().max_in_flight(2)).unwrap();
+    for _ in 0..2 {
+        drop(receiver.try_receive_view().unwrap().expect("a message"));
+    }
+    let refused = receiver.try_receive_view().map(|view| view.is_some());
+    assert!(
+        matches!(refused, Err(ReceiveError::OverLimit { limit: 2 })),
+        "{refused:?}"
+    );
+    // Nothing to look at is no reason to refuse.
+    here.purge().unwrap();
+    until(|| receiver.try_receive_view().ok().map(|view| view.is_none()));
+    for _ in 0..2000 {
+        assert!(receiver.try_receive_view().unwrap().is_none());
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Sending to a queue. Nothing was sent, but for what [`DurabilityUnknown`](Self::DurabilityUnknown)
 /// says.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueSendError {
     /// Every slot holds a message: nobody has received the oldest, or everything is in flight.

@@ -16,7 +16,7 @@
 //! of a sealed ring, meets a receipt of a ring it does not know, or looks at all of them.
 
 use super::Inner;
-use super::file::{GrownFile, grown_of, open_grown};
+use super::grown::{GrownFile, grown_of, open_grown};
 use crate::error::OpenError;
 use crate::layout::queue::NEVER;
 use crate::object::Site;

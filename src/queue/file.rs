@@ -1,4 +1,4 @@
-//! Queue files: what a queue adds to an object file, and the files of the rings that it grew by.
+//! Queue files: what a queue adds to an object file. Those of the rings that it grew by: [`super::grown`].
 
 use super::{DedupScope, Deduplication, Durability, QueueDefinition, QueueKind, spill};
 use crate::error::OpenError;
@@ -8,11 +8,11 @@ use crate::layout::durable::{self, changed_words};
 use crate::layout::geometry::Geometry;
 use crate::layout::queue::{
     CLOCK_BASE_MS, DEDUP_BY_CONTENT, DEDUP_GROUP, DEDUP_OPTIONAL, DEDUP_QUEUE, DEDUP_REQUIRED,
-    DUE_OFFSET, FIFO, GROWN_MAGIC, GrownHeader, JOURNAL_PATH_BYTES, MAGIC, NEVER, QueueHeader,
-    STANDARD, control, due_words, group_words, groups_offset,
+    DUE_OFFSET, FIFO, JOURNAL_PATH_BYTES, MAGIC, NEVER, QueueHeader, STANDARD, control, due_words,
+    group_words, groups_offset,
 };
 use crate::object::Site;
-use crate::object::file::{self, Reserved, Shape, Spare, framed};
+use crate::object::file::{self, Shape, Spare, framed};
 use crate::ring::delivery::dedup::Dedup;
 use crate::shm::dedup::DedupTable;
 use crate::shm::durable::DurableWords;
@@ -31,11 +31,6 @@ use std::time::Duration;
 
 // The ring below has one reader entry, which a queue does not use.
 framed!(QueueHeader, MAGIC, "queue", |_| 1);
-framed!(GrownHeader, GROWN_MAGIC, "grown queue ring", |_| 1);
-
-/// Files of grown rings: this, the object id of the queue in 16 hexadecimal digits, `-`, the number.
-/// No object's name begins with a dot.
-pub(crate) const GROWN_PREFIX: &str = ".grown-";
 
 /// A checked and mapped queue file.
 pub struct QueueFile {
@@ -227,7 +222,7 @@ pub(super) fn journal_bytes_of(path: Option<&Path>) -> Result<Vec<u8>, OpenError
     Ok(bytes)
 }
 
-fn nothing_is_due(mapping: &Mapping, slots: u64) {
+pub(super) fn nothing_is_due(mapping: &Mapping, slots: u64) {
     let (groups, blocks) = due_words(slots);
     for word in 0..groups + blocks {
         let at = DUE_OFFSET + 8 * word;
@@ -254,7 +249,7 @@ impl QueueDefinition {
     }
 
     /// The first byte that may belong to the bits of changed blocks, or else to the slots.
-    fn changed_from(&self, slots: u64) -> u64 {
+    pub(super) fn changed_from(&self, slots: u64) -> u64 {
         let from = self.dedup_from(slots);
         match &self.dedup {
             Some(dedup) => {
@@ -281,127 +276,6 @@ impl QueueDefinition {
     pub(crate) fn ring_bytes(&self, slots: u64) -> u64 {
         self.shape("", slots).file_bytes()
     }
-}
-
-/// The file of ring `number` of the queue whose rings are named by `id`.
-pub(super) fn grown_name(id: u64, number: u32) -> String {
-    format!("{GROWN_PREFIX}{id:016x}-{number}")
-}
-
-/// What the rings of the queue are named by whose grown ring a file name is of, and the number.
-pub(crate) fn grown_of(name: &str) -> Option<(u64, u32)> {
-    let (id, number) = name.strip_prefix(GROWN_PREFIX)?.split_once('-')?;
-    let parsed = (u64::from_str_radix(id, 16).ok()?, number.parse().ok()?);
-    (grown_name(parsed.0, parsed.1) == name).then_some(parsed)
-}
-
-/// What the rings of the queue are named by whose first file, under whatever name, is at `path`.
-pub(crate) fn chain_of(path: &Path) -> Option<u64> {
-    let header = files::open_to_read(path).and_then(|file| file::read_header::<QueueHeader>(&file));
-    let header = header.ok()?;
-    (header.preamble.magic == MAGIC).then(|| header.chain())
-}
-
-/// Makes a reserved file ring `number` of the queue whose rings are named by `id`, which begins at
-/// `first_position`; `fill` stores what is in it from the beginning. `AlreadyExists` when somebody was first.
-pub(super) fn publish_grown(
-    reserved: Reserved<'_>,
-    definition: &QueueDefinition,
-    (id, number): (u64, u32),
-    first_position: u64,
-    fill: impl FnOnce(&Arc<Mapping>, &GrownHeader),
-) -> Result<(), OpenError> {
-    let slots = reserved.slots();
-    let made = core::cell::Cell::new(None);
-    let header_of = |frame: file::Frame| GrownHeader {
-        preamble: frame.preamble,
-        slots: frame.slots,
-        stride: frame.stride,
-        slots_offset: frame.slots_offset,
-        file_bytes: frame.file_bytes,
-        number,
-        name_bytes: frame.name_bytes,
-        huge_pages: frame.huge_pages,
-        name: frame.name,
-        due_offset: DUE_OFFSET,
-        first_position,
-        queue_id: id,
-        changed_offset: match definition.is_on_disk() {
-            true => definition.changed_from(slots),
-            false => 0,
-        },
-        ..bytemuck::Zeroable::zeroed()
-    };
-    let header = |frame| {
-        let header = header_of(frame);
-        made.set(Some(header));
-        header
-    };
-    reserved.publish(header, |mapping| {
-        nothing_is_due(mapping, slots);
-        if let Some(header) = made.get() {
-            fill(mapping, &header);
-        }
-    })
-}
-
-/// Whether the file of a grown ring can be opened.
-pub(crate) fn check_grown(site: &Site, id: u64, number: u32) -> Result<(), OpenError> {
-    open_grown(site, id, number).map(drop)
-}
-
-/// A checked and mapped file of a grown ring.
-pub(super) struct GrownFile {
-    pub number: u32,
-    pub memory: RingMemory,
-    pub words: QueueWords,
-    /// Of a queue that is on disk.
-    pub durable: Option<DurableWords>,
-    pub bytes: u64,
-    pub file: File,
-    pub path: PathBuf,
-}
-
-/// Opens, checks and maps the file of ring `number` of the queue `id`. Touches nothing ahead.
-pub(super) fn open_grown(site: &Site, id: u64, number: u32) -> Result<GrownFile, OpenError> {
-    let name = grown_name(id, number);
-    let opened = file::open::<GrownHeader>(site, &name, Some(&name))?;
-    let header = opened.header;
-    if header.queue_id != id || header.number != number {
-        return Err(opened.scribbled("its header is of another ring"));
-    }
-    let site = Site {
-        pre_touch: false,
-        ..site.clone()
-    };
-    let (mapping, memory) = opened.map_from(&site, header.first_position)?;
-    let durable = match header.changed_offset {
-        0 => None,
-        offset => {
-            let (geometry, until) = (memory.geometry(), header.slots_offset);
-            let from = header.due_offset;
-            let words = DurableWords::new(Arc::clone(&mapping), geometry, offset, from, until);
-            let what = "the changed bits do not fit in front of the slots";
-            Some(words.ok_or_else(|| opened.scribbled(what))?)
-        }
-    };
-    let words = QueueWords::new(
-        mapping,
-        memory.geometry(),
-        header.due_offset,
-        header.slots_offset,
-    );
-    let words =
-        words.ok_or_else(|| opened.scribbled("the due words do not fit in front of the slots"))?;
-    Ok(GrownFile {
-        number,
-        memory,
-        words,
-        durable,
-        bytes: header.file_bytes,
-        file: opened.file,
-        path: opened.path,
-    })
 }
 
 /// Opens, checks and maps the file of `name`.

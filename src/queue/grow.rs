@@ -26,7 +26,7 @@
 
 use super::Inner;
 use super::chain::Link;
-use super::file::{grown_name, publish_grown};
+use super::grown::{grown_name, publish_grown};
 use crate::error::OpenError;
 use crate::layout::queue::{GROW_LOCK, MAX_RINGS, PREPARE_LOCK};
 use crate::layout::ring::{MAX_POSITION, MAX_SLOTS, MIN_SLOTS};

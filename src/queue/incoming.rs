@@ -6,7 +6,8 @@
 use super::QueueReceiver;
 use super::attributes::AttributesRef;
 use super::envelope::Envelope;
-use super::receive::{Received, Take};
+use super::receive::Received;
+use super::take::Take;
 use crate::error::ReceiveError;
 use crate::layout::queue::OriginRecord;
 use crate::sys::clock::Deadline;

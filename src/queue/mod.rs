@@ -1,9 +1,10 @@
 //! L5: a queue, that is one ring with the bus's payload pool behind it, whose messages are each
 //! consumed once: the SQS model.
 //!
-//! One verb a file, in the order of a message's life: [`send`], [`receive`], [`settle`]; what travels
-//! beside a body is made in [`outgoing`] and seen in [`incoming`]. The floor
-//! below moves words ([`crate::ring::delivery`]); this floor checks forks and removals, reads the
+//! One verb a file, in the order of a message's life: [`send`], [`receive`], [`settle`]. Most messages take the
+//! short ways of [`plain`] and [`run`]; the others are [appended](append), for which there may have to be made
+//! [room], and [taken](take). What travels beside a body is made in [`outgoing`] and seen in [`incoming`]. The
+//! floor below moves words ([`crate::ring::delivery`]); this floor checks forks and removals, reads the
 //! clock, talks to the pool, waits, and turns outcomes into errors.
 //!
 //! A queue is standard: at least once, best-effort order; or FIFO: strict order in each message
@@ -13,6 +14,8 @@
 
 #[cfg(all(test, not(loom)))]
 mod aging;
+mod append;
+mod arrive;
 #[cfg(feature = "async")]
 mod asynchronous;
 mod attempt;
@@ -21,11 +24,13 @@ mod behind;
 mod chain;
 mod dedup;
 mod definition;
+mod duties;
 mod envelope;
 mod file;
 mod further;
 mod group;
 mod grow;
+mod grown;
 mod incoming;
 mod journals;
 #[cfg(feature = "md5")]
@@ -37,6 +42,7 @@ mod number;
 mod once;
 mod opens;
 mod outgoing;
+mod parked;
 mod payload;
 mod persist;
 mod persister;
@@ -50,11 +56,14 @@ mod recover;
 mod redrive;
 mod release;
 mod rings;
+mod room;
 mod run;
 mod send;
 mod settings;
 mod settle;
 mod spill;
+mod stats;
+mod take;
 mod view;
 mod wait;
 
@@ -64,11 +73,11 @@ pub use attributes::{Attribute, AttributeIter, AttributeValue, Attributes, Attri
 pub(crate) use chain::{Chain, Link, further_links, ring_at};
 pub use dedup::{DedupScope, Deduplication};
 pub use definition::{Durability, QueueDefinition, QueueKind};
-pub(crate) use file::{GROWN_PREFIX, chain_of, check_grown, grown_of};
 pub(crate) use file::{
     QueueFile, create as create_queue, open as open_queue, open_removed as open_removed_queue,
 };
 pub(crate) use grow::Growing;
+pub(crate) use grown::{GROWN_PREFIX, chain_of, check_grown, grown_of};
 pub use incoming::{Incoming, Message, MessageOrigin};
 pub(crate) use journals::{
     check_journal, check_journal_root, has_journal, journals, name_in_journals, owns_journal,
@@ -80,6 +89,9 @@ pub use move_task::{MoveOptions, MoveState, MoveStatus, MoveTask};
 pub(crate) use moves::{Outcome, Side, settle_move};
 pub(crate) use opens::{Holding, Opens};
 pub use outgoing::{Outgoing, Sent};
+#[cfg(feature = "topics")]
+pub(crate) use outgoing::{is_id, is_trace_header};
+pub use parked::ParkedMessage;
 pub(crate) use persist::Journal;
 pub use persister::Persister;
 pub use pod::PodError;
@@ -90,23 +102,19 @@ pub use redrive::{Redrive, RedriveAllow};
 pub use send::QueueSender;
 pub use settings::{QueueSettings, Settings};
 pub(crate) use spill::{further_site, remove_spilled, spill_directory};
+pub use stats::QueueStats;
 pub use view::MessageView;
 
 use crate::error::{JoinError, OpenError, SettleError};
 use crate::layout::REMOVED;
-use crate::layout::durable::POSITIONS;
 use crate::object::{Host, Site};
 use crate::pool::segment::Segments;
-use crate::ring::Counter;
-use crate::ring::delivery::sweep::Census;
-use crate::ring::delivery::{Clock, Delivery, Total};
-use crate::shm::durable::DurableWords;
-use crate::sync::{AtomicU64, Ordering};
+use crate::ring::delivery::{Clock, Delivery};
+use crate::sync::Ordering;
 use crate::sys::{clock, file as files};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A queue of a bus, open in this process.
 ///
@@ -192,88 +200,6 @@ pub(crate) trait Neighbours: Host {
     fn redrives(&self) -> Result<Vec<(String, u64)>, OpenError>;
 }
 
-/// What anyone may know about a queue.
-///
-/// The first group is counted by a look at every slot: blocks nobody, and costs about a millisecond
-/// per 100,000 slots. The totals are added to by each handle every 64 messages and when it closes:
-/// a process that is killed keeps up to 63 of each to itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QueueStats {
-    /// Messages to be received now (`ApproximateNumberOfMessages`).
-    pub visible: u64,
-    /// Messages received and not deleted (`ApproximateNumberOfMessagesNotVisible`).
-    pub in_flight: u64,
-    /// Messages whose delay runs (`ApproximateNumberOfMessagesDelayed`).
-    pub delayed: u64,
-    /// Messages set aside after 1,000 receives, or because their dead-letter queue has no room;
-    /// see [`Queue::parked`].
-    pub parked: u64,
-    /// Messages on their way to another queue.
-    pub moving: u64,
-    /// Age of the oldest of all these (`ApproximateAgeOfOldestMessage`).
-    pub oldest_age: Option<Duration>,
-    /// Slots of its rings: as many messages are there at most before it has to grow.
-    pub capacity: u64,
-    /// Rings: 1, and one more for each time it grew and that still holds something.
-    pub rings: u64,
-    /// Bytes of their files.
-    pub bytes: u64,
-    /// Times it grew.
-    pub grown: u64,
-
-    /// Messages sent.
-    pub sent: u64,
-    /// Receives.
-    pub received: u64,
-    /// Messages deleted by receipt or consumed at once.
-    pub deleted: u64,
-    /// Messages that were older than the retention.
-    pub expired: u64,
-    /// Times a message was parked.
-    pub times_parked: u64,
-    /// Leases of the dead that were ended.
-    pub released: u64,
-    /// Messages purged.
-    pub purged: u64,
-    /// Messages moved to another queue.
-    pub moved: u64,
-    /// Messages that arrived from another queue.
-    pub arrived: u64,
-    /// Sends that were not delivered because their id was sent already.
-    pub duplicates: u64,
-    /// Claims of live senders that were abandoned.
-    pub abandoned: u64,
-    /// Claims of dead senders that were voided.
-    pub voided: u64,
-    /// Messages in flight that were stepped over by a sender one round later.
-    pub renewed: u64,
-    /// Slots found with an impossible header.
-    pub damaged: u64,
-
-    /// On disk: the first position that is not there yet; 0 in memory.
-    pub durable_position: u64,
-    /// On disk: positions that were given out and are not there yet.
-    pub unwritten: u64,
-    /// On disk: flushes of its journal.
-    pub flushes: u64,
-    /// On disk: times that the journal was taken over from a writer that was dead or stood still.
-    pub take_overs: u64,
-    /// On disk: bytes of its journal, as its writer last saw them.
-    pub journal_bytes: u64,
-}
-
-/// A message that was received 1,000 times and not deleted, or as often as the redrive policy says
-/// while the dead-letter queue has no room: it is not offered any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ParkedMessage {
-    /// Where it stands.
-    pub position: u64,
-    /// How often it was received.
-    pub receives: u16,
-    /// When it was sent, in ms since the Unix epoch.
-    pub sent_ms: u64,
-}
-
 impl Queue {
     /// Its name.
     pub fn name(&self) -> &str {
@@ -309,14 +235,6 @@ impl Queue {
         Ok(QueueReceiver::new(Arc::clone(&self.inner)))
     }
 
-    /// Counts what is there. In a forked child all zero.
-    pub fn stats(&self) -> QueueStats {
-        if self.inner.is_forked() {
-            return QueueStats::default();
-        }
-        self.inner.stats()
-    }
-
     /// Removes every message that was sent before the call, in flight and parked ones too; how
     /// many. Messages sent meanwhile stay, and one that is just being moved to another queue, or from
     /// one, is not stopped on its way. In a durable queue it blocks until the disk knows of it.
@@ -341,57 +259,6 @@ impl Queue {
                 why: why.to_string(),
             }),
         }
-    }
-
-    /// The messages that are not offered any more, by position: received 1,000 times, or as often as
-    /// the redrive policy says while the dead-letter queue has no room. They stay until they are
-    /// moved, deleted, purged, or past the retention. Empty in a forked child.
-    pub fn parked(&self) -> Vec<ParkedMessage> {
-        if self.inner.is_forked() {
-            return Vec::new();
-        }
-        let mut parked = Vec::new();
-        self.inner.each_ring(|ring| {
-            ring.each(|standing| {
-                if let Some(receives) = standing.parked_after() {
-                    parked.push(ParkedMessage {
-                        position: standing.position,
-                        receives,
-                        sent_ms: self.inner.unix_ms(standing.sent()),
-                    });
-                }
-            });
-        });
-        parked.sort_by_key(|message| message.position);
-        parked
-    }
-
-    /// The body of the parked message at `position`, if there is one. It stays: to put it back into
-    /// the queue send the body, then [`delete_parked`](Self::delete_parked).
-    pub fn read_parked(&self, position: u64) -> Option<Vec<u8>> {
-        self.inner.read_parked(position)
-    }
-
-    /// Deletes the parked message at `position`. Whether this call did it. In a durable queue it blocks
-    /// until the disk knows of it.
-    ///
-    /// # Errors
-    /// [`SettleError::DurabilityUnknown`] when the disk refused, [`SettleError::Forked`] in a forked child.
-    pub fn delete_parked(&self, position: u64) -> Result<bool, SettleError> {
-        if self.inner.is_forked() {
-            return Err(SettleError::Forked);
-        }
-        self.inner.has_grown();
-        let ring = self.inner.at(position);
-        let deleted = ring.examine(position).is_some_and(|standing| {
-            standing.position == position
-                && standing.parked_after().is_some()
-                && ring.consume(&standing, &mut self.inner.payloads())
-        });
-        if deleted {
-            self.inner.acknowledge_delete(position)?;
-        }
-        Ok(deleted)
     }
 }
 
@@ -443,74 +310,6 @@ impl Inner {
     /// Unix time of a time of this queue.
     pub fn unix_ms(&self, ms: u64) -> u64 {
         self.created_ms.saturating_add(ms)
-    }
-
-    fn stats(&self) -> QueueStats {
-        let now = self.now_ms();
-        let (mut census, mut capacity) = (Census::default(), 0);
-        self.each_ring(|ring| {
-            census.add(ring.census(now));
-            capacity += ring.ring().memory().geometry().slots();
-        });
-        let links = self.chain.links();
-        let memory = self.delivery.ring().memory();
-        let of_ring = |counter: Counter| memory.counter(counter.offset()).load(Ordering::Relaxed);
-        let total = |total| self.delivery.total(total);
-        let on_disk = |word: fn(&DurableWords) -> &AtomicU64| {
-            let words = self.delivery.durable();
-            words.map_or(0, |words| word(words).load(Ordering::Relaxed))
-        };
-        QueueStats {
-            visible: census.visible,
-            in_flight: census.in_flight,
-            delayed: census.delayed,
-            parked: census.parked,
-            moving: census.moving,
-            oldest_age: census
-                .oldest
-                .map(|sent| Duration::from_millis(now.saturating_sub(sent))),
-            capacity,
-            rings: links.len() as u64,
-            bytes: links.iter().map(|link| link.bytes).sum(),
-            grown: self.delivery.words().newest().load(Ordering::Relaxed),
-            sent: total(Total::Sent),
-            received: total(Total::Received),
-            deleted: total(Total::Deleted),
-            expired: total(Total::Expired),
-            times_parked: total(Total::Parked),
-            released: total(Total::Released),
-            purged: total(Total::Purged),
-            moved: total(Total::Moved),
-            arrived: total(Total::Arrived),
-            duplicates: total(Total::Duplicates),
-            abandoned: of_ring(Counter::Abandoned),
-            voided: of_ring(Counter::Voided),
-            renewed: of_ring(Counter::Renewed),
-            damaged: of_ring(Counter::Damaged),
-            durable_position: on_disk(DurableWords::durable) & (POSITIONS - 1),
-            unwritten: match self.journal {
-                Some(_) => self.tail().saturating_sub(self.delivery.on_disk_below()),
-                None => 0,
-            },
-            flushes: on_disk(DurableWords::flushes),
-            take_overs: on_disk(DurableWords::take_overs),
-            journal_bytes: on_disk(DurableWords::journal_bytes),
-        }
-    }
-
-    fn read_parked(&self, position: u64) -> Option<Vec<u8>> {
-        if self.is_forked() {
-            return None;
-        }
-        self.has_grown();
-        let ring = self.at(position);
-        let standing = ring.examine(position)?;
-        if standing.position != position || standing.parked_after().is_none() {
-            return None;
-        }
-        let body = self.body(&standing).ok()??;
-        let mut out = vec![0; body.len()];
-        (self.copy(&standing, body, body.block(), &mut out) && standing.stands()).then_some(out)
     }
 }
 

@@ -3,10 +3,10 @@
 //! A message that has none of the last four is sent as plain bytes, and costs what those cost. The
 //! others get an attribute block in front of the body ([`super::envelope`]).
 
+use super::append::Grouped;
 use super::attributes::{Attributes, AttributesRef, is_text};
 use super::definition::whole_ms;
 use super::envelope::Envelope;
-use super::send::Grouped;
 use super::{QueueSender, group};
 use crate::error::QueueSendError;
 use crate::layout::queue::MAX_DELAY_MS;
@@ -170,7 +170,7 @@ fn attributes_size(attributes: AttributesRef<'_>) -> usize {
 }
 
 /// SQS: "up to 128 alphanumeric characters (a-z, A-Z, 0-9) and punctuation".
-fn is_id(id: &str) -> bool {
+pub(crate) fn is_id(id: &str) -> bool {
     // All of it, without an early end: several bytes at a time.
     let is_other = id
         .bytes()
@@ -178,7 +178,7 @@ fn is_id(id: &str) -> bool {
     (1..=MAX_ID).contains(&id.len()) && !is_other
 }
 
-fn is_trace_header(header: &str) -> bool {
+pub(crate) fn is_trace_header(header: &str) -> bool {
     (1..=MAX_TRACE_HEADER).contains(&header.len()) && is_text(header)
 }
 
@@ -213,8 +213,8 @@ impl QueueSender {
             let known = self.look_ahead(messages);
             for (index, message) in messages.iter().enumerate() {
                 let last = outcomes.last().and_then(|last| last.as_ref().err());
-                let outcome = match last.and_then(no_room) {
-                    Some(no_room) => Err(no_room),
+                let outcome = match last.filter(|last| is_no_room(last)) {
+                    Some(no_room) => Err(no_room.clone()),
                     None => self.append_message(message, known[index]),
                 };
                 outcomes.push(outcome);
@@ -317,24 +317,17 @@ impl QueueSender {
     }
 }
 
-/// The same once more, if it says that there is no room.
-fn no_room(error: &QueueSendError) -> Option<QueueSendError> {
-    match *error {
-        QueueSendError::Full { capacity, by } => Some(QueueSendError::Full { capacity, by }),
-        QueueSendError::OverQuota { limit } => Some(QueueSendError::OverQuota { limit }),
-        QueueSendError::DedupFull { ids } => Some(QueueSendError::DedupFull { ids }),
-        QueueSendError::PoolExhausted {
-            needed,
-            used,
-            quota,
-        } => Some(QueueSendError::PoolExhausted {
-            needed,
-            used,
-            quota,
-        }),
-        QueueSendError::NoSpace { needed, available } => {
-            Some(QueueSendError::NoSpace { needed, available })
-        }
-        _ => None,
-    }
+/// Whether an error says that there is no room: for what comes behind there is none either.
+fn is_no_room(error: &QueueSendError) -> bool {
+    matches!(
+        error,
+        QueueSendError::Full { .. }
+            | QueueSendError::OverQuota { .. }
+            | QueueSendError::OverDiskQuota { .. }
+            | QueueSendError::DedupFull { .. }
+            | QueueSendError::PoolExhausted { .. }
+            | QueueSendError::NoSpace { .. }
+            | QueueSendError::Growth(_)
+            | QueueSendError::NotOnDisk { .. }
+    )
 }

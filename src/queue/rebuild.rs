@@ -18,7 +18,8 @@
 
 use super::Since;
 use super::definition::QueueDefinition;
-use super::file::{Identity, Parts, create_as, grown_name, publish_grown};
+use super::file::{Identity, Parts, create_as};
+use super::grown::{grown_name, publish_grown};
 use super::spill;
 use crate::error::OpenError;
 use crate::layout::durable::{Durable, MessageHead, POSITIONS, RingEntry};

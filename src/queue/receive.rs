@@ -2,45 +2,28 @@
 
 use super::attempt::Attempt;
 use super::definition::whole_ms;
-use super::envelope::Envelope;
+use super::duties::PROBE_MS;
 use super::incoming::{Incoming, Message};
-use super::payload::{Body, Payloads, plain_up_to};
-use super::persist::Goal;
 use super::quota::Share;
 use super::redrive::Mover;
 use super::rings::Rings;
+use super::take::Take;
 use super::{Inner, Receipt};
 use crate::ParticipantId;
 use crate::error::ReceiveError;
 use crate::layout::queue::{MAX_VISIBILITY_MS, NEVER};
 use crate::object::poll::Shared;
 use crate::object::wait::wait_any;
-use crate::ring::delivery::consume::{Consumer, Finder};
+use crate::ring::delivery::Delivery;
+use crate::ring::delivery::consume::Consumer;
 use crate::ring::delivery::heads::Heads;
-use crate::ring::delivery::{Delivery, Total};
 use crate::ring::wait::Idle;
 use crate::sys::clock::{BootClock, Deadline};
 use crate::sys::fork;
-use crate::trace::event;
 use core::cell::Cell;
 use core::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A receiver asks this often whether anybody has looked for dead holders.
-const PROBE_MS: u64 = 5;
-/// Leases in a row that may be over as soon as they are given out before a receive gives up: each is
-/// a receive of the message.
-pub(super) const MOST_LATE: u32 = 4;
-/// A message that is not on disk after so long was left by its sender.
-const LEFT_AFTER_MS: u64 = 20;
-/// A queue in which nobody has written for so long is idle.
-const IDLE_AFTER_MS: u64 = 500;
-/// Of a queue that is on disk: a receiver asks this often whether its file is still there.
-const LOOK_MS: u64 = 100;
-/// Receives between two additions to the shared totals.
-const FLUSH_EVERY: u64 = 64;
-
 /// What was received: everything but the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
@@ -64,25 +47,6 @@ impl Received {
     }
 }
 
-/// A message that was taken: beside what everybody sees, what lies in front of its body.
-#[derive(Clone, Copy)]
-pub(super) struct Taken {
-    pub received: Received,
-    /// Bytes of its attribute block.
-    pub block: usize,
-    /// The participant that sent it, where the message was taken whole.
-    pub sender: u16,
-}
-
-/// What becomes of a message that is found.
-#[derive(Clone, Copy)]
-pub(super) enum Take {
-    /// Leased for so many milliseconds.
-    Lease(u32),
-    /// Consumed.
-    Consume,
-}
-
 /// A receiver of one queue.
 ///
 /// May move to another thread, is not shared between threads (make one per thread). Dropping it
@@ -103,26 +67,26 @@ pub struct QueueReceiver {
     visibility_ms: Option<u32>,
     pub(super) idle: Idle,
     /// Received and deleted, and not yet in the shared totals.
-    received: u64,
-    deleted: u64,
-    probe_at: u64,
+    pub(super) received: u64,
+    pub(super) deleted: u64,
+    pub(super) probe_at: u64,
     /// The millisecond in which nothing but the cursor has to be looked at; [`NEVER`] for none.
     pub(super) quiet_at: u64,
     /// Sweeps to be made before the next sleep.
-    sweeps_owed: u64,
+    pub(super) sweeps_owed: u64,
     pub(super) mover: Mover,
     /// Where there is a limit of messages in flight.
-    share: Share,
+    pub(super) share: Share,
     /// For [`receive_each`](Self::receive_each): as long as the longest message so far.
     pub(super) scratch: Incoming,
     /// Receives that can be made again.
     pub(super) attempts: Vec<Attempt>,
     /// Of a queue that is on disk: the first message that is not, and since when it was seen.
-    leftover: Option<(u64, u64)>,
+    pub(super) leftover: Option<(u64, u64)>,
     /// The last flush that was seen, and since when it is the last.
-    unmarked: Option<(u64, u64)>,
+    pub(super) unmarked: Option<(u64, u64)>,
     /// When it looks again whether the file of the queue is there.
-    look_at: u64,
+    pub(super) look_at: u64,
     /// Who is told when there is something again.
     pub(super) poll: Option<Arc<Shared>>,
     /// Of the process that made it.
@@ -360,248 +324,6 @@ impl QueueReceiver {
         }
     }
 
-    /// Takes a message into `buffer`: whole, or its body alone.
-    #[inline(always)]
-    pub(super) fn take<const WHOLE: bool>(
-        &mut self,
-        buffer: &mut [u8],
-        take: Take,
-    ) -> Result<Option<Taken>, ReceiveError> {
-        let now = self.begin()?;
-        let limit = self.delivery.max_in_flight();
-        let is_limited = limit != 0 && matches!(take, Take::Lease(_));
-        if is_limited
-            && !self
-                .share
-                .take(&self.inner, limit, now, |census| census.in_flight)
-        {
-            return Err(ReceiveError::OverLimit { limit });
-        }
-        let taken = if self.delivery.is_fifo() {
-            self.take_first_of_group::<WHOLE>(buffer, take)
-        } else {
-            self.take_in_turn::<WHOLE>(buffer, take, now)
-        }?;
-        if taken.is_none() {
-            if is_limited {
-                self.share.give_back();
-            }
-            return self.nothing_yet(now);
-        }
-        self.note_received(1);
-        Ok(taken)
-    }
-
-    /// Before anything is taken: the process, the clock, and what is done by the way.
-    #[inline(always)]
-    pub(super) fn begin(&mut self) -> Result<u64, ReceiveError> {
-        if self.generation != fork::generation() {
-            return Err(ReceiveError::Forked);
-        }
-        self.quiet_at = NEVER;
-        let now = self.clock.now_ms();
-        if now >= self.probe_at {
-            self.look_for_the_dead(now);
-        }
-        if self.consumer.has_moves() {
-            self.move_some(now);
-        }
-        if self.delivery.begins_sweep(now) {
-            self.sweep(now);
-        }
-        if now >= self.look_at && self.inner.journal.is_some() {
-            self.look_for_the_file(now)?;
-        }
-        Ok(now)
-    }
-
-    /// Of a standard queue: the next message of the oldest ring.
-    #[inline(always)]
-    fn take_in_turn<const WHOLE: bool>(
-        &mut self,
-        buffer: &mut [u8],
-        take: Take,
-        now: u64,
-    ) -> Result<Option<Taken>, ReceiveError> {
-        let mut take =
-            |inner: &Inner, ring: &Delivery, from: &mut Consumer, clock: &mut BootClock| {
-                take_from::<WHOLE, _>(inner, ring, from, clock, buffer, take)
-            };
-        if self.rings.is_time(now)
-            && let Some(taken) = self.take_beside(now, &mut take)?
-        {
-            return Ok(Some(taken));
-        }
-        let taken = take(
-            &self.inner,
-            &self.delivery,
-            &mut self.consumer,
-            &mut self.clock,
-        )?;
-        if taken.is_some() {
-            return Ok(taken);
-        }
-        self.take_elsewhere(now, &mut take)
-    }
-
-    /// Of a FIFO queue, out of the way of standard ones.
-    #[inline(never)]
-    fn take_first_of_group<const WHOLE: bool>(
-        &mut self,
-        buffer: &mut [u8],
-        take: Take,
-    ) -> Result<Option<Taken>, ReceiveError> {
-        let (inner, ring, clock) = (&self.inner, &self.delivery, &mut self.clock);
-        let taken = take_from::<WHOLE, _>(inner, ring, &mut self.heads, clock, buffer, take)?;
-        self.heads.hand_over_moves(&mut self.consumer);
-        if let Some(taken) = &taken
-            && !self.heads.is_in_batch()
-        {
-            self.delivery.prepare_delete(taken.received.position());
-        }
-        Ok(taken)
-    }
-
-    pub(super) fn nothing_yet<T>(&mut self, now: u64) -> Result<Option<T>, ReceiveError> {
-        if self.inner.is_removed() {
-            return Err(ReceiveError::Removed);
-        }
-        if self.inner.journal.is_some() {
-            self.write_leftovers(now);
-        }
-        if self.consumer.has_moves() {
-            self.move_some(now);
-        }
-        if now >= self.probe_at {
-            self.look_for_the_dead(now);
-        }
-        if let Some(poll) = &self.poll {
-            // Who is told for nothing would be told for ever.
-            self.inner.check_alive()?;
-            poll.rearm(0);
-        }
-        Ok(None)
-    }
-
-    /// Ends the leases of holders that are proven dead, if the queue says so. Then, as ever, the next
-    /// find meets them.
-    #[cold]
-    fn look_for_the_dead(&mut self, now: u64) {
-        self.probe_at = now + PROBE_MS;
-        self.flush();
-        self.look_for_rings();
-        if !self.delivery.may_probe(now) || !self.delivery.redelivers_on_death() {
-            return;
-        }
-        if let Some(dead) = self.delivery.dead_holder() {
-            self.inner.host.reap_now();
-            // Who was reaped before it could be noted here, or can't be reaped now.
-            if self.delivery.is_dead_holder(dead) {
-                self.inner.each_ring(|ring| {
-                    ring.release_left(dead);
-                });
-            }
-        }
-    }
-
-    /// Whether a look at the queue finds a message to receive.
-    pub(super) fn has_message(&mut self) -> bool {
-        let now = self.clock.now_ms();
-        let behind = self.delivery.sweeps_behind(now);
-        if self.delivery.begins_sweep(now) {
-            self.sweep(now);
-            self.sweeps_owed = behind.saturating_sub(1);
-        }
-        self.finds(now)
-    }
-
-    /// A message of a queue that is on disk whose sender died before it was written: who finds nothing
-    /// else for as long as a sender may stand still writes it, and everything behind it.
-    #[cold]
-    fn write_leftovers(&mut self, now: u64) {
-        let first = self.delivery.on_disk_below();
-        if !self.inner.is_to_be_written(first) {
-            self.leftover = None;
-            return;
-        }
-        match self.leftover {
-            // Its sender does not wait for the disk, and it is not received before.
-            _ if self.inner.is_write_behind() && self.delivery.delivered_below() == first => {
-                let _ = self.inner.reach(Goal::Position(first));
-            }
-            Some((seen, since)) if seen == first => {
-                if now.saturating_sub(since) >= LEFT_AFTER_MS {
-                    self.leftover = None;
-                    // Where the disk refuses, the next look tries again.
-                    let _ = self.inner.reach(Goal::Position(first));
-                }
-            }
-            _ => self.leftover = Some((first, now)),
-        }
-    }
-
-    /// Who waits while nobody writes says on the disk how far it is there.
-    #[cold]
-    fn mark_if_idle(&mut self, now: u64) {
-        let words = self.inner.delivery.durable();
-        let Some(words) = words.filter(|words| words.is_unmarked()) else {
-            self.unmarked = None;
-            return;
-        };
-        let last = words.last_flush();
-        match self.unmarked {
-            Some((seen, since)) if seen == last => {
-                if now.saturating_sub(since) >= IDLE_AFTER_MS {
-                    self.unmarked = None;
-                    self.inner.mark();
-                }
-            }
-            _ => self.unmarked = Some((last, now)),
-        }
-    }
-
-    /// Of a queue that is on disk: whether its file is where it was. Behind its removal another one may be
-    /// made from the same journal, and what is received here would be received there too.
-    #[cold]
-    fn look_for_the_file(&mut self, now: u64) -> Result<(), ReceiveError> {
-        self.look_at = now + LOOK_MS;
-        match self.inner.is_unlinked() && !self.inner.is_removed() {
-            true => Err(ReceiveError::Unlinked),
-            false => Ok(()),
-        }
-    }
-
-    /// Duties before a sleep.
-    pub(super) fn see_to_duties(&mut self) {
-        let now = self.clock.exact_ms();
-        if self.inner.journal.is_some() {
-            self.write_leftovers(now);
-            self.mark_if_idle(now);
-        }
-        if now >= self.probe_at {
-            self.look_for_the_dead(now);
-        }
-        if self.consumer.has_moves() {
-            self.move_some(now);
-        }
-        // Where everybody sleeps, nobody sweeps: what a stopped process knew is found all the same.
-        for _ in 0..core::mem::take(&mut self.sweeps_owed) {
-            self.sweep(now);
-        }
-    }
-
-    /// Whether it hangs on a claim or a move: it must look again soon.
-    pub(super) fn is_pending(&self) -> bool {
-        self.is_held_up() || self.heads.is_pending() || self.consumer.has_moves()
-    }
-
-    /// How long until a lease or delay may end; `None` when nothing is in flight.
-    pub(super) fn next_due(&mut self) -> Option<Duration> {
-        let due = self.earliest_due();
-        let in_ms = due.saturating_sub(self.clock.exact_ms()).max(1);
-        (due != NEVER).then(|| Duration::from_millis(in_ms))
-    }
-
     /// Whether it was made in a parent of this process.
     pub(super) fn is_of_parent(&self) -> bool {
         self.generation != fork::generation()
@@ -614,154 +336,5 @@ impl QueueReceiver {
 
     pub(super) fn now_ms(&mut self) -> u64 {
         self.clock.now_ms()
-    }
-
-    #[inline(always)]
-    pub(super) fn note_received(&mut self, count: u64) {
-        self.received += count;
-        if self.received >= FLUSH_EVERY {
-            self.flush();
-        }
-    }
-
-    #[inline(always)]
-    pub(super) fn note_deleted(&mut self, count: u64) {
-        self.deleted += count;
-    }
-
-    #[cold]
-    fn flush(&mut self) {
-        for (total, count) in [
-            (Total::Received, &mut self.received),
-            (Total::Deleted, &mut self.deleted),
-        ] {
-            if *count > 0 {
-                self.delivery.count(total, core::mem::take(count));
-            }
-        }
-    }
-}
-
-/// Takes a message of one ring of the queue, as its consumer finds it.
-#[inline(always)]
-pub(super) fn take_from<const WHOLE: bool, F: Finder>(
-    inner: &Inner,
-    delivery: &Delivery,
-    finder: &mut F,
-    clock: &mut BootClock,
-    buffer: &mut [u8],
-    take: Take,
-) -> Result<Option<Taken>, ReceiveError> {
-    let (mut now, mut late) = (clock.kept_ms(), 0);
-    let mut payloads = Payloads::new(&inner.segments, inner.object_id);
-    loop {
-        let found = finder.find(delivery, now, &mut payloads);
-        let Some(standing) = found else {
-            return Ok(None);
-        };
-        let body = match plain_up_to(standing.meta(), delivery.message_room()) {
-            Some(len) => Body::inline(len),
-            None => match inner.body(&standing) {
-                Ok(Some(body)) => body,
-                Ok(None) => {
-                    delivery.give_up(&standing, &mut payloads);
-                    continue;
-                }
-                Err(failure) => {
-                    finder.put_back(delivery, standing.position);
-                    return Err(ReceiveError::Pool(format!("{failure:?}")));
-                }
-            },
-        };
-        let given = buffer.len();
-        let (offset, needed) = if WHOLE {
-            (0, body.whole())
-        } else {
-            (body.block(), body.len())
-        };
-        let Some(out) = buffer.get_mut(..needed) else {
-            if !standing.stands() {
-                continue; // the length was another message's
-            }
-            finder.put_back(delivery, standing.position);
-            return Err(ReceiveError::BufferTooSmall { needed, given });
-        };
-        let sent = standing.sent();
-        let sender = if WHOLE { standing.sender() } else { 0 };
-        let receives = match take {
-            Take::Lease(for_ms) => {
-                let Some(lease) = delivery.lease(standing, now, for_ms) else {
-                    continue; // somebody was faster
-                };
-                let behind = clock.now_ms();
-                if for_ms != 0 && lease.has_ended(behind) {
-                    // This process was stopped under way. Again and again: it is too slow.
-                    late += 1;
-                    if late == MOST_LATE {
-                        return Ok(None);
-                    }
-                    now = behind;
-                    continue;
-                }
-                if !finder.confirm(delivery, &lease, now) {
-                    continue; // another one has the group
-                }
-                let is_whole = inner.copy(&lease.standing, body, offset, out);
-                if !lease.stands() {
-                    continue; // this process slept for longer than the lease
-                }
-                if !is_whole || (WHOLE && !has_block(&out[..body.block()])) {
-                    delivery.give_up(&lease.standing, &mut payloads);
-                    continue;
-                }
-                lease.receives()
-            }
-            Take::Consume => {
-                let receives = standing.next_receives();
-                let Some(standing) = finder.hold(delivery, standing, now) else {
-                    continue;
-                };
-                let is_whole = inner.copy(&standing, body, offset, out);
-                if !is_whole || (WHOLE && !has_block(&out[..body.block()])) {
-                    delivery.give_up(&standing, &mut payloads);
-                    continue;
-                }
-                if !delivery.consume(&standing, &mut payloads) {
-                    continue;
-                }
-                receives
-            }
-        };
-        let received = Received {
-            receipt: Receipt::new(inner.object_id, standing.position, receives),
-            len: body.len(),
-            sent_ms: inner.unix_ms(sent),
-        };
-        event!(
-            TRACE,
-            "received",
-            queue = inner.name(),
-            position = standing.position,
-            receives = receives
-        );
-        return Ok(Some(Taken {
-            received,
-            block: body.block(),
-            sender,
-        }));
-    }
-}
-
-/// Whether the copied block, if there is one, is what it says.
-pub(super) fn has_block(block: &[u8]) -> bool {
-    block.is_empty() || Envelope::parse(block).is_some()
-}
-
-impl Drop for QueueReceiver {
-    fn drop(&mut self) {
-        if !self.is_of_parent() {
-            self.flush();
-            self.heads.leave(&self.delivery);
-        }
     }
 }

@@ -12,7 +12,8 @@
 //! directory of another life of the machine, removed by whoever creates such a queue next.
 
 use super::definition::QueueDefinition;
-use super::file::{grown_of, journal_bytes_of};
+use super::file::journal_bytes_of;
+use super::grown::grown_of;
 use crate::error::OpenError;
 use crate::layout::Preamble;
 use crate::object::Site;

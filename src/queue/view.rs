@@ -12,7 +12,7 @@ use super::envelope::Envelope;
 use super::incoming::{Incoming, MessageOrigin, envelope_accessors};
 use super::payload::Payloads;
 use super::pod::wrong_length;
-use super::receive::{MOST_LATE, has_block};
+use super::take::{MOST_LATE, has_block};
 use super::{AttributesRef, Inner, PodError, QueueReceiver, Receipt, Received};
 use crate::error::{ReceiveError, SettleError};
 use crate::ring::delivery::Delivery;
@@ -104,9 +104,13 @@ impl QueueReceiver {
 
     fn open_view(&mut self) -> Result<Option<Opened>, ReceiveError> {
         let now = self.begin()?;
+        let is_counted = self.count_in_flight()?;
         let mut aside = core::mem::take(&mut self.scratch);
         let opened = self.open_in_turn(&mut aside, now);
         self.scratch = aside;
+        if is_counted && !matches!(opened, Ok(Some(_))) {
+            self.share.give_back();
+        }
         let opened = opened?;
         if opened.is_none() {
             return self.nothing_yet(now);

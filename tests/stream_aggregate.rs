@@ -2,8 +2,8 @@
 //! readers that know nothing of it, across splits, and by workers that checkpoint.
 
 use ringway::{
-    Aggregation, Backpressure, Bus, Flushed, GroupStart, OwnedRecord, PutError, SequenceNumber,
-    Stream, StreamIterator,
+    Aggregation, Backpressure, Bus, Flushed, GroupStart, OwnedRecord, PutError, PutRecord,
+    SequenceNumber, ShardId, Stream, StreamIterator,
 };
 use ringway_harness::TempBus;
 use std::time::Duration;
@@ -258,4 +258,30 @@ fn a_worker_checkpoints_no_record_of_which_a_part_is_still_to_come() {
             .sum::<u64>(),
         0
     );
+}
+
+#[test]
+fn what_was_put_before_another_shard_refused_is_told_when_that_has_room() {
+    let (_root, bus) = bus();
+    let stream = bus.stream("s").shards(2).slots(1024);
+    let stream = stream.backpressure(Backpressure::Fail).create().unwrap();
+    let (first, second) = (0, u128::MAX); // hash keys
+    let mut reader = stream.reader().shard(ShardId(1)).open().unwrap();
+    let mut filler = stream.producer().unwrap();
+    let to = |hash_key| PutRecord {
+        explicit_hash_key: Some(hash_key),
+        ..PutRecord::new("k", b"x")
+    };
+    while filler.put_record(&to(second)).is_ok() {}
+    let mut producer = stream.producer().unwrap().aggregating(patient(1000, 10));
+    for hash_key in [first, second, first] {
+        assert_eq!(producer.put_record(&to(hash_key)).unwrap(), []);
+    }
+    assert!(matches!(producer.flush(), Err(PutError::Full { .. })));
+    assert_eq!(producer.waiting(), 1);
+    reader.try_read_batch(1, |_| ()).unwrap();
+    let told = producer.flush().unwrap();
+    let told: Vec<_> = told.iter().map(|it| (it.shard, it.records)).collect();
+    assert_eq!(told, [(ShardId(0), 2), (ShardId(1), 1)]);
+    assert_eq!(producer.flush().unwrap(), []);
 }

@@ -452,3 +452,21 @@ fn two_who_subscribe_at_the_same_time_are_both_there() {
     topic.publisher().unwrap().publish(&message).unwrap();
     assert_eq!(drain(&queue).len(), 200);
 }
+
+#[test]
+fn what_no_queue_would_take_with_a_message_is_refused_when_it_is_published() {
+    let place = Place::new();
+    let (topic, queue) = (place.topic(), place.queue("q"));
+    topic.subscribe(&raw("q")).unwrap();
+    let mut publisher = topic.publisher().unwrap();
+    let control = Publication::new(b"x").trace_header("Root=1\u{1}");
+    let refused = publisher.publish(&control);
+    assert!(
+        matches!(refused, Err(PublishError::InvalidId { .. })),
+        "{refused:?}"
+    );
+    let tab = Publication::new(b"y").trace_header("Root=1\tSampled=1");
+    publisher.publish(&tab).unwrap();
+    assert_eq!(drain(&queue), ["y"]);
+    assert_eq!(topic.stats().unwrap().failed, 0);
+}

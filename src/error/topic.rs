@@ -19,7 +19,7 @@ pub enum PublishError {
     },
     /// A group, deduplication id or trace header that is none.
     #[error(
-        "{what} of {len} bytes can't be: ids have 1 to 128 letters, digits and punctuation of ASCII, a trace header 1 to 1,024 bytes"
+        "{what} of {len} bytes can't be: ids have 1 to 128 letters, digits and punctuation of ASCII, a trace header 1 to 1,024 bytes of text"
     )]
     InvalidId {
         /// Which of them.

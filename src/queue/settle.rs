@@ -21,6 +21,8 @@ impl Queue {
     /// # Errors
     /// [`SettleError::StaleReceipt`] when it was received again: the message stays where it is.
     pub fn delete(&self, receipt: &Receipt) -> Result<bool, SettleError> {
+        // Before any ring is looked up: in a forked child none is there.
+        self.inner.check_receipt(receipt)?;
         let ring = self.inner.at(receipt.position());
         let deleted = self.inner.delete(&ring, receipt)?;
         self.inner.acknowledge_delete(receipt.position())?;
@@ -97,6 +99,7 @@ impl QueueReceiver {
     }
 
     fn delete_in_memory(&mut self, receipt: &Receipt) -> Result<bool, SettleError> {
+        self.inner.check_receipt(receipt)?;
         let deleted = if self.rings.is_here(receipt.position()) {
             self.inner.delete(&self.delivery, receipt)?
         } else {
@@ -119,7 +122,7 @@ impl QueueReceiver {
     /// Allocates nothing where all can. In a durable queue one wait for the disk.
     pub fn delete_batch(&mut self, receipts: &[Receipt]) -> Vec<(usize, SettleError)> {
         let mut failed = Vec::new();
-        if self.inner.journal.is_some() {
+        if self.inner.journal.is_some() && !self.is_of_parent() {
             return self.delete_batch_on_disk(receipts);
         }
         if self.delivery.dedup().is_some() && !self.is_of_parent() {

@@ -86,6 +86,8 @@ pub struct AggregatingProducer {
     version: u64,
     /// How long a put waits for room, if not as the stream says.
     wait: Option<Duration>,
+    /// What was put and not told yet: by calls that failed behind it.
+    flushed: Vec<Flushed>,
 }
 
 impl StreamProducer {
@@ -121,6 +123,7 @@ impl StreamProducer {
             open: Vec::new(),
             spare: Vec::new(),
             wait: None,
+            flushed: Vec::new(),
         }
     }
 }
@@ -135,10 +138,12 @@ impl AggregatingProducer {
         self.wait.unwrap_or_else(|| self.producer.usual_wait())
     }
 
-    /// Takes a record; what was put to make room for it, or because it had waited for its linger.
+    /// Takes a record; what was put to make room for it, or because it had waited for its linger. Blocks as
+    /// [`StreamProducer::put`] does, and only where something is put.
     ///
     /// # Errors
-    /// As [`StreamProducer::put`]: the record was not taken then, and what was taken before still is.
+    /// As [`StreamProducer::put`]: the record was not taken then, and what was taken before still is. What was put
+    /// before it failed is told by the next call that does not.
     pub fn put(&mut self, partition_key: &str, data: &[u8]) -> Result<Vec<Flushed>, PutError> {
         self.put_record(&PutRecord::new(partition_key, data))
     }
@@ -149,12 +154,16 @@ impl AggregatingProducer {
     /// # Errors
     /// As [`put`](Self::put).
     pub fn put_record(&mut self, record: &PutRecord<'_>) -> Result<Vec<Flushed>, PutError> {
+        self.take(record)?;
+        Ok(core::mem::take(&mut self.flushed))
+    }
+
+    fn take(&mut self, record: &PutRecord<'_>) -> Result<(), PutError> {
         self.producer.check(record)?;
         let hash_key = self.producer.hash_key(record);
-        let mut flushed = Vec::new();
         self.producer.look()?;
         if self.producer.table.version != self.version {
-            flushed = self.flush()?;
+            self.flush_all()?;
         }
         let shard = self.producer.table.route(hash_key);
         let key = record.partition_key.as_bytes();
@@ -167,23 +176,22 @@ impl AggregatingProducer {
             let is_full = open.bytes.len() + bytes > self.options.max_bytes
                 || open.parts.len() >= self.options.max_records as usize;
             if !open.parts.is_empty() && (is_full || now.saturating_sub(open.since_ns) >= linger) {
-                self.flush_open(index, &mut flushed)?;
+                self.flush_open(index)?;
                 if self.producer.table.version != self.version {
                     // Split or merged under it: where the record goes now is looked for anew.
-                    flushed.extend(self.flush()?);
-                    flushed.extend(self.put_record(record)?);
-                    return Ok(flushed);
+                    self.flush_all()?;
+                    return self.take(record);
                 }
             }
         }
         if bytes > self.options.max_bytes {
             let put = self.producer.put_within(record, self.wait())?;
-            flushed.push(Flushed {
+            self.flushed.push(Flushed {
                 shard: put.shard,
                 sequence_number: put.sequence_number,
                 records: 1,
             });
-            return Ok(flushed);
+            return Ok(());
         }
         let index = known.unwrap_or_else(|| self.begin(shard));
         let open = &mut self.open[index];
@@ -192,7 +200,7 @@ impl AggregatingProducer {
         }
         open.parts.push((hash_key, open.bytes.len()));
         record::aggregate(&mut open.bytes, key, record.data);
-        Ok(flushed)
+        Ok(())
     }
 
     fn begin(&mut self, shard: u32) -> usize {
@@ -207,19 +215,24 @@ impl AggregatingProducer {
         self.open.len() - 1
     }
 
-    /// Puts everything that was taken; as what.
+    /// Puts everything that was taken; as what. Blocks as [`StreamProducer::put`] does.
     ///
     /// # Errors
-    /// As [`StreamProducer::put`]: what could not be put is kept, and is put by the next call.
+    /// As [`StreamProducer::put`]: what could not be put is kept, and is put by the next call; what was put before
+    /// is told by the next that does not fail.
     pub fn flush(&mut self) -> Result<Vec<Flushed>, PutError> {
-        let mut flushed = Vec::new();
+        self.flush_all()?;
+        Ok(core::mem::take(&mut self.flushed))
+    }
+
+    fn flush_all(&mut self) -> Result<(), PutError> {
         for index in 0..self.open.len() {
-            self.flush_open(index, &mut flushed)?;
+            self.flush_open(index)?;
         }
         // Nothing of the old table is left.
         self.version = self.producer.table.version;
         self.spare.append(&mut self.open);
-        Ok(flushed)
+        Ok(())
     }
 
     /// Puts what has waited for its linger. Call it where puts are rare.
@@ -227,15 +240,14 @@ impl AggregatingProducer {
     /// # Errors
     /// As [`flush`](Self::flush).
     pub fn flush_due(&mut self) -> Result<Vec<Flushed>, PutError> {
-        let mut flushed = Vec::new();
         let linger = self.options.linger.as_nanos() as u64;
         let now = clock::coarse();
         for index in 0..self.open.len() {
             if now.saturating_sub(self.open[index].since_ns) >= linger {
-                self.flush_open(index, &mut flushed)?;
+                self.flush_open(index)?;
             }
         }
-        Ok(flushed)
+        Ok(core::mem::take(&mut self.flushed))
     }
 
     /// Records that were taken and not put yet.
@@ -254,19 +266,19 @@ impl AggregatingProducer {
         Ok(core::mem::replace(&mut self.producer, fresh))
     }
 
-    fn flush_open(&mut self, index: usize, flushed: &mut Vec<Flushed>) -> Result<(), PutError> {
+    fn flush_open(&mut self, index: usize) -> Result<(), PutError> {
         let wait = self.wait();
-        self.flush_within(index, flushed, wait)
+        self.flush_within(index, wait)
     }
 
     /// Puts an open record: as one while all of it belongs into one shard, else shard by shard.
-    fn flush_within(
-        &mut self,
-        index: usize,
-        flushed: &mut Vec<Flushed>,
-        wait: Duration,
-    ) -> Result<(), PutError> {
-        let Self { producer, open, .. } = self;
+    fn flush_within(&mut self, index: usize, wait: Duration) -> Result<(), PutError> {
+        let Self {
+            producer,
+            open,
+            flushed,
+            ..
+        } = self;
         let open = &mut open[index];
         if producer.is_of_parent() {
             return Err(PutError::Forked);
@@ -366,7 +378,7 @@ impl Drop for AggregatingProducer {
     fn drop(&mut self) {
         for index in 0..self.open.len() {
             // Where there is no room, or this is a forked child, what was taken is gone, as with its process.
-            let _ = self.flush_within(index, &mut Vec::new(), Duration::ZERO);
+            let _ = self.flush_within(index, Duration::ZERO);
         }
     }
 }

@@ -76,7 +76,7 @@ pub(super) fn create(site: &Site, path: &Path, topic: u64) -> Result<(), OpenErr
     create_with(site, path, topic, |_| Ok(()))
 }
 
-/// The same with what `fill` appends, before anybody sees it.
+/// Bytes of a record, if it may be as long.
 pub(super) fn record_bytes(kind: u32, json: &[u8]) -> Result<usize, SubscribeError> {
     let room = match kind {
         RECORD_SUBSCRIBE => 8 * counters::WORDS,
@@ -92,6 +92,7 @@ pub(super) fn record_bytes(kind: u32, json: &[u8]) -> Result<usize, SubscribeErr
     }
 }
 
+/// The same with what `fill` appends, before anybody sees it.
 pub(super) fn create_with(
     site: &Site,
     path: &Path,

@@ -5,17 +5,13 @@
 
 use crate::error::PublishError;
 use crate::layout::topic::{FLAG_PER_PROTOCOL, FLAG_TICK, MESSAGE_MAGIC, MessageHead};
-use crate::queue::{Attributes, AttributesRef};
+use crate::queue::{Attributes, AttributesRef, is_id, is_trace_header};
 use crate::shm::copy::copy_part;
 use core::fmt;
 use serde_json::{Map, Value};
 
 /// Longest subject, in characters.
 const MAX_SUBJECT: usize = 100;
-/// Longest group or deduplication id.
-const MAX_ID: usize = 128;
-/// Longest trace header.
-const MAX_TRACE_HEADER: usize = 1024;
 /// Bytes of the head.
 const HEAD: usize = size_of::<MessageHead>();
 
@@ -147,18 +143,15 @@ impl<'a> Publication<'a> {
             let len = subject.len();
             return Err(PublishError::InvalidSubject { len });
         }
-        let is_id = |id: &str| {
-            (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
-        };
-        let is_header = |header: &str| (1..=MAX_TRACE_HEADER).contains(&header.len());
         let refuse = |what, text: &str| {
             let len = text.len();
             Err(PublishError::InvalidId { what, len })
         };
+        // What a queue would refuse is delivered to none.
         match (self.group, self.dedup_id, self.trace_header) {
             (Some(group), ..) if !is_id(group) => refuse("a message group", group),
             (_, Some(id), _) if !is_id(id) => refuse("a deduplication id", id),
-            (.., Some(header)) if !is_header(header) => refuse("a trace header", header),
+            (.., Some(header)) if !is_trace_header(header) => refuse("a trace header", header),
             _ => Ok(()),
         }
     }

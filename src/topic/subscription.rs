@@ -62,7 +62,7 @@ pub struct Subscription {
     pub id: u64,
     /// What it delivers to.
     pub protocol: Protocol,
-    /// The queue or stream that gets the messages, of the same bus (`Endpoint`).
+    /// The queue or stream that gets the messages (`Endpoint`); `BUS/NAME` is one of another bus.
     pub endpoint: String,
     /// Whether it gets bodies and attributes as they were published (`RawMessageDelivery`), instead of a
     /// JSON notification.

@@ -4,10 +4,10 @@
 mod stage;
 
 use ringway::{
-    Aggregation, CheckpointError, ConsumerError, ConsumerPolicy, GroupError, GroupStart, JoinError,
-    OpenError, Outgoing, PodError, Producers, PutError, PutRecord, QueueSendError, ReadError,
-    ReceiveError, ReshardError, SendError, SettleError, ShardId, Start, StreamIterator,
-    StreamReadError, WaitError,
+    Aggregation, CheckpointError, ConsumerError, ConsumerPolicy, Durability, FlushError,
+    GroupError, GroupStart, JoinError, OpenError, Outgoing, PodError, Producers, PutError,
+    PutRecord, QueueSendError, ReadError, ReceiveError, ReshardError, SendError, SettleError,
+    ShardId, Start, StreamIterator, StreamReadError, WaitError,
 };
 use ringway_harness::{AckBoard, Launch, Stage, TempBus, await_condition};
 use stage::{INLINE, LARGE, body, id_of, text};
@@ -17,6 +17,7 @@ use std::time::Duration;
 ringway_harness::roles! {
     fork_with_handles => fork_with_handles,
     fork_with_queue => fork_with_queue,
+    fork_with_durable_queue => fork_with_durable_queue,
     fork_with_stream => fork_with_stream,
     leave_a_child => leave_a_child,
     live_elsewhen => live_elsewhen,
@@ -321,6 +322,50 @@ fn fork_with_queue(stage: &Stage) -> Result<(), String> {
     }
 }
 
+/// The same for what waits for a disk.
+fn fork_with_durable_queue(stage: &Stage) -> Result<(), String> {
+    let builder = stage::bus(&stage.path("root")).journal_root(stage.path("disk"));
+    let bus = builder.create().map_err(text)?;
+    let queue = bus
+        .queue("q")
+        .durability(Durability::Durable)
+        .create()
+        .map_err(text)?;
+    let mut sender = queue.sender().map_err(text)?;
+    let mut receiver = queue.receiver().map_err(text)?;
+    sender.send(b"x").map_err(text)?;
+    let mut buffer = [0; 64];
+    let held = receiver.try_receive(&mut buffer).map_err(text)?;
+    let receipt = held.ok_or("a message")?.receipt;
+    let mut handles = Some((sender, receiver, queue));
+    let child = fork(|| {
+        let (sender, receiver, queue) = handles.as_mut().ok_or("handles")?;
+        forked!(sender.send(b"x"), QueueSendError::Forked);
+        forked!(sender.send_batch(&[b"x"]), QueueSendError::Forked);
+        forked!(
+            receiver.receive_and_delete(&mut buffer),
+            ReceiveError::Forked
+        );
+        forked!(receiver.delete(&receipt), SettleError::Forked);
+        forked!(queue.delete(&receipt), SettleError::Forked);
+        let failed = receiver.delete_batch(&[receipt, receipt]);
+        let is_forked = |(_, error): &(usize, SettleError)| matches!(error, SettleError::Forked);
+        if failed.len() != 2 || !failed.iter().all(is_forked) {
+            return Err(format!("delete_batch: {failed:?}"));
+        }
+        forked!(queue.purge(), SettleError::Forked);
+        forked!(queue.flush(), FlushError::Forked);
+        drop(handles.take());
+        Ok(())
+    })?;
+    wait_for(child)?;
+    let (_sender, mut receiver, _queue) = handles.ok_or("handles")?;
+    match receiver.delete_batch(&[receipt]).is_empty() {
+        true => Ok(()),
+        false => Err("the message went with the child".into()),
+    }
+}
+
 /// The same for the handles of a stream.
 fn fork_with_stream(stage: &Stage) -> Result<(), String> {
     let bus = stage::bus(&stage.path("root")).create().map_err(text)?;
@@ -455,6 +500,18 @@ fn handles_of_the_parent_answer_forked_in_the_child_and_work_on_in_the_parent() 
 fn handles_of_a_queue_answer_forked_in_the_child_and_work_on_in_the_parent() {
     let root = TempBus::new().unwrap();
     let launch = Launch::role("fork_with_queue").set("root", root.path().display());
+    launch.spawn().unwrap().wait_success().unwrap();
+}
+
+#[test]
+fn handles_of_a_durable_queue_answer_forked_in_the_child_and_work_on_in_the_parent() {
+    let (root, disk) = (
+        TempBus::new().unwrap(),
+        TempBus::under(env!("CARGO_TARGET_TMPDIR")).unwrap(),
+    );
+    let launch = Launch::role("fork_with_durable_queue")
+        .set("root", root.path().display())
+        .set("disk", disk.path().display());
     launch.spawn().unwrap().wait_success().unwrap();
 }
 

@@ -1,9 +1,13 @@
 //! Durable queues that grow: what was acknowledged is there behind a restart, in however many rings it lay.
 
+use ringway::journal::{Call, Watch, watch};
 use ringway::{Bus, Durability, Queue, QueueBuilder, QueueReceiver};
 use ringway_harness::TempBus;
 use ringway_harness::seed::{Random, announce};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A place in memory that a restart empties, and one on a disk that stays.
@@ -282,4 +286,40 @@ fn at_its_quota_it_is_full_and_goes_on_when_rings_are_drained() {
     for _ in 0..sent / 2 {
         sender.send_batch(&[sent.to_le_bytes(); 64]).unwrap();
     }
+}
+
+/// How often a segment was opened or read.
+#[derive(Default)]
+struct Looks(AtomicU64);
+
+impl Watch for Looks {
+    fn before(&self, call: Call<'_>) -> io::Result<()> {
+        if matches!(call, Call::Open { .. } | Call::Read) {
+            self.0.fetch_add(1, Ordering::Relaxed); // a count
+        }
+        Ok(())
+    }
+
+    fn behind(&self, _: Call<'_>) {}
+}
+
+#[test]
+fn a_new_segment_has_as_many_others_looked_at_however_many_a_backlog_fills() {
+    let machine = Machine::new();
+    let looks = Arc::new(Looks::default());
+    let journal = machine.disk.path().join("ringway-bus/q");
+    let _watching = watch(&journal, Arc::clone(&looks) as _);
+    let bus = machine.bus();
+    // Nothing is given back: 11 segments, of 4 MiB, a hundred thousand messages.
+    let queue = growing(&bus).max_bytes(1 << 30).create().unwrap();
+    let counts: Vec<u64> = (0..11)
+        .map(|part| {
+            let before = looks.0.load(Ordering::Relaxed);
+            send(&queue, part * 100_000..(part + 1) * 100_000);
+            looks.0.load(Ordering::Relaxed) - before
+        })
+        .collect();
+    let segments = std::fs::read_dir(&journal).unwrap().count();
+    assert!(segments > 10, "{segments}");
+    assert!(counts[10] < 3 * counts[1].max(10), "{counts:?}");
 }

@@ -199,6 +199,27 @@ impl<S: Storage> Recovery<S> {
         Ok((info, definition))
     }
 
+    /// Brings `known` up to what the directory of that object has: those that are gone leave it, and only those that
+    /// are new, or were not sealed yet, are looked at. For whoever writes, and asks again and again. Blocks for two
+    /// reads of each of these.
+    pub fn look_again(
+        storage: &Arc<S>,
+        object: u64,
+        known: &mut Vec<SegmentInfo>,
+    ) -> Result<(), JournalError> {
+        let mut before = core::mem::take(known).into_iter().peekable();
+        for id in segment::list(&**storage)? {
+            while before.next_if(|info| info.id < id).is_some() {}
+            // Nobody writes to one that is sealed.
+            let sealed = before.next_if(|info| info.id == id && info.sealed.is_some());
+            known.push(match sealed {
+                Some(info) => info,
+                None => Self::look(storage, id, Some(object))?.0,
+            });
+        }
+        Ok(())
+    }
+
     /// The segments, in order.
     pub fn segments(&self) -> impl Iterator<Item = &SegmentInfo> {
         self.segments.iter()

@@ -16,7 +16,7 @@ use super::Inner;
 use super::chain::Link;
 use super::further::Beyond;
 use crate::error::{JournalError, OpenError};
-use crate::journal::DEFINITION_BYTES;
+use crate::journal::{DEFINITION_BYTES, SegmentInfo};
 use crate::layout::durable::{
     ENTRY_CONSUMED, ENTRY_MESSAGE, ENTRY_MOVING, ENTRY_RECEIVED, ENTRY_SETTINGS, MARK_ARRIVING,
     MARK_ID, MessageHead, SETTINGS, is_setting,
@@ -81,6 +81,8 @@ pub(crate) struct Memo {
     pub(super) settings_at: (u64, u64),
     /// The same at the last look for segments that can be given back.
     pub(super) released_at: (u64, u64),
+    /// The segments there were then: one that is sealed is not read again, however many there are.
+    pub(super) segments: Vec<SegmentInfo>,
 }
 
 pub(super) type Kept = persist::Kept<Memo>;

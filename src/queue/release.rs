@@ -57,9 +57,8 @@ impl Inner {
         }
         kept.memo.released_at = at;
         let disk = journal.disk(|| self.is_gone())?;
-        let recovery = Recovery::open(disk, Some(self.object_id), false)?;
-        let segments: Vec<SegmentInfo> = recovery.segments().cloned().collect();
-        drop(recovery);
+        let mut segments = core::mem::take(&mut kept.memo.segments);
+        Recovery::look_again(&disk, self.object_id, &mut segments)?;
         let older = segments
             .iter()
             .take_while(|segment| (segment.id.epoch, segment.id.index) < at)
@@ -117,6 +116,7 @@ impl Inner {
         if let Some(words) = words {
             words.journal_bytes().store(bytes, Ordering::Relaxed); // one writes
         }
+        kept.memo.segments = segments;
         Ok(())
     }
 

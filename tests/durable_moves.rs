@@ -156,6 +156,35 @@ fn what_a_task_moved_back_is_where_it_came_from_behind_a_restart_once() {
     assert_eq!(bodies(&orders), numbers(0..100));
 }
 
+/// What its mover was told can't be known is nobody's from then on, and not his for as long as a disk may take.
+#[test]
+fn a_move_that_the_disk_refused_goes_on_with_the_next_step() {
+    let machine = Machine::new("refused");
+    let bus = machine.bus();
+    let (orders, dead) = (
+        durable(&bus, "orders").create().unwrap(),
+        durable(&bus, "dead").create().unwrap(),
+    );
+    let mut sender = orders.sender().unwrap();
+    for body in numbers(0..65) {
+        sender.send(body.as_bytes()).unwrap();
+    }
+    let to_dead = MoveOptions::new().destination(&dead);
+    let mut task = orders.move_messages(&to_dead).unwrap();
+    assert_eq!(task.step().unwrap().moved, 64);
+    // Nothing is written for a queue whose file is not there; a moment later it is.
+    let objects = machine.root.join("memory/ringway-bus/objects");
+    let (there, aside) = (objects.join("dead"), objects.join(".aside"));
+    std::fs::rename(&there, &aside).unwrap();
+    assert_eq!(task.step().unwrap().moved, 64);
+    std::fs::rename(&aside, &there).unwrap();
+    assert_eq!(orders.stats().moving, 1);
+    task.step().unwrap();
+    assert_eq!((orders.stats().moving, dead.stats().arrived), (0, 65));
+    assert_eq!(bodies(&dead), numbers(0..65));
+    assert_eq!(bodies(&orders), [""; 0]);
+}
+
 #[test]
 fn groups_of_a_fifo_queue_arrive_in_their_order_and_stay_so_behind_a_restart() {
     let machine = Machine::new("fifo");

@@ -359,7 +359,8 @@ impl Neighbours for Attachment {
         let directory = &self.site.directory;
         for name in file::names(directory).map_err(|e| OpenError::io(directory, e))? {
             let path = directory.join(&name);
-            if name.starts_with('.') || !file::is_regular(&path) {
+            let is_file = || file::check_regular(&path).map_err(|e| OpenError::io(&path, e));
+            if name.starts_with('.') || !is_file()? {
                 continue;
             }
             let preamble = match file::open(&path) {

@@ -24,6 +24,9 @@ const LINKS: usize = 4;
 const WATCHED: usize = 16;
 /// Where a disk is waited for, a live mover has not moved for so long before others go on for it.
 const STALLED_ON_DISK_MS: u64 = 10_000;
+/// When a disk has refused to go on with a move that is nobody's, the next try of this receiver comes so much
+/// later, then twice as much, up to [`STALLED_ON_DISK_MS`].
+const REFUSED_MS: u64 = 50;
 
 /// When messages go to a dead-letter queue, and to which (`RedrivePolicy`).
 ///
@@ -114,6 +117,9 @@ pub(super) struct Mover {
     /// The open claim at the link cursor of a FIFO queue.
     met: Met,
     retry_at: u64,
+    /// The same for moves that are nobody's, and after which pause.
+    go_on_at: u64,
+    pause_ms: u64,
 }
 
 /// What one step came to.
@@ -280,7 +286,8 @@ impl Mover {
         };
         let owner = between.dlv.owner();
         let stalled = self.has_stalled(between, now, timeout_ms);
-        if !stalled && owner != NOBODY && !ring.is_dead(owner) {
+        let is_put_off = owner == NOBODY && now < self.go_on_at;
+        if is_put_off || !stalled && owner != NOBODY && !ring.is_dead(owner) {
             return Step::Watch;
         }
         let here = inner.side();
@@ -288,6 +295,13 @@ impl Mover {
             let link = self.link(inner, id)?;
             Ok(link.map(|link| link.inner.side()))
         });
+        match settled {
+            Ok(Outcome::Pending) if self.may_wait_for_a_disk(inner) => {
+                self.pause_ms = (2 * self.pause_ms).clamp(REFUSED_MS, STALLED_ON_DISK_MS);
+                self.go_on_at = now + self.pause_ms;
+            }
+            _ => self.pause_ms = 0,
+        }
         match settled {
             Ok(Outcome::Settled) => Step::Done,
             Ok(Outcome::Parked | Outcome::Pending) => Step::Watch,

@@ -207,9 +207,26 @@ pub fn is_in_memory(path: &Path) -> bool {
     there.is_some_and(|found| matches!(found.f_type as u64, TMPFS | RAMFS))
 }
 
+/// Asks once more where nothing can be told, for want of memory or by a signal: "it is not there" has to be an
+/// answer, not the lack of one.
+fn ask<T>(question: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match question() {
+        Err(error) if !is_an_answer(&error) => question(),
+        answered => answered,
+    }
+}
+
+fn is_an_answer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
 /// Whether `path` still leads to the file behind the descriptor.
 pub fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), std::fs::symlink_metadata(path)) {
+    let there = ask(|| std::fs::symlink_metadata(path));
+    match (ask(|| file.metadata()), there) {
         (Ok(ours), Ok(theirs)) => ours.ino() == theirs.ino() && ours.dev() == theirs.dev(),
         _ => false,
     }
@@ -263,12 +280,21 @@ pub fn group(file: &File) -> io::Result<u32> {
 
 /// Whether `path` is a real directory, not a link to one.
 pub fn is_directory(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
+    ask(|| std::fs::symlink_metadata(path)).is_ok_and(|meta| meta.is_dir())
 }
 
 /// Whether `path` is a file itself: no directory, no link, no pipe.
 pub fn is_regular(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
+    check_regular(path).unwrap_or(false)
+}
+
+/// The same for whoever draws conclusions from what is not there: an error where nobody can say.
+pub fn check_regular(path: &Path) -> io::Result<bool> {
+    match ask(|| std::fs::symlink_metadata(path)) {
+        Ok(meta) => Ok(meta.is_file()),
+        Err(error) if is_an_answer(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Locks a directory until the returned descriptor closes, or its process dies. `None` when

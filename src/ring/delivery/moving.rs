@@ -142,14 +142,14 @@ impl Delivery {
         Some(moving)
     }
 
-    /// A move or an arrival whose maker is dead becomes nobody's: for whoever can't go on with it, since
-    /// he can't write what is on disk.
+    /// A move or an arrival becomes nobody's, so that whoever meets it goes on with it at once: its maker is
+    /// dead, and who finds that out can't write what is on disk; or its maker was refused by a disk.
     pub fn orphan(&self, between: &Standing<'_>) {
         self.swap(between, between.dlv.orphaned(), Ordering::Relaxed);
     }
 
-    /// Steps 4 and 5, behind the commit at `position` of `target`; by the mover itself. Whether a disk
-    /// did not refuse: then others go on later.
+    /// Steps 4 and 5, behind the commit at `position` of `target`; by the mover itself. Whether no disk
+    /// refused: where one did, the move is nobody's from here on, and who meets it goes on.
     pub fn end_move(
         &self,
         moving: &Standing<'_>,
@@ -159,20 +159,22 @@ impl Delivery {
         disks: &dyn Disks,
     ) -> bool {
         if !disks.arrived(position) {
+            self.orphan(moving);
             return false;
         }
         self.complete(moving, tenant);
-        if !disks.left() {
-            return false;
-        }
+        let has_left = disks.left();
         // Whoever was faster let it in, or is about to.
         if let Some(here) = target.examine(position)
             && here.position == position
             && here.dlv == Dlv::arriving(self.ring.me, position)
         {
-            target.let_in(&here);
+            match has_left {
+                true => target.let_in(&here),
+                false => target.orphan(&here),
+            }
         }
-        true
+        has_left
     }
 
     /// MOVING → DONE: it has arrived.

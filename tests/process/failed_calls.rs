@@ -11,6 +11,7 @@
 //! cargo test --release --test failed_calls                   one place in some, each time others
 //! RINGWAY_FULL=1 cargo test --release --test failed_calls    all of them
 //! RINGWAY_PLACES=500 … failed_calls -- queue                 about so many, of some scripts
+//! RINGWAY_CALL=332 … failed_calls                            calls of that number
 //! ```
 
 mod scripts;
@@ -33,9 +34,12 @@ ringway_harness::roles! { live => live }
 const FIRST: u64 = 1 << 20;
 const SECOND: u64 = 2 << 20;
 const ANSWERS: u64 = 3 << 20;
-/// No step of a script may take so long, and ten times what the longest took where nothing failed: a busy disk takes
-/// its time. Judged where it is long at the same place three times, for a shared machine pauses.
+/// A failure makes nobody sleep for so much longer, in a whole life: by what the sleeps were given, which is the same
+/// on any machine.
 const HANGING: Duration = Duration::from_secs(1);
+/// And no step of a script may take so long, nor ten times what the longest took where nothing failed: a busy disk
+/// takes its time. Judged where it is long at the same place three times, for a shared machine pauses.
+const LONG: Duration = HANGING;
 const TRIES: usize = 3;
 
 /// Long enough for threads that were told to end.
@@ -235,6 +239,15 @@ struct Ran {
     calls: Vec<Call>,
     diary: Option<Diary>,
     longest: Duration,
+    /// The step that took so long.
+    step: String,
+}
+
+impl Ran {
+    /// For how long the life slept in vain, all in all.
+    fn slept(&self) -> Duration {
+        Duration::from_nanos(self.calls.iter().map(|call| call.slept).sum())
+    }
 }
 
 /// A call of a script that fails: its place, what it was where nothing failed, and how.
@@ -328,14 +341,15 @@ fn run(script: &Script, case: Option<&Case>) -> Result<Ran, String> {
         }
     }
     drop(others);
-    let longest = diary
+    let (longest, step) = diary
         .as_ref()
-        .map_or(Duration::ZERO, |diary| diary.longest.0);
+        .map_or_else(Default::default, |diary| diary.longest.clone());
     come_next(script, &place, diary.as_ref())?;
     Ok(Ran {
         calls,
         diary,
         longest,
+        step,
     })
 }
 
@@ -397,6 +411,11 @@ fn mend(bus: &Bus) -> Result<(), String> {
     }
 }
 
+/// The calls that are to fail, if not all.
+fn wanted_number() -> Option<i64> {
+    std::env::var("RINGWAY_CALL").ok()?.parse().ok()
+}
+
 #[derive(Default)]
 struct Tally {
     runs: u64,
@@ -416,8 +435,8 @@ fn play(
     if !diary.told.is_empty() {
         return Err(format!("without any failure it was told {:?}", diary.told));
     }
-    let hanging = match places {
-        None => HANGING.max(10 * healthy.longest),
+    let long = match places {
+        None => LONG.max(10 * healthy.longest),
         // Whoever looks at a few does so on a machine that has other things to do.
         Some(_) => deadline(),
     };
@@ -429,6 +448,9 @@ fn play(
             *never.entry(call.number).or_default() += 1;
         }
         cases.extend(ways.into_iter().map(|way| (at, *call, way)));
+    }
+    if let Some(number) = wanted_number() {
+        cases.retain(|(_, call, _)| call.number == number);
     }
     let all = cases.len();
     if let Some(places) = places.filter(|places| *places < all) {
@@ -443,12 +465,20 @@ fn play(
         let (at, call, mishap) = case;
         let mut ran = run(script, Some(case));
         for _ in 1..TRIES {
-            if ran.as_ref().is_ok_and(|ran| ran.longest > hanging) {
+            if ran.as_ref().is_ok_and(|ran| ran.longest > long) {
                 ran = run(script, Some(case));
             }
         }
-        let ran = ran.and_then(|ran| match ran.longest > hanging {
-            true => Err(format!("a step takes {:?}, each time", ran.longest)),
+        let ran = ran.and_then(|ran| match ran.longest > long {
+            true => Err(format!("{} takes {:?}, each time", ran.step, ran.longest)),
+            false => Ok(ran),
+        });
+        let ran = ran.and_then(|ran| match ran.slept() > healthy.slept() + HANGING {
+            true => Err(format!(
+                "it slept for {:?}, {} at most",
+                ran.slept(),
+                ran.step
+            )),
             false => Ok(ran),
         });
         match ran {

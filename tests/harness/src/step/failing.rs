@@ -22,6 +22,9 @@ pub struct Call {
     pub answer: i64,
     /// How many completions of an io_uring came with it.
     pub completions: u32,
+    /// For how long it slept in vain, in ns: the time that it was given, where that was over. A machine that pauses
+    /// makes it no longer.
+    pub slept: u64,
 }
 
 /// How a call fails; the number is an errno.
@@ -87,6 +90,58 @@ impl Ring {
     }
 }
 
+/// For how many ns a call may sleep: what it was given, from now on or up to a time of a clock.
+fn patience(pid: i32, call: &Call) -> Option<u64> {
+    let [_, second, third, fourth, fifth, _] = call.arguments;
+    let (at, clock) = match call.number {
+        libc::SYS_nanosleep => (call.arguments[0], None),
+        libc::SYS_clock_nanosleep => {
+            let is_until = second & libc::TIMER_ABSTIME as u64 != 0;
+            (third, is_until.then_some(call.arguments[0]))
+        }
+        libc::SYS_ppoll => (third, None),
+        libc::SYS_futex => match second as i32 & libc::FUTEX_CMD_MASK {
+            libc::FUTEX_WAIT => (fourth, None),
+            libc::FUTEX_WAIT_BITSET => {
+                let is_realtime = second as i32 & libc::FUTEX_CLOCK_REALTIME != 0;
+                let clock = if is_realtime {
+                    libc::CLOCK_REALTIME
+                } else {
+                    libc::CLOCK_MONOTONIC
+                };
+                (fourth, Some(clock as u64))
+            }
+            _ => return None,
+        },
+        libc::SYS_futex_waitv => (fourth, Some(fifth)),
+        _ => return None,
+    };
+    if at == 0 {
+        return None;
+    }
+    let (seconds, nanos) = (ptrace::peek(pid, at).ok()?, ptrace::peek(pid, at + 8).ok()?);
+    let given = seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
+    let Some(clock) = clock else {
+        return Some(given);
+    };
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the struct is there to be written to.
+    unsafe { libc::clock_gettime(clock as libc::clockid_t, &mut now) };
+    let now = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+    Some(given.saturating_sub(now))
+}
+
+/// Whether the time of a call that may sleep was over.
+fn is_over(call: &Call) -> bool {
+    match call.number {
+        libc::SYS_futex | libc::SYS_futex_waitv => call.answer == -i64::from(libc::ETIMEDOUT),
+        _ => call.answer == 0,
+    }
+}
+
 /// What stands in the registers at the entry of a call.
 fn entered(pid: i32) -> std::io::Result<Call> {
     let number = ptrace::syscall_number(pid)?;
@@ -136,6 +191,7 @@ impl Stepper {
                 Stop::Syscall => match inside.take() {
                     None => {
                         let mut call = self.os("registers", entered(self.pid))?;
+                        call.slept = patience(self.pid, &call).unwrap_or(0);
                         if failed.is_none() && calls.len() >= place && call.number == number {
                             failed = Some(calls.len());
                             if let Mishap::Refused(_) = mishap {
@@ -169,6 +225,10 @@ impl Stepper {
         let before = std::mem::take(&mut call.completions);
         let answer = self.os("registers", ptrace::answer(self.pid))?;
         call.answer = answer;
+        // Of one that was not made this is what the kernel says of no call.
+        if !is_over(call) {
+            call.slept = 0;
+        }
         if let Some(Mishap::Refused(errno) | Mishap::Hidden(errno)) = fails {
             call.answer = -i64::from(errno);
             self.os("registers", ptrace::set_answer(self.pid, call.answer))?;

@@ -15,6 +15,8 @@ import ringway
 @pytest.fixture
 def bus(tmp_path, monkeypatch):
     monkeypatch.setenv("RINGWAY_ROOT", str(tmp_path))
+    # Also where the directory lies in memory: journals are never left in that of the machine.
+    monkeypatch.setenv("RINGWAY_JOURNAL_ROOT", str(tmp_path / "journals"))
     with ringway.Bus.open("py", pool_bytes=64 << 20) as bus:
         yield bus
 

@@ -9,11 +9,12 @@ use std::process::ExitCode;
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Create a bus
+    #[command(after_help = CREATE_EXAMPLES)]
     Create {
         /// 1 to 80 characters of A-Z a-z 0-9 _ -
         name: String,
         /// Permission bits of every file, whatever the umask
-        #[arg(long, default_value = "600", value_parser = parse_mode)]
+        #[arg(long, default_value = "600", value_name = "OCTAL", value_parser = parse_mode)]
         mode: u32,
         /// Group id of every file [default: yours]
         #[arg(long, value_name = "GID")]
@@ -26,10 +27,12 @@ pub enum Command {
         if_missing: bool,
     },
     /// List the buses under the root
+    #[command(after_help = LS_EXAMPLES)]
     Ls,
     /// The same as `ringway stat`
     Stat(stat::Args),
-    /// Remove a bus and everything on it
+    /// Remove a bus and everything on it, with the journals of what is durable
+    #[command(after_help = RM_EXAMPLES)]
     Rm {
         /// The bus
         name: String,
@@ -38,6 +41,20 @@ pub enum Command {
         force: bool,
     },
 }
+
+const CREATE_EXAMPLES: &str = "Examples:
+  ringway bus create demo
+  ringway bus create demo --mode 660 --group 1001 --pool 4G
+  ringway bus create demo --root /srv/buses --if-missing";
+
+const LS_EXAMPLES: &str = "Examples:
+  ringway bus ls
+  ringway bus ls --json | jq -r '.buses[]'";
+
+const RM_EXAMPLES: &str = "Examples:
+  ringway bus rm demo
+  ringway bus rm demo --force
+What lives on it is listed by `ringway stat`.";
 
 pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
     match command {
@@ -52,11 +69,11 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             if let Some(group) = group {
                 builder = builder.group(group);
             }
-            let bus = if if_missing {
-                builder.open_or_create()?
-            } else {
-                builder.create()?
+            let bus = match if_missing {
+                true => builder.open_or_create(),
+                false => builder.create(),
             };
+            let bus = bus.map_err(|error| place.explain_bus(&name, error))?;
             let directory = bus.directory().display().to_string();
             let origin = format!("{:?}", bus.origin());
             let text = match bus.origin() {
@@ -74,7 +91,8 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
         Command::Ls => list(place)?,
         Command::Stat(args) => return stat::run(&args, place),
         Command::Rm { name, force } => {
-            place.builder(&name).remove(force)?;
+            let removed = place.builder(&name).remove(force);
+            removed.map_err(|error| place.explain_bus(&name, error))?;
             place.say(json!({"removed": name}), || format!("removed {name}"));
         }
     }

@@ -1,5 +1,6 @@
 //! `ringway channel`: create, list, inspect, remove, send, read.
 
+use crate::find::{self, Noun};
 use crate::output::{Place, parse_bytes, parse_duration, progress, write_line};
 use anyhow::{Context, bail};
 use ringway::{Channel, Idle, ObjectKind, Overflow, Producers, ReadError, Start};
@@ -12,19 +13,20 @@ use std::time::Duration;
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Create a channel
+    #[command(after_help = CREATE_EXAMPLES)]
     Create {
         /// The bus
         bus: String,
         /// 1 to 80 characters of A-Z a-z 0-9 _ -
         name: String,
         /// Slots, a power of two from 1024 to 16777216 [default: 32768]
-        #[arg(long)]
+        #[arg(long, value_name = "N")]
         slots: Option<u64>,
         /// Bytes from slot to slot, a multiple of 32 from 64 to 4096 [default: 128]
-        #[arg(long, value_parser = parse_bytes)]
+        #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
         stride: Option<u64>,
         /// Most readers at a time, 1 to 1024 [default: 64]
-        #[arg(long)]
+        #[arg(long, value_name = "N")]
         readers: Option<u32>,
         /// One producer at a time, by plain stores: the fastest
         #[arg(long)]
@@ -33,25 +35,31 @@ pub enum Command {
         #[arg(long)]
         drop_oldest: bool,
         /// When waiting readers step over a live but stopped producer's claim [default: 20ms]
-        #[arg(long, value_parser = parse_duration)]
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         stall_timeout: Option<Duration>,
         /// Ask for transparent huge pages
         #[arg(long)]
         huge_pages: bool,
+        /// Open it when it exists already; options that are given have to agree
+        #[arg(long)]
+        if_missing: bool,
     },
     /// List the channels of a bus
+    #[command(after_help = LS_EXAMPLES)]
     Ls {
         /// The bus
         bus: String,
     },
     /// Show definition, positions, readers and counters of a channel
+    #[command(after_help = STAT_EXAMPLES)]
     Stat {
         /// The bus
         bus: String,
         /// The channel
         name: String,
     },
-    /// Remove a channel; who has it open is told
+    /// Remove a channel with its records; who has it open is told
+    #[command(after_help = RM_EXAMPLES)]
     Rm {
         /// The bus
         bus: String,
@@ -59,10 +67,44 @@ pub enum Command {
         name: String,
     },
     /// Send one record, or one per line
+    ///
+    /// Waits while a reliable reader holds the channel back. Exit status 0: everything was sent.
+    #[command(after_help = SEND_EXAMPLES)]
     Send(Send),
     /// Read records and print their bodies, one a line
+    ///
+    /// It is a reliable reader, which holds producers back once it is a ring behind, unless it is --lossy.
+    #[command(after_help = READ_EXAMPLES)]
     Read(ReadArgs),
 }
+
+const CREATE_EXAMPLES: &str = "Examples:
+  ringway channel create demo ticks
+  ringway channel create demo ticks --exclusive --slots 65536 --stride 64
+  ringway channel create demo frames --drop-oldest --if-missing
+A body that does not fit into a slot beside its 32 bytes of words takes a chunk of the bus's pool.";
+
+const LS_EXAMPLES: &str = "Examples:
+  ringway channel ls demo
+  ringway channel ls demo --json | jq -r '.[].name'";
+
+const STAT_EXAMPLES: &str = "Examples:
+  ringway channel stat demo ticks
+  ringway channel stat demo ticks --json | jq '.readers[] | {participant, lag}'";
+
+const RM_EXAMPLES: &str = "Examples:
+  ringway channel rm demo ticks";
+
+const SEND_EXAMPLES: &str = "Examples:
+  ringway channel send demo ticks hello
+  ringway channel send demo frames < frame.bin
+  seq 1 100000 | ringway channel send demo ticks --lines - --timeout 1m";
+
+const READ_EXAMPLES: &str = "Examples:
+  ringway channel read demo ticks
+  ringway channel read demo ticks --from latest --follow
+  ringway channel read demo ticks --count 10 --wait 5s --json
+  ringway channel read demo ticks --follow --lossy --idle spin --core 1";
 
 #[derive(clap::Args)]
 pub struct Send {
@@ -76,10 +118,10 @@ pub struct Send {
     #[arg(long, value_name = "FILE", conflicts_with = "body")]
     lines: Option<PathBuf>,
     /// How long to wait for room, for each record
-    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     timeout: Duration,
     /// Pin to this core
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     core: Option<usize>,
 }
 
@@ -90,25 +132,25 @@ pub struct ReadArgs {
     /// The channel
     name: String,
     /// Where to start: earliest, latest, or a position
-    #[arg(long, default_value = "earliest", value_parser = parse_start)]
+    #[arg(long, value_name = "WHERE", default_value = "earliest", value_parser = parse_start)]
     from: Start,
     /// Go on when everything is read, until interrupted
     #[arg(long)]
     follow: bool,
     /// Stop after this many records
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Without --follow: how long to wait for the next record
-    #[arg(long, default_value = "0", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_duration)]
     wait: Duration,
     /// Do not hold producers back; say what was missed
     #[arg(long)]
     lossy: bool,
     /// How to wait: spin, spin-then-park or park
-    #[arg(long, default_value = "park", value_parser = parse_idle)]
+    #[arg(long, value_name = "HOW", default_value = "park", value_parser = parse_idle)]
     idle: Idle,
     /// Pin to this core
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     core: Option<usize>,
 }
 
@@ -143,8 +185,10 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             drop_oldest,
             stall_timeout,
             huge_pages,
+            if_missing,
         } => {
             let bus = place.open(&bus)?;
+            let was_there = if_missing && bus.channel(&name).open().is_ok();
             let mut builder = bus.channel(&name).huge_pages(huge_pages);
             if let Some(slots) = slots {
                 builder = builder.slots(slots);
@@ -164,13 +208,20 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             if let Some(timeout) = stall_timeout {
                 builder = builder.stall_timeout(timeout);
             }
-            let channel = builder.create()?;
+            let channel = match if_missing {
+                true => builder.open_or_create(),
+                false => builder.create(),
+            };
+            let channel =
+                channel.map_err(|error| find::explain(&bus, Noun::Channel, &name, error))?;
             let definition = channel.definition();
             let (slots, stride) = (definition.slots, definition.stride);
-            place.say(
-                json!({"created": name, "slots": slots, "stride": stride}),
-                || format!("created {name}: {slots} slots of {stride} bytes"),
-            );
+            let verb = if was_there { "found" } else { "created" };
+            let json =
+                json!({"channel": name, "created": !was_there, "slots": slots, "stride": stride});
+            place.say(json, || {
+                format!("{verb} {name}: {slots} slots of {stride} bytes")
+            });
         }
         Command::Ls { bus } => {
             let mut objects = place.open(&bus)?.objects()?;
@@ -188,9 +239,9 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
                 }
             });
         }
-        Command::Stat { bus, name } => stat(&place.open(&bus)?.channel(&name).open()?, place),
+        Command::Stat { bus, name } => stat(&place.channel(&bus, &name)?.1, place),
         Command::Rm { bus, name } => {
-            place.open(&bus)?.remove(&name)?;
+            find::remove(&place.open(&bus)?, Noun::Channel, &name)?;
             place.say(json!({"removed": name}), || format!("removed {name}"));
         }
         Command::Send(args) => send(&args, place)?,
@@ -259,7 +310,7 @@ fn pin(core: Option<usize>) -> anyhow::Result<()> {
 
 fn send(args: &Send, place: &Place) -> anyhow::Result<()> {
     pin(args.core)?;
-    let channel = place.open(&args.bus)?.channel(&args.name).open()?;
+    let (_bus, channel) = place.channel(&args.bus, &args.name)?;
     let mut producer = channel.producer()?;
     let mut last = None;
     let mut sent = 0u64;
@@ -310,7 +361,7 @@ fn send(args: &Send, place: &Place) -> anyhow::Result<()> {
 
 fn read(args: &ReadArgs, place: &Place) -> anyhow::Result<()> {
     pin(args.core)?;
-    let channel = place.open(&args.bus)?.channel(&args.name).open()?;
+    let (_bus, channel) = place.channel(&args.bus, &args.name)?;
     let mut builder = channel.reader().start(args.from).idle(args.idle);
     if args.lossy {
         builder = builder.lossy();

@@ -9,15 +9,21 @@ use std::process::ExitCode;
 /// Claims, reader entries, roles, pool chunks, temporary files; and objects that are damaged. Safe at
 /// any time: live processes are not disturbed, and whoever waits on the bus does the same once a second.
 ///
-/// Exit status: 0 when the bus is clean or was mended, 1 when something is left.
+/// Exit status: 0 the bus is clean, or was mended; 1 something is left; 2 the call is wrong.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The bus
+    #[arg(value_name = "BUS")]
     name: String,
     /// Only report
     #[arg(long)]
     dry_run: bool,
 }
+
+const EXAMPLES: &str = "Examples:
+  ringway doctor demo
+  ringway doctor demo --dry-run --json | jq .broken_objects";
 
 pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     let bus = place.open(&args.name)?;

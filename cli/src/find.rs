@@ -1,8 +1,8 @@
-//! Finding a bus, a queue or a stream by its name; where there is none, the near names.
+//! Finding a bus, or what is on it, by its name; where there is none, the near names, and the command that makes one.
 
-use crate::output::Place;
+use crate::output::{Place, Usage};
 use anyhow::anyhow;
-use ringway::{Bus, ObjectKind, Observer, OpenError, Queue, Stream};
+use ringway::{Bus, Channel, ObjectKind, Observer, OpenError, Queue, Stream};
 use std::fmt::Write;
 
 /// Names are near from this similarity (0 to 1) on.
@@ -23,13 +23,20 @@ impl Place {
         observer.map_err(|error| self.explain_bus(bus, error))
     }
 
-    fn explain_bus(&self, bus: &str, error: OpenError) -> anyhow::Error {
+    /// Why the bus `bus` could not be opened, made or removed, for who typed its name.
+    pub fn explain_bus(&self, bus: &str, error: OpenError) -> anyhow::Error {
+        let root = self.root();
         match error {
             OpenError::NotFound { .. } => {
-                let mut text = format!("there is no bus {bus:?} under {}", self.root().display());
+                let mut text = format!("there is no bus {bus:?} under {}", root.display());
                 text += &near(bus, &self.buses().unwrap_or_default());
                 anyhow!("{text}; `ringway bus create {bus}` makes it")
             }
+            OpenError::AlreadyExists { .. } => anyhow!(
+                "there is a bus {bus:?} under {} already; open it with --if-missing, or remove it with \
+                 `ringway bus rm {bus}`",
+                root.display()
+            ),
             other => other.into(),
         }
     }
@@ -53,12 +60,21 @@ impl Place {
         Ok(names)
     }
 
+    /// The open bus and channel, or an error that says which there are.
+    pub fn channel(&self, bus: &str, name: &str) -> anyhow::Result<(Bus, Channel)> {
+        let open = self.open(bus)?;
+        match open.channel(name).open() {
+            Ok(channel) => Ok((open, channel)),
+            Err(error) => Err(explain(&open, Noun::Channel, name, error)),
+        }
+    }
+
     /// The open bus and queue, or an error that says which there are.
     pub fn queue(&self, bus: &str, name: &str) -> anyhow::Result<(Bus, Queue)> {
         let open = self.open(bus)?;
         match open.queue(name).open() {
             Ok(queue) => Ok((open, queue)),
-            Err(error) => Err(explain(&open, name, error)),
+            Err(error) => Err(explain(&open, Noun::Queue, name, error)),
         }
     }
 
@@ -67,65 +83,107 @@ impl Place {
         let open = self.open(bus)?;
         match open.stream(name).open() {
             Ok(stream) => Ok((open, stream)),
-            Err(error) => Err(explain_stream(&open, name, error)),
+            Err(error) => Err(explain(&open, Noun::Stream, name, error)),
         }
     }
 }
 
-/// Why the stream `name` could not be opened, for who typed its name.
-pub fn explain_stream(bus: &Bus, name: &str, error: OpenError) -> anyhow::Error {
-    let is_a = |kind| names(bus, kind).is_ok_and(|names| names.iter().any(|n| n == name));
+/// What a name on a bus stands for. Topics have names of their own, beside those of the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noun {
+    Channel,
+    Queue,
+    Stream,
+    Topic,
+}
+
+impl Noun {
+    const ALL: [Self; 4] = [Self::Channel, Self::Queue, Self::Stream, Self::Topic];
+
+    /// The word for it, which is also the command that looks after it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Channel => "channel",
+            Self::Queue => "queue",
+            Self::Stream => "stream",
+            Self::Topic => "topic",
+        }
+    }
+
+    /// The commands that work with one.
+    fn verbs(self) -> &'static str {
+        match self {
+            Self::Channel => "`ringway channel`",
+            Self::Queue => "`ringway queue`, `send` and `receive`",
+            Self::Stream => "`ringway stream`, `put` and `read`",
+            Self::Topic => "`ringway topic`, `publish` and `subscribe`",
+        }
+    }
+
+    /// Names of all of them on a bus, in order.
+    pub fn names(self, bus: &Bus) -> Result<Vec<String>, OpenError> {
+        let kind = match self {
+            Self::Channel => ObjectKind::Channel,
+            Self::Queue => ObjectKind::Queue,
+            Self::Stream => ObjectKind::Stream,
+            Self::Topic => return bus.topics(),
+        };
+        let objects = bus.objects()?.into_iter();
+        let of_kind = objects.filter(|object| object.kind == kind);
+        Ok(of_kind.map(|object| object.name).collect())
+    }
+
+    /// What goes by `name` on a bus, if none of these does.
+    fn instead(self, bus: &Bus, name: &str) -> Option<Self> {
+        let is_there = |noun: Self| {
+            let names = noun.names(bus).unwrap_or_default();
+            names.iter().any(|there| there == name)
+        };
+        let others = || Self::ALL.into_iter().filter(|other| *other != self);
+        (!is_there(self)).then(|| others().find(|other| is_there(*other)))?
+    }
+}
+
+/// Why the one called `name` could not be opened, made or removed, for who typed its name.
+pub fn explain(bus: &Bus, noun: Noun, name: &str, error: OpenError) -> anyhow::Error {
+    let (word, on) = (noun.word(), bus.name());
+    let is_of_the_name = matches!(
+        error,
+        OpenError::NotFound { .. } | OpenError::Foreign { .. } | OpenError::AlreadyExists { .. }
+    );
+    if is_of_the_name && let Some(other) = noun.instead(bus, name) {
+        return anyhow!(
+            "{name:?} is a {}, not a {word}: use {}",
+            other.word(),
+            other.verbs()
+        );
+    }
     match error {
         OpenError::NotFound { .. } => {
-            let mut text = format!("there is no stream {name:?} on bus {:?}", bus.name());
-            text += &near(name, &names(bus, ObjectKind::Stream).unwrap_or_default());
-            anyhow!(
-                "{text}; `ringway stream create {} {name}` makes it",
-                bus.name()
-            )
+            let mut text = format!("there is no {word} {name:?} on bus {on:?}");
+            text += &near(name, &noun.names(bus).unwrap_or_default());
+            anyhow!("{text}; `ringway {word} create {on} {name}` makes it")
         }
-        OpenError::Foreign { .. } if is_a(ObjectKind::Channel) => {
-            anyhow!("{name:?} is a channel, not a stream: use `ringway channel`")
-        }
-        OpenError::Foreign { .. } if is_a(ObjectKind::Queue) => {
-            anyhow!("{name:?} is a queue, not a stream: use `ringway queue`, `send` and `receive`")
-        }
+        OpenError::AlreadyExists { .. } => anyhow!(
+            "there is a {word} {name:?} on bus {on:?} already; open it with --if-missing, or remove it with \
+             `ringway {word} rm {on} {name}`"
+        ),
         other => other.into(),
     }
 }
 
-/// Names of the objects of one kind on a bus, in order.
-pub fn names(bus: &Bus, kind: ObjectKind) -> Result<Vec<String>, OpenError> {
-    let objects = bus.objects()?.into_iter();
-    let of_kind = objects.filter(|object| object.kind == kind);
-    Ok(of_kind.map(|object| object.name).collect())
-}
-
-/// Why the queue `name` could not be opened or removed, for who typed its name.
-pub fn explain(bus: &Bus, name: &str, error: OpenError) -> anyhow::Error {
-    match error {
-        OpenError::NotFound { .. } => {
-            let mut text = format!("there is no queue {name:?} on bus {:?}", bus.name());
-            text += &near(name, &names(bus, ObjectKind::Queue).unwrap_or_default());
-            anyhow!(
-                "{text}; `ringway queue create {} {name}` makes it",
-                bus.name()
-            )
-        }
-        OpenError::Foreign { .. }
-            if names(bus, ObjectKind::Channel)
-                .is_ok_and(|names| names.iter().any(|n| n == name)) =>
-        {
-            anyhow!("{name:?} is a channel, not a queue: use `ringway channel`")
-        }
-        OpenError::Foreign { .. }
-            if names(bus, ObjectKind::Stream)
-                .is_ok_and(|names| names.iter().any(|n| n == name)) =>
-        {
-            anyhow!("{name:?} is a stream, not a queue: use `ringway stream`, `put` and `read`")
-        }
-        other => other.into(),
+/// Removes an object as what it was named. What is whole and something else is refused; one that is damaged has no
+/// known kind, and may be removed as any.
+pub fn remove(bus: &Bus, noun: Noun, name: &str) -> anyhow::Result<()> {
+    if let Some(other) = noun.instead(bus, name)
+        && other != Noun::Topic
+    {
+        let (other, on) = (other.word(), bus.name());
+        let text = format!("{name:?} is a {other}; `ringway {other} rm {on} {name}` removes it");
+        return Err(Usage(text).into());
     }
+    let removed = bus.remove(name);
+    removed.map_err(|error| explain(bus, noun, name, error))
 }
 
 /// "; did you mean a or b?", or what there is at all.

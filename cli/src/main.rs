@@ -12,6 +12,7 @@ mod channel;
 mod demo;
 mod doctor;
 mod find;
+mod help;
 mod interrupt;
 mod journal;
 mod log;
@@ -31,7 +32,7 @@ mod watch;
 mod work;
 
 use anyhow::Context;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -46,18 +47,23 @@ use std::process::ExitCode;
 #[command(name = "ringway", version, propagate_version = true, after_help = EXAMPLES)]
 struct Cli {
     /// Directory under which buses lie [default: $RINGWAY_ROOT, or /dev/shm]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = help::EVERYWHERE)]
     root: Option<PathBuf>,
-    /// Directory under which the journals of durable queues lie [default: $RINGWAY_JOURNAL_ROOT, or where
-    /// docs/operations.md says]
-    #[arg(long, global = true, value_name = "DIR")]
+    /// Directory under which the journals of what is durable lie [default: $RINGWAY_JOURNAL_ROOT, else the root if
+    /// it is on a disk, else /var/lib/ringway or ~/.local/state/ringway]
+    #[arg(long, global = true, value_name = "DIR", help_heading = help::EVERYWHERE)]
     journal_root: Option<PathBuf>,
-    /// Machine-readable output
-    #[arg(long, global = true)]
+    /// One JSON document instead of text, or one a line where messages or records stream
+    #[arg(long, global = true, help_heading = help::EVERYWHERE)]
     json: bool,
     #[command(subcommand)]
     command: Command,
 }
+
+const COMPLETIONS_EXAMPLES: &str = "Examples:
+  ringway completions bash > ~/.local/share/bash-completion/completions/ringway
+  ringway completions zsh > ~/.zfunc/_ringway
+  ringway completions fish > ~/.config/fish/completions/ringway.fish";
 
 const EXAMPLES: &str = "Examples:
   ringway bus create demo
@@ -82,8 +88,8 @@ const EXAMPLES: &str = "Examples:
   ringway bench latency
 Environment:
   RINGWAY_ROOT, RINGWAY_JOURNAL_ROOT   as --root and --journal-root
-  RINGWAY_LOG=debug                    tells on standard error what happens; trace: each message, too;
-                                       ringway::queue=trace,debug: by module";
+  RINGWAY_LOG=debug                    tells on standard error what happens; trace, each message too;
+                                       ringway::queue=trace,debug chooses by module";
 
 #[derive(Subcommand)]
 enum Command {
@@ -125,9 +131,9 @@ enum Command {
     DemoPart {
         part: String,
     },
-    /// Measure the machine's limits, ringway, and its peers, in interleaved rounds
     Bench(bench::Args),
     /// Print a completion script for your shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
@@ -141,7 +147,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = help::finish(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Err(error) = log::begin() {
         eprintln!("ringway: {error:#}");
         return ExitCode::from(2);
@@ -178,7 +185,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "ringway", &mut script);
+            let mut command = help::finish(Cli::command());
+            clap_complete::generate(shell, &mut command, "ringway", &mut script);
             output::write_line(script.trim_ascii_end());
             Ok(ExitCode::SUCCESS)
         }
@@ -189,7 +197,7 @@ fn main() -> ExitCode {
             interrupt::die(interrupted.0);
         }
         eprintln!("ringway: {error:#}");
-        if error.is::<output::Usage>() {
+        if output::is_usage(&error) {
             return ExitCode::from(2);
         }
         ExitCode::FAILURE
@@ -198,7 +206,7 @@ fn main() -> ExitCode {
 
 /// A page for the command and one for each of its subcommands.
 fn manual(directory: &Path) -> anyhow::Result<ExitCode> {
-    clap_mangen::generate_to(Cli::command(), directory)
+    clap_mangen::generate_to(help::finish(Cli::command()), directory)
         .with_context(|| format!("can't write manual pages into {}", directory.display()))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -209,6 +217,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        help::finish(Cli::command()).debug_assert();
     }
 }

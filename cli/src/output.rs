@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use ringway::{Bus, RecoveryProgress};
+use ringway::{Bus, OpenError, ReceiveError, RecoveryProgress, SetError};
 use rustix::time::{ClockId, clock_gettime};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -20,6 +20,20 @@ impl std::fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+/// Whether the command line asked for what can't be, whoever refused it.
+pub fn is_usage(error: &anyhow::Error) -> bool {
+    error.is::<Usage>()
+        || matches!(
+            error.downcast_ref(),
+            Some(OpenError::InvalidName { .. } | OpenError::InvalidOption { .. })
+        )
+        || matches!(error.downcast_ref(), Some(SetError::InvalidSetting { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(ReceiveError::InvalidVisibility { .. })
+        )
+}
 
 /// The global options.
 pub struct Place {

@@ -60,13 +60,13 @@ pub struct Args {
     )]
     csv: Option<PathBuf>,
     /// With --csv: this column's value is the row's partition key
-    #[arg(long, value_name = "COLUMN", requires = "csv")]
+    #[arg(long, value_name = "COLUMN", requires = "csv", conflicts_with_all = ["data", "lines"])]
     key_column: Option<String>,
     /// With --csv: the data is this column's value
-    #[arg(long, value_name = "COLUMN", requires = "csv")]
+    #[arg(long, value_name = "COLUMN", requires = "csv", conflicts_with_all = ["data", "lines"])]
     data_column: Option<String>,
     /// With --csv: what stands between two columns [default: ,]
-    #[arg(long, value_name = "CHARACTER", requires = "csv")]
+    #[arg(long, value_name = "CHARACTER", requires = "csv", conflicts_with_all = ["data", "lines"])]
     delimiter: Option<char>,
     /// Put many records as one: readers are handed each, and it costs a fraction
     #[arg(long, conflicts_with = "data")]

@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long)]
     follow: bool,
     /// Stop after this many records
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Without --follow: how long to wait for the next record [default: 0; 500ms for a group]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]

@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(value_name = "QUEUE")]
     name: String,
     /// Most messages per receive
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max: u32,
     /// How long to wait for a message [default: what the queue says]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long)]
     delete: bool,
     /// Go on until so many were received, or none comes within --wait
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Go on until none comes within --wait
     #[arg(long, conflicts_with = "follow")]

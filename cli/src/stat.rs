@@ -1,10 +1,13 @@
 //! `ringway stat`: a bus at a moment, in one document.
 
-use crate::output::{Place, parse_duration};
+use crate::output::{Place, Usage, parse_duration};
 use crate::snapshot::{Held, Snapshot};
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// Between two looks; rates over less say nothing.
+pub const SHORTEST: Duration = Duration::from_millis(100);
 
 /// Show a whole bus: participants, channels, queues, streams, topics, pool, and who holds what
 ///
@@ -16,19 +19,22 @@ pub struct Args {
     /// The bus
     #[arg(value_name = "BUS")]
     pub name: String,
-    /// Look twice, so long apart, and show rates
+    /// Look twice, so long apart, 100ms or more, and show rates
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub interval: Option<Duration>,
 }
 
 const EXAMPLES: &str = "Examples:
   ringway stat demo
-  ringway stat demo --interval 1s
+  ringway bus stat demo --interval 1s
   ringway stat demo --json | jq '.queues[] | {name, behind: .messages.visible}'
 `ringway top demo` shows the same again and again, `ringway metrics` gives it to Prometheus.";
 
 pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     let snapshot = match args.interval {
+        Some(interval) if interval < SHORTEST => {
+            return Err(Usage("an interval is 100ms at least".to_owned()).into());
+        }
         Some(interval) => Snapshot::take_over(place, &args.name, interval)?,
         None => Snapshot::take(place, &args.name)?,
     };

@@ -37,9 +37,8 @@ impl Bus {
         self.inner.check_fork()?;
         let path = self.inner.policy_path(queue)?;
         match policy {
-            // Where there is none, somebody may have died behind taking it away, and nobody knows of that.
             None => match file::remove(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 removed => removed.map_err(|error| OpenError::io(&path, error))?,
             },
             Some(text) => {

@@ -37,16 +37,8 @@ pub struct TopicHeader {
     pub durability: u32,
     /// Slots of the archive.
     pub archive_slots: u64,
-    /// Since 1.2: bytes of `journals` in use; 0 where nobody can say.
-    pub journals_bytes: u32,
-    pub reserved0: u32,
-    /// Since 1.2: the directory that has the file of a durable topic.
-    pub journals: [u8; JOURNALS_BYTES],
-    pub reserved: [u8; PAGE - 232 - JOURNALS_BYTES],
+    pub reserved: [u8; PAGE - 64 - 8 - 128 - 24],
 }
-
-/// Longest path of that directory.
-pub const JOURNALS_BYTES: usize = 1024;
 
 const _: () = {
     assert!(size_of::<TopicHeader>() == PAGE);
@@ -56,8 +48,6 @@ const _: () = {
     assert!(offset_of!(TopicHeader, archive_days) == 208);
     assert!(offset_of!(TopicHeader, durability) == 212);
     assert!(offset_of!(TopicHeader, archive_slots) == 216);
-    assert!(offset_of!(TopicHeader, journals) == 232);
-    assert!(offset_of!(TopicHeader, reserved) <= words::LISTENED);
 };
 
 /// Offsets of the shared words of a topic. They only ever grow.
@@ -89,18 +79,10 @@ pub struct LogHeader {
     pub preamble: Preamble,
     /// Object id of its topic.
     pub topic: u64,
-    /// Since 1.2: records in front of this were made again from a disk behind a restart; 0: none.
-    pub made_again_bytes: u64,
-    /// Since 1.2: when, in ms of CLOCK_BOOTTIME.
-    pub made_again_ms: u64,
-    pub reserved: [u8; PAGE - 64 - 24],
+    pub reserved: [u8; PAGE - 64 - 8],
 }
 
-const _: () = {
-    assert!(size_of::<LogHeader>() == PAGE);
-    assert!(offset_of!(LogHeader, made_again_bytes) == 72);
-    assert!(offset_of!(LogHeader, made_again_ms) == 80);
-};
+const _: () = assert!(size_of::<LogHeader>() == PAGE);
 
 /// The first word of a record: `state 2 | owner 10 | 0 20 | length in units of 8 bytes 32`. Zero where
 /// no record begins yet. The bytes of a log are used once, so no word repeats.

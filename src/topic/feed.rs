@@ -200,17 +200,14 @@ impl Dispatcher {
             texts: texts.as_ref(),
             is_replayed,
         };
-        let sent = self.targets.send(&delivery, &endpoint(known))?;
-        match self.resolve(sent, known, counters::DELIVERED) {
+        match self.targets.send(&delivery, &endpoint(known))? {
             Outcome::Delivered => {
                 self.count(words::DELIVERED, 1);
                 self.subscriptions.count(known, counters::DELIVERED);
                 Ok(Outcome::Delivered)
             }
             Outcome::NotNow => Ok(Outcome::NotNow),
-            Outcome::Never | Outcome::Missing | Outcome::Elsewhere => {
-                self.give_up(&delivery, known)
-            }
+            Outcome::Never | Outcome::Elsewhere => self.give_up(&delivery, known),
         }
     }
 }

@@ -94,7 +94,7 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", default_value = "1M", value_parser = parse_bytes)]
     max_bytes: u64,
     /// Records put and acknowledged at a time
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     batch: u32,
     /// Files that are there when an agent starts without a checkpoint begin at their end
     #[arg(long)]
@@ -150,6 +150,13 @@ pub fn run(args: &Args, place: &Output) -> anyhow::Result<ExitCode> {
     }
     let path = args.checkpoint.clone().unwrap_or_else(|| usual(args));
     let (checkpoint, places) = Checkpoint::open(&path, &args.bus, &args.name)?;
+    let files = Watch::new(&args.paths)?;
+    for pattern in files.unmatched() {
+        if args.once && places.is_empty() {
+            anyhow::bail!("no file matches {pattern:?}");
+        }
+        eprintln!("ringway: no file matches {pattern:?} yet");
+    }
     let signal = Signal::default();
     let watch = signal.watch(|| {})?;
     let mut agent = Agent {
@@ -163,7 +170,7 @@ pub fn run(args: &Args, place: &Output) -> anyhow::Result<ExitCode> {
         key,
         producer: stream.producer()?,
         checkpoint,
-        watch: Watch::new(&args.paths)?,
+        watch: files,
         files: Vec::new(),
         lost: Vec::new(),
         counts: Counts::default(),

@@ -60,6 +60,15 @@ impl Watch {
         found
     }
 
+    /// The patterns that match no file now.
+    pub fn unmatched(&self) -> impl Iterator<Item = &str> {
+        let patterns = self.patterns.iter().map(String::as_str);
+        patterns.filter(|pattern| {
+            let mut found = glob::glob(pattern).into_iter().flatten().flatten();
+            !found.any(|path| path.is_file())
+        })
+    }
+
     fn watch(&mut self, directory: &Path) {
         if self.watched.contains(directory) {
             return;

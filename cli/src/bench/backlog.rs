@@ -28,7 +28,7 @@ const SENDS: u64 = 1024;
   ringway bench backlog --messages 100000000 --disk /mnt/scratch --json")]
 pub struct Args {
     /// Messages that wait at a time
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
 
     /// Bytes from slot to slot; messages have 8
@@ -89,14 +89,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.bus = None;
         let _ = Bus::remove_bus(&self.name, None, true);
-        // A thread of a queue that is closed may be about to finish a last file.
-        let mut removed = std::fs::remove_dir_all(&self.disk);
-        if removed.is_err() {
-            removed = std::fs::remove_dir_all(&self.disk);
-        }
-        if let Err(error) = removed {
-            eprintln!("{} is left, remove it: {error}", self.disk.display());
-        }
+        let _ = std::fs::remove_dir_all(&self.disk);
     }
 }
 
@@ -139,13 +132,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         place,
         signal,
     };
-    // Closed before its files are taken away, however it ends.
-    let queue = run.fill(queue)?;
+    run.fill(&queue)?;
     let queue = match args.durable {
         true => run.restart(queue)?,
         false => queue,
     };
-    run.drain(queue)?;
+    run.drain(&queue)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -156,7 +148,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn fill(&self, queue: Queue) -> anyhow::Result<Queue> {
+    fn fill(&self, queue: &Queue) -> anyhow::Result<()> {
         let mut sender = queue.sender()?;
         let (begun, mut sent) = (Instant::now(), 0u64);
         let mut next = 100_000.min(self.args.messages);
@@ -170,7 +162,7 @@ impl Run<'_> {
             }
             self.signal.check()?;
         }
-        Ok(queue)
+        Ok(())
     }
 
     /// Deletes what is in memory, and opens the queue again, which reads its journal.
@@ -196,7 +188,7 @@ impl Run<'_> {
         Ok(queue)
     }
 
-    fn drain(&self, queue: Queue) -> anyhow::Result<()> {
+    fn drain(&self, queue: &Queue) -> anyhow::Result<()> {
         let mut receiver = queue.receiver()?;
         let mut receipts = Vec::with_capacity(BATCH);
         let (begun, mut received) = (Instant::now(), 0u64);

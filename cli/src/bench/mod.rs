@@ -82,11 +82,11 @@ pub struct Args {
     scenarios: Vec<Asked>,
 
     /// Rounds of each contender, in turn; figures are medians over them
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 
     /// Payload bytes [default: 64; copy: 65536, zerocopy: 32768]
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     size: Option<usize>,
 
     /// The cores of the two sides; neighbours that share a cache are fastest
@@ -110,31 +110,31 @@ pub struct Args {
     no_peers: bool,
 
     /// Messages of each round [default: about half a second's worth of each]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     messages: Option<u64>,
 
     /// Bytes of rings, where a contender has one of a chosen size
-    #[arg(long, default_value_t = 4 << 20)]
+    #[arg(long, value_name = "N", default_value_t = 4 << 20)]
     ring_bytes: usize,
 
     /// Bytes from slot to slot, where a contender has slots [default: its own]
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     stride: usize,
 
     /// Messages handed over at once in the batch scenarios [default: 64; queues: 10]
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     batch: Option<usize>,
 
     /// Messages that wait in the queue of the depth scenario
-    #[arg(long, default_value_t = 10_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
     backlog: u64,
 
     /// Messages that are in flight there
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     in_flight: u64,
 
     /// Seconds after which a round is ended and counts as failed
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, value_name = "N", default_value_t = 120)]
     deadline_s: u64,
 
     /// Print JSON lines: the machine, every round, and a summary per contender

@@ -60,10 +60,10 @@ pub struct Args {
     #[arg(long)]
     only: Option<Chapter>,
     /// Producer processes
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     producers: u16,
     /// Consumer processes
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     consumers: u16,
     /// Kill a consumer this often, beside those at a quarter, half and three quarters of the rows
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1s")]

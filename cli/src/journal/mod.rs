@@ -30,16 +30,19 @@ pub enum Command {
     #[command(after_help = "Example:
   ringway journal ls /var/lib/ringway/ringway-demo/orders")]
     Ls {
+        /// The directory of the journal
         dir: PathBuf,
     },
     /// Read a whole journal and tell what is damaged
     ///
-    /// Every checksum is looked at. A tail that was torn by a power cut and never acknowledged is no damage. Exit
-    /// status: 0 it is whole, 1 it is damaged (or could not be read).
+    /// Every checksum is looked at. A tail that was torn by a power cut and never acknowledged is no damage.
+    ///
+    /// Exit status: 0 it is whole; 1 it is damaged, or could not be read; 2 the call is wrong.
     #[command(after_help = "Examples:
   ringway journal verify /var/lib/ringway/ringway-demo/orders
   ringway --json journal verify DIR | jq .damage")]
     Verify {
+        /// The directory of the journal
         dir: PathBuf,
     },
     Dump(show::Dump),

@@ -1,7 +1,7 @@
 //! `ringway journal salvage`: what is whole of a damaged journal, as a whole one.
 
 use super::{of_damage, open, read_all, summary};
-use crate::output::Place;
+use crate::output::{Place, Usage};
 use anyhow::bail;
 use ringway::journal::{Disk, Entry, Options, Pushed, SIDE, Writer, exists};
 use std::path::PathBuf;
@@ -14,7 +14,9 @@ use std::sync::Arc;
 /// become gaps. The damaged journal is not touched. To go on with the salvaged one, move the old directory away
 /// and the new one in its place while nobody uses the object.
 ///
-/// What was lost is listed. Exit status: 0 if the new journal is complete and durable, whatever was lost.
+/// What was lost is listed.
+///
+/// Exit status: 0 the new journal is complete and durable, whatever was lost; 1 it is not; 2 the call is wrong.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   ringway journal salvage /var/lib/ringway/ringway-demo/orders /var/lib/ringway/saved")]
@@ -27,6 +29,10 @@ pub struct Args {
 
 pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     let journal = open(&args.dir, true)?;
+    if args.new.exists() && !args.new.is_dir() {
+        let text = format!("{} is no directory; name another place", args.new.display());
+        return Err(Usage(text).into());
+    }
     let disk = Arc::new(Disk::open_or_create(&args.new)?);
     if exists(&*disk) {
         bail!(

@@ -19,12 +19,13 @@ use std::process::ExitCode;
   ringway journal dump DIR --from 1000 --to 1010
   ringway --json journal dump DIR --messages | jq -r .base64 | base64 -d")]
 pub struct Dump {
+    /// The directory of the journal
     dir: PathBuf,
     /// Leave out entries with a lower position
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     from: u64,
     /// Leave out entries with this position or a higher one
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     to: Option<u64>,
     /// Only entries that have a place in the order: no state, no gaps
     #[arg(long)]

@@ -1,6 +1,6 @@
 //! `ringway queue access`: which topics may deliver to a queue.
 
-use crate::find;
+use crate::find::{self, Noun};
 use crate::output::{Place, Usage};
 use crate::topic::subscribe::policy_text;
 use anyhow::anyhow;
@@ -40,7 +40,7 @@ const EXAMPLES: &str = r#"Examples:
 pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     let bus = place.open(&args.bus)?;
     let policy = match (&args.topics, &args.policy) {
-        (Some(topics), _) => Some(of_topics(topics, &args.bus)),
+        (Some(topics), _) => Some(of_topics(topics)),
         (None, Some(policy)) => Some(policy_text(policy, "--policy")?),
         (None, None) => None,
     };
@@ -63,15 +63,13 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A policy that lets these topics deliver to a queue of `bus`.
-fn of_topics(topics: &str, bus: &str) -> String {
+/// A policy that lets these topics deliver.
+fn of_topics(topics: &str) -> String {
     let arn = |topic: &str| {
-        let (region, topic) = match topic.trim().split_once('/') {
-            // In a policy that is the bus of the queue, whatever that is called.
-            Some(("local", topic)) if bus != "local" => ("bus.local", topic),
-            Some(of_bus) => of_bus,
-            None => ("local", topic.trim()),
-        };
+        let (region, topic) = topic
+            .trim()
+            .split_once('/')
+            .unwrap_or(("local", topic.trim()));
         format!("arn:aws:sns:{region}:000000000000:{topic}")
     };
     let arns: Vec<_> = topics.split(',').map(arn).collect();
@@ -88,7 +86,7 @@ fn of_topics(topics: &str, bus: &str) -> String {
 fn explain(bus: &Bus, name: &str, error: QueuePolicyError) -> anyhow::Error {
     match error {
         QueuePolicyError::Invalid { reason } => Usage(format!("--policy: {reason}")).into(),
-        QueuePolicyError::Open(error) => find::explain(bus, name, error),
+        QueuePolicyError::Open(error) => find::explain(bus, Noun::Queue, name, error),
         other => anyhow!(other),
     }
 }

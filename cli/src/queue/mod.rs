@@ -11,9 +11,8 @@ mod stat;
 
 pub(crate) use settings::parse_durability;
 
-use crate::find;
+use crate::find::{self, Noun};
 use crate::output::{Place, Usage};
-use ringway::{ObjectKind, OpenError, Queue, SetError};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -39,11 +38,13 @@ pub enum Command {
         if_missing: bool,
     },
     /// List the queues of a bus with their messages
+    #[command(after_help = LS_EXAMPLES)]
     Ls {
         /// The bus
         bus: String,
     },
     /// Show settings, messages and totals of a queue
+    #[command(after_help = STAT_EXAMPLES)]
     Stat {
         /// The bus
         bus: String,
@@ -69,6 +70,7 @@ pub enum Command {
     },
     Access(access::Args),
     /// Remove every message that was sent so far, in flight and parked ones too
+    #[command(after_help = PURGE_EXAMPLES)]
     Purge {
         /// The bus
         bus: String,
@@ -76,7 +78,8 @@ pub enum Command {
         #[arg(value_name = "QUEUE")]
         name: String,
     },
-    /// Remove a queue and its messages; who has it open is told
+    /// Remove a queue with its messages and its journal; who has it open is told
+    #[command(after_help = RM_EXAMPLES)]
     Rm {
         /// The bus
         bus: String,
@@ -93,6 +96,7 @@ pub enum Command {
     /// Write the journal of a queue for everybody, from a thread of its own, until it is interrupted
     Persist(persist::Args),
     /// Delete received messages by their receipts
+    #[command(after_help = settle::DELETE_EXAMPLES)]
     Delete(settle::Receipts),
     /// Give received messages back, at once or after a delay
     Nack(settle::Nack),
@@ -113,6 +117,21 @@ const SET_EXAMPLES: &str = "Examples:
   ringway queue set demo orders --receive-wait 20s --redeliver-on-death false
   ringway queue set demo orders --dead-letter dead --max-receives 5
   ringway queue set demo orders --no-dead-letter";
+
+const LS_EXAMPLES: &str = "Examples:
+  ringway queue ls demo
+  ringway queue ls demo --json | jq -r '.[] | select(.messages.visible > 0) | .name'";
+
+const STAT_EXAMPLES: &str = "Examples:
+  ringway queue stat demo orders
+  ringway queue stat demo orders --json | jq .messages.visible";
+
+const PURGE_EXAMPLES: &str = "Examples:
+  ringway queue purge demo orders
+Receivers that hold a message keep it; their receipts are stale.";
+
+const RM_EXAMPLES: &str = "Examples:
+  ringway queue rm demo orders";
 
 pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
     match command {
@@ -150,15 +169,12 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             } else {
                 builder.create()
             };
-            let queue = queue.map_err(|error| match error {
-                OpenError::InvalidOption { .. } | OpenError::InvalidName { .. } => {
-                    Usage(error.to_string()).into()
-                }
-                other => anyhow::Error::from(other),
-            })?;
-            if let Err(error) = set(&queue, &change) {
+            let queue = queue.map_err(|error| find::explain(&bus, Noun::Queue, &name, error))?;
+            if change != ringway::Settings::new()
+                && let Err(error) = queue.set(&change)
+            {
                 bus.remove(&name)?;
-                return Err(error);
+                return Err(error.into());
             }
             let verb = if was_there { "found" } else { "created" };
             let definition = queue.definition();
@@ -188,10 +204,7 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             if no_dead_letter {
                 change = change.redrive(None);
             }
-            set(
-                &queue,
-                &policy.add(change, &bus, &name, Some(&queue.settings()))?,
-            )?;
+            queue.set(&policy.add(change, &bus, &name, Some(&queue.settings()))?)?;
             stat::settings(&bus, &queue, place)?;
         }
         Command::Purge { bus, name } => {
@@ -202,16 +215,7 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
         }
         Command::Rm { bus, name } => {
             let bus = place.open(&bus)?;
-            // One that is damaged has no known kind, and may be removed as well.
-            if find::names(&bus, ObjectKind::Channel)?.contains(&name) {
-                return Err(Usage(format!(
-                    "{name:?} is a channel; `ringway channel rm {} {name}` removes it",
-                    bus.name()
-                ))
-                .into());
-            }
-            bus.remove(&name)
-                .map_err(|error| find::explain(&bus, &name, error))?;
+            find::remove(&bus, Noun::Queue, &name)?;
             place.say(json!({"removed": name}), || format!("removed {name}"));
         }
         Command::Access(args) => return access::run(&args, place),
@@ -224,14 +228,4 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
         Command::Extend(args) => return settle::extend(&args, place),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn set(queue: &Queue, change: &ringway::Settings) -> anyhow::Result<()> {
-    if *change == ringway::Settings::new() {
-        return Ok(());
-    }
-    queue.set(change).map_err(|error| match error {
-        SetError::InvalidSetting { .. } => Usage(error.to_string()).into(),
-        other => other.into(),
-    })
 }

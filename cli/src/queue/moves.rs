@@ -48,6 +48,7 @@ struct Rate {
 }
 
 #[derive(clap::Args)]
+#[command(after_help = TASK_EXAMPLES)]
 pub struct TaskArgs {
     /// The bus
     bus: String,
@@ -69,6 +70,11 @@ const REDRIVE_EXAMPLES: &str = "Examples:
 const MOVE_EXAMPLES: &str = "Examples:
   ringway queue move demo dead orders
   ringway queue move demo old new --rate 500";
+
+const TASK_EXAMPLES: &str = "Examples:
+  ringway queue task demo dead
+  ringway queue task demo dead --cancel
+  ringway queue task demo dead --resume";
 
 /// Back to where each came from.
 pub fn redrive(args: &RedriveArgs, place: &Place) -> anyhow::Result<ExitCode> {

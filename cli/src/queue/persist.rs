@@ -21,7 +21,7 @@ pub struct Args {
     #[arg(value_name = "QUEUE")]
     name: String,
     /// Pin the thread to this core
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     core: Option<usize>,
 }
 

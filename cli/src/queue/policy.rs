@@ -1,10 +1,10 @@
 //! The dead-letter queue of a queue, by names: policies name queues by their ids, people by their
 //! names.
 
-use crate::find;
+use crate::find::{self, Noun};
 use crate::output::Usage;
 use anyhow::bail;
-use ringway::{Bus, ObjectKind, Queue, QueueSettings, Redrive, RedriveAllow};
+use ringway::{Bus, Queue, QueueSettings, Redrive, RedriveAllow};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -100,7 +100,7 @@ impl Policy {
 /// The queue that somebody named.
 pub fn open(bus: &Bus, name: &str) -> anyhow::Result<Queue> {
     let opened = bus.queue(name).open();
-    opened.map_err(|error| find::explain(bus, name, error))
+    opened.map_err(|error| find::explain(bus, Noun::Queue, name, error))
 }
 
 /// Names of the queues of a bus by their ids.
@@ -108,7 +108,7 @@ pub struct Names(HashMap<u64, String>);
 
 impl Names {
     pub fn of(bus: &Bus) -> anyhow::Result<Self> {
-        let names = find::names(bus, ObjectKind::Queue)?.into_iter();
+        let names = Noun::Queue.names(bus)?.into_iter();
         // One that can't be opened has no id that anybody could name.
         let opened = names.filter_map(|name| Some((bus.queue(&name).open().ok()?.id(), name)));
         Ok(Self(opened.collect()))

@@ -60,7 +60,7 @@ pub struct Geometry {
     fifo: bool,
     /// Slots of its first ring, a power of two from 1024 to 4194304; given without --max-bytes, the
     /// most messages it holds [default: 16384]
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     slots: Option<u64>,
     /// Bytes that it may grow to; a FIFO queue does not grow [default: 1G, with --slots its first ring]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]

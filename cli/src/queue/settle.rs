@@ -9,6 +9,19 @@ use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
 
+pub const DELETE_EXAMPLES: &str = "Examples:
+  receipt=$(ringway receive demo orders --max 1 --json | jq -r .receipt)
+  ringway queue delete demo orders \"$receipt\"
+Exit status: 0 each is deleted or was gone, 1 one could not be (standard error says which), 2 the call is wrong.";
+
+const NACK_EXAMPLES: &str = "Examples:
+  receipt=$(ringway receive demo orders --max 1 --json | jq -r .receipt)
+  ringway queue nack demo orders \"$receipt\" --delay 30s";
+
+const EXTEND_EXAMPLES: &str = "Examples:
+  receipt=$(ringway receive demo orders --max 1 --json | jq -r .receipt)
+  ringway queue extend demo orders \"$receipt\" --visibility 10m";
+
 #[derive(clap::Args)]
 pub struct Receipts {
     /// The bus
@@ -22,6 +35,7 @@ pub struct Receipts {
 }
 
 #[derive(clap::Args)]
+#[command(after_help = NACK_EXAMPLES)]
 pub struct Nack {
     #[command(flatten)]
     which: Receipts,
@@ -31,6 +45,7 @@ pub struct Nack {
 }
 
 #[derive(clap::Args)]
+#[command(after_help = EXTEND_EXAMPLES)]
 pub struct Extend {
     #[command(flatten)]
     which: Receipts,

@@ -2,9 +2,9 @@
 
 use super::policy::{self, Names};
 use super::{dedup, moves};
-use crate::find;
+use crate::find::Noun;
 use crate::output::Place;
-use ringway::{Bus, Durability, ObjectKind, Queue, QueueKind, QueueSettings, QueueStats};
+use ringway::{Bus, Durability, Queue, QueueKind, QueueSettings, QueueStats};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub fn list(bus: &str, place: &Place) -> anyhow::Result<()> {
         "{:<32} {:<8} {:>10} {:>10} {:>10} {:>10}  {}",
         "queue", "kind", "visible", "in flight", "delayed", "capacity", "oldest"
     )];
-    for name in find::names(&bus, ObjectKind::Queue)? {
+    for name in Noun::Queue.names(&bus)? {
         match bus.queue(&name).open() {
             Ok(queue) => {
                 let stats = queue.stats();

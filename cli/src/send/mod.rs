@@ -59,8 +59,8 @@ const EXAMPLES: &str = "Examples:
   ringway send demo orders 'one of these'
   ringway send demo films < film.json
   seq 1 100000 | ringway send demo orders --lines -
-  ringway send demo flights --csv flights.csv --group-column tailnum --dedup-column id \
-      --attribute-column carrier --attribute-column distance:Number
+  ringway send demo flights --csv flights.csv --group-column tailnum --dedup-column id \\
+    --attribute-column carrier --attribute-column distance:Number
   ringway send demo mail --delay 10m --attribute from=me --attribute urgency:Number=5 'think of it'";
 
 /// A message to be, and the line it stands on.

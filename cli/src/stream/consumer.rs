@@ -24,6 +24,7 @@ pub const EXAMPLES: &str = "Examples:
   ringway stream register demo trucks dashboard --when-behind drop-oldest
   ringway read demo trucks --consumer dashboard --follow
   ringway stream consumers demo trucks
+  ringway stream deregister demo trucks billing
 At most 20 at a time. Each is handed everything, whoever else reads.";
 
 pub fn register(args: &Register, place: &Place) -> anyhow::Result<()> {
@@ -53,7 +54,7 @@ pub fn deregister(stream: &Stream, name: &str, place: &Place) -> anyhow::Result<
         let known = stream.consumers()?.into_iter().map(|known| known.name);
         let near = find::near(name, &known.collect::<Vec<_>>());
         anyhow::bail!(
-            "there is no consumer {name:?} of stream {:?}{near}",
+            "there is no consumer {name:?} of stream {:?}{near}; `ringway stream consumers` lists them",
             stream.name()
         );
     }

@@ -4,11 +4,11 @@
 mod consumer;
 pub(crate) mod show;
 
-use crate::find;
+use crate::find::{self, Noun};
 use crate::output::{Place, Usage, parse_bytes, parse_duration};
 use ringway::{
-    Backpressure, Durability, OnDemand, OpenError, ReshardError, Retention, ShardId, ShardLimits,
-    Stream, StreamBuilder,
+    Backpressure, Durability, OnDemand, ReshardError, Retention, ShardId, ShardLimits, Stream,
+    StreamBuilder,
 };
 use serde_json::json;
 use std::process::ExitCode;
@@ -20,13 +20,16 @@ pub enum Command {
     #[command(after_help = CREATE_EXAMPLES)]
     Create(Create),
     /// List the streams of a bus
+    #[command(after_help = LS_EXAMPLES)]
     Ls {
         /// The bus
         bus: String,
     },
     /// Show definition, counts, groups and workers of a stream
+    #[command(after_help = STAT_EXAMPLES)]
     Stat(Named),
     /// List the shards of a stream with their hash keys and what they came from
+    #[command(after_help = SHARDS_EXAMPLES)]
     Shards {
         #[command(flatten)]
         named: Named,
@@ -64,6 +67,7 @@ pub enum Command {
         shards: u32,
     },
     /// Give the memory of closed shards back that every group has read; on disk, once their records are old
+    #[command(after_help = RETIRE_EXAMPLES)]
     Retire(Named),
     /// Change how long a stream on disk keeps its records; without an option, give back what is over
     #[command(after_help = RETAIN_EXAMPLES)]
@@ -78,6 +82,7 @@ pub enum Command {
         bytes: Option<u64>,
     },
     /// Remove a consumer group; its workers are told
+    #[command(after_help = RM_GROUP_EXAMPLES)]
     RmGroup {
         #[command(flatten)]
         named: Named,
@@ -88,6 +93,7 @@ pub enum Command {
     #[command(after_help = consumer::EXAMPLES)]
     Register(consumer::Register),
     /// Deregister a consumer; its subscriber is told
+    #[command(after_help = consumer::EXAMPLES)]
     Deregister {
         #[command(flatten)]
         named: Named,
@@ -95,8 +101,10 @@ pub enum Command {
         consumer: String,
     },
     /// List the registered consumers with their counts
+    #[command(after_help = consumer::EXAMPLES)]
     Consumers(Named),
-    /// Remove a stream and its records; who has it open is told
+    /// Remove a stream with its records and its journals; who has it open is told
+    #[command(after_help = RM_EXAMPLES)]
     Rm(Named),
 }
 
@@ -117,13 +125,13 @@ pub struct Create {
     name: String,
     /// Shards: units of order, and of what consumers share, 1 to 1000 [default: 1, or with --on-demand the
     /// fewest]
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     shards: Option<u32>,
     /// Slots of each shard, the records that it retains: a power of two from 1024 [default: 8192]
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     slots: Option<u64>,
     /// Bytes from slot to slot, a multiple of 32 from 64 to 4096 [default: 256]
-    #[arg(long, value_parser = parse_bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     stride: Option<u64>,
     /// What a put meets at a shard that a group or a reader has not read: it waits, fails, or drops
     /// the oldest records
@@ -192,6 +200,29 @@ const RETAIN_EXAMPLES: &str = "Examples:
   ringway stream retain demo payments
 Readers go by it at once. What was given back does not come back when the retention is raised again.";
 
+const LS_EXAMPLES: &str = "Examples:
+  ringway stream ls demo
+  ringway stream ls demo --json | jq -r '.[].name'";
+
+const STAT_EXAMPLES: &str = "Examples:
+  ringway stream stat demo trucks
+  ringway stream stat demo trucks --json | jq '.groups[] | {name, behind}'";
+
+const SHARDS_EXAMPLES: &str = "Examples:
+  ringway stream shards demo trucks
+  ringway stream shards demo trucks --open";
+
+const RETIRE_EXAMPLES: &str = "Examples:
+  ringway stream scale demo trucks 8
+  ringway stream retire demo trucks";
+
+const RM_GROUP_EXAMPLES: &str = "Examples:
+  ringway stream rm-group demo trucks billing
+A group holds back what it has not checkpointed, also when none of its workers lives, until it is removed.";
+
+const RM_EXAMPLES: &str = "Examples:
+  ringway stream rm demo trucks";
+
 const RESHARD_EXAMPLES: &str = "Examples:
   ringway stream shards demo trucks --open
   ringway stream split demo trucks 3
@@ -254,7 +285,9 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
                 let groups = stream.groups()?.into_iter().map(|group| group.name);
                 let near = find::near(&group, &groups.collect::<Vec<_>>());
                 anyhow::bail!(
-                    "there is no group {group:?} of stream {:?}{near}",
+                    "there is no group {group:?} of stream {:?}{near}; `ringway stream stat {} {}` lists them",
+                    named.name,
+                    named.bus,
                     named.name
                 );
             }
@@ -269,10 +302,8 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
         }
         Command::Consumers(named) => consumer::list(&named.open(place)?.1, place)?,
         Command::Rm(named) => {
-            let (bus, stream) = named.open(place)?;
-            drop(stream);
-            bus.remove(&named.name)?;
             let name = &named.name;
+            find::remove(&place.open(&named.bus)?, Noun::Stream, name)?;
             place.say(json!({"removed": name}), || format!("removed {name}"));
         }
     }
@@ -310,10 +341,7 @@ fn retain(
         kept.bytes = (bytes != 0).then_some(bytes);
     }
     if age.is_some() || bytes.is_some() {
-        stream.set_retention(kept).map_err(|error| match error {
-            OpenError::InvalidOption { .. } => Usage(error.to_string()).into(),
-            other => anyhow::Error::from(other),
-        })?;
+        stream.set_retention(kept)?;
     } else {
         stream.give_segments_back()?;
     }
@@ -343,12 +371,7 @@ fn create(args: &Create, place: &Place) -> anyhow::Result<()> {
         true => builder.open_or_create(),
         false => builder.create(),
     };
-    let stream = stream.map_err(|error| match error {
-        OpenError::InvalidOption { .. } | OpenError::InvalidName { .. } => {
-            Usage(error.to_string()).into()
-        }
-        other => anyhow::Error::from(other),
-    })?;
+    let stream = stream.map_err(|error| find::explain(&bus, Noun::Stream, &args.name, error))?;
     let stats = stream.stats()?;
     let (slots, stride) = (stream.definition().slots, stream.definition().stride);
     let json = json!({

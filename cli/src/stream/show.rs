@@ -1,11 +1,9 @@
 //! Streams, shards and groups for people, and as JSON.
 
 use super::consumer;
-use crate::find;
+use crate::find::Noun;
 use crate::output::Place;
-use ringway::{
-    Backpressure, Durability, GroupInfo, ObjectKind, Scaled, ShardInfo, ShardState, Stream,
-};
+use ringway::{Backpressure, Durability, GroupInfo, Scaled, ShardInfo, ShardState, Stream};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Duration;
@@ -13,7 +11,7 @@ use std::time::Duration;
 pub fn list(bus_name: &str, place: &Place) -> anyhow::Result<()> {
     let bus = place.open(bus_name)?;
     let mut rows = Vec::new();
-    for name in find::names(&bus, ObjectKind::Stream)? {
+    for name in Noun::Stream.names(&bus)? {
         // One that is damaged, or goes meanwhile, has no counts.
         let stats = bus
             .stream(&name)

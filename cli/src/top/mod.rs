@@ -11,6 +11,7 @@ mod watch;
 
 use crate::interrupt::Signal;
 use crate::output::{Place, Usage, parse_duration, write_line};
+use crate::stat::SHORTEST;
 use anyhow::Context;
 use crossterm::event::{self, Event, KeyEventKind};
 use rows::Tab;
@@ -23,7 +24,6 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(50);
 /// Columns of a frame that is printed where there is no terminal.
 const COLUMNS: u16 = 100;
-const SHORTEST: Duration = Duration::from_millis(100);
 
 /// Watch buses live: queues, streams, topics, channels, participants, rates, lags, who holds what
 ///

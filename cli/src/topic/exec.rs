@@ -91,8 +91,10 @@ pub struct Args {
 
 const EXAMPLES: &str = r#"Examples:
   ringway topic exec demo uploads thumbnails --batch 20 -- ./thumbnails.py
-  ringway topic exec demo news audit --filter '{"kind": ["payment"]}' --dead-letter dead -- sh -c 'cat >> audit.jsonl'
-  ringway topic exec demo news mail --delivery-policy '{"healthyRetryPolicy": {"numRetries": 5}}' -- ./mail"#;
+  ringway topic exec demo news audit --filter '{"kind": ["payment"]}' --dead-letter dead \
+    -- sh -c 'cat >> audit.jsonl'
+  ringway topic exec demo news mail --delivery-policy '{"healthyRetryPolicy": {"numRetries": 5}}' \
+    -- ./mail"#;
 
 /// What came of the batches.
 #[derive(Default)]

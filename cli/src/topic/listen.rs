@@ -22,6 +22,7 @@ const SLICE: Duration = Duration::from_millis(50);
 /// --when-behind block publishers wait for it instead, and with evict it ends there. Who has to get everything,
 /// whether it runs or not, subscribes a queue.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The bus
     bus: String,
@@ -29,7 +30,7 @@ pub struct Args {
     #[arg(value_name = "TOPIC")]
     name: String,
     /// Stop after this many messages
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Stop when none comes within this time
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -44,12 +45,17 @@ pub struct Args {
     #[arg(long)]
     no_limits: bool,
     /// What becomes of it when it falls behind
-    #[arg(long, value_enum, default_value = "drop-oldest")]
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "drop-oldest")]
     when_behind: WhenBehind,
     /// Say on standard error when it listens
     #[arg(long)]
     ready: bool,
 }
+
+const EXAMPLES: &str = r#"Examples:
+  ringway listen demo news
+  ringway listen demo news --filter '{"kind": ["sport"]}' --json
+  ringway listen demo news --count 1 --wait 10s --ready"#;
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum WhenBehind {

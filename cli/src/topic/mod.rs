@@ -8,11 +8,10 @@ mod matching;
 pub mod publish;
 pub mod subscribe;
 
-use crate::find::near;
+use crate::find::{self, Noun};
 use crate::output::{Place, parse_duration};
-use crate::queue::parse_durability;
-use anyhow::anyhow;
-use ringway::{Bus, Durability, OpenError, Topic, TopicKind};
+use anyhow::bail;
+use ringway::{Bus, Durability, Topic, TopicKind};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -21,6 +20,7 @@ use std::time::Duration;
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Create a topic
+    #[command(after_help = CREATE_EXAMPLES)]
     Create {
         /// The bus
         bus: String,
@@ -39,19 +39,21 @@ pub enum Command {
         #[arg(long, value_name = "N", requires = "archive")]
         archive_slots: Option<u64>,
         /// What is left of it behind a restart of the machine: memory (nothing), or durable: its subscriptions, and
-        /// what was published and not delivered; a publish then waits for the disk
-        #[arg(long, value_name = "LEVEL", value_parser = parse_durability, conflicts_with = "archive")]
+        /// what was published and not delivered; a publish then waits for the disk [default: memory]
+        #[arg(long, value_name = "memory|durable", value_parser = parse_level, conflicts_with = "archive")]
         durability: Option<Durability>,
         /// Open it when it exists already
         #[arg(long)]
         if_missing: bool,
     },
     /// List the topics of a bus
+    #[command(after_help = LS_EXAMPLES)]
     Ls {
         /// The bus
         bus: String,
     },
     /// Show subscriptions and counters of a topic
+    #[command(after_help = STAT_EXAMPLES)]
     Stat {
         /// The bus
         bus: String,
@@ -60,6 +62,7 @@ pub enum Command {
         name: String,
     },
     /// Remove a topic with its subscriptions; who has it open is told
+    #[command(after_help = RM_EXAMPLES)]
     Rm {
         /// The bus
         bus: String,
@@ -68,13 +71,14 @@ pub enum Command {
         name: String,
     },
     /// Hand on what waits in a topic, as every publisher does by itself
+    #[command(after_help = DISPATCH_EXAMPLES)]
     Dispatch {
         /// The bus
         bus: String,
         /// The topic
         #[arg(value_name = "TOPIC")]
         name: String,
-        /// Go on for so long
+        /// Go on for so long [default: until nothing waits]
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         r#for: Option<Duration>,
     },
@@ -82,6 +86,27 @@ pub enum Command {
     Firehose(firehose::Args),
     Match(matching::Args),
 }
+
+const CREATE_EXAMPLES: &str = "Examples:
+  ringway topic create demo news
+  ringway topic create demo ledger --fifo --archive 30
+  ringway topic create demo payments --durability durable --if-missing";
+
+const LS_EXAMPLES: &str = "Examples:
+  ringway topic ls demo
+  ringway topic ls demo --json | jq -r '.[]'";
+
+const STAT_EXAMPLES: &str = "Examples:
+  ringway topic stat demo news
+  ringway topic stat demo news --json | jq '.subscriptions[] | {id, endpoint, failed}'";
+
+const RM_EXAMPLES: &str = "Examples:
+  ringway topic rm demo news
+Queues and streams that it delivered to stay, with what they have.";
+
+const DISPATCH_EXAMPLES: &str = "Examples:
+  ringway topic dispatch demo news
+  ringway topic dispatch demo news --for 1h";
 
 pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
     match command {
@@ -112,13 +137,16 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
             if let Some(durability) = durability {
                 builder = builder.durability(durability);
             }
-            match if_missing {
-                true => builder.open_or_create()?,
-                false => builder.create()?,
+            let was_there = if_missing && bus.topic(&name).open().is_ok();
+            let topic = match if_missing {
+                true => builder.open_or_create(),
+                false => builder.create(),
             };
-            place.say(json!({"created": name, "fifo": fifo}), || {
-                format!("created {name}")
-            });
+            let topic = topic.map_err(|error| find::explain(&bus, Noun::Topic, &name, error))?;
+            let kind = kind(&topic);
+            let verb = if was_there { "found" } else { "created" };
+            let json = json!({"topic": name, "created": !was_there, "kind": kind});
+            place.say(json, || format!("{verb} {name}: {kind}"));
         }
         Command::Ls { bus } => {
             let names = place.open(&bus)?.topics()?;
@@ -134,7 +162,7 @@ pub fn run(command: Command, place: &Place) -> anyhow::Result<ExitCode> {
         Command::Rm { bus, name } => {
             let bus = place.open(&bus)?;
             let removed = bus.remove_topic(&name);
-            removed.map_err(|error| explain(&bus, &name, error))?;
+            removed.map_err(|error| find::explain(&bus, Noun::Topic, &name, error))?;
             place.say(json!({"removed": name}), || format!("removed {name}"));
         }
         Command::Dispatch { bus, name, r#for } => {
@@ -160,21 +188,23 @@ pub fn open(place: &Place, bus: &str, name: &str) -> anyhow::Result<(Bus, Topic)
     let open = place.open(bus)?;
     match open.topic(name).open() {
         Ok(topic) => Ok((open, topic)),
-        Err(error) => Err(explain(&open, name, error)),
+        Err(error) => Err(find::explain(&open, Noun::Topic, name, error)),
     }
 }
 
-fn explain(bus: &Bus, name: &str, error: OpenError) -> anyhow::Error {
-    match error {
-        OpenError::NotFound { .. } => {
-            let mut text = format!("there is no topic {name:?} on bus {:?}", bus.name());
-            text += &near(name, &bus.topics().unwrap_or_default());
-            anyhow!(
-                "{text}; `ringway topic create {} {name}` makes it",
-                bus.name()
-            )
-        }
-        other => other.into(),
+/// The levels that a topic has: there is none between the two.
+fn parse_level(text: &str) -> anyhow::Result<Durability> {
+    match text {
+        "memory" => Ok(Durability::Memory),
+        "durable" => Ok(Durability::Durable),
+        _ => bail!("{text:?} is neither memory nor durable"),
+    }
+}
+
+fn kind(topic: &Topic) -> &'static str {
+    match topic.definition().kind {
+        TopicKind::Standard => "standard",
+        TopicKind::Fifo => "fifo",
     }
 }
 
@@ -193,10 +223,7 @@ fn stat(topic: &Topic, place: &Place) -> anyhow::Result<()> {
         });
     }
     let listeners = topic.listeners()?;
-    let kind = match topic.definition().kind {
-        TopicKind::Standard => "standard",
-        TopicKind::Fifo => "fifo",
-    };
+    let kind = kind(topic);
     let counters = [
         ("subscriptions", stats.subscriptions),
         ("listeners", stats.listeners),

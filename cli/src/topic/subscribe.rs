@@ -2,12 +2,13 @@
 
 use super::matching::{ScopeArg, given};
 use super::open;
+use crate::find::{self, Noun};
 use crate::output::{Place, Usage};
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use ringway::filter::{PolicyLimits, Scope};
 use ringway::{
-    Protocol, ReplayStatus, SubscribeError, SubscribeOptions, Subscription, SubscriptionStats,
-    Topic,
+    Bus, OpenError, Protocol, ReplayStatus, SubscribeError, SubscribeOptions, Subscription,
+    SubscriptionStats, Topic,
 };
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -59,12 +60,18 @@ const EXAMPLES: &str = r#"Examples:
   ringway subscribe demo news sport --filter '{"kind": ["sport"]}' --dead-letter dead
   ringway subscribe demo news --stream history --raw
   ringway subscribe demo news west/copy
-  ringway subscribe demo news slow --delivery-policy '{"healthyRetryPolicy": {"numRetries": 10, "maxDelayTarget": 60}}'
-  ringway subscribe demo ledger copy --replay '{"PointType": "Timestamp", "StartingPoint": "2026-11-01T00:00:00Z"}'
+  ringway subscribe demo news slow --delivery-policy '{"healthyRetryPolicy": {"numRetries": 10}}'
+  ringway subscribe demo ledger copy \
+    --replay '{"PointType": "Timestamp", "StartingPoint": "2026-11-01T00:00:00Z"}'
   ringway subscribe demo news goals --scope body --filter '{"goals": [{"numeric": [">", 2]}]}'"#;
+
+const UNSUBSCRIBE_EXAMPLES: &str = "Examples:
+  id=$(ringway subscribe demo news orders)
+  ringway unsubscribe demo news \"$id\"";
 
 /// End a subscription
 #[derive(clap::Args)]
+#[command(after_help = UNSUBSCRIBE_EXAMPLES)]
 pub struct UnsubscribeArgs {
     /// The bus
     bus: String,
@@ -77,12 +84,13 @@ pub struct UnsubscribeArgs {
 }
 
 fn parse_id(text: &str) -> anyhow::Result<u64> {
-    u64::from_str_radix(text, 16)
-        .with_context(|| format!("{text:?} is no number of a subscription"))
+    u64::from_str_radix(text, 16).with_context(|| {
+        format!("{text:?} is no number of a subscription, which has 16 hexadecimal digits")
+    })
 }
 
 pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
-    let (_bus, topic) = open(place, &args.bus, &args.name)?;
+    let (bus, topic) = open(place, &args.bus, &args.name)?;
     let options = match (&args.stream, &args.queue) {
         (Some(stream), _) => SubscribeOptions::to_stream(stream),
         (None, queue) => SubscribeOptions::new(queue.as_deref().unwrap_or_default()),
@@ -103,10 +111,46 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     if args.no_limits {
         options = options.limits(PolicyLimits::NONE);
     }
-    let id = subscribed(topic.subscribe(&options))?;
+    let id = match topic.subscribe(&options) {
+        Err(SubscribeError::Open(error)) => return Err(missing(args, place, &bus, error)),
+        other => subscribed(other)?,
+    };
     let id = format!("{id:016x}");
     place.say(json!({"id": id}), || id.clone());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why what is to be delivered to could not be opened, for who typed its name.
+fn missing(args: &Args, place: &Place, bus: &Bus, error: OpenError) -> anyhow::Error {
+    let OpenError::NotFound { path } = &error else {
+        return error.into();
+    };
+    let missing = path.file_name().unwrap_or_default().to_string_lossy();
+    let given = [&args.queue, &args.stream, &args.dead_letter];
+    for wanted in given.into_iter().flatten() {
+        let (other, name) = match wanted.split_once('/') {
+            Some((other, name)) => (Some(other), name),
+            None => (None, wanted.as_str()),
+        };
+        if let Some(other) = other
+            && missing == format!("ringway-{other}")
+        {
+            return place.explain_bus(other, error);
+        }
+        if missing != name {
+            continue;
+        }
+        let noun = match args.stream.as_ref() == Some(wanted) {
+            true => Noun::Stream,
+            false => Noun::Queue,
+        };
+        return match other.map(|other| place.open(other)) {
+            Some(Err(error)) => error,
+            Some(Ok(other)) => find::explain(&other, noun, name, error),
+            None => find::explain(bus, noun, name, error),
+        };
+    }
+    error.into()
 }
 
 /// What a command's own subscription asks for.
@@ -170,7 +214,16 @@ pub fn policy_text(policy: &str, flag: &str) -> anyhow::Result<String> {
 
 pub fn unsubscribe(args: &UnsubscribeArgs, place: &Place) -> anyhow::Result<ExitCode> {
     let (_bus, topic) = open(place, &args.bus, &args.name)?;
-    topic.unsubscribe(args.id)?;
+    let ended = topic.unsubscribe(args.id);
+    ended.map_err(|error| match error {
+        SubscribeError::NotFound { .. } => anyhow!(
+            "there is no subscription {:016x}; `ringway topic stat {} {}` lists them",
+            args.id,
+            args.bus,
+            args.name
+        ),
+        other => other.into(),
+    })?;
     let id = format!("{:016x}", args.id);
     place.say(json!({"unsubscribed": id}), || format!("unsubscribed {id}"));
     Ok(ExitCode::SUCCESS)

@@ -74,7 +74,7 @@ pub struct Args {
     #[arg(long)]
     existing: bool,
     /// Stop after this many events
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Stop when none comes within this time
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -87,7 +87,8 @@ pub struct Args {
 const EXAMPLES: &str = "Examples:
   ringway watch demo /srv/uploads --topic uploads
   ringway watch demo /srv/uploads --topic uploads --prefix images/ --suffix .jpg --events create
-  ringway subscribe demo uploads thumbnails --scope body --filter '{\"Records\": {\"s3\": {\"object\": {\"key\": [{\"suffix\": \".jpg\"}]}}}}'";
+  ringway subscribe demo uploads thumbnails --scope body \\
+    --filter '{\"Records\": {\"s3\": {\"object\": {\"key\": [{\"suffix\": \".jpg\"}]}}}}'";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Wanted {

@@ -56,10 +56,10 @@ pub struct Args {
     #[arg(value_name = "QUEUE")]
     name: String,
     /// Fewest workers, 0 to 500
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=500))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=500))]
     min: u32,
     /// Most workers, 1 to 500 [default: --min, or 1]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=500))]
     max: Option<u32>,
     /// Messages, waiting or being worked on, for which there shall be one worker
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]

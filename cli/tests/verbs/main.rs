@@ -10,6 +10,7 @@ mod journal;
 mod log;
 mod metrics;
 mod moves;
+mod names;
 mod place;
 mod queue;
 

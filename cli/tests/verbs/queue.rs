@@ -128,7 +128,10 @@ fn creating_twice_is_refused_unless_it_is_only_to_be_there() {
     let place = Place::new();
     place.run(&["queue", "create", "b", "q"]).ok();
     let again = place.run(&["queue", "create", "b", "q"]).refused(1);
-    assert!(again.contains("exists already"), "{again}");
+    assert!(
+        again.contains("already; open it with --if-missing"),
+        "{again}"
+    );
     let found = place
         .run(&["queue", "create", "b", "q", "--if-missing"])
         .ok();

@@ -305,3 +305,117 @@ fn what_can_not_be_durable_is_refused_and_a_damaged_topic_is_named() {
     let named = format!("{} is damaged", path.display());
     assert!(refused.to_string().starts_with(&named), "{refused}");
 }
+
+#[test]
+fn a_damaged_topic_is_listed_and_removed_with_all_that_it_has_on_disk() {
+    let machine = Machine::new();
+    let path = machine.root.join("disk/ringway-bus/.topic-news");
+    let damages: [fn(&mut Vec<u8>); 4] = [
+        |bytes| {
+            let last = bytes.len() - 3;
+            bytes[last] ^= 1;
+        },
+        |bytes| bytes[40] ^= 1,
+        |bytes| bytes.fill(7),
+        |bytes| bytes.clear(),
+    ];
+    for (number, damage) in damages.into_iter().enumerate() {
+        let bus = machine.bus();
+        let topic = durable(&bus);
+        durable_queue(&bus, "q");
+        topic.subscribe(&raw("q")).unwrap();
+        let mut publisher = topic.publisher().unwrap();
+        publisher.publish(&Publication::new(b"m")).unwrap();
+        drop((publisher, topic, bus));
+        machine.restart();
+        let mut bytes = std::fs::read(&path).unwrap();
+        damage(&mut bytes);
+        std::fs::write(&path, &bytes).unwrap();
+        let bus = machine.bus();
+        let refused = bus.topic("news").open().map(drop).unwrap_err();
+        assert!(matches!(refused, OpenError::Scribbled { .. }), "{refused}");
+        assert_eq!(bus.topics().unwrap(), ["news"], "{number}");
+        let found = bus.doctor(false).unwrap().broken_objects;
+        assert_eq!(found, [refused.to_string()], "{number}");
+        bus.remove_topic("news").unwrap();
+        assert_eq!(machine.on_disk(), ["q"], "{number}");
+        let again = bus.remove_topic("news");
+        assert!(matches!(again, Err(OpenError::NotFound { .. })));
+        assert!(bus.doctor(false).unwrap().is_clean());
+    }
+}
+
+/// A page in memory that outlived the file it was made from: whoever made it was stopped between the two until the
+/// topic was removed.
+fn leave_a_late_page(machine: &Machine, bus: &Bus) {
+    let page = machine.root.join("memory/ringway-bus/topics/news");
+    drop(durable(bus));
+    let bytes = std::fs::read(&page).unwrap();
+    bus.remove_topic("news").unwrap();
+    std::fs::write(page, bytes).unwrap();
+}
+
+#[test]
+fn a_topic_in_memory_whose_file_is_gone_is_met_by_nobody() {
+    let machine = Machine::new();
+    let bus = machine.bus();
+    durable_queue(&bus, "q");
+    leave_a_late_page(&machine, &bus);
+    let opened = bus.topic("news").open().map(drop);
+    assert!(
+        matches!(opened, Err(OpenError::NotFound { .. })),
+        "{opened:?}"
+    );
+    for (number, level) in [Durability::Durable, Durability::Memory]
+        .into_iter()
+        .enumerate()
+    {
+        for is_created in [true, false] {
+            leave_a_late_page(&machine, &bus);
+            let builder = bus.topic("news").durability(level);
+            let topic = match is_created {
+                true => builder.create(),
+                false => builder.open_or_create(),
+            };
+            let topic = topic.unwrap();
+            assert_eq!(topic.definition().durability, level);
+            topic.subscribe(&raw("q")).unwrap();
+            let mut publisher = topic.publisher().unwrap();
+            publisher.publish(&Publication::new(b"m")).unwrap();
+            assert_eq!(drain(&bus.queue("q").open().unwrap()), ["m"], "{number}");
+            drop((publisher, topic));
+            bus.remove_topic("news").unwrap();
+            assert_eq!(machine.on_disk(), ["q"], "{number} {is_created}");
+        }
+    }
+    // What subscribed to it is there behind a restart.
+    leave_a_late_page(&machine, &bus);
+    durable(&bus).subscribe(&raw("q")).unwrap();
+    drop(bus);
+    machine.restart();
+    let bus = machine.bus();
+    let topic = bus.topic("news").open().unwrap();
+    assert_eq!(topic.subscriptions().unwrap().len(), 1);
+}
+
+#[test]
+fn who_looks_for_journals_elsewhere_takes_no_topic_for_one_that_is_gone() {
+    let machine = Machine::new();
+    let bus = machine.bus();
+    durable_queue(&bus, "q");
+    let topic = durable(&bus);
+    let elsewhere = machine.builder().journal_root(machine.root.join("other"));
+    let elsewhere = elsewhere.open().unwrap();
+    drop(elsewhere.topic("news").open().unwrap());
+    let builder = elsewhere.topic("news").durability(Durability::Durable);
+    let exists = builder.create().map(drop);
+    assert!(
+        matches!(exists, Err(OpenError::AlreadyExists { .. })),
+        "{exists:?}"
+    );
+    let left = std::fs::read_dir(machine.root.join("other/ringway-bus"));
+    assert_eq!(left.into_iter().flatten().count(), 0);
+    topic.subscribe(&raw("q")).unwrap();
+    assert_eq!(topic.subscriptions().unwrap().len(), 1);
+    assert!(bus.doctor(false).unwrap().is_clean());
+}

@@ -143,12 +143,28 @@ impl TopicBuilder {
     pub fn create(self) -> Result<Topic, OpenError> {
         self.check()?;
         let (site, name) = (self.attachment.topics_site(), &self.definition.name);
-        if topic::kept_topic(site, name)?.is_some() {
-            let path = site.directory.join(name);
-            return Err(OpenError::AlreadyExists { path });
+        loop {
+            if topic::kept_topic(site, name)?.is_some() {
+                let path = site.directory.join(name);
+                return Err(OpenError::AlreadyExists { path });
+            }
+            match self.make() {
+                Ok(()) => break,
+                // Unless what has the name is nothing but a page in memory whose file is gone.
+                Err(error @ OpenError::AlreadyExists { .. }) => {
+                    match topic::open_kept_topic(site, name) {
+                        Err(OpenError::NotFound { .. }) => {}
+                        _ => return Err(error),
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
-        self.make()?;
-        self.attach()
+        match self.attach() {
+            // It is there, and its name is still that of one that is being removed.
+            Err(OpenError::Removed { .. }) => self.open_or_create(),
+            attached => attached,
+        }
     }
 
     /// Opens the topic, or creates it.
@@ -218,8 +234,13 @@ impl TopicBuilder {
         let site = self.attachment.topics_site();
         if self.definition.durability != Durability::Memory {
             // Written down first; then it is made as behind a restart.
-            topic::keep_topic(site, &self.definition, host::random_u64() | 1)?;
-            return self.recover().map(drop);
+            let id = host::random_u64() | 1;
+            topic::keep_topic(site, &self.definition, id)?;
+            let made = self.recover().map(drop);
+            if made.is_err() {
+                topic::take_topic_back(site, &self.definition.name, id)?;
+            }
+            return made;
         }
         self.with_directory(|| topic::create_topic(site, &self.definition))
     }
@@ -252,7 +273,7 @@ impl TopicBuilder {
 
     pub(super) fn attach(&self) -> Result<Topic, OpenError> {
         let site = self.attachment.topics_site();
-        let opened = topic::open_topic(site, &self.definition.name)?;
+        let opened = topic::open_kept_topic(site, &self.definition.name)?;
         let (existing, wanted) = (opened.definition.kind, self.definition.kind);
         if self.kind_given && existing != wanted {
             return Err(OpenError::Mismatch {
@@ -332,17 +353,52 @@ impl Attachment {
     }
 
     pub(super) fn remove_topic(&self, name: &str) -> Result<(), OpenError> {
-        match self.remove_open_topic(name) {
+        loop {
+            let missing = match self.remove_open_topic(name) {
+                Err(error @ OpenError::NotFound { .. }) => error,
+                removed => return removed,
+            };
             // Nobody has asked for it since the machine was started.
-            Err(OpenError::NotFound { .. })
-                if topic::kept_topic(self.topics_site(), name)?.is_some() =>
-            {
-                let own = self.own.upgrade().ok_or(OpenError::Forked)?;
-                drop(TopicBuilder::new(own, name).open()?);
-                self.remove_open_topic(name)
+            match topic::kept_topic(self.topics_site(), name) {
+                Ok(None) => return Err(missing),
+                Ok(Some(_)) => {
+                    let own = self.own.upgrade().ok_or(OpenError::Forked)?;
+                    match TopicBuilder::new(own, name).open() {
+                        Ok(_) | Err(OpenError::NotFound { .. } | OpenError::Removed { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Err(OpenError::Scribbled { .. }) => {
+                    if self.remove_damaged_topic(name)? {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error),
             }
-            removed => removed,
         }
+    }
+
+    /// One that nobody can make again: what is written down of it, and the journals of its transit; whether it did.
+    fn remove_damaged_topic(&self, name: &str) -> Result<bool, OpenError> {
+        let journals = self.site.journals.as_deref();
+        // Before another one can have the name: it has an id of its own.
+        let names = journals.map_or(Ok(Vec::new()), file::names);
+        let is_its = |file: &String| {
+            let part = file.strip_prefix(TRANSIT_PREFIX).and_then(topic::part_of);
+            part.is_some_and(|(of, _)| of == name)
+        };
+        let transits: Vec<_> = names
+            .unwrap_or_default()
+            .into_iter()
+            .filter(is_its)
+            .collect();
+        if !topic::remove_damaged_topic(self.topics_site(), name)? {
+            return Ok(false);
+        }
+        for transit in transits {
+            self.remove_part(&transit)?;
+        }
+        Ok(true)
     }
 
     fn remove_open_topic(&self, name: &str) -> Result<(), OpenError> {
@@ -375,6 +431,11 @@ impl Attachment {
                     Err(error) => return Err(error),
                 },
                 Err(error) => report.broken_objects.push(error.to_string()),
+            }
+            if let Err(error @ OpenError::Scribbled { .. }) =
+                topic::kept_topic(self.topics_site(), &name)
+            {
+                report.broken_objects.push(error.to_string());
             }
         }
         report.temporary_files += self.orphan_parts(heal)? + self.orphan_policies(heal);

@@ -37,8 +37,16 @@ pub struct TopicHeader {
     pub durability: u32,
     /// Slots of the archive.
     pub archive_slots: u64,
-    pub reserved: [u8; PAGE - 64 - 8 - 128 - 24],
+    /// Since 1.2: bytes of `journals` in use; 0 where nobody can say.
+    pub journals_bytes: u32,
+    pub reserved0: u32,
+    /// Since 1.2: the directory that has the file of a durable topic.
+    pub journals: [u8; JOURNALS_BYTES],
+    pub reserved: [u8; PAGE - 232 - JOURNALS_BYTES],
 }
+
+/// Longest path of that directory.
+pub const JOURNALS_BYTES: usize = 1024;
 
 const _: () = {
     assert!(size_of::<TopicHeader>() == PAGE);
@@ -48,6 +56,8 @@ const _: () = {
     assert!(offset_of!(TopicHeader, archive_days) == 208);
     assert!(offset_of!(TopicHeader, durability) == 212);
     assert!(offset_of!(TopicHeader, archive_slots) == 216);
+    assert!(offset_of!(TopicHeader, journals) == 232);
+    assert!(offset_of!(TopicHeader, reserved) <= words::LISTENED);
 };
 
 /// Offsets of the shared words of a topic. They only ever grow.

@@ -6,7 +6,7 @@
 
 use super::disk::Pages;
 use super::file::{CreateFailure, NoSpace};
-use super::host;
+use super::{host, lock};
 use rustix::fs::{self as rfs, AtFlags, FallocateFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -141,6 +141,35 @@ impl Directory {
             let _ = self.remove(&temporary);
         }
         named.and_then(|()| self.sync())
+    }
+
+    /// Takes a small file away, if what is in it says that it is the one that is meant; whether it did. Everyone who
+    /// does so holds the lock of that very file while it still has the name, so a fresh one of the same name
+    /// is never hit. Never waits: `WouldBlock` when somebody else is at it.
+    pub fn remove_small(
+        &self,
+        name: &str,
+        is_meant: impl FnOnce(&[u8]) -> bool,
+    ) -> io::Result<bool> {
+        let mut file = self.open_with(name, OFlags::RDWR)?;
+        if !lock::try_lock(&file, 0)? {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let (ours, named) = (
+            file.metadata()?,
+            rfs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?,
+        );
+        if (ours.dev(), ours.ino()) != (named.st_dev, named.st_ino) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        if !is_meant(&bytes) {
+            return Ok(false);
+        }
+        self.remove(name)?;
+        self.sync()?;
+        Ok(true)
     }
 
     /// A small file, written whole or not at all.

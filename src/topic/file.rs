@@ -11,7 +11,9 @@ use super::log::{self, open_error};
 use super::{TopicDefinition, TopicKind};
 use crate::error::OpenError;
 use crate::layout::durable::{DURABLE, MEMORY};
-use crate::layout::topic::{KIND_FIFO, KIND_STANDARD, MAGIC, TopicHeader, words as offsets};
+use crate::layout::topic::{
+    JOURNALS_BYTES, KIND_FIFO, KIND_STANDARD, MAGIC, TopicHeader, words as offsets,
+};
 use crate::layout::{
     FEATURES_REQUIRED, FORMAT_MAJOR, FORMAT_MINOR, PAGE, Preamble, READY, READY_OFFSET, REMOVED,
 };
@@ -23,6 +25,7 @@ use crate::sync::{self, Ordering};
 use crate::sys::mapping::{MapOptions, Mapping};
 use crate::sys::{clock, file, host, lock};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 /// The first minor version of FORMAT in which parts carry the id of their topic.
@@ -36,6 +39,8 @@ pub struct TopicFile {
     pub id: u64,
     /// What its parts are called, behind what says which part it is.
     pub part: String,
+    /// Whether it is durable, and its file is to be found where this process looks for such files.
+    pub is_kept_here: bool,
     pub mapping: Mapping,
 }
 
@@ -82,6 +87,10 @@ pub(super) fn publish(
     let made = made.map_err(|failure| open_error(&path, failure))?;
     let mut name = [0; 128];
     name[..definition.name.len()].copy_from_slice(definition.name.as_bytes());
+    let (journals_bytes, journals) = match definition.durability {
+        Durability::Memory => (0, [0; JOURNALS_BYTES]),
+        Durability::Async | Durability::Durable => journals_of(site),
+    };
     let published = Mapping::new(&made, MapOptions::default()).and_then(|mapping| {
         let header = TopicHeader {
             preamble: Preamble {
@@ -108,7 +117,10 @@ pub(super) fn publish(
                 Durability::Async | Durability::Durable => DURABLE,
             },
             archive_slots: definition.archive_slots,
-            reserved: [0; PAGE - 64 - 8 - 128 - 24],
+            journals_bytes,
+            reserved0: 0,
+            journals,
+            reserved: [0; PAGE - 232 - JOURNALS_BYTES],
         };
         words::write_header(&mapping, &header);
         let subscribed = words::word64(&mapping, offsets::SUBSCRIBED);
@@ -120,6 +132,34 @@ pub(super) fn publish(
         let _ = file::remove(&temporary);
         OpenError::io(&path, error)
     })
+}
+
+/// The directory that has the files of durable topics, as a header has it.
+fn journals_of(site: &Site) -> (u32, [u8; JOURNALS_BYTES]) {
+    let mut journals = [0; JOURNALS_BYTES];
+    let path = site.journals.as_deref().map_or(&[][..], |path| {
+        let path = path.as_os_str().as_bytes();
+        if path.len() > JOURNALS_BYTES {
+            &[]
+        } else {
+            path
+        }
+    });
+    journals[..path.len()].copy_from_slice(path);
+    (path.len() as u32, journals)
+}
+
+/// The same, unless it is a durable one that was made again from a file which is gone by now, by somebody who had
+/// read it before: that one is taken away, and is none. Who looks for such files elsewhere can't say, nor
+/// can who only observes.
+pub fn open_kept(site: &Site, name: &str) -> Result<TopicFile, OpenError> {
+    let opened = open(site, name)?;
+    if site.observed || !opened.is_kept_here || kept::is_of(site, name, opened.id) {
+        return Ok(opened);
+    }
+    remove_late(site, name, opened.id)?;
+    let path = site.directory.join(name);
+    Err(OpenError::NotFound { path })
 }
 
 /// Opens, checks and maps the topic `name`.
@@ -165,6 +205,9 @@ pub fn open(site: &Site, name: &str) -> Result<TopicFile, OpenError> {
     if mapping.len() < PAGE {
         return Err(scribbled("it was truncated"));
     }
+    let (bytes, journals) = journals_of(site);
+    let found = (header.journals_bytes, &header.journals);
+    let is_kept_here = durability != Durability::Memory && bytes > 0 && found == (bytes, &journals);
     Ok(TopicFile {
         definition: TopicDefinition {
             name: name.to_owned(),
@@ -176,6 +219,7 @@ pub fn open(site: &Site, name: &str) -> Result<TopicFile, OpenError> {
         },
         id: header.preamble.object_id,
         part: part_by(&header.preamble, name),
+        is_kept_here,
         mapping,
     })
 }
@@ -205,7 +249,7 @@ enum Which {
     Any,
     /// One that somebody has begun to remove.
     Marked,
-    /// The one with this id.
+    /// The one with this id, of which nothing is written down any more.
     Id(u64),
 }
 
@@ -255,8 +299,11 @@ fn remove_within(
         let header: TopicHeader = read_header(&opened).map_err(at)?;
         let part = part_by(&header.preamble, name);
         hidden(&part)?;
-        // Before the name goes: from what is written down the topic would be made again.
-        kept::remove(site, name, header.preamble.object_id)?;
+        // Before the name goes: from what is written down the topic would be made again. What is written down of
+        // another one stays.
+        if !matches!(which, Which::Id(_)) {
+            kept::remove(site, name, header.preamble.object_id)?;
+        }
         match file::remove(&log::path(site, &part)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
             _ => {}

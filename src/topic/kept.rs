@@ -16,6 +16,10 @@
 //!
 //! Behind a restart whoever asks for the topic first [makes it again](recover): the log of subscriptions whole under
 //! the name that its id gives it, then its page. Two who do so write the same, and the second finds both there.
+//!
+//! Who read the file, and makes the page when file and topic are gone, takes the page away again. Until then, or for
+//! good where he died, it is a page without its file: nobody who opens it takes it for a topic
+//! ([`open_kept`](super::file::open_kept)), and who creates one of that name puts it away first.
 
 use super::file::{part, publish};
 use super::log::{self, Log};
@@ -24,12 +28,16 @@ use crate::error::OpenError;
 use crate::layout::topic::RECORD_SUBSCRIBE;
 use crate::object::Site;
 use crate::queue::Durability;
+use crate::sys::clock::{self, Deadline};
 use crate::sys::directory::Directory;
-use crate::sys::disk;
+use crate::sys::{disk, file};
 use serde_json::{Value, json};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+/// How long who takes one of these files away waits for another who does.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// What the names of these files begin with.
 const PREFIX: &str = ".topic-";
 /// Bytes of a line in front of its JSON.
@@ -162,18 +170,29 @@ pub(crate) fn read(site: &Site, name: &str) -> Result<Option<Kept>, OpenError> {
     }
 }
 
+/// The lines of a file. Zeros are what a power cut leaves of one that was to become longer; no line has any.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let lines = bytes.split(|byte| *byte == b'\n');
+    lines
+        .map(|line| line.split(|byte| *byte == 0).next().unwrap_or_default())
+        .filter(|line| !line.is_empty())
+}
+
+/// What the first line of a file says, whatever the others do.
+fn head_of(bytes: &[u8], name: &str) -> Option<Kept> {
+    match parse(lines(bytes).next()?) {
+        Line::Whole(value) => head(&value, name),
+        Line::Torn | Line::Damaged => None,
+    }
+}
+
 fn of_bytes(bytes: &[u8], name: &str, path: PathBuf) -> Result<Kept, OpenError> {
     let damaged = |what| OpenError::Scribbled {
         path: path.clone(),
         what,
     };
     let mut kept: Option<Kept> = None;
-    for line in bytes.split(|byte| *byte == b'\n') {
-        // Zeros are what a power cut leaves of a file that was to become longer; no line has any.
-        let line = line.split(|byte| *byte == 0).next().unwrap_or_default();
-        if line.is_empty() {
-            continue;
-        }
+    for line in lines(bytes) {
         let value = match parse(line) {
             Line::Whole(value) => value,
             Line::Torn if kept.is_some() => continue,
@@ -236,63 +255,140 @@ impl Kept {
     }
 }
 
-/// Takes away what is written down of the topic of that id. Whoever calls holds the lock on its page.
-pub(super) fn remove(site: &Site, name: &str, id: u64) -> Result<(), OpenError> {
+/// Whether the file of that name is of the topic of that id, as far as anybody can say: where it can't be read
+/// it may be.
+pub(super) fn is_of(site: &Site, name: &str, id: u64) -> bool {
     let Some((journals, file)) = place(site, name) else {
-        return Ok(());
+        return true;
     };
-    // A damaged one is removed all the same: that is what its error message advises.
-    match read(site, name) {
-        Ok(Some(kept)) if kept.id == id => {}
-        Ok(_) => return Ok(()),
-        Err(OpenError::Scribbled { .. }) => {}
-        Err(error) => return Err(error),
+    let Ok(directory) = Directory::open(journals) else {
+        return true;
+    };
+    match directory.read_small(&file) {
+        Ok(bytes) => head_of(&bytes, name).is_none_or(|kept| kept.id == id),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
+}
+
+/// Takes away what is written down of the topic of that id, or of one that can't be read: that is what its
+/// error message advises. Whoever calls holds the lock on its page.
+pub(super) fn remove(site: &Site, name: &str, id: u64) -> Result<(), OpenError> {
+    let its = |kept: Option<Kept>| kept.is_none_or(|kept| kept.id == id);
+    remove_if(site, name, |bytes| its(head_of(bytes, name))).map(drop)
+}
+
+/// Takes back what was written down of a topic that could not be made.
+pub(crate) fn take_back(site: &Site, name: &str, id: u64) -> Result<(), OpenError> {
+    let its = |kept: Option<Kept>| kept.is_some_and(|kept| kept.id == id);
+    remove_if(site, name, |bytes| its(head_of(bytes, name))).map(drop)
+}
+
+/// Takes away what is written down of a topic that can't be read; whether it did.
+pub(crate) fn remove_damaged(site: &Site, name: &str) -> Result<bool, OpenError> {
+    let is_damaged = |bytes: &[u8]| of_bytes(bytes, name, PathBuf::new()).is_err();
+    remove_if(site, name, is_damaged)
+}
+
+fn remove_if(site: &Site, name: &str, is_meant: impl Fn(&[u8]) -> bool) -> Result<bool, OpenError> {
+    let Some((journals, file)) = place(site, name) else {
+        return Ok(false);
+    };
     let at = |error| OpenError::io(journals.join(&file), error);
-    let directory = Directory::open(journals).map_err(at)?;
-    match directory.remove(&file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
-        _ => {}
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        let removed = Directory::open(journals)
+            .and_then(|directory| directory.remove_small(&file, &is_meant));
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            removed => return removed.map_err(at),
+        }
+        if deadline.passed() {
+            return Err(at(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "another process is removing this topic, and stands still; continue or kill it",
+            )));
+        }
+        clock::pause(Duration::from_millis(1));
     }
-    directory.sync().map_err(at)
 }
 
 /// Names of the durable topics of a bus, whether anybody has asked for them since the machine was started or not.
+/// One that can't say whose it is is everybody's, so that it is seen, and can be removed.
 pub(crate) fn names(site: &Site) -> Vec<String> {
     let of = bus_of(&site.directory);
-    let is_its = |name: &String| matches!(read(site, name), Ok(Some(kept)) if kept.of == of);
+    let Some(directory) = site.journals.as_deref().map(Directory::open) else {
+        return Vec::new();
+    };
+    let Ok(directory) = directory else {
+        return Vec::new();
+    };
+    let is_its = |name: &String| {
+        let bytes = directory.read_small(&format!("{PREFIX}{name}"));
+        bytes.is_ok_and(|bytes| head_of(&bytes, name).is_none_or(|kept| kept.of == of))
+    };
     let mut names = all(site.journals.as_deref());
     names.retain(is_its);
     names
 }
 
 fn all(journals: Option<&Path>) -> Vec<String> {
-    let files = journals.map(crate::sys::file::names);
+    let files = journals.map(file::names);
     let files = files.and_then(Result::ok).unwrap_or_default();
     let name = |file: String| file.strip_prefix(PREFIX).map(str::to_owned);
     files.into_iter().filter_map(name).collect()
 }
 
-/// Makes a topic again that nobody has asked for since the machine was started. Whether there is one.
+/// Has the names of what is written down on the disk.
+fn sync(site: &Site) -> Result<(), OpenError> {
+    let journals = site.journals.as_deref().ok_or_else(needs_journals)?;
+    let synced = Directory::open(journals).and_then(|directory| directory.sync());
+    synced.map_err(|error| OpenError::io(journals, error))
+}
+
+/// Makes a topic again that nobody has asked for since the machine was started. Whether there is one, or one that
+/// is being removed and has the name still.
 pub(crate) fn recover(site: &Site, me: u16, name: &str) -> Result<bool, OpenError> {
-    let Some(kept) = read(site, name)? else {
-        return Ok(false);
-    };
-    let path = log::path(site, &part(name, kept.id));
-    log::create_with(site, &path, kept.id, |log: &mut Log| {
-        let mut appended = kept.subscriptions.iter();
-        appended.try_for_each(|(id, said)| log.append(me, *id, RECORD_SUBSCRIBE, said.as_bytes()))
-    })?;
-    match publish(site, &kept.definition, kept.id, true) {
-        Ok(()) | Err(OpenError::AlreadyExists { .. }) => {}
-        Err(error) => return Err(error),
+    loop {
+        let Some(kept) = read(site, name)? else {
+            return Ok(false);
+        };
+        // Whoever gave it its name may have died before that was on the disk, and what is acknowledged from here
+        // on stands on it.
+        sync(site)?;
+        let log = log::path(site, &part(name, kept.id));
+        log::create_with(site, &log, kept.id, |log: &mut Log| {
+            for (id, said) in &kept.subscriptions {
+                log.append(me, *id, RECORD_SUBSCRIBE, said.as_bytes())?;
+            }
+            Ok(())
+        })?;
+        match publish(site, &kept.definition, kept.id, true) {
+            Ok(()) => {}
+            Err(OpenError::AlreadyExists { path }) => match super::file::open(site, name) {
+                Ok(found) if found.id == kept.id => {}
+                // Made again from a file that was gone: this one is of another topic.
+                Ok(found) if found.is_kept_here => {
+                    super::file::remove_late(site, name, found.id)?;
+                    continue;
+                }
+                Ok(_) => {
+                    let _ = file::remove(&log);
+                    return Err(OpenError::AlreadyExists { path });
+                }
+                Err(OpenError::NotFound { .. }) => continue,
+                Err(OpenError::Removed { .. }) => return Ok(true),
+                Err(error) => return Err(error),
+            },
+            Err(error) => return Err(error),
+        }
+        // It may have been removed while we made it again from what we had read.
+        if read(site, name)?.is_none_or(|now| now.id != kept.id) {
+            super::file::remove_late(site, name, kept.id)?;
+            continue;
+        }
+        return Ok(true);
     }
-    // It may have been removed while we made it again from what we had read.
-    if read(site, name)?.is_none_or(|now| now.id != kept.id) {
-        super::file::remove_late(site, name, kept.id)?;
-        return Ok(false);
-    }
-    Ok(true)
 }
 
 /// Removes what is written down of the topics of a bus that is removed, whose objects lay in `objects`; how many.
@@ -301,14 +397,14 @@ pub(crate) fn remove_all(journals: &Path, objects: &Path) -> usize {
     let Ok(directory) = Directory::open(journals) else {
         return 0;
     };
-    let mut removed = 0;
-    for name in all(Some(journals)) {
+    let remove = |name: &String| {
+        let its = |kept: Option<Kept>| kept.is_none_or(|kept| kept.of == of);
         let file = format!("{PREFIX}{name}");
-        let bytes = directory.read_small(&file).unwrap_or_default();
-        let is_its = of_bytes(&bytes, &name, journals.join(&file)).is_ok_and(|kept| kept.of == of);
-        removed += usize::from(is_its && directory.remove(&file).is_ok());
-    }
-    removed
+        let removed = directory.remove_small(&file, |bytes| its(head_of(bytes, name)));
+        removed.is_ok_and(|removed| removed)
+    };
+    let names = all(Some(journals));
+    names.iter().filter(|name| remove(name)).count()
 }
 
 #[cfg(test)]
@@ -367,6 +463,12 @@ mod tests {
                 "{at}"
             );
         }
+        // Of a damaged one the first line says whose it is.
+        assert_eq!(
+            head_of(&text.as_bytes()[..text.len() - 3], "t").unwrap().id,
+            7
+        );
+        assert!(head_of(b"\n0000", "t").is_none() && head_of(b"", "t").is_none());
         assert!(read(b"").is_err() && read(&text.as_bytes()[..20]).is_err());
         assert!(of_bytes(text.as_bytes(), "other", PathBuf::new()).is_err());
     }

@@ -30,12 +30,13 @@ pub(crate) use access::{MAX_POLICY_BYTES, Source};
 pub use delivery::{BackoffFunction, DeliveryPolicy};
 pub use dispatch::Dispatcher;
 pub(crate) use file::{
-    create as create_topic, open as open_topic, part as topic_part, part_of,
-    remove as remove_topic_files, remove_marked as remove_marked_topic,
+    create as create_topic, open as open_topic, open_kept as open_kept_topic, part as topic_part,
+    part_of, remove as remove_topic_files, remove_marked as remove_marked_topic,
 };
 pub(crate) use kept::{
     create as keep_topic, names as kept_topics, read as kept_topic, recover as recover_topic,
-    remove_all as remove_kept_topics,
+    remove_all as remove_kept_topics, remove_damaged as remove_damaged_topic,
+    take_back as take_topic_back,
 };
 pub use listen::{
     Heard, ListenOptions, ListenPolicy, ListenStats, Listener, ListenerInfo, Notification,

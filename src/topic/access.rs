@@ -5,7 +5,8 @@
 //! messages on. What is not known here is refused when a policy is set, so that none says less than it seems to.
 //!
 //! A topic has the ARN `arn:aws:sns:BUS:000000000000:TOPIC`, and `arn:aws:sns:local:000000000000:TOPIC` on the bus
-//! of the queue, as notifications say it; a queue `arn:aws:sqs:local:000000000000:QUEUE`. Source: "Basic examples of
+//! of the queue, as notifications say it (a topic of another bus that is really called `local` has `bus.local` in that
+//! place, which is no name of a bus); a queue `arn:aws:sqs:local:000000000000:QUEUE`. Source: "Basic examples of
 //! Amazon SQS policies", "IAM JSON policy elements reference".
 
 use serde_json::{Map, Value};
@@ -14,6 +15,10 @@ use serde_json::{Map, Value};
 pub(crate) const MAX_POLICY_BYTES: usize = 20_480;
 /// The service that delivers what topics publish.
 const SERVICE: &str = "sns.amazonaws.com";
+/// The bus of the queue, in an ARN.
+const LOCAL: &str = "local";
+/// Another bus that is called so.
+const CALLED_LOCAL: &str = "bus.local";
 /// What a statement may be about.
 const ACTIONS: [&str; 3] = ["sqs:sendmessage", "sqs:*", "*"];
 
@@ -93,10 +98,12 @@ impl QueuePolicy {
     /// Whether it lets a topic deliver to `queue`.
     pub(crate) fn allows(&self, queue: &str, source: &Source<'_>) -> bool {
         let queue = format!("arn:aws:sqs:local:000000000000:{queue}");
-        let mut names = vec![arn(source.bus, source.topic)];
-        if source.is_neighbour {
-            names.push(arn("local", source.topic));
-        }
+        let topic = |bus| arn(bus, source.topic);
+        let names = match (source.is_neighbour, source.bus) {
+            (true, bus) => vec![topic(LOCAL), topic(bus)],
+            (false, LOCAL) => vec![topic(CALLED_LOCAL)],
+            (false, bus) => vec![topic(bus)],
+        };
         let mut is_allowed = false;
         for statement in &self.statements {
             if statement.speaks_of(&queue, &names) {

@@ -40,7 +40,7 @@ const EXAMPLES: &str = r#"Examples:
 pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     let bus = place.open(&args.bus)?;
     let policy = match (&args.topics, &args.policy) {
-        (Some(topics), _) => Some(of_topics(topics)),
+        (Some(topics), _) => Some(of_topics(topics, &args.bus)),
         (None, Some(policy)) => Some(policy_text(policy, "--policy")?),
         (None, None) => None,
     };
@@ -63,13 +63,15 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A policy that lets these topics deliver.
-fn of_topics(topics: &str) -> String {
+/// A policy that lets these topics deliver to a queue of `bus`.
+fn of_topics(topics: &str, bus: &str) -> String {
     let arn = |topic: &str| {
-        let (region, topic) = topic
-            .trim()
-            .split_once('/')
-            .unwrap_or(("local", topic.trim()));
+        let (region, topic) = match topic.trim().split_once('/') {
+            // In a policy that is the bus of the queue, whatever that is called.
+            Some(("local", topic)) if bus != "local" => ("bus.local", topic),
+            Some(of_bus) => of_bus,
+            None => ("local", topic.trim()),
+        };
         format!("arn:aws:sns:{region}:000000000000:{topic}")
     };
     let arns: Vec<_> = topics.split(',').map(arn).collect();

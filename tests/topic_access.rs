@@ -97,6 +97,19 @@ fn a_topic_that_a_queue_does_not_admit_does_not_deliver_and_with_permission_it_d
         matches!(refused, QueuePolicyError::Invalid { .. }),
         "{refused}"
     );
+    // Whoever took one away, and died before he said so.
+    other.set_queue_policy("q", Some(&nobody)).unwrap();
+    publish(&mut of_sport, "sport 6");
+    for entry in std::fs::read_dir(bus.directory().join("topics")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_str().unwrap().contains("/.policy-q-") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    other.set_queue_policy("q", None).unwrap();
+    publish(&mut of_sport, "sport 7");
+    assert_eq!(drain(&queue), ["sport 7"]);
+
     let missing = bus.set_queue_policy("nowhere", None).unwrap_err();
     assert!(
         matches!(missing, QueuePolicyError::Open(OpenError::NotFound { .. })),
@@ -206,4 +219,61 @@ fn a_topic_delivers_to_queues_and_streams_of_other_buses() {
     publisher.publish(&to_all).unwrap();
     assert_eq!(drain(&far), ["to all"]);
     assert_eq!(drain(&near).len(), 4);
+}
+
+#[test]
+fn a_delivery_to_a_bus_that_nobody_has_opened_since_the_restart_is_made_later() {
+    let root = TempBus::new().unwrap();
+    let [east, west] = ["east", "west"].map(|name| bus(&root, name));
+    let topic = east.topic("news").create().unwrap();
+    let dead = east.queue("dead").create().unwrap();
+    west.queue("q").create().unwrap();
+    topic.subscribe(&raw("west/q").dead_letter("dead")).unwrap();
+    // As the restart of a machine leaves a bus that lies on a disk.
+    let boot_id = 32;
+    let file = west.directory().join("bus");
+    drop(west);
+    let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[7; 16], boot_id).unwrap();
+    let mut publisher = topic.publisher().unwrap();
+    publish(&mut publisher, "m");
+    let stats = topic.stats().unwrap();
+    assert_eq!((stats.waiting, stats.failed), (1, 0));
+    let west = Bus::builder("west").root(root.path());
+    let west = west.open_or_create().unwrap();
+    let queue = west.queue("q").create().unwrap();
+    while topic.stats().unwrap().waiting > 0 {
+        let moment = Duration::from_millis(5);
+        publisher.dispatcher().dispatch_within(moment).unwrap();
+    }
+    assert_eq!((drain(&queue), drain(&dead)), (vec!["m".into()], vec![]));
+}
+
+#[test]
+fn a_bus_that_is_really_called_local_is_another_one_than_that_of_the_queue() {
+    let root = TempBus::new().unwrap();
+    let [here, local] = ["here", "local"].map(|name| bus(&root, name));
+    let queue = here.queue("q").create().unwrap();
+    let [near, far] = [(&here, "q"), (&local, "here/q")].map(|(bus, queue)| {
+        let topic = bus.topic("news").create().unwrap();
+        topic.subscribe(&raw(queue)).unwrap();
+        topic
+    });
+    let mut publishers = [&near, &far].map(|topic| topic.publisher().unwrap());
+    let mut publish_both = || {
+        for (publisher, body) in publishers.iter_mut().zip(["near", "far"]) {
+            publish(publisher, body);
+        }
+        drain(&queue)
+    };
+    for (region, admitted) in [
+        ("local", &["near"][..]),
+        ("here", &["near"]),
+        ("bus.local", &["far"]),
+        ("*", &["near", "far"]),
+    ] {
+        let policy = only(&format!("arn:aws:sns:{region}:000000000000:news"));
+        here.set_queue_policy("q", Some(&policy)).unwrap();
+        assert_eq!(publish_both(), admitted, "{region}");
+    }
 }

@@ -419,3 +419,117 @@ fn who_looks_for_journals_elsewhere_takes_no_topic_for_one_that_is_gone() {
     assert_eq!(topic.subscriptions().unwrap().len(), 1);
     assert!(bus.doctor(false).unwrap().is_clean());
 }
+
+#[test]
+fn a_queue_that_was_removed_is_given_up_at_once() {
+    let machine = Machine::new();
+    let bus = machine.bus();
+    let topic = durable(&bus);
+    let [_used, dead, _unused] =
+        ["used", "dead", "unused"].map(|name| bus.queue(name).create().unwrap());
+    topic.subscribe(&raw("used").dead_letter("dead")).unwrap();
+    topic.subscribe(&raw("unused")).unwrap();
+    let mut publisher = topic.publisher().unwrap();
+    bus.remove("unused").unwrap();
+    publisher.publish(&Publication::new(b"0")).unwrap();
+    bus.remove("used").unwrap();
+    for body in [&b"1"[..], b"2"] {
+        publisher.publish(&Publication::new(body)).unwrap();
+    }
+    let stats = topic.stats().unwrap();
+    assert_eq!((stats.waiting, stats.retried), (0, 0));
+    assert_eq!(
+        (stats.delivered, stats.dead_lettered, stats.failed),
+        (1, 2, 3)
+    );
+    assert_eq!(drain(&dead), ["1", "2"]);
+}
+
+/// As if the topic had been made again from its file so long ago.
+fn age(machine: &Machine, time: Duration) {
+    use std::os::unix::fs::FileExt;
+    let topics = machine.root.join("memory/ringway-bus/topics");
+    let mut logs = std::fs::read_dir(topics).unwrap().map(Result::unwrap);
+    let log = logs.find(|entry| entry.file_name().to_str().unwrap().starts_with(".subs-"));
+    let log = log.unwrap().path();
+    let log = std::fs::OpenOptions::new().read(true).write(true).open(log);
+    let (log, made_again_ms, mut bytes) = (log.unwrap(), 80, [0; 8]);
+    log.read_exact_at(&mut bytes, made_again_ms).unwrap();
+    let ms = u64::from_le_bytes(bytes).wrapping_sub(time.as_millis() as u64);
+    log.write_all_at(&ms.to_le_bytes(), made_again_ms).unwrap();
+}
+
+fn dispatch_all(topic: &Topic) {
+    let mut dispatcher = topic.dispatcher().unwrap();
+    while topic.stats().unwrap().waiting > 0 {
+        let moment = Duration::from_millis(5);
+        dispatcher.dispatch_within(moment).unwrap();
+    }
+}
+
+#[test]
+fn a_queue_in_memory_is_waited_for_behind_a_restart_for_an_hour_and_one_that_was_there_is_not() {
+    let machine = Machine::new();
+    let bus = machine.bus();
+    let topic = durable(&bus);
+    for name in ["never", "late", "early"] {
+        bus.queue(name).create().unwrap();
+        topic.subscribe(&raw(name)).unwrap();
+    }
+    drop((topic, bus));
+    machine.restart();
+    let bus = machine.bus();
+    let topic = bus.topic("news").open().unwrap();
+    let early = bus.queue("early").create().unwrap();
+    let mut publisher = topic.publisher().unwrap();
+    publisher.publish(&Publication::new(b"1")).unwrap();
+    assert_eq!(drain(&early), ["1"]);
+    bus.remove("early").unwrap();
+    publisher.publish(&Publication::new(b"2")).unwrap();
+    let stats = topic.stats().unwrap();
+    assert_eq!(
+        (stats.waiting, stats.failed),
+        (4, 1),
+        "it was there since the restart"
+    );
+    age(&machine, Duration::from_secs(59 * 60));
+    let mut dispatcher = topic.dispatcher().unwrap();
+    let tried = Duration::from_millis(100);
+    dispatcher.dispatch_within(tried).unwrap();
+    assert_eq!(topic.stats().unwrap().failed, 1);
+    let late = bus.queue("late").create().unwrap();
+    while late.stats().visible < 2 {
+        let moment = Duration::from_millis(5);
+        dispatcher.dispatch_within(moment).unwrap();
+    }
+    age(&machine, Duration::from_secs(60));
+    dispatch_all(&topic);
+    let stats = topic.stats().unwrap();
+    assert_eq!((stats.failed, stats.delivered), (3, 3));
+}
+
+#[test]
+fn a_queue_on_disk_of_a_bus_that_nobody_has_opened_yet_is_waited_for_however_long_that_takes() {
+    let machine = Machine::new();
+    let far = || {
+        let builder = Bus::builder("far").root(machine.root.join("memory"));
+        let builder = builder.journal_root(machine.root.join("disk"));
+        builder.open_or_create().unwrap()
+    };
+    let (bus, there) = (machine.bus(), far());
+    durable_queue(&there, "q");
+    let topic = durable(&bus);
+    topic.subscribe(&raw("far/q")).unwrap();
+    drop((topic, bus, there));
+    machine.restart();
+    let bus = machine.bus();
+    let topic = bus.topic("news").open().unwrap();
+    age(&machine, Duration::from_secs(86_400));
+    let mut publisher = topic.publisher().unwrap();
+    publisher.publish(&Publication::new(b"m")).unwrap();
+    let stats = topic.stats().unwrap();
+    assert_eq!((stats.waiting, stats.failed), (1, 0));
+    let there = far();
+    dispatch_all(&topic);
+    assert_eq!(drain(&there.queue("q").open().unwrap()), ["m"]);
+}

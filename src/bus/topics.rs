@@ -621,6 +621,12 @@ impl Surroundings for Attachment {
     }
 }
 
+/// Whether an object of that name has journals among these.
+fn has_journals(journals: Option<&Path>, name: &str) -> bool {
+    let is_name = name::check(name).is_ok();
+    journals.is_some_and(|journals| is_name && file::is_directory(&journals.join(name)))
+}
+
 impl Attachment {
     /// Opens an object of this bus, or `BUS/NAME` of another one under the same roots. This process takes part
     /// in that bus as long as it has something open there.
@@ -652,7 +658,14 @@ impl Attachment {
         if let Some(journals) = self.site.journals.as_deref().and_then(Path::parent) {
             builder = builder.journal_root(journals);
         }
-        let there = builder.open()?.inner;
+        let journals = builder.journals();
+        let there = match builder.open() {
+            // It was there, and is again when somebody opens that bus.
+            Err(OpenError::NotFound { path }) if has_journals(journals.as_deref(), name) => {
+                return Err(OpenError::OtherBoot { path });
+            }
+            opened => opened?.inner,
+        };
         let opened = open(&there, name)?;
         buses.insert(bus.to_owned(), Arc::downgrade(&there));
         Ok(opened)

@@ -89,10 +89,18 @@ pub struct LogHeader {
     pub preamble: Preamble,
     /// Object id of its topic.
     pub topic: u64,
-    pub reserved: [u8; PAGE - 64 - 8],
+    /// Since 1.2: records in front of this were made again from a disk behind a restart; 0: none.
+    pub made_again_bytes: u64,
+    /// Since 1.2: when, in ms of CLOCK_BOOTTIME.
+    pub made_again_ms: u64,
+    pub reserved: [u8; PAGE - 64 - 24],
 }
 
-const _: () = assert!(size_of::<LogHeader>() == PAGE);
+const _: () = {
+    assert!(size_of::<LogHeader>() == PAGE);
+    assert!(offset_of!(LogHeader, made_again_bytes) == 72);
+    assert!(offset_of!(LogHeader, made_again_ms) == 80);
+};
 
 /// The first word of a record: `state 2 | owner 10 | 0 20 | length in units of 8 bytes 32`. Zero where
 /// no record begins yet. The bytes of a log are used once, so no word repeats.

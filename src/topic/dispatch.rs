@@ -314,6 +314,7 @@ impl Dispatcher {
             true => Outcome::Elsewhere,
             false => self.targets.send(delivery, &endpoint(known))?,
         };
+        let sent = self.resolve(sent, known, counters::DELIVERED);
         if sent == Outcome::Delivered {
             self.subscriptions.count(known, counters::DELIVERED);
             return Ok(sent);
@@ -330,6 +331,16 @@ impl Dispatcher {
         match sent {
             Outcome::NotNow => self.not_now(received, delivery, bytes, &known),
             _ => self.give_up(delivery, &known),
+        }
+    }
+
+    /// What follows where an endpoint is not there: it is waited for, or never comes. `counter` counts what it
+    /// has got.
+    pub(super) fn resolve(&self, sent: Outcome, known: &Known, counter: usize) -> Outcome {
+        match sent {
+            Outcome::Missing if self.subscriptions.is_awaited(known, counter) => Outcome::NotNow,
+            Outcome::Missing => Outcome::Never,
+            other => other,
         }
     }
 
@@ -406,14 +417,17 @@ impl Dispatcher {
                     raw: subscription.raw,
                     place: None,
                 };
-                self.targets.send(delivery, &to)?
+                let sent = self.targets.send(delivery, &to)?;
+                self.resolve(sent, known, counters::DEAD_LETTERED)
             }
             None => Outcome::Never,
         };
         let (word, counter) = match sent {
             Outcome::Delivered => (words::DEAD_LETTERED, counters::DEAD_LETTERED),
             Outcome::NotNow => return Ok(Outcome::NotNow),
-            Outcome::Never | Outcome::Elsewhere => (words::FAILED, counters::FAILED),
+            Outcome::Never | Outcome::Missing | Outcome::Elsewhere => {
+                (words::FAILED, counters::FAILED)
+            }
         };
         self.count(word, 1);
         self.subscriptions.count(known, counter);

@@ -200,14 +200,17 @@ impl Dispatcher {
             texts: texts.as_ref(),
             is_replayed,
         };
-        match self.targets.send(&delivery, &endpoint(known))? {
+        let sent = self.targets.send(&delivery, &endpoint(known))?;
+        match self.resolve(sent, known, counters::DELIVERED) {
             Outcome::Delivered => {
                 self.count(words::DELIVERED, 1);
                 self.subscriptions.count(known, counters::DELIVERED);
                 Ok(Outcome::Delivered)
             }
             Outcome::NotNow => Ok(Outcome::NotNow),
-            Outcome::Never | Outcome::Elsewhere => self.give_up(&delivery, known),
+            Outcome::Never | Outcome::Missing | Outcome::Elsewhere => {
+                self.give_up(&delivery, known)
+            }
         }
     }
 }

@@ -361,6 +361,7 @@ pub(crate) fn recover(site: &Site, me: u16, name: &str) -> Result<bool, OpenErro
             for (id, said) in &kept.subscriptions {
                 log.append(me, *id, RECORD_SUBSCRIBE, said.as_bytes())?;
             }
+            log.note_made_again();
             Ok(())
         })?;
         match publish(site, &kept.definition, kept.id, true) {

@@ -26,6 +26,7 @@ use crate::sync::Ordering;
 use crate::sys::file::{self, CreateFailure};
 use crate::sys::mapping::{MapOptions, Mapping};
 use crate::sys::{clock, host};
+use core::mem::offset_of;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,8 @@ pub(super) struct Entry<'a> {
     pub json: &'a [u8],
     /// Where its counters lie, if it has any.
     pub counters: Option<usize>,
+    /// When it was made again from a disk, in ms since boot, if it was.
+    pub made_again_ms: Option<u64>,
 }
 
 /// An open log, and how far it was read.
@@ -44,6 +47,8 @@ pub(super) struct Log {
     path: PathBuf,
     map: MapOptions,
     mapping: Mapping,
+    /// Records in front of this were made again from a disk, and when.
+    made_again: (u64, u64),
     next: usize,
     /// Records behind which it was read on, that were claimed and not committed.
     pending: Vec<usize>,
@@ -117,7 +122,9 @@ pub(super) fn create_with(
                 created_ms: clock::unix_ms(),
             },
             topic,
-            reserved: [0; PAGE - 64 - 8],
+            made_again_bytes: 0,
+            made_again_ms: 0,
+            reserved: [0; PAGE - 64 - 24],
         };
         words::write_header(&mapping, &header);
         words::word32(&mapping, READY_OFFSET).store(READY, Ordering::Release);
@@ -171,6 +178,7 @@ impl Log {
             path,
             map,
             mapping,
+            made_again: (header.made_again_bytes, header.made_again_ms),
             next: PAGE,
             pending: Vec::new(),
             record: Vec::new(),
@@ -288,6 +296,7 @@ impl Log {
             kind: head.kind,
             json,
             counters: has_counters.then_some(behind),
+            made_again_ms: ((at as u64) < self.made_again.0).then_some(self.made_again.1),
         });
         true
     }
@@ -307,6 +316,20 @@ impl Log {
             self.mapping = mapping;
         }
         Ok(is_longer)
+    }
+
+    /// Says that all its records were made again from a disk, now. Before anybody sees it.
+    pub fn note_made_again(&self) {
+        let mut end = PAGE;
+        while let Some(word) = self.word(end).filter(|word| record::has_length(*word)) {
+            end += word.bytes();
+        }
+        for (offset, value) in [
+            (offset_of!(LogHeader, made_again_bytes), end as u64),
+            (offset_of!(LogHeader, made_again_ms), clock::boot_ms()),
+        ] {
+            words::word64(&self.mapping, offset).store(value, Ordering::Relaxed); // nobody sees it yet
+        }
     }
 
     /// Appends a record as participant `me`. Never waits for anybody.

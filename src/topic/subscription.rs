@@ -12,11 +12,16 @@ use crate::error::OpenError;
 use crate::layout::topic::{RECORD_SUBSCRIBE, RECORD_UNSUBSCRIBE, counters, words};
 use crate::ring::Liveness;
 use crate::sync::{self, AtomicU64, Ordering};
-use crate::sys::file;
+use crate::sys::{clock, file};
 use core::sync::atomic::AtomicUsize;
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// How long a queue or stream that is not there is waited for behind a restart of the machine, from the topic's
+/// first use on: as long as SNS lets all retries of a delivery policy take
+/// (docs/decisions/0074).
+const AWAITED_MS: u64 = 3_600_000;
 
 /// What a subscription delivers to (`Protocol`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,6 +188,8 @@ pub(super) struct Known {
     pub delivery_policy: Option<DeliveryPolicy>,
     /// Where its counters lie in the log.
     counters: Option<usize>,
+    /// When it was made again from a disk, in ms since boot, if it was.
+    made_again_ms: Option<u64>,
     /// Where its queue was open last, among the targets of this process.
     pub place: AtomicUsize,
 }
@@ -287,6 +294,7 @@ impl Subscriptions {
                     subscription,
                     delivery_policy,
                     counters: entry.counters,
+                    made_again_ms: entry.made_again_ms,
                     place: AtomicUsize::new(0),
                 };
                 self.by_id.insert(entry.id, Arc::new(known));
@@ -337,6 +345,15 @@ impl Subscriptions {
         if let Some(counter) = self.counter(known, which) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether a queue or stream that is not there may be one that nobody has made again behind a restart:
+    /// then it has not got anything since, which `which` counts.
+    pub fn is_awaited(&self, known: &Known, which: usize) -> bool {
+        let since = |at| clock::boot_ms().wrapping_sub(at); // a time to come is none
+        let is_early = known.made_again_ms.is_some_and(|at| since(at) < AWAITED_MS);
+        let had = self.counter(known, which);
+        is_early && had.is_some_and(|had| had.load(Ordering::Relaxed) == 0)
     }
 
     pub fn stats(&self, known: &Known) -> SubscriptionStats {

@@ -11,7 +11,7 @@ use super::notification;
 use super::subscription::Protocol;
 use super::{Gate, TopicInner};
 use crate::error::{OpenError, PublishError, PutError, QueueSendError};
-use crate::queue::{Durability, Outgoing, QueueKind, QueueSender};
+use crate::queue::{Outgoing, QueueKind, QueueSender};
 use crate::stream::{PutRecord, StreamProducer};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -31,6 +31,8 @@ pub(super) enum Outcome {
     NotNow,
     /// It will never be possible.
     Never,
+    /// There is no such queue or stream: it was removed, or nobody has made it again behind a restart.
+    Missing,
     /// It went another way: a retry, a dead-letter queue, or nowhere, and was counted.
     Elsewhere,
 }
@@ -116,7 +118,7 @@ impl Targets {
                 return Ok(outcome);
             }
         }
-        Ok(Outcome::Never)
+        Ok(Outcome::NotNow)
     }
 
     /// `None` when the queue was removed under us.
@@ -207,7 +209,7 @@ impl Targets {
             let opened = Arc::clone(&delivery.topic.host).stream(to.name);
             let producer = match opened.and_then(|stream| stream.producer()) {
                 Ok(producer) => producer,
-                Err(error) => return not_opened(delivery.topic, error).map(Some),
+                Err(error) => return not_opened(error).map(Some),
             };
             if self.streams.len() >= MOST_OPEN {
                 self.streams.clear();
@@ -245,18 +247,20 @@ fn id_text(text: &mut String, id: MessageId) -> &str {
     text
 }
 
-fn not_opened(topic: &TopicInner, error: OpenError) -> Result<Outcome, PublishError> {
+fn not_opened(error: OpenError) -> Result<Outcome, PublishError> {
     match error {
         OpenError::Forked => Err(PublishError::Forked),
-        // No descriptor, no memory, no room, no right to, a disk that fails: another time, or somebody else.
+        // No descriptor, no memory, no room, no right to, a disk that fails: another time, or somebody else. So it
+        // is with a bus that nobody has opened since the machine was started, or that has no entry left, and
+        // with what is just being removed: then there is none at the next look.
         OpenError::Io { .. }
         | OpenError::NoSpace { .. }
         | OpenError::Permission { .. }
-        | OpenError::Journal(_) => Ok(Outcome::NotNow),
-        // Behind a restart a queue in memory is not there before its receivers are.
-        OpenError::NotFound { .. } if topic.definition.durability != Durability::Memory => {
-            Ok(Outcome::NotNow)
-        }
+        | OpenError::Journal(_)
+        | OpenError::OtherBoot { .. }
+        | OpenError::TooManyParticipants { .. }
+        | OpenError::Removed { .. } => Ok(Outcome::NotNow),
+        OpenError::NotFound { .. } => Ok(Outcome::Missing),
         _ => Ok(Outcome::Never),
     }
 }
@@ -282,7 +286,7 @@ impl QueueTarget {
     fn open(topic: &TopicInner, name: &str) -> Result<Result<Self, Outcome>, PublishError> {
         let (queue, gate) = match Arc::clone(&topic.host).queue(name) {
             Ok(found) => found,
-            Err(error) => return not_opened(topic, error).map(Err),
+            Err(error) => return not_opened(error).map(Err),
         };
         let Ok(sender) = queue.sender() else {
             return Ok(Err(Outcome::NotNow)); // removed just now: the next attempt sees it
@@ -345,5 +349,34 @@ impl QueueTarget {
             return self.sender.send_message(&message.dedup_id(id)).map(drop);
         }
         self.sender.send_message(&message).map(drop)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn what_can_be_opened_another_time_is_not_given_up() {
+        let path = || std::path::PathBuf::from("west/q");
+        let error = || io::Error::from(io::ErrorKind::PermissionDenied);
+        for for_now in [
+            OpenError::OtherBoot { path: path() },
+            OpenError::Removed { path: path() },
+            OpenError::TooManyParticipants { limit: 1022 },
+            OpenError::io(path(), error()),
+        ] {
+            let said = for_now.to_string();
+            assert_eq!(not_opened(for_now).unwrap(), Outcome::NotNow, "{said}");
+        }
+        let missing = OpenError::NotFound { path: path() };
+        assert_eq!(not_opened(missing).unwrap(), Outcome::Missing);
+        let damaged = OpenError::OtherBus { path: path() };
+        assert_eq!(not_opened(damaged).unwrap(), Outcome::Never);
+        assert!(matches!(
+            not_opened(OpenError::Forked),
+            Err(PublishError::Forked)
+        ));
     }
 }

@@ -8,8 +8,8 @@ use crate::output::{Place, now_ns};
 use anyhow::Context;
 use ringway::{
     ChannelStats, GroupInfo, Holder, ObjectKind, ObservedChannel, ObservedQueue, ObservedShard,
-    ObservedStream, ObservedTopic, Observer, OpenError, PoolStats, QueueKind, QueueStats,
-    ShardState,
+    ObservedStream, ObservedTopic, Observer, OpenError, PoolStats, PublishError, QueueKind,
+    QueueStats, ShardState,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
@@ -68,6 +68,11 @@ impl Snapshot {
         for name in observer.topics().context("can't list the topics")? {
             match observer.topic(&name) {
                 Ok(seen) => snapshot.topics.push(Topic::of(&name, &seen)),
+                // Removed since they were listed; or on disk, and nobody has asked for it since the restart.
+                Err(
+                    PublishError::Removed
+                    | PublishError::Open(OpenError::NotFound { .. } | OpenError::Removed { .. }),
+                ) => {}
                 Err(error) => snapshot.note(&name, error),
             }
         }

@@ -190,6 +190,9 @@ fn topics_reach_queues_of_other_buses_and_those_that_admit_them() {
     let told = access(&["--topics", "sport,west/news", "--json"]).json();
     let arns = &told["policy"]["Statement"][0]["Condition"]["ArnLike"]["aws:SourceArn"];
     assert_eq!(arns[1], "arn:aws:sns:west:000000000000:news");
+    let told = access(&["--topics", "local/news,west/news", "--json"]).json();
+    let arns = &told["policy"]["Statement"][0]["Condition"]["ArnLike"]["aws:SourceArn"];
+    assert_eq!(arns[0], "arn:aws:sns:bus.local:000000000000:news");
     place.run(&["publish", "b", "news", "one"]).ok();
     access(&["--topics", "n*"]).ok();
     place.run(&["publish", "b", "news", "two"]).ok();
@@ -203,4 +206,30 @@ fn topics_reach_queues_of_other_buses_and_those_that_admit_them() {
     );
     let refused = access(&["--all", "--topics", "x"]).refused(2);
     assert!(refused.contains("cannot be used with"), "{refused}");
+}
+
+#[test]
+fn a_durable_topic_that_nobody_has_asked_for_since_the_restart_is_not_damaged() {
+    let place = Place::new();
+    let disk = place.path().join("disk");
+    let run = |arguments: &[&str]| {
+        let root = ["--journal-root", disk.to_str().unwrap()];
+        place.run(&[&root, arguments].concat())
+    };
+    let create = ["topic", "create", "b", "news", "--durability", "durable"];
+    run(&create).ok();
+    // What was in memory is gone.
+    std::fs::remove_dir_all(place.bus.directory().join("topics")).unwrap();
+    let told = run(&["stat", "b", "--json"]).json();
+    assert_eq!(told["damaged"].as_array().unwrap().len(), 0, "{told}");
+    assert_eq!(run(&["topic", "ls", "b"]).ok(), "news\n");
+    // A file that says nothing any more is listed, told of, and removed.
+    let file = disk.join("ringway-b/.topic-news");
+    std::fs::write(&file, "nothing").unwrap();
+    assert_eq!(run(&["topic", "ls", "b"]).ok(), "news\n");
+    let refused = run(&["topic", "stat", "b", "news"]).refused(1);
+    assert!(refused.contains(".topic-news is damaged"), "{refused}");
+    run(&["topic", "rm", "b", "news"]).ok();
+    assert!(!file.exists());
+    run(&create).ok();
 }

@@ -18,10 +18,12 @@ use crate::output::{Place, Usage, parse_bytes, parse_duration};
 use anyhow::{Context, bail};
 use ringway::{Idle, Message, QueueReceiver, SubscribeOptions};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::io::Errno;
 use serde_json::json;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -132,7 +134,7 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
             no_limits: args.no_limits,
         },
     )?;
-    let made = fs::create_dir_all(&args.to);
+    let made = make_directory(&args.to);
     made.with_context(|| format!("--to: can't make {}", args.to.display()))?;
     sweep(&args.to)?;
     let mut receiver = queue.receiver()?;
@@ -230,13 +232,9 @@ fn write(args: &Args, place: &Place, gathered: &Gathered, tally: &mut Tally) -> 
         .min();
     let name = name_of(args, oldest.unwrap_or(0))?;
     let path = args.to.join(&name);
-    let unfinished = args.to.join(format!("{UNFINISHED}{}", random()));
+    let (unfinished, mut file) = begin(&args.to, |_| ())
+        .with_context(|| format!("--to: can't write into {}", args.to.display()))?;
     let written = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&unfinished)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         let mut lines = Vec::with_capacity(gathered.bytes as usize);
         for message in &gathered.messages {
             lines.extend_from_slice(&message.body);
@@ -273,6 +271,47 @@ fn write(args: &Args, place: &Place, gathered: &Gathered, tally: &mut Tally) -> 
         );
     }
     Ok(())
+}
+
+/// Makes a directory, and those that lead to it: their names are on the disk when it returns, and so is that of one
+/// that was there, of which nobody knows who made it. Which directories were written for that.
+fn make_directory(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let directory = std::path::absolute(directory)?;
+    let missing = directory.ancestors().take_while(|it| !it.is_dir()).count();
+    fs::create_dir_all(&directory)?;
+    let parents = directory.ancestors().skip(1).take(missing.max(1));
+    let parents: Vec<_> = parents.map(Path::to_owned).collect();
+    for parent in &parents {
+        match File::open(parent).and_then(|parent| parent.sync_all()) {
+            // Not ours to read: whoever owns it made what lies in it.
+            Err(error) if missing == 0 && error.kind() == ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(parents)
+}
+
+/// A file for the next object, and its name until then. Whoever sweeps takes one that nobody has locked for that
+/// of a dead one: what was swept between its making and its lock is begun anew. `made` is told of each.
+fn begin(directory: &Path, mut made: impl FnMut(&Path)) -> std::io::Result<(PathBuf, File)> {
+    loop {
+        let path = directory.join(format!("{UNFINISHED}{}", random()));
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        made(&path);
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => continue,
+            locked => locked?,
+        }
+        let id = |meta: &fs::Metadata| (meta.dev(), meta.ino());
+        match fs::symlink_metadata(&path) {
+            Ok(named) if id(&named) == id(&file.metadata()?) => return Ok((path, file)),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
 }
 
 /// Removes what dead ones left half written.
@@ -372,6 +411,69 @@ fn at(ms: u64, pattern: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A directory that goes with the test.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let name = format!("ringway-firehose-{name}-{}", std::process::id());
+            let directory = std::env::temp_dir().join(name);
+            fs::create_dir_all(&directory).unwrap();
+            Self(directory)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_swept_before_its_lock_is_begun_anew() {
+        let directory = Scratch::new("swept");
+        let (mut begun, mut held) = (0, None);
+        let (path, file) = begin(&directory.0, |path| {
+            begun += 1;
+            match begun {
+                1 => sweep(&directory.0).unwrap(),
+                2 => {
+                    // One that sweeps has the lock, and is about to remove it.
+                    let file = File::open(path).unwrap();
+                    flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+                    held = Some(file);
+                }
+                _ => {}
+            }
+        })
+        .unwrap();
+        assert_eq!(begun, 3);
+        drop(held);
+        sweep(&directory.0).unwrap();
+        let left = fs::read_dir(&directory.0).unwrap().count();
+        assert!(
+            path.exists() && left == 1,
+            "the second is nobody's, and this one is held"
+        );
+        drop(file);
+        sweep(&directory.0).unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn each_directory_that_a_new_one_has_its_name_in_is_on_the_disk() {
+        let directory = Scratch::new("made");
+        let [a, b, c] = ["a", "a/b", "a/b/c"].map(|name| directory.0.join(name));
+        let made = make_directory(&c).unwrap();
+        assert_eq!(made, [b.clone(), a, directory.0.clone()]);
+        assert!(c.is_dir());
+        assert_eq!(
+            make_directory(&c).unwrap(),
+            [b],
+            "whoever made it may have died then"
+        );
+    }
 
     #[test]
     fn prefixes_say_times_as_firehose_does() {

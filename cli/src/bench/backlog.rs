@@ -89,7 +89,14 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.bus = None;
         let _ = Bus::remove_bus(&self.name, None, true);
-        let _ = std::fs::remove_dir_all(&self.disk);
+        // A thread of a queue that is closed may be about to finish a last file.
+        let mut removed = std::fs::remove_dir_all(&self.disk);
+        if removed.is_err() {
+            removed = std::fs::remove_dir_all(&self.disk);
+        }
+        if let Err(error) = removed {
+            eprintln!("{} is left, remove it: {error}", self.disk.display());
+        }
     }
 }
 
@@ -132,12 +139,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         place,
         signal,
     };
-    run.fill(&queue)?;
+    // Closed before its files are taken away, however it ends.
+    let queue = run.fill(queue)?;
     let queue = match args.durable {
         true => run.restart(queue)?,
         false => queue,
     };
-    run.drain(&queue)?;
+    run.drain(queue)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -148,7 +156,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn fill(&self, queue: &Queue) -> anyhow::Result<()> {
+    fn fill(&self, queue: Queue) -> anyhow::Result<Queue> {
         let mut sender = queue.sender()?;
         let (begun, mut sent) = (Instant::now(), 0u64);
         let mut next = 100_000.min(self.args.messages);
@@ -162,7 +170,7 @@ impl Run<'_> {
             }
             self.signal.check()?;
         }
-        Ok(())
+        Ok(queue)
     }
 
     /// Deletes what is in memory, and opens the queue again, which reads its journal.
@@ -188,7 +196,7 @@ impl Run<'_> {
         Ok(queue)
     }
 
-    fn drain(&self, queue: &Queue) -> anyhow::Result<()> {
+    fn drain(&self, queue: Queue) -> anyhow::Result<()> {
         let mut receiver = queue.receiver()?;
         let mut receipts = Vec::with_capacity(BATCH);
         let (begun, mut received) = (Instant::now(), 0u64);

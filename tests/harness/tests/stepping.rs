@@ -27,7 +27,6 @@ ringway_harness::roles! {
     leave_early => leave_early,
     trap_elsewhere => trap_elsewhere,
     impatient_driver => impatient_driver,
-    spin_for_steps => spin_for_steps,
 }
 
 fn nothing(_: &Stage) -> Result<(), String> {
@@ -153,16 +152,6 @@ fn impatient_driver(_: &Stage) -> Result<(), String> {
         Err(Fault::Hung { what, .. }) if what.contains("sleep_for_ever") => Ok(()),
         other => Err(format!("{other:?}")),
     }
-}
-
-fn spin_for_steps(stage: &Stage) -> Result<(), String> {
-    let rounds: u64 = stage.get("rounds");
-    step::begin();
-    for i in 0..rounds {
-        std::hint::black_box(i);
-    }
-    step::end();
-    Ok(())
 }
 
 fn steps_of(role: &str) -> u64 {
@@ -424,31 +413,4 @@ fn markers_pass_where_nobody_traces() {
         .unwrap()
         .wait_success()
         .unwrap();
-}
-
-/// Not a check: prints what a step and a child cost on this machine.
-#[test]
-#[ignore = "a measurement, for the record"]
-fn speed_of_steps_and_children() {
-    let now = std::time::Instant::now;
-    let mut held = Stepper::spawn(&Launch::role("spin_for_steps").set("rounds", 100_000)).unwrap();
-    let start = now();
-    held.step_to(300_000).unwrap();
-    println!("{:.0} steps/s", 300_000.0 / start.elapsed().as_secs_f64());
-    drop(held);
-    let launch = Launch::role("spin_for_steps").set("rounds", 10);
-    let start = now();
-    for _ in 0..200 {
-        Stepper::spawn(&launch).unwrap().kill().unwrap();
-    }
-    println!("exec: {:?} a child", start.elapsed() / 200);
-    let mut zygote = Zygote::spawn(&launch).unwrap();
-    let start = now();
-    for _ in 0..1000 {
-        zygote.fork(&[]).unwrap().kill().unwrap();
-    }
-    println!("fork: {:?} a child", start.elapsed() / 1000);
-    let sweep = Sweep::new("a loop by fork", Mode::Kill);
-    let fork = |_| Ok((zygote.fork(&[("rounds", "40")])?, ()));
-    sweep.run(fork, |_, _, ()| Ok(())).unwrap();
 }

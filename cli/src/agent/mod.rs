@@ -152,8 +152,10 @@ pub fn run(args: &Args, place: &Output) -> anyhow::Result<ExitCode> {
     let (checkpoint, places) = Checkpoint::open(&path, &args.bus, &args.name)?;
     let files = Watch::new(&args.paths)?;
     for pattern in files.unmatched() {
-        if args.once && places.is_empty() {
-            anyhow::bail!("no file matches {pattern:?}");
+        // A pattern, or a directory, may have nothing in it today; a name is meant.
+        let is_name = !pattern.contains(['*', '?', '[']);
+        if is_name && args.once && places.is_empty() {
+            anyhow::bail!("there is no file {pattern:?}");
         }
         eprintln!("ringway: no file matches {pattern:?} yet");
     }

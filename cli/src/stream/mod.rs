@@ -345,19 +345,19 @@ fn retain(
     } else {
         stream.give_segments_back()?;
     }
+    let disk_bytes = stream.disk_bytes()?;
     let json = json!({
         "stream": stream.name(), "age_ms": kept.age.as_millis() as u64, "bytes": kept.bytes,
-        "disk_bytes": stream.disk_bytes()?,
+        "disk_bytes": disk_bytes,
     });
-    let disk_bytes = stream.disk_bytes()?;
     place.say(json, || {
         let most = kept.bytes.map_or(String::new(), |bytes| {
             format!(", at most {bytes} bytes a shard")
         });
         format!(
-            "{} keeps records for {} s{most}; {disk_bytes} bytes on disk now",
+            "{} keeps records for {}{most}; {disk_bytes} bytes on disk now",
             stream.name(),
-            kept.age.as_secs()
+            humantime::format_duration(kept.age)
         )
     });
     Ok(())

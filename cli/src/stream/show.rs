@@ -156,8 +156,8 @@ pub fn stat(stream: &Stream, place: &Place) -> anyhow::Result<()> {
     let kept = match retention {
         None => "in memory".to_owned(),
         Some(kept) => format!(
-            "{level}, kept for {} s, {disk_bytes} bytes on disk",
-            kept.age.as_secs()
+            "{level}, kept for {}, {disk_bytes} bytes on disk",
+            humantime::format_duration(kept.age)
         ),
     };
     let scaling = stream.scaling();

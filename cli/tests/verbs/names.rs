@@ -164,7 +164,7 @@ fn an_agent_that_ends_says_what_matches_no_file() {
         .run(&["agent", "b", "s", file, "--once", "--checkpoint", kept])
         .refused(1);
     assert!(
-        said.contains(&format!("no file matches {file:?}")),
+        said.contains(&format!("there is no file {file:?}")),
         "{said}"
     );
 }

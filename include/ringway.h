@@ -232,8 +232,13 @@ enum ringway_change {
     RINGWAY_REMOVE_GROUP = 8 /* with its checkpoints; its workers get E_STALE */
 };
 /* What a subscription delivers to: a queue; a stream, by message group or message id as partition key; a
-   queue for the commands of `ringway topic exec`. */
-enum ringway_protocol { RINGWAY_TO_QUEUE = 1, RINGWAY_TO_STREAM = 2, RINGWAY_TO_EXEC = 3 };
+   queue for the commands of `ringway topic exec`; one for the files of `ringway topic firehose`. */
+enum ringway_protocol {
+    RINGWAY_TO_QUEUE = 1,
+    RINGWAY_TO_STREAM = 2,
+    RINGWAY_TO_EXEC = 3,
+    RINGWAY_TO_FIREHOSE = 4
+};
 /* How far a subscription is with what it was to get of the archive first; 0: it was to get nothing. */
 enum ringway_replay {
     RINGWAY_REPLAY_PENDING = 1,
@@ -647,12 +652,15 @@ typedef struct ringway_topic_config {
     uint64_t archive_slots; /* and so many at most, a power of two: 65,536 */
     int32_t how;            /* enum ringway_how */
     int32_t kind;           /* enum ringway_kind: standard */
+    int32_t durability;     /* enum ringway_durability: memory. Durable: a publish waits for the disk, and what
+                               was not delivered, and every subscription, survives the machine. Not async */
+    int32_t reserved;
 } ringway_topic_config_t;
 
 /* What a subscription is to be. */
 typedef struct ringway_subscription_config {
     size_t size;
-    const char *endpoint;    /* queue or stream that gets the messages, of the same bus */
+    const char *endpoint;    /* queue or stream that gets the messages; "BUS/NAME": of another bus */
     const char *filter;      /* policy of those it wants, JSON as in SNS; NULL: all */
     const char *dead_letter; /* queue for what can't be delivered; NULL: none */
     const char *delivery_policy; /* when what failed is tried again, JSON as in SNS; NULL: after 20 ms,
@@ -674,8 +682,8 @@ typedef struct ringway_subscription {
     int32_t scope;    /* enum ringway_scope; 0: no filter */
     int32_t raw;      /* enum ringway_switch */
     int32_t replay;   /* enum ringway_replay */
-    char endpoint[88];
-    char dead_letter[88]; /* "": none */
+    char endpoint[168];    /* NAME, or BUS/NAME of another bus */
+    char dead_letter[168]; /* "": none */
 } ringway_subscription_t;
 
 typedef struct ringway_listener_config {
@@ -826,7 +834,7 @@ static inline void ringway_change_config_init(ringway_change_config_t *config) {
 }
 static inline void ringway_topic_config_init(ringway_topic_config_t *config) {
     const ringway_topic_config_t defaults = {
-        sizeof(ringway_topic_config_t), RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, 0, 0};
+        sizeof(ringway_topic_config_t), RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, 0, 0, 0, 0};
     *config = defaults;
 }
 static inline void ringway_subscription_config_init(ringway_subscription_config_t *config) {
@@ -891,6 +899,21 @@ RINGWAY_MUST_CHECK int32_t ringway_bus_objects(
    E_PERMISSION, E_FORKED, E_IO. */
 RINGWAY_MUST_CHECK int32_t ringway_bus_remove(
     const ringway_bus_t *bus, const char *name, int32_t kind);
+
+/* Says which topics may deliver to a queue, for every process from the next message on, until the machine is
+   restarted: `policy` is JSON as in SQS, sqs:SendMessage by aws:SourceArn, the topic being
+   "arn:aws:sns:BUS:000000000000:TOPIC", "local" for the bus of the queue; NULL: all may, as if nothing was
+   ever said. What a topic may not deliver goes to the dead-letter queue of its subscription, or is counted as
+   failed. Threads: any. Lifetime: copied. Returns: OK; E_POLICY (ringway_last_error says what is wrong with
+   it), E_NOT_FOUND, E_FOREIGN (no queue is called so), E_NAME, E_PERMISSION, E_FORKED, E_IO. */
+RINGWAY_MUST_CHECK int32_t ringway_bus_set_queue_policy(
+    const ringway_bus_t *bus, const char *queue, const char *policy);
+
+/* Copies the policy of a queue into `text` of `capacity` bytes (NULL with 0), with a 0 behind it; its length
+   without that to *len, 0 where it has none. Threads: any. Lifetime: copied. Returns: OK; E_BUFFER_TOO_SMALL (*len + 1 bytes
+   are needed); E_NOT_FOUND, E_FOREIGN, E_NAME, E_PERMISSION, E_FORKED, E_IO. */
+RINGWAY_MUST_CHECK int32_t ringway_bus_queue_policy(
+    const ringway_bus_t *bus, const char *queue, char *text, size_t capacity, size_t *len);
 
 /* Removes the whole bus `name` with its journals; root and journal_root are those of config, which may be
    NULL. Refused while anybody lives on it, or a journal lies elsewhere, unless force is not 0 (that

@@ -1050,6 +1050,23 @@ public:
     [[nodiscard]] Result<void> remove(const char *name, int32_t kind = 0) const {
         return Result<void>(ringway_bus_remove(handle_, name, kind));
     }
+    /// Which topics may deliver to a queue, JSON as in SQS; nullptr: all.
+    [[nodiscard]] Result<void> set_queue_policy(const char *queue, const char *policy) const {
+        return Result<void>(ringway_bus_set_queue_policy(handle_, queue, policy));
+    }
+    /// What was said so; "": nothing.
+    [[nodiscard]] Result<std::string> queue_policy(const char *queue) const {
+        std::string policy;
+        std::size_t len = 0;
+        int32_t status = RINGWAY_E_BUFFER_TOO_SMALL;
+        // Somebody may say something longer in between.
+        while (status == RINGWAY_E_BUFFER_TOO_SMALL) {
+            policy.resize(len + 1);
+            status = ringway_bus_queue_policy(handle_, queue, &policy[0], policy.size(), &len);
+        }
+        policy.resize(status == RINGWAY_OK ? len : 0);
+        return {status, std::move(policy)};
+    }
     [[nodiscard]] Result<std::vector<ringway_object_info_t>> objects() const {
         return detail::listed<ringway_object_info_t>([&](auto *all, auto capacity, auto *count) {
             return ringway_bus_objects(handle_, all, capacity, count);

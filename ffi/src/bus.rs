@@ -112,6 +112,42 @@ abi! {
         Ok(Code::Ok)
     }
 
+    /// Says which topics may deliver to a queue.
+    fn ringway_bus_set_queue_policy(
+        bus: *const c_void,
+        queue: *const c_char,
+        policy: *const c_char,
+    ) {
+        let queue = argument::text(queue, "queue")?;
+        let policy = argument::optional_text(policy, "policy")?;
+        shared::<BusHandle>(bus)?.0.set_queue_policy(queue, policy)?;
+        Ok(Code::Ok)
+    }
+
+    /// Copies what was said so.
+    fn ringway_bus_queue_policy(
+        bus: *const c_void,
+        queue: *const c_char,
+        text: *mut c_char,
+        capacity: usize,
+        len: *mut usize,
+    ) {
+        let buffer = argument::buffer(text.cast(), capacity)?;
+        let len = argument::out(len, "len")?;
+        let queue = argument::text(queue, "queue")?;
+        let policy = shared::<BusHandle>(bus)?.0.queue_policy(queue)?;
+        let policy = policy.unwrap_or_default();
+        len.write(policy.len());
+        let room = buffer.get_mut(..=policy.len()).ok_or_else(|| {
+            let text = format!("the policy has {} bytes, and a 0 behind it", policy.len());
+            Failure::new(Code::BufferTooSmall, text)
+        })?;
+        let (text, end) = room.split_at_mut(policy.len());
+        text.copy_from_slice(policy.as_bytes());
+        end.fill(0);
+        Ok(Code::Ok)
+    }
+
     /// Removes a whole bus.
     fn ringway_bus_destroy(name: *const c_char, config: *const BusConfig, force: i32) {
         let name = argument::text(name, "name")?;

@@ -330,6 +330,8 @@ structs! {
         archive_slots: u64,
         how: i32,
         kind: i32,
+        durability: i32,
+        reserved: i32,
     }
     SubscriptionConfig "ringway_subscription_config_t" {
         size: usize,
@@ -353,8 +355,8 @@ structs! {
         scope: i32,
         raw: i32,
         replay: i32,
-        endpoint: [u8; 88],
-        dead_letter: [u8; 88],
+        endpoint: [u8; 168],
+        dead_letter: [u8; 168],
     }
     ListenerConfig "ringway_listener_config_t" {
         size: usize,
@@ -488,7 +490,7 @@ sized! {
         { sequence_number timestamp_ms iterator reliability idle take_over } { group consumer }
     ChangeConfig 72 { shard second count retention_ms retention_bytes } { what behind }
         { name hash_key }
-    TopicConfig 40 { listen_slots archive_days archive_slots } { how kind } {}
+    TopicConfig 40 { listen_slots archive_days archive_slots } { how kind durability reserved } {}
     SubscriptionConfig 64 {} { protocol scope raw reserved }
         { endpoint filter dead_letter delivery_policy replay }
     ListenerConfig 32 {} { scope behind idle reserved } { filter }
@@ -517,7 +519,7 @@ const _: () = {
     assert!(size_of::<StreamReaderConfig>() == StreamReaderConfig::FIRST);
     assert!(size_of::<ChangeConfig>() == ChangeConfig::FIRST);
     assert!(size_of::<ListenerConfig>() == ListenerConfig::FIRST);
-    assert!(size_of::<TopicConfig>() == TopicConfig::FIRST);
+    assert!(size_of::<TopicConfig>() == TopicConfig::FIRST + 8);
     assert!(size_of::<SubscriptionConfig>() == SubscriptionConfig::FIRST);
     assert!(size_of::<MoveStatus>() == FIRST_MOVE_STATUS);
     assert!(size_of::<StreamStats>() == FIRST_STREAM_STATS);

@@ -8,6 +8,7 @@ use crate::handle::{keep, shared};
 use crate::layout::{
     FIRST_TOPIC_STATS, Subscription, SubscriptionConfig, TopicConfig, TopicStats, name_in,
 };
+use crate::queue::durability;
 use core::ffi::{c_char, c_void};
 use ringway::filter::Scope;
 use ringway::{Bus, Protocol, ReplayStatus, SubscribeOptions, SubscriptionState, Topic};
@@ -28,6 +29,9 @@ fn open(bus: &Bus, name: &str, config: Option<TopicConfig>) -> Result<Topic, Fai
         }
         if let Some(slots) = given(config.archive_slots) {
             builder = builder.archive_slots(slots);
+        }
+        if let Some(durability) = durability(config.durability)? {
+            builder = builder.durability(durability);
         }
         if choice(config.kind, &[(1, false), (2, true)], "kind")? == Some(true) {
             builder = builder.fifo();
@@ -51,10 +55,12 @@ fn options(config: &SubscriptionConfig) -> Result<SubscribeOptions, Failure> {
         (1, Protocol::Queue),
         (2, Protocol::Stream),
         (3, Protocol::Exec),
+        (4, Protocol::Firehose),
     ];
     let mut options = match choice(config.protocol, &protocols, "protocol")? {
         Some(Protocol::Stream) => SubscribeOptions::to_stream(endpoint),
         Some(Protocol::Exec) => SubscribeOptions::to_exec(endpoint),
+        Some(Protocol::Firehose) => SubscribeOptions::to_firehose(endpoint),
         _ => SubscribeOptions::new(endpoint),
     };
     if let Some(policy) = argument::optional_text(config.filter, "filter")? {
@@ -94,6 +100,7 @@ fn subscription_out(state: &SubscriptionState) -> Subscription {
             Protocol::Queue => 1,
             Protocol::Stream => 2,
             Protocol::Exec => 3,
+            Protocol::Firehose => 4,
             _ => 0,
         },
         scope: match (&subscription.filter, subscription.scope) {

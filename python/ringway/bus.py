@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import List, Optional, Type, TypeVar
+from typing import Any, List, Mapping, Optional, Type, TypeVar, Union
 
 from ._config import HOW, Config, choice, either, listed, ms, switch
 from ._errors import check
@@ -207,9 +208,11 @@ class Bus(Handle):
         listen_slots: Optional[int] = None,
         archive_days: Optional[int] = None,
         archive_slots: Optional[int] = None,
+        durability: Optional[str] = None,
     ) -> Topic:
         """Opens or creates a topic. A FIFO topic may keep what was published for so many days, and so many
-        messages at most, to be replayed to new subscriptions."""
+        messages at most, to be replayed to new subscriptions. durability: "memory" or "durable": a publish waits
+        for the disk, and subscriptions and what was not delivered survive the machine."""
         config = Config(
             "topic",
             how=choice(HOW, how),
@@ -217,8 +220,27 @@ class Bus(Handle):
             listen_slots=listen_slots,
             archive_days=archive_days,
             archive_slots=archive_slots,
+            durability=choice(_LEVELS, durability),
         )
         return self._open(Topic, name, config)
+
+    def set_queue_policy(self, queue: str, policy: Union[str, Mapping[str, Any], None]) -> None:
+        """Says which topics may deliver to a queue, as JSON or as what that is made of, in the words of SQS; None:
+        all may. It counts for every process from the next message on, until the machine is restarted."""
+        said = json.dumps(policy) if isinstance(policy, Mapping) else policy
+        check(lib.ringway_bus_set_queue_policy(self._handle, text(queue), text(said)))
+
+    def queue_policy(self, queue: str) -> Optional[str]:
+        """What was said so, as JSON; None: all may."""
+        call, len_, room = lib.ringway_bus_queue_policy, ffi.new("size_t *"), 1
+        while True:
+            buffer = ffi.new("char[]", room)
+            status = call(self._handle, text(queue), buffer, room, len_)
+            if status != lib.RINGWAY_E_BUFFER_TOO_SMALL:
+                check(status)
+                said: bytes = ffi.string(buffer)
+                return said.decode() or None
+            room = len_[0] + 1
 
     def objects(self) -> List[ObjectInfo]:
         """Every object, by name, and behind them the topics."""

@@ -13,7 +13,7 @@ from ._handle import Buffer, Handle, descriptor, opened, patiently
 from ._native import ffi, lib
 from .queue import Attribute, Outgoing, attributes_of, parts_of, say, string
 
-_PROTOCOLS = {"queue": 1, "stream": 2, "exec": 3}
+_PROTOCOLS = {"queue": 1, "stream": 2, "exec": 3, "firehose": 4}
 _REPLAYS = {1: "pending", 2: "in_progress", 3: "completed"}
 
 
@@ -41,7 +41,7 @@ class Notification:
 
 @dataclass(frozen=True)
 class Subscription:
-    """A subscription: to a "queue", a "stream" or the queue of an "exec". `filtered` is "attributes", "body" or
+    """A subscription: to a "queue", a "stream" or the queue of an "exec" or a "firehose". `filtered` is "attributes", "body" or
     None: it takes all; `replay` is "pending", "in_progress", "completed" or None: it began without one."""
 
     id: int
@@ -226,7 +226,8 @@ class Topic(Handle):
         delivery_policy: Union[str, Mapping[str, Any], None] = None,
         replay: Union[str, Mapping[str, Any], None] = None,
     ) -> int:
-        """Subscribes a "queue", a "stream", or the queue of an "exec" by name; the subscription's number.
+        """Subscribes a "queue", a "stream", or the queue of an "exec" (`ringway topic exec`) or a "firehose"
+        (`ringway topic firehose`) by name, "BUS/NAME" of another bus; the subscription's number.
         Policies are as in SNS, as JSON or as what that is made of: `filter` says what it wants (scope:
         "attributes" or "body"), `delivery_policy` when what failed is tried again, `replay` what of the
         topic's archive it gets first. Not raw, it gets JSON notifications."""

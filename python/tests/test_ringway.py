@@ -1,7 +1,9 @@
 """The package as its users see it. Tests are sentences; each has a directory of its own."""
 
+import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -361,6 +363,58 @@ def test_a_topic_reaches_the_queues_that_want_it_and_its_listeners(bus):
     bus.remove_topic("news")
     with pytest.raises(ringway.Error, match="RINGWAY_E_REMOVED"):
         topic.publisher()
+
+
+def test_a_durable_topic_is_there_when_the_memory_of_its_bus_is_gone(tmp_path):
+    memory, disk = tmp_path / "memory", os.environ.get("RINGWAY_TEST_DISK", str(tmp_path / "disk"))
+    memory.mkdir()
+    places = {"root": str(memory), "journal_root": disk}
+    with ringway.Bus.open("lasting", **places) as bus:
+        topic = bus.topic("news", durability="durable")
+        with pytest.raises(ringway.Error, match="RINGWAY_E_OPTION"):
+            bus.topic("other", durability="async")
+        bus.queue("lake", durability="durable")
+        topic.subscribe("lake", protocol="firehose", raw=True)
+        publisher = topic.publisher()
+        publisher.publish(b"kept")
+        del publisher, topic
+    shutil.rmtree(memory / "ringway-lasting")
+    with ringway.Bus.open("lasting", **places) as bus:
+        (subscription,) = bus.topic("news", "open").subscriptions()
+        assert (subscription.protocol, subscription.endpoint) == ("firehose", "lake")
+        assert bus.queue("lake", "open").receiver().receive().body == b"kept"
+        bus.remove_topic("news")
+    ringway.Bus.destroy("lasting", **places)
+
+
+def test_a_queue_says_which_topics_may_deliver_to_it(bus):
+    queue, topics = bus.queue("orders"), [bus.topic("news"), bus.topic("sport")]
+    for topic in topics:
+        topic.subscribe("orders", raw=True)
+    assert bus.queue_policy("orders") is None
+    arn = "arn:aws:sns:local:000000000000:news"
+    policy = {
+        "Statement": {
+            "Effect": "Allow",
+            "Principal": {"Service": "sns.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": "*",
+            "Condition": {"ArnEquals": {"aws:SourceArn": arn}},
+        }
+    }
+    bus.set_queue_policy("orders", policy)
+    assert json.loads(bus.queue_policy("orders")) == policy
+    for topic in topics:
+        topic.publisher().publish(b"x")
+    receiver = queue.receiver()
+    assert receiver.receive(timeout=1).body == b"x" and receiver.receive() is None
+    assert [topic.stats()["failed"] for topic in topics] == [0, 1]
+    with pytest.raises(ringway.Error, match="RINGWAY_E_POLICY"):
+        bus.set_queue_policy("orders", "{}")
+    with pytest.raises(ringway.Error, match="RINGWAY_E_NOT_FOUND"):
+        bus.queue_policy("nowhere")
+    bus.set_queue_policy("orders", None)
+    assert bus.queue_policy("orders") is None
 
 
 def test_a_fifo_topic_publishes_a_repeat_once(bus):

@@ -7,30 +7,9 @@
 //! RINGWAY_FULL=1 cargo test --release -p ringway-ffi --test ffi valgrind                    two minutes
 //! ```
 
-use crate::tools::{has, program_with, run, scratch, succeed, text};
-use std::path::{Path, PathBuf};
+use crate::tools::{Disk, has, program_with, run, scratch, succeed, text};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-/// A directory on a disk for journals, which may not lie in memory; gone when the test ends.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn new() -> Self {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let name = format!("ffi-{}-{number}", std::process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn passes(source: &str, name: &str, flags: &[&str]) {
     passes_with(source, name, flags, &[]);

@@ -3,7 +3,7 @@
 //! The interpreter is `$RINGWAY_PYTHON` (`.ci/run` makes one), or `python3` if that has what it takes.
 
 use crate::install::install;
-use crate::tools::{built, project, run, scratch, succeed, text};
+use crate::tools::{Disk, built, project, run, scratch, succeed, text};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -105,13 +105,14 @@ pub fn script(path: &str, directory: &Path) -> Option<PathBuf> {
 #[test]
 fn the_python_package_is_built_as_a_wheel_and_passes_its_tests() {
     let Some(python) = python() else { return };
-    let directory = scratch();
+    let (directory, disk) = (scratch(), Disk::new());
     let output = succeed(
         run(&python.interpreter, directory.path())
             .args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp"])
             .arg(directory.path().join("pytest"))
             .arg(project().join("python/tests"))
             .env("PYTHONPATH", &python.packages)
+            .env("RINGWAY_TEST_DISK", &disk.0)
             .env("PYTHONDONTWRITEBYTECODE", "1"),
     );
     let said = text(&output);

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What the project wants of every compiler.
 pub const STRICT: [&str; 6] = [
@@ -134,4 +135,24 @@ pub fn run(program: &Path, root: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("RINGWAY_ROOT", root).current_dir(root);
     command
+}
+
+/// A directory on a disk for journals, which may not lie in memory; gone when the test ends.
+pub struct Disk(pub PathBuf);
+
+impl Disk {
+    pub fn new() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ffi-{}-{number}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

@@ -355,6 +355,8 @@ static int32_t to_topics(uint64_t which) {
     case 5: return ringway_topic_subscriptions(handle(TOPIC), out(), length(32), beside);
     case 6: return ringway_topic_stats(handle(TOPIC), out(), size(sizeof(ringway_topic_stats_t)));
     case 7: return ringway_bus_objects(handle(BUS), out(), length(32), beside);
+    case 8: return ringway_bus_queue_policy(handle(BUS), maybe(), buffer(), length(SCRATCH), beside);
+    case 9: return seldom() ? ringway_bus_set_queue_policy(handle(BUS), maybe(), maybe()) : RINGWAY_OK;
     default:
         if (!seldom()) {
             return ringway_topic_unsubscribe(handle(TOPIC), number());
@@ -375,7 +377,7 @@ static int32_t call(void) {
     case 0: return to_channels(below(9));
     case 1: return to_queues(below(19));
     case 2: return to_streams(below(11));
-    default: return to_topics(below(9));
+    default: return to_topics(below(11));
     }
 }
 

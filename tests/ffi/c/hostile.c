@@ -83,6 +83,8 @@ static void with_handle(void *h) {
     NO_HANDLE(ringway_bus_objects(h, NULL, 0, &count));
     NO_HANDLE(ringway_bus_remove(h, "x", 0));
     NO_HANDLE(ringway_bus_remove(h, "x", RINGWAY_TOPIC));
+    NO_HANDLE(ringway_bus_set_queue_policy(h, "x", NULL));
+    NO_HANDLE(ringway_bus_queue_policy(h, "x", NULL, 0, &count));
     NO_HANDLE(ringway_channel_open(h, "x", NULL, &c));
     NO_HANDLE(ringway_channel_stats(h, &channel_stats, sizeof channel_stats));
     NO_HANDLE(ringway_producer_open(h, &p));
@@ -247,6 +249,7 @@ static void with_pointers(void) {
         REFUSED(ringway_stream_reader_open(stream, NULL, bad));
         REFUSED(ringway_stream_read(taker, 1, 0, bad, &count));
         REFUSED(ringway_stream_read(taker, 1, 0, &stream_record, bad));
+        REFUSED(ringway_bus_queue_policy(bus, "q", NULL, 0, bad));
         REFUSED(ringway_topic_open(bus, "x", NULL, bad));
         REFUSED(ringway_topic_stats(topic, bad, sizeof(ringway_topic_stats_t)));
         REFUSED(ringway_topic_subscribe(topic, bad, &number));
@@ -476,6 +479,15 @@ static void with_streams_and_topics(void) {
     EXPECT(RINGWAY_E_OPTION, ringway_topic_open(bus, "other", &kind, &other));
     kind.kind = 9;
     REFUSED(ringway_topic_open(bus, "other", &kind, &other));
+    kind.kind = 0;
+    kind.durability = 9;
+    REFUSED(ringway_topic_open(bus, "other", &kind, &other));
+    size_t policy_len = 0;
+    REFUSED(ringway_bus_set_queue_policy(bus, NULL, NULL));
+    REFUSED(ringway_bus_set_queue_policy(bus, "q", "\xff"));
+    REFUSED(ringway_bus_queue_policy(bus, NULL, NULL, 0, &policy_len));
+    REFUSED(ringway_bus_queue_policy(bus, "q", NULL, 1, &policy_len));
+    EXPECT(RINGWAY_E_NAME, ringway_bus_set_queue_policy(bus, "../q", NULL));
     EXPECT(RINGWAY_E_NAME, ringway_topic_open(bus, "no/name", NULL, &other));
 
     ringway_subscription_config_t wish;

@@ -55,7 +55,7 @@ static void targets(ringway_bus_t *bus) {
     wish.endpoint = "jobs";
     wish.protocol = RINGWAY_TO_EXEC;
     DONE(ringway_topic_subscribe(topic, &wish, NULL));
-    wish.protocol = 4;
+    wish.protocol = 5;
     EXPECT(RINGWAY_E_ARGUMENT, ringway_topic_subscribe(topic, &wish, NULL));
 
     /* Under its message group in the stream, and in the queue for commands. */
@@ -301,6 +301,77 @@ static void on_disk(ringway_bus_t *bus) {
     DONE(ringway_bus_remove(bus, "kept", 0));
 }
 
+/* A topic on disk, which a config of the first version can't ask for. */
+static void durable_topic(ringway_bus_t *bus) {
+    ringway_topic_config_t config;
+    ringway_topic_t *topic;
+    ringway_queue_t *queue;
+    ringway_receiver_t *receiver;
+    ringway_publisher_t *publisher;
+    ringway_topic_config_init(&config);
+    config.durability = RINGWAY_ASYNC;
+    EXPECT(RINGWAY_E_OPTION, ringway_topic_open(bus, "lasting", &config, &topic));
+    config.durability = RINGWAY_DURABLE;
+    DONE(ringway_topic_open(bus, "lasting", &config, &topic));
+    DONE(ringway_close(topic));
+    config.durability = RINGWAY_MEMORY;
+    EXPECT(RINGWAY_E_MISMATCH, ringway_topic_open(bus, "lasting", &config, &topic));
+    config.size = offsetof(ringway_topic_config_t, durability);
+    DONE(ringway_topic_open(bus, "lasting", &config, &topic));
+
+    /* What a command makes files of. */
+    ringway_subscription_config_t wish;
+    ringway_subscription_t all[2];
+    size_t count = 0;
+    ringway_subscription_config_init(&wish);
+    wish.endpoint = "lake";
+    wish.protocol = RINGWAY_TO_FIREHOSE;
+    EXPECT(RINGWAY_E_NOT_FOUND, ringway_topic_subscribe(topic, &wish, NULL));
+    DONE(ringway_queue_open(bus, "lake", NULL, &queue));
+    wish.endpoint = "targets/lake";
+    wish.raw = RINGWAY_ON;
+    DONE(ringway_topic_subscribe(topic, &wish, NULL));
+    DONE(ringway_publisher_open(topic, &publisher));
+    publish(publisher, NULL, "kept");
+    DONE(ringway_receiver_open(queue, NULL, &receiver));
+    consume(receiver, "kept");
+    DONE(ringway_topic_subscriptions(topic, all, 2, &count));
+    CHECK(count == 1 && all[0].protocol == RINGWAY_TO_FIREHOSE && all[0].delivered == 1);
+    CHECK(strcmp(all[0].endpoint, "targets/lake") == 0);
+
+    /* Who may deliver. */
+    char text[256];
+    size_t len = 7;
+    DONE(ringway_bus_queue_policy(bus, "lake", text, sizeof text, &len));
+    CHECK(len == 0 && text[0] == 0);
+    const char *const nobody = "{\"Statement\": {\"Effect\": \"Deny\", \"Principal\": \"*\", "
+                               "\"Action\": \"*\", \"Resource\": \"*\"}}";
+    EXPECT(RINGWAY_E_POLICY, ringway_bus_set_queue_policy(bus, "lake", "{}"));
+    CHECK(strstr(ringway_last_error(), "Statement") != NULL);
+    EXPECT(RINGWAY_E_NOT_FOUND, ringway_bus_set_queue_policy(bus, "nowhere", nobody));
+    EXPECT(RINGWAY_E_NOT_FOUND, ringway_bus_queue_policy(bus, "nowhere", text, sizeof text, &len));
+    DONE(ringway_bus_set_queue_policy(bus, "lake", nobody));
+    EXPECT(RINGWAY_E_BUFFER_TOO_SMALL, ringway_bus_queue_policy(bus, "lake", NULL, 0, &len));
+    CHECK(len == strlen(nobody));
+    EXPECT(RINGWAY_E_BUFFER_TOO_SMALL, ringway_bus_queue_policy(bus, "lake", text, len, &len));
+    DONE(ringway_bus_queue_policy(bus, "lake", text, len + 1, &len));
+    CHECK(len == strlen(nobody) && strcmp(text, nobody) == 0);
+    publish(publisher, NULL, "refused");
+    char buffer[16];
+    ringway_received_t received;
+    EXPECT(RINGWAY_EMPTY, ringway_receiver_consume(receiver, buffer, sizeof buffer, 0, &received));
+    DONE(ringway_topic_subscriptions(topic, all, 2, &count));
+    CHECK(all[0].failed == 1);
+    DONE(ringway_bus_set_queue_policy(bus, "lake", NULL));
+    publish(publisher, NULL, "admitted");
+    consume(receiver, "admitted");
+    void *handles[4] = {publisher, receiver, queue, topic};
+    for (int i = 0; i < 4; i++) {
+        DONE(ringway_close(handles[i]));
+    }
+    DONE(ringway_bus_remove(bus, "lasting", RINGWAY_TOPIC));
+}
+
 int main(void) {
     ringway_bus_t *bus;
     ringway_bus_config_t config;
@@ -312,6 +383,7 @@ int main(void) {
     listeners(bus);
     parked(bus);
     on_disk(bus);
+    durable_topic(bus);
     DONE(ringway_close(bus));
     DONE(ringway_bus_destroy("targets", &config, 0));
     puts("targets: ok");

@@ -216,6 +216,18 @@ void topics(const ringway::Bus &bus) {
     ringway::ListenerConfig choosy;
     choosy.filter = "{";
     CHECK(news.listener(choosy).status() == RINGWAY_E_POLICY);
+    const std::string nobody = R"({"Statement": {"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"}})";
+    CHECK(bus.queue_policy("sport").value().empty());
+    bus.set_queue_policy("sport", nobody.c_str()).value();
+    CHECK(bus.queue_policy("sport").value() == nobody);
+    bus.set_queue_policy("sport", nullptr).value();
+    CHECK(bus.set_queue_policy("sport", "{").status() == RINGWAY_E_POLICY);
+    CHECK(bus.queue_policy("nowhere").status() == RINGWAY_E_NOT_FOUND);
+    const auto to_files = ringway::SubscriptionConfig("sport", RINGWAY_TO_FIREHOSE);
+    news.unsubscribe(news.subscribe(to_files).value()).value();
+    ringway::TopicConfig lasting;
+    lasting.durability = RINGWAY_ASYNC;
+    CHECK(bus.topic("lasting", lasting).status() == RINGWAY_E_OPTION);
     CHECK(sport.parked().value().empty());
     CHECK(sport.read_parked(1).status() == RINGWAY_E_NOT_FOUND);
     CHECK(sport.delete_parked(1).status() == RINGWAY_E_NOT_FOUND);

@@ -62,6 +62,31 @@ fn a_record_is_read_as_it_was_put() {
 }
 
 #[test]
+fn a_key_that_was_put_before_is_put_as_the_first_time_whatever_the_lengths() {
+    for producers in [Producers::Shared, Producers::Exclusive] {
+        let (_root, bus) = bus();
+        let stream = bus.stream("s").slots(1024).producers(producers);
+        let stream = stream.create().unwrap();
+        let mut reader = stream.reader().open().unwrap();
+        let mut producer = stream.producer().unwrap();
+        let letters = "abcdefghijklmnopqrstuvwxyz0123456789-abcdefghijklmnopqrstuvwxyz";
+        for key_len in [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 43, 44, 60] {
+            for data_len in (0..20).chain(28..36).chain(60..90).chain([150, 200, 300]) {
+                let key = &letters[letters.len() - key_len..];
+                for round in 0..2 {
+                    let of = |i: usize| (i * 31 + key_len + round) as u8;
+                    let data: Vec<u8> = (0..data_len).map(of).collect();
+                    let put = producer.put(key, &data).unwrap();
+                    let record = reader.next(WAIT).unwrap().expect("a record");
+                    assert_eq!(record.sequence_number, put.sequence_number);
+                    assert_eq!((record.key(), &record.data), (key, &data), "{key_len}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_record_of_ten_mebibytes_is_taken_and_a_larger_one_refused() {
     let (_root, bus) = bus();
     let stream = bus.stream("s").create().unwrap();

@@ -164,7 +164,7 @@ impl Appender {
 
     /// The claim that `next` will be.
     #[inline(always)]
-    pub(super) fn at_next<'a>(&self, ring: &'a SlotRing) -> Claim<'a> {
+    pub fn at_next<'a>(&self, ring: &'a SlotRing) -> Claim<'a> {
         let position = self.next;
         let laps = ring.memory.geometry().lap_of(position) - 1;
         Claim { position, claimed: Ctl(self.claimed + laps), slot: ring.memory.slot(position) }

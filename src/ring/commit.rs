@@ -2,7 +2,7 @@
 
 use super::SlotRing;
 use super::claim::{Appender, Claim};
-use crate::layout::ring::Meta;
+use crate::layout::ring::{Meta, SLOT_HEADER};
 use crate::layout::word::Ctl;
 use crate::sync::{Label, Ordering, order};
 
@@ -51,6 +51,31 @@ impl Claim<'_> {
     pub fn fill_short(&self, meta: Meta, body: &[u8]) {
         self.write_header(meta);
         self.slot.write_short_body(body);
+    }
+
+    /// [`fill`](Self::fill) for a body of three parts, one behind the other.
+    #[inline(always)]
+    pub fn fill_parts<const WORDS: usize>(
+        &self,
+        meta: Meta,
+        head: [u64; WORDS],
+        middle: &[u8],
+        end: &[u8],
+    ) {
+        self.write_header(meta);
+        self.slot.write_parts(head, middle, end);
+    }
+
+    /// Whether a body of three parts of these lengths fits.
+    #[inline(always)]
+    pub fn has_room_for(&self, head: usize, middle: usize, end: usize) -> bool {
+        self.slot.has_room_for(head, middle, end)
+    }
+
+    /// Asks for the lines of a body of `len` bytes behind the first.
+    #[inline(always)]
+    pub fn prefetch_body(&self, len: usize) {
+        self.slot.prefetch_up_to::<true>(SLOT_HEADER + len);
     }
 
     /// Stores the header alone; the body was written in place.

@@ -263,6 +263,13 @@ pub unsafe fn copy_short_in(dst: *mut u8, src: &[u8]) {
 #[inline(always)]
 pub fn copy_part(out: &mut [u8], from: &[u8]) {
     assert!(out.len() == from.len());
+    // Most parts first: what is compared before them, each of them pays for.
+    #[cfg(target_arch = "x86_64")]
+    if SHORT.contains(&from.len()) {
+        // SAFETY: both are slices of that length, which is short.
+        unsafe { moves::short_fresh(out.as_mut_ptr(), from.as_ptr(), from.len()) };
+        return;
+    }
     match from.len() {
         0 => {}
         1..4 => {
@@ -274,9 +281,6 @@ pub fn copy_part(out: &mut [u8], from: &[u8]) {
             out[..4].copy_from_slice(&from[..4]);
             out[len - 4..].copy_from_slice(&from[len - 4..]);
         }
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: both are slices of that length, which is short.
-        len @ 8..=64 => unsafe { moves::short_fresh(out.as_mut_ptr(), from.as_ptr(), len) },
         _ => out.copy_from_slice(from),
     }
 }

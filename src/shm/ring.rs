@@ -8,7 +8,7 @@ use super::words::{word32, word64};
 use crate::layout::ring::{Meta, READERS_OFFSET, ReaderEntry, SLOT_HEADER, control};
 use crate::layout::geometry::Geometry;
 use crate::layout::queue::{ENVELOPE, Envelope, MIN_FIFO_STRIDE};
-use crate::sync::{AtomicU32, AtomicU64};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::mapping::Mapping;
 use core::marker::PhantomData;
 use core::mem::offset_of;
@@ -348,6 +348,36 @@ impl<'a> Slot<'a> {
         assert!(bytes.len() <= self.room);
         // SAFETY: `room` bytes (a multiple of 8) lie behind the header inside the slot.
         unsafe { copy::copy_in(self.body(), bytes) };
+    }
+
+    /// Whether a body of three parts of these lengths fits.
+    #[inline(always)]
+    pub fn has_room_for(self, head: usize, middle: usize, end: usize) -> bool {
+        let rest = self.room.checked_sub(head).and_then(|rest| rest.checked_sub(middle));
+        rest.is_some_and(|rest| end <= rest)
+    }
+
+    /// Stores a body of three parts, one behind the other: a head of whole words, which come from registers,
+    /// and two runs of bytes. The caller holds the claim.
+    ///
+    /// # Panics
+    /// When they do not fit.
+    #[inline(always)]
+    pub fn write_parts<const WORDS: usize>(self, head: [u64; WORDS], middle: &[u8], end: &[u8]) {
+        assert!(self.has_room_for(8 * WORDS, middle.len(), end.len()));
+        // SAFETY: the parts lie one behind the other in the `room` bytes behind the header, as just
+        // asserted, the words aligned to 8 as the body is; the claim makes this the only writer among
+        // well-behaved processes, and readers validate what they copied.
+        unsafe {
+            for (index, word) in head.into_iter().enumerate() {
+                let word_at = &*self.body().cast::<AtomicU64>().add(index);
+                word_at.store(word, Ordering::Relaxed); // ordered by the commit
+            }
+            let at = self.body().add(8 * WORDS);
+            copy::copy_part(core::slice::from_raw_parts_mut(at, middle.len()), middle);
+            let at = at.add(middle.len());
+            copy::copy_part(core::slice::from_raw_parts_mut(at, end.len()), end);
+        }
     }
 
     /// Stores a body that is neither tiny nor long. The caller holds the claim.

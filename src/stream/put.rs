@@ -155,20 +155,41 @@ impl StreamProducer {
     ///
     /// # Errors
     /// As [`put`](Self::put).
+    #[inline]
     pub fn put_record(&mut self, record: &PutRecord<'_>) -> Result<Put, PutError> {
-        let wait = self.usual_wait();
-        self.put_within(record, wait)
+        match self.append_clear(record, Self::arrival_ms) {
+            Ok(put) => Ok(put),
+            Err(lost) => self.put_with_care(*record, lost, None),
+        }
     }
 
     /// The same, waiting for room up to `wait` whatever the stream says.
     ///
     /// # Errors
     /// As [`put`](Self::put).
+    #[inline]
     pub fn put_within(&mut self, record: &PutRecord<'_>, wait: Duration) -> Result<Put, PutError> {
-        let put = match self.append(record) {
+        match self.append_clear(record, Self::arrival_ms) {
+            Ok(put) => Ok(put),
+            Err(lost) => self.put_with_care(*record, lost, Some(wait)),
+        }
+    }
+
+    /// Any put that is not [clear](Self::append_clear): with a wait for room, as long as usual or so long, and
+    /// for the disk. The record comes by value: by a reference it would be put together in memory for each put.
+    #[cold]
+    #[inline(never)]
+    fn put_with_care(
+        &mut self,
+        record: PutRecord<'_>,
+        lost: Option<(ShardId, Lost)>,
+        wait: Option<Duration>,
+    ) -> Result<Put, PutError> {
+        let put = match self.append_with_care(&record, lost) {
             Err(full @ PutError::Full { .. }) => {
+                let wait = wait.unwrap_or_else(|| self.usual_wait());
                 self.wait(full, Deadline::after(wait), |producer| {
-                    producer.append(record)
+                    producer.append(&record)
                 })
             }
             outcome => outcome,
@@ -284,8 +305,22 @@ impl StreamProducer {
     ///
     /// # Errors
     /// As [`put`](Self::put).
+    #[inline]
     pub fn try_put(&mut self, record: &PutRecord<'_>) -> Result<Put, PutError> {
-        let put = self.append(record)?;
+        match self.append_clear(record, Self::arrival_ms) {
+            Ok(put) => Ok(put), // in memory: there is no disk to wait for
+            Err(lost) => self.try_put_with_care(*record, lost),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_put_with_care(
+        &mut self,
+        record: PutRecord<'_>,
+        lost: Option<(ShardId, Lost)>,
+    ) -> Result<Put, PutError> {
+        let put = self.append_with_care(&record, lost)?;
         self.acknowledge(&put)?;
         Ok(put)
     }
@@ -321,10 +356,9 @@ impl StreamProducer {
         let Some(Some(producer)) = self.producers.get_mut(shard as usize) else {
             return Err(None);
         };
-        let len = HEAD + key.len() + data.len();
-        let label = Label::Key(key.as_bytes());
-        let fill = |out: &mut [u8]| record::write(out, arrival, label, data);
-        let sent = producer.try_send_clear_with(len, fill);
+        let head: [u64; HEAD / 8] =
+            bytemuck::cast(record::head(arrival, Label::Key(key.as_bytes())));
+        let sent = producer.try_send_parts_clear(head, key.as_bytes(), data);
         let position = sent.map_err(|lost| Some((ShardId(shard), lost?)))?;
         self.weigh(shard, key.len() + data.len());
         self.tell(shard, position, data.len());

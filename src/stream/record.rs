@@ -188,20 +188,25 @@ impl<'a> Label<'a> {
     }
 }
 
-/// Writes a record into `out`, which is as long as head, key and data.
+/// What stands in front of key and data.
 #[inline(always)]
-pub(super) fn write(out: &mut [u8], arrival_ms: u64, label: Label<'_>, data: &[u8]) {
-    let key = label.key();
+pub(super) fn head(arrival_ms: u64, label: Label<'_>) -> RecordHead {
     let (flags, records) = match label {
         Label::Key(_) => (0, 0),
         Label::Aggregated(records) => (AGGREGATED, records),
     };
-    let head = RecordHead {
+    RecordHead {
         arrival_ms,
-        key_bytes: key.len() as u16, // at most 256 characters
+        key_bytes: label.key().len() as u16, // at most 256 characters
         flags,
         records,
-    };
+    }
+}
+
+/// Writes a record into `out`, which is as long as head, key and data.
+#[inline(always)]
+pub(super) fn write(out: &mut [u8], arrival_ms: u64, label: Label<'_>, data: &[u8]) {
+    let (head, key) = (head(arrival_ms, label), label.key());
     let (start, rest) = out.split_at_mut(HEAD);
     start.copy_from_slice(bytemuck::bytes_of(&head));
     let (start, rest) = rest.split_at_mut(key.len());

@@ -36,17 +36,50 @@ impl Producer {
         }
     }
 
-    /// [`try_send_with`](Self::try_send_with) where the next position is clear. Else nothing is sent, and it
-    /// says what became of a claim if there was one.
+    /// Sends a body of three parts, one behind the other, where the next position is clear and they fit into its
+    /// slot. Else nothing is sent, and it says what became of a claim if there was one. Nothing of the caller's
+    /// runs while the claim is open, so that neither a panic nor a fork has to be expected there.
     #[inline(always)]
-    pub(crate) fn try_send_clear_with(
+    pub(crate) fn try_send_parts_clear<const WORDS: usize>(
         &mut self,
-        len: usize,
-        mut fill: impl FnMut(&mut [u8]),
+        head: [u64; WORDS],
+        middle: &[u8],
+        end: &[u8],
     ) -> Result<u64, Option<Lost>> {
-        let position = self.fill_clear(len, &mut fill)?;
+        let ring = &self.ring;
+        let claim = self.appender.at_next(ring);
+        if !self.appender.is_clear()
+            || self.generation != fork::generation()
+            || !claim.has_room_for(8 * WORDS, middle.len(), end.len())
+        {
+            return Err(None);
+        }
+        let len = 8 * WORDS + middle.len() + end.len();
+        claim.prefetch(!self.exclusive, false);
+        claim.prefetch_body(len);
+        let claim = if self.exclusive {
+            self.appender.make_clear_exclusive(&claim);
+            claim
+        } else {
+            self.appender.make_clear(claim).ok_or(None)?
+        };
+        claim.fill_parts(Meta::new(len as u32, Meta::INLINE, 0), head, middle, end);
+        let position = claim.position;
+        commit(&mut self.appender, ring, self.exclusive, claim).map_err(Some)?;
+        self.ask_ahead(position, len);
         self.wake();
         Ok(position)
+    }
+
+    /// Who reads is far from there, or has long been: its lines travel while nobody waits for them.
+    #[inline(always)]
+    fn ask_ahead(&self, position: u64, len: usize) {
+        let ahead = position + AHEAD;
+        if self.appender.is_free(ahead) {
+            let slot = self.ring.memory().slot(ahead);
+            slot.prefetch_first_line_to_write();
+            slot.prefetch_up_to::<true>(SLOT_HEADER + len);
+        }
     }
 
     /// [`try_send_with`](Self::try_send_with) where the next position is clear, without a wake. Else the long
@@ -77,13 +110,7 @@ impl Producer {
         claim.write_header(Meta::new(len as u32, Meta::INLINE, 0));
         let position = claim.position;
         commit(&mut self.appender, ring, self.exclusive, claim).map_err(Some)?;
-        // Who reads is far from there, or has long been: its lines travel while nobody waits for them.
-        let ahead = position + AHEAD;
-        if self.appender.is_free(ahead) {
-            let slot = ring.memory().slot(ahead);
-            slot.prefetch_first_line_to_write();
-            slot.prefetch_up_to::<true>(SLOT_HEADER + len);
-        }
+        self.ask_ahead(position, len);
         Ok(position)
     }
 

@@ -47,6 +47,35 @@ fn every_reader_sees_every_record_in_order() {
 }
 
 #[test]
+fn a_view_shows_what_a_read_copies_whatever_its_length_and_both_find_the_same_end() {
+    for producers in [Producers::Shared, Producers::Exclusive] {
+        let (_root, bus) = bus();
+        let channel = bus.channel("c").slots(1024).producers(producers);
+        let channel = channel.create().unwrap();
+        let (mut copying, mut viewing) = (
+            channel.reader().join().unwrap(),
+            channel.reader().join().unwrap(),
+        );
+        let mut producer = channel.producer().unwrap();
+        let mut buffer = [0u8; 300];
+        for round in 0..3_000u64 {
+            let body: Vec<u8> = (0..round % 300).map(|i| (i * 3 ^ round) as u8).collect();
+            producer.try_send(&body).unwrap();
+            let record = copying.try_read(&mut buffer).unwrap().expect("a record");
+            let view = viewing.try_view().unwrap().expect("the same");
+            assert_eq!(view.record(), record);
+            assert_eq!((&view[..], &buffer[..record.len]), (&body[..], &body[..]));
+            drop(view);
+            assert!(viewing.try_view().unwrap().is_none());
+            assert!(copying.try_read(&mut buffer).unwrap().is_none());
+        }
+        // Nobody is held back by what was looked at.
+        assert_eq!(channel.stats().readers.len(), 2);
+        assert!(channel.stats().readers.iter().all(|r| r.cursor == 3_000));
+    }
+}
+
+#[test]
 fn a_full_channel_refuses_and_names_the_reader_then_goes_on() {
     for producers in [Producers::Shared, Producers::Exclusive] {
         let (_root, bus) = bus();

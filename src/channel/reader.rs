@@ -10,7 +10,7 @@ use crate::layout::word::{Chunk, Ctl};
 use crate::object::poll::{PollDescriptor, Shared};
 use crate::object::wait::wait_any;
 use crate::ring::pace::Distance;
-use crate::ring::read::{Glance, Look, publish};
+use crate::ring::read::{Look, publish};
 use crate::ring::wait::Idle;
 use crate::ring::{Counter, Producers, SlotRing};
 use crate::shm::ring::{CursorWord, Slot};
@@ -26,6 +26,10 @@ const PENDING_LOOKS: u32 = 64;
 const COARSE_TICK_NS: u64 = 1_000_000;
 /// Bytes of body in the slot's first cache line.
 const FIRST_LINE_BODY: usize = 32;
+
+mod at_once;
+
+use at_once::inline_up_to;
 
 /// What was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,21 +80,6 @@ pub struct Reader {
     pending: Option<(Ctl, u64, u32)>,
     poll: Option<Arc<Shared>>,
     distance: Distance,
-}
-
-/// Copies a short inline body, if it was the record's all the time; its length.
-#[inline(always)]
-fn copy_short(glance: &Glance<'_>, meta: Meta, buffer: &mut [u8]) -> Option<usize> {
-    let len = glance.slot.read_short_body(meta, buffer)?;
-    glance.is_unchanged().then_some(len)
-}
-
-/// The length of an inline body of at most `room` bytes, by one comparison.
-#[inline(always)]
-fn inline_up_to(meta: Meta, room: usize) -> Option<usize> {
-    const LEN_AND_KIND: u64 = (1 << 40) - 1;
-    let len = (meta.0 & LEN_AND_KIND).wrapping_sub(Meta::new(0, Meta::INLINE, 0).0);
-    (len <= room as u64).then_some(len as usize)
 }
 
 impl Reader {
@@ -146,53 +135,6 @@ impl Reader {
         };
         self.pending = None;
         self.publish();
-    }
-
-    /// Copies the next record into `buffer`. `None` when there is none yet. Never blocks, makes no
-    /// system call, allocates nothing.
-    ///
-    /// # Errors
-    /// [`ReadError::Lagged`] (lossy readers) tells what was missed, and the next call goes on;
-    /// [`ReadError::BufferTooSmall`] leaves the record next; the others of [`ReadError`].
-    #[inline]
-    pub fn try_read(&mut self, buffer: &mut [u8]) -> Result<Option<Record>, ReadError> {
-        // The common case first: the next record is there, inline, short, and fits.
-        let position = self.next;
-        if self.generation == fork::generation() {
-            let glance = self.ring.glance_past_claim(position);
-            if let Some(meta) = glance.record() {
-                if let Some(len) = copy_short(&glance, meta, buffer) {
-                    self.next = position + 1;
-                    publish(&self.cursor, position + 1);
-                    return Ok(Some(Record { position, len }));
-                }
-            } else if glance.is_end() {
-                if self.prefetches {
-                    glance.slot.prefetch_second_line::<false>();
-                }
-                if self.is_at_mere_end() {
-                    self.distance.at_end(self.next);
-                    return Ok(None);
-                }
-            }
-        }
-        self.try_read_slowly(buffer)
-    }
-
-    /// [`try_read`](Self::try_read) as most are: all in registers, nothing out of line. `None`: nothing was read,
-    /// and `try_read` does it or says why not.
-    #[doc(hidden)]
-    #[inline(always)]
-    pub fn try_read_at_once(&mut self, buffer: &mut [u8]) -> Option<Record> {
-        let position = self.next;
-        if self.generation != fork::generation() {
-            return None;
-        }
-        let glance = self.ring.glance(position);
-        let len = copy_short(&glance, glance.record()?, buffer)?;
-        self.next = position + 1;
-        publish(&self.cursor, position + 1);
-        Some(Record { position, len })
     }
 
     #[cold]
@@ -366,11 +308,10 @@ impl Reader {
         Ok(count)
     }
 
-    /// The next record in place, without a copy. `None` when there is none yet.
-    ///
-    /// # Errors
-    /// As [`try_read`](Self::try_read).
-    pub fn try_view(&mut self) -> Result<Option<View<'_>>, ReadError> {
+    /// [`try_view`](Self::try_view) of whatever there is, past everything that is gone.
+    #[cold]
+    #[inline(never)]
+    fn try_view_slowly(&mut self) -> Result<Option<View<'_>>, ReadError> {
         loop {
             let Some((position, body)) = self.find()? else {
                 return Ok(None);

@@ -11,7 +11,7 @@
 
 use super::TopicInner;
 use super::filter::{FilterIndex, FilterMessage, Matches, Policy, PolicyLimits, Scope};
-use super::message::{MessageId, Parsed, bytes_before_body};
+use super::message::{MessageId, Parsed, bare, bytes_before_body};
 use crate::channel::{Channel, Reader};
 use crate::error::{PublishError, ReadError};
 use crate::layout::topic::words;
@@ -287,8 +287,10 @@ impl Listener {
             };
             let bytes: &[u8] = &view;
             let position = view.record().position;
-            let parsed = bytes_before_body(bytes, &mut self.said)
-                .and_then(|at| Some((Parsed::of(&self.said)?, bytes.get(at..)?)));
+            let parsed = bare(bytes).or_else(|| {
+                let at = bytes_before_body(bytes, &mut self.said)?;
+                Some((Parsed::of(&self.said)?, bytes.get(at..)?))
+            });
             let Some((parsed, body)) = parsed else {
                 drop(view);
                 self.count_damaged();

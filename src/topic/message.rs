@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 /// Longest subject, in characters.
 const MAX_SUBJECT: usize = 100;
 /// Bytes of the head.
-const HEAD: usize = size_of::<MessageHead>();
+pub(super) const HEAD: usize = size_of::<MessageHead>();
 
 /// The id of a published message (`MessageId`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,15 +120,20 @@ impl<'a> Publication<'a> {
 
     #[inline]
     pub(super) fn check(&self) -> Result<(), PublishError> {
-        let is_bare = self.subject.is_none()
-            && self.group.is_none()
-            && self.dedup_id.is_none()
-            && self.trace_header.is_none()
-            && !self.per_protocol;
-        match is_bare {
+        match self.is_bare() {
             true => Ok(()),
             false => self.check_texts(),
         }
+    }
+
+    /// Whether nothing is said of it but attributes.
+    #[inline(always)]
+    pub(super) fn is_bare(&self) -> bool {
+        self.subject.is_none()
+            && self.group.is_none()
+            && self.dedup_id.is_none()
+            && self.trace_header.is_none()
+            && !self.per_protocol
     }
 
     fn check_texts(&self) -> Result<(), PublishError> {
@@ -266,22 +271,28 @@ impl<'a> Parsed<'a> {
                 _ => return None,
             },
         };
-        Some(Self {
+        let said = Publication {
+            body,
+            subject,
+            attributes,
+            group,
+            dedup_id,
+            trace_header,
+            per_protocol: head.flags & FLAG_PER_PROTOCOL != 0,
+        };
+        Some(Self::new(&head, said))
+    }
+
+    #[inline(always)]
+    fn new(head: &MessageHead, said: Publication<'a>) -> Self {
+        Self {
             id: MessageId(head.id),
             attempts: head.attempts,
             target: (head.target != 0).then_some(head.target),
             is_tick: head.flags & FLAG_TICK != 0,
             published_ms: head.published_ms,
-            said: Publication {
-                body,
-                subject,
-                attributes,
-                group,
-                dedup_id,
-                trace_header,
-                per_protocol: head.flags & FLAG_PER_PROTOCOL != 0,
-            },
-        })
+            said,
+        }
     }
 }
 
@@ -311,6 +322,26 @@ pub(super) fn bytes_before_body(bytes: &[u8], said: &mut Vec<u8>) -> Option<usiz
         said.extend_from_slice(bytes.get(HEAD..at)?);
     }
     Some(at)
+}
+
+/// A message of which nothing is said but what its head says, which is copied, and its body, which is looked at
+/// where it lies. `None` of any other.
+#[inline]
+pub(super) fn bare(bytes: &[u8]) -> Option<(Parsed<'static>, &[u8])> {
+    let (head, body) = bytes.split_at_checked(HEAD)?;
+    let head: MessageHead = bytemuck::pod_read_unaligned(head);
+    let lengths = u32::from(head.subject_bytes)
+        | u32::from(head.trace_bytes)
+        | u32::from(head.attributes)
+        | u32::from(head.group_bytes)
+        | u32::from(head.dedup_bytes)
+        | head.attribute_bytes;
+    let said = Publication {
+        per_protocol: head.flags & FLAG_PER_PROTOCOL != 0,
+        ..Publication::new(&[])
+    };
+    let is_bare = head.magic == MESSAGE_MAGIC && lengths == 0;
+    is_bare.then(|| (Parsed::new(&head, said), body))
 }
 
 /// What says that subscription `target` has something to get from the archive.

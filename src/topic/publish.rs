@@ -6,7 +6,7 @@
 
 use super::TopicInner;
 use super::dispatch::Dispatcher;
-use super::message::{MessageId, Parsed, Publication, texts};
+use super::message::{HEAD, MessageId, Parsed, Publication, texts};
 use crate::channel::Producer;
 use crate::error::{PublishError, SendError};
 use crate::layout::topic::words;
@@ -85,12 +85,68 @@ impl Publisher {
     ///
     /// # Errors
     /// [`PublishError`]; nothing was published then.
+    #[inline]
     pub fn publish(&mut self, message: &Publication<'_>) -> Result<Published, PublishError> {
+        match self.say_at_once(message) {
+            Some(published) => Ok(published),
+            None => self.publish_with_care(message),
+        }
+    }
+
+    #[inline(never)]
+    fn publish_with_care(&mut self, message: &Publication<'_>) -> Result<Published, PublishError> {
         self.topic.check()?;
         let now = self.now_ms();
         let published = self.commit(message, now)?;
         self.hand_on(published.id, 1)?;
         Ok(published)
+    }
+
+    /// [`publish`](Self::publish) of what only listeners hear, as most is: nothing is said of it but attributes,
+    /// their ring is open here, and the next slot is clear. `None`: nothing was published, and the way with care
+    /// does it or says why not.
+    #[inline(always)]
+    fn say_at_once(&mut self, message: &Publication<'_>) -> Option<Published> {
+        let is_heard_only = message.is_bare()
+            && !self.is_fifo()
+            && self.topic.check().is_ok()
+            && self.dispatcher.subscriptions.are_none(&self.topic)
+            && self.topic.word(words::LISTENED).load(Ordering::Acquire) != 0;
+        if !is_heard_only || self.producer.is_none() {
+            return None;
+        }
+        let (id, now) = (MessageId(self.id), self.now_ms());
+        let head: [u64; HEAD / 8] = bytemuck::cast(message.head(id, now));
+        let attributes = message.attributes.encoded();
+        let producer = self.producer.as_mut()?;
+        // A claim that was lost is begun anew with care.
+        let said = producer.try_send_parts_clear(head, attributes, message.body);
+        said.ok()?;
+        Some(self.published(id, message, false))
+    }
+
+    /// Behind a commit, or where nobody is there to publish to.
+    #[inline(always)]
+    fn published(
+        &mut self,
+        id: MessageId,
+        message: &Publication<'_>,
+        duplicate: bool,
+    ) -> Published {
+        self.id[1] = id.0[1].wrapping_add(1);
+        self.uncounted += u64::from(!duplicate);
+        if self.uncounted >= COUNT_EVERY {
+            self.count();
+        }
+        event!(
+            TRACE,
+            "published",
+            topic = self.topic.name.as_str(),
+            id = id.to_string(),
+            bytes = message.body.len(),
+            duplicate = duplicate
+        );
+        Published { id, duplicate }
     }
 
     /// Publishes messages in order (`PublishBatch`); what became of each. Allocates the outcomes.
@@ -182,19 +238,7 @@ impl Publisher {
             self.bytes = bytes;
             duplicate = committed?;
         }
-        self.uncounted += u64::from(!duplicate);
-        if self.uncounted == COUNT_EVERY {
-            self.count();
-        }
-        event!(
-            TRACE,
-            "published",
-            topic = self.topic.name.as_str(),
-            id = id.to_string(),
-            bytes = message.body.len(),
-            duplicate = duplicate
-        );
-        Ok(Published { id, duplicate })
+        Ok(self.published(id, message, duplicate))
     }
 
     /// Writes a message that only listeners hear into their ring, in place; whether that went. It does not
@@ -288,6 +332,7 @@ impl Publisher {
         spoken
     }
 
+    #[cold]
     fn count(&mut self) {
         let published = core::mem::take(&mut self.uncounted);
         let word = self.topic.word(words::PUBLISHED);

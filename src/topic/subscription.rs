@@ -246,6 +246,16 @@ impl Subscriptions {
         }
     }
 
+    /// Whether there is none, and nothing was changed since that was read: two loads.
+    #[inline]
+    pub fn are_none(&self, topic: &TopicInner) -> bool {
+        let has_news = match &self.log {
+            Some(log) => log.has_news(),
+            None => topic.word(words::SUBSCRIBED).load(Ordering::Acquire) != 0,
+        };
+        self.by_id.is_empty() && !has_news
+    }
+
     #[cold]
     fn read(&mut self, topic: &TopicInner) -> Result<(), OpenError> {
         self.log(topic)?;

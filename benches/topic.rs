@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Messages between two times that the queues are emptied.
 const ROUND: u64 = 1_000;
+/// Messages of a batch, as many as SNS takes.
+const BATCH: u64 = 10;
 const TOPICS: u64 = 100_000;
 
 fn bus(root: &TempBus) -> Bus {
@@ -105,7 +107,6 @@ fn of_a_thousand(criterion: &mut Criterion) {
     attributes.string("kind", "order").expect("an attribute");
     attributes.string("city", "Graz").expect("an attribute");
     let mut group = criterion.benchmark_group("topic");
-    group.throughput(Throughput::Elements(1));
     for (name, wanted, size) in [
         ("10 of 1,000 match, to 10 queues", 10, 256),
         ("10 of 1,000 match, to queues that can't take it", 10, 1),
@@ -131,6 +132,7 @@ fn of_a_thousand(criterion: &mut Criterion) {
         }
         let mut publisher = topic.publisher().expect("a publisher");
         let message = Publication::new(&body).attributes(&attributes);
+        group.throughput(Throughput::Elements(1));
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|count| {
                 let mut took = Duration::ZERO;
@@ -138,6 +140,24 @@ fn of_a_thousand(criterion: &mut Criterion) {
                     let start = Instant::now();
                     for _ in from..count.min(from + ROUND) {
                         publisher.publish(&message).expect("room");
+                    }
+                    took += start.elapsed();
+                    targets.iter().step_by(100).for_each(drain);
+                }
+                took
+            });
+        });
+        let messages = [message; BATCH as usize];
+        group.throughput(Throughput::Elements(BATCH));
+        group.bench_function(format!("{name}, in batches of {BATCH}"), |bencher| {
+            bencher.iter_custom(|count| {
+                let mut took = Duration::ZERO;
+                for from in (0..count).step_by((ROUND / BATCH) as usize) {
+                    let start = Instant::now();
+                    for _ in from..count.min(from + ROUND / BATCH) {
+                        for outcome in publisher.publish_batch(&messages) {
+                            outcome.expect("room");
+                        }
                     }
                     took += start.elapsed();
                     targets.iter().step_by(100).for_each(drain);

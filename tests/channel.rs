@@ -59,7 +59,7 @@ fn a_view_shows_what_a_read_copies_whatever_its_length_and_both_find_the_same_en
         let mut producer = channel.producer().unwrap();
         let mut buffer = [0u8; 300];
         for round in 0..3_000u64 {
-            let body: Vec<u8> = (0..round % 300).map(|i| (i * 3 ^ round) as u8).collect();
+            let body: Vec<u8> = (0..round % 300).map(|i| ((i * 3) ^ round) as u8).collect();
             producer.try_send(&body).unwrap();
             let record = copying.try_read(&mut buffer).unwrap().expect("a record");
             let view = viewing.try_view().unwrap().expect("the same");

@@ -2,9 +2,9 @@
 //! words; and what of its archive a FIFO topic gives to who comes later.
 
 use ringway::{
-    Attributes, Backpressure, Bus, GroupStart, Incoming, OpenError, Publication, PublishError,
-    Publisher, Queue, ReplayStatus, Stream, StreamIterator, SubscribeError, SubscribeOptions,
-    Topic,
+    Attributes, Backpressure, Bus, GroupStart, Incoming, OpenError, Outgoing, Publication,
+    PublishError, Publisher, Queue, ReplayStatus, Stream, StreamIterator, SubscribeError,
+    SubscribeOptions, Topic,
 };
 use ringway_harness::TempBus;
 use std::time::Duration;
@@ -492,4 +492,78 @@ fn an_archive_keeps_the_newest_and_a_subscription_that_falls_out_of_it_goes_on_b
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
     let is_ours = |name: &std::ffi::OsString| name.to_str().unwrap().contains("ledger");
     assert!(!left.iter().any(is_ours), "{left:?}");
+}
+
+/// What a queue holds: bodies, attributes as text, trace headers.
+fn whole(queue: &Queue) -> Vec<(Vec<u8>, String, Option<String>)> {
+    let (mut receiver, mut incoming) = (queue.receiver().unwrap(), Incoming::new());
+    let mut found = Vec::new();
+    while let Some(received) = receiver.receive_message(&mut incoming).unwrap() {
+        let attributes: Vec<_> = incoming.attributes().iter().collect();
+        let header = incoming.trace_header().map(str::to_owned);
+        found.push((incoming.body().to_vec(), format!("{attributes:?}"), header));
+        receiver.delete(&received.receipt).unwrap();
+    }
+    found
+}
+
+#[test]
+fn queues_of_all_kinds_get_each_message_whole_although_it_is_encoded_once_for_many() {
+    let place = Place::new();
+    let topic = place.topic();
+    let (first, second) = (place.queue("first"), place.queue("second"));
+    let ordered = place.bus.queue("ordered.fifo").fifo().create().unwrap();
+    let wrapped = [place.queue("wrapped"), place.queue("wrapped-too")];
+    let dead = place.queue("dead");
+    let small = place.bus.queue("small").max_message_bytes(32);
+    let small = small.create().unwrap();
+    for name in ["first", "second", "ordered.fifo"] {
+        topic.subscribe(&raw(name)).unwrap();
+    }
+    topic.subscribe(&raw("small").dead_letter("dead")).unwrap();
+    for name in ["wrapped", "wrapped-too"] {
+        topic.subscribe(&SubscribeOptions::new(name)).unwrap();
+    }
+    let mut publisher = topic.publisher().unwrap();
+    let mut sent = Vec::new();
+    for number in 0..60usize {
+        // Longer than a slot now and then, and mostly longer than the small queue takes, though not by what the
+        // encoding of its attributes adds.
+        let body = vec![number as u8; number % 7 * 5 + number / 50 * 2_000];
+        let mut attributes = Attributes::new();
+        if number % 3 > 0 {
+            attributes.string("n", &number.to_string()).unwrap();
+        }
+        let header = format!("Root={number}");
+        let mut message = Publication::new(&body).attributes(&attributes);
+        if number % 4 == 1 {
+            message = message.trace_header(&header);
+        }
+        publisher.publish(&message).unwrap();
+        let list: Vec<_> = attributes.as_ref().iter().collect();
+        let size = Outgoing::new(&body).attributes(&attributes).size();
+        let header = (number % 4 == 1).then_some(header);
+        sent.push(((body, format!("{list:?}"), header), size));
+    }
+    let all: Vec<_> = sent.iter().map(|(message, _)| message.clone()).collect();
+    for queue in [&first, &second, &ordered] {
+        assert_eq!(whole(queue), all, "{}", queue.name());
+    }
+    let of_size = |is_small: bool| {
+        let those = sent.iter().filter(|(_, size)| (*size <= 32) == is_small);
+        those
+            .map(|(message, _)| message.clone())
+            .collect::<Vec<_>>()
+    };
+    assert!(!of_size(true).is_empty() && !of_size(false).is_empty());
+    assert_eq!(whole(&small), of_size(true));
+    assert_eq!(whole(&dead), of_size(false));
+    for queue in &wrapped {
+        let found = whole(queue);
+        assert_eq!(found.len(), all.len());
+        for ((notification, ..), (body, ..)) in found.iter().zip(&all) {
+            let said: serde_json::Value = serde_json::from_slice(notification).unwrap();
+            assert_eq!(said["Message"].as_str().unwrap().as_bytes(), body);
+        }
+    }
 }

@@ -140,7 +140,7 @@ impl QueueSender {
 
     /// Claim, fill, commit; once more where somebody took this sender for stalled.
     #[inline(always)]
-    fn append_bytes(
+    pub(super) fn append_bytes(
         &mut self,
         grouped: Option<Grouped>,
         meta: Meta,

@@ -25,6 +25,8 @@ mod chain;
 mod dedup;
 mod definition;
 mod duties;
+#[cfg(feature = "topics")]
+mod encoded;
 mod envelope;
 mod file;
 mod further;
@@ -73,6 +75,8 @@ pub use attributes::{Attribute, AttributeIter, AttributeValue, Attributes, Attri
 pub(crate) use chain::{Chain, Link, further_links, ring_at};
 pub use dedup::{DedupScope, Deduplication};
 pub use definition::{Durability, QueueDefinition, QueueKind};
+#[cfg(feature = "topics")]
+pub(crate) use encoded::Encoded;
 pub(crate) use file::{
     QueueFile, create as create_queue, open as open_queue, open_removed as open_removed_queue,
 };

@@ -131,6 +131,14 @@ impl<'a> Outgoing<'a> {
         self.body
     }
 
+    /// What travels in front of its body, where that is the same in every standard queue: no group, which each
+    /// hashes by its own key, no delay, and nothing that is wrong with it.
+    #[cfg(feature = "topics")]
+    pub(super) fn same_everywhere(&self) -> Option<Envelope<'a>> {
+        let is_same = self.envelope.group.is_none() && self.delay.is_none() && self.check().is_ok();
+        is_same.then_some(self.envelope)
+    }
+
     #[cfg(feature = "md5")]
     pub(super) fn envelope(&self) -> Envelope<'a> {
         self.envelope
@@ -165,7 +173,7 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-fn attributes_size(attributes: AttributesRef<'_>) -> usize {
+pub(super) fn attributes_size(attributes: AttributesRef<'_>) -> usize {
     attributes.iter().map(|attribute| attribute.size()).sum()
 }
 

@@ -25,16 +25,27 @@ impl QueueSender {
         if !self.is_plain(body.len()) {
             return None;
         }
-        let position = self.append_plain(body)?;
+        let position = self.append_plain(inline(body), body)?;
         self.delivery.ring().wake_behind_commit();
         Some(position)
+    }
+
+    /// Appends bytes of which more is said than that they are inline, in front of which is an attribute block,
+    /// without a wake. As [`send_at_once`](Self::send_at_once), all or nothing.
+    #[cfg(feature = "topics")]
+    #[inline(always)]
+    pub(super) fn append_at_once(&mut self, meta: Meta, bytes: &[u8]) -> Option<u64> {
+        match self.is_plain(bytes.len()) {
+            true => self.append_plain(meta, bytes),
+            false => None,
+        }
     }
 
     /// One of a batch, without a wake.
     #[inline(always)]
     pub(super) fn append_one_of_many(&mut self, body: &[u8]) -> Result<u64, QueueSendError> {
         if self.is_plain(body.len())
-            && let Some(position) = self.append_plain(body)
+            && let Some(position) = self.append_plain(inline(body), body)
         {
             return Ok(position);
         }
@@ -66,12 +77,11 @@ impl QueueSender {
     /// Appends what [`is_plain`](Self::is_plain), without a wake. `None`: there was no slot at hand, or the claim
     /// was lost, which [`start_over`](Self::start_over) asks about.
     #[inline(always)]
-    fn append_plain(&mut self, body: &[u8]) -> Option<u64> {
+    fn append_plain(&mut self, meta: Meta, body: &[u8]) -> Option<u64> {
         let claim = self.appender.claim_free(&self.delivery)?;
         let position = claim.position;
         // Behind the claim: from here on the message ages, whenever this process was stopped before.
         let now = self.clock.now_ms();
-        let meta = Meta::new(body.len() as u32, Meta::INLINE, 0);
         claim.fill_message(meta, claim.ready_word(), now, body);
         if let Err(lost) = self.appender.commit(self.delivery.ring(), claim) {
             self.note_lost(lost, position);
@@ -94,4 +104,10 @@ impl QueueSender {
             Some((Lost::Corrupt, position)) => Err(QueueSendError::Corrupt { position }),
         }
     }
+}
+
+/// What the header says of a body of which nothing else is said.
+#[inline(always)]
+fn inline(body: &[u8]) -> Meta {
+    Meta::new(body.len() as u32, Meta::INLINE, 0)
 }

@@ -33,6 +33,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 const MAX_ATTEMPTS: u32 = 50_000;
 /// Receives of one message in a FIFO topic, well below those after which a queue parks it.
 pub(super) const MAX_RECEIVES: u16 = 500;
+/// Deliveries of one message to a standard topic between two looks whether the lease on it lasts.
+const LOOK_EVERY: usize = 8;
+/// Deliveries ahead of which the slot is asked for: as many lines as a core can wait for at a time.
+const AHEAD: usize = 6;
 /// Messages of which it is kept who has got them while somebody else holds them up.
 const MOST_HELD: usize = 1024;
 
@@ -218,6 +222,7 @@ impl Dispatcher {
         }
         let topic = Arc::clone(&self.topic);
         let delivery = Delivery {
+            number: self.targets.next_number(),
             topic: &topic,
             parsed: &parsed,
             texts: texts.as_ref(),
@@ -249,14 +254,39 @@ impl Dispatcher {
         }
         let (mut delivered, mut held_up) = (0, false);
         let (mut failed, mut is_over) = (None, false);
+        let bytes_ahead = match wanting.len() {
+            0 | 1 => None,
+            _ => Some(delivery.parsed.said.encoded_bytes()),
+        };
+        if let Some(bytes) = bytes_ahead {
+            wanting
+                .iter()
+                .take(AHEAD)
+                .for_each(|id| self.ask_ahead(*id, bytes));
+        }
+        // In a standard topic who stood still delivers twice, which may be at any time; in a FIFO topic behind
+        // what came later.
+        let look_every = if self.transit()?.is_fifo {
+            1
+        } else {
+            LOOK_EVERY
+        };
+        let mut look_in = 0;
         for (number, to) in wanting.iter().enumerate() {
+            if let (Some(bytes), Some(id)) = (bytes_ahead, wanting.get(number + AHEAD)) {
+                self.ask_ahead(*id, bytes);
+            }
             if served.as_ref().is_some_and(|served| served.contains(to)) {
                 continue;
             }
-            is_over = !self.has_lease(received)?;
-            if is_over {
-                break;
+            if look_in == 0 {
+                look_in = look_every;
+                is_over = !self.has_lease(received)?;
+                if is_over {
+                    break;
+                }
             }
+            look_in -= 1;
             match self.deliver(received, delivery, bytes, *to) {
                 Ok(Outcome::NotNow) if !held_up => {
                     held_up = true;
@@ -295,6 +325,15 @@ impl Dispatcher {
             true => Handed::HeldUp,
             false => Handed::On,
         })
+    }
+
+    /// Asks for the slot that the message will go into, of a queue that is open here: while the deliveries before it
+    /// are made its lines travel.
+    #[inline]
+    fn ask_ahead(&self, id: u64, bytes: usize) {
+        if let Some(known) = self.subscriptions.get(id) {
+            self.targets.ask_ahead(&endpoint(known), bytes);
+        }
     }
 
     /// One delivery, with what follows where it can't be made now or ever. `NotNow` only where the

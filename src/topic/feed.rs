@@ -195,6 +195,7 @@ impl Dispatcher {
         }
         let topic = Arc::clone(&self.topic);
         let delivery = Delivery {
+            number: self.targets.next_number(),
             topic: &topic,
             parsed: &parsed,
             texts: texts.as_ref(),

@@ -11,7 +11,7 @@ use super::notification;
 use super::subscription::Protocol;
 use super::{Gate, TopicInner};
 use crate::error::{OpenError, PublishError, PutError, QueueSendError};
-use crate::queue::{Outgoing, QueueKind, QueueSender};
+use crate::queue::{Encoded, Outgoing, QueueKind, QueueSender};
 use crate::stream::{PutRecord, StreamProducer};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -39,6 +39,8 @@ pub(super) enum Outcome {
 
 /// Everything that a delivery needs to know of a message.
 pub(super) struct Delivery<'a> {
+    /// Given by [`Targets::next_number`]: what was encoded for one delivery is not used for another.
+    pub number: u64,
     pub topic: &'a TopicInner,
     pub parsed: &'a Parsed<'a>,
     /// The bodies by protocol, of a message that has several.
@@ -62,7 +64,14 @@ pub(super) struct Targets {
     /// Their places, by name.
     places: FxHashMap<String, usize>,
     streams: FxHashMap<String, StreamProducer>,
+    /// Deliveries so far.
+    number: u64,
+    /// The notification, and of which delivery it is.
     wrapped: Vec<u8>,
+    wrapped_of: u64,
+    /// The message as standard queues get it that get it raw, and of which delivery it is.
+    encoded: Encoded,
+    encoded_of: u64,
     id: String,
 }
 
@@ -90,6 +99,41 @@ impl Delivery<'_> {
 }
 
 impl Targets {
+    /// The number of the next delivery.
+    pub fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    /// Asks for the slot that the next message goes into, of about so many bytes, of a queue that is open here.
+    #[inline]
+    pub fn ask_ahead(&self, to: &Endpoint<'_>, bytes: usize) {
+        let place = to.place.map_or(0, |place| place.load(Ordering::Relaxed));
+        if let Some(target) = self.queues.get(place) {
+            target.sender.ask_for_room(bytes);
+        }
+    }
+
+    /// Whether [`Self::encoded`] is what every standard queue gets of this message that gets it raw.
+    fn encode(&mut self, delivery: &Delivery<'_>) -> bool {
+        if self.encoded_of == delivery.number {
+            return true;
+        }
+        let said = &delivery.parsed.said;
+        if delivery.texts.is_some() || said.group.is_some() {
+            return false;
+        }
+        let mut message = Outgoing::new(said.body).attributes_ref(said.attributes);
+        if let Some(header) = said.trace_header {
+            message = message.trace_header(header);
+        }
+        let is_encoded = self.encoded.fill(&message);
+        if is_encoded {
+            self.encoded_of = delivery.number;
+        }
+        is_encoded
+    }
+
     /// Sends a message to an endpoint.
     pub fn send(
         &mut self,
@@ -97,7 +141,9 @@ impl Targets {
         to: &Endpoint<'_>,
     ) -> Result<Outcome, PublishError> {
         let body = delivery.body(to.protocol);
-        if !to.raw {
+        // Of a message with a text for each protocol there are several.
+        let is_wrapped = self.wrapped_of == delivery.number && delivery.texts.is_none();
+        if !to.raw && !is_wrapped {
             notification::wrap(
                 &delivery.topic.name,
                 delivery.parsed,
@@ -105,6 +151,7 @@ impl Targets {
                 delivery.is_replayed,
                 &mut self.wrapped,
             );
+            self.wrapped_of = delivery.number;
         }
         // One that was removed may be there again.
         for _ in 0..2 {
@@ -140,15 +187,21 @@ impl Targets {
                 Err(outcome) => return Ok(Some(outcome)),
             },
         };
-        let target = &mut self.queues[place];
-        if !target.admits(delivery.topic) {
+        if !self.queues[place].admits(delivery.topic) {
             return Ok(Some(Outcome::Never));
         }
-        let message = match to.raw {
-            true => Outgoing::new(body).attributes_ref(delivery.parsed.said.attributes),
-            false => Outgoing::new(&self.wrapped),
+        let is_encoded = to.raw && self.encode(delivery);
+        let target = &mut self.queues[place];
+        let sent = if is_encoded && target.sender.takes_encoded(&self.encoded) {
+            target.sender.send_encoded(&self.encoded)
+        } else {
+            let message = match to.raw {
+                true => Outgoing::new(body).attributes_ref(delivery.parsed.said.attributes),
+                false => Outgoing::new(&self.wrapped),
+            };
+            target.send(delivery, message, &mut self.id)
         };
-        match target.send(delivery, message, &mut self.id) {
+        match sent {
             Ok(()) => Ok(Some(Outcome::Delivered)),
             Err(QueueSendError::Removed | QueueSendError::Unlinked) => {
                 self.forget(place);

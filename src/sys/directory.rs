@@ -206,7 +206,7 @@ fn allocate(file: &File, len: u64) -> Result<(), CreateFailure> {
 }
 
 fn fill(file: &File, len: u64) -> Result<(), CreateFailure> {
-    const STEP: u64 = 1 << 20;
+    const STEP: u64 = 2 << 20; // a huge page
     let zeros = Pages::new(STEP.min(len) as usize)?;
     let mut offset = 0;
     while offset < len {

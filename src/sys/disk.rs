@@ -9,7 +9,7 @@ use rustix::fs as rfs;
 use rustix::io::{Errno, ReadWriteFlags};
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -24,28 +24,43 @@ pub enum Sync {
 
 /// Zeroed memory in whole pages, as O_DIRECT wants it. Its pages exist: it faults none later.
 #[derive(Debug)]
-pub struct Pages(MmapMut);
+pub struct Pages {
+    map: MmapMut,
+    at: Range<usize>,
+}
+
+/// What a huge page has, and from where on they are asked for: each page of a write is looked up, and is a piece of
+/// the request by itself, so writes of 1 MiB out of small ones took 1.4 to 1.6 times as long (virtio, 4 at a time).
+const HUGE: usize = 2 << 20;
 
 impl Pages {
     /// `len` bytes, at least 1.
     pub fn new(len: usize) -> io::Result<Self> {
-        let map = MmapMut::map_anon(len)?;
+        let is_huge = len >= HUGE;
+        let map = MmapMut::map_anon(if is_huge { len + HUGE } else { len })?;
+        let mut from = 0;
+        if is_huge {
+            from = (map.as_ptr() as usize).wrapping_neg() % HUGE;
+            // Where there are none, small ones do.
+            let _ = map.advise_range(Advice::HugePage, from, len);
+        }
         // Before Linux 5.14 there is no such advice: pages fault on first use.
-        let _ = map.advise(Advice::PopulateWrite);
-        Ok(Self(map))
+        let _ = map.advise_range(Advice::PopulateWrite, from, len);
+        let at = from..from + len;
+        Ok(Self { map, at })
     }
 }
 
 impl Deref for Pages {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.map[self.at.clone()]
     }
 }
 
 impl DerefMut for Pages {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        &mut self.map[self.at.clone()]
     }
 }
 

@@ -13,6 +13,7 @@ use io_uring::{EnterFlags, IoUring, opcode, types};
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
@@ -33,7 +34,9 @@ pub struct Write {
 /// See the module.
 pub struct Uring {
     ring: ManuallyDrop<IoUring>,
-    buffers: ManuallyDrop<Vec<Buffer>>,
+    /// All buffers, side by side.
+    pages: ManuallyDrop<Pages>,
+    buffers: Vec<Buffer>,
     files: [Option<Arc<File>>; SLOTS],
     has_fixed_files: bool,
     has_fixed_buffers: bool,
@@ -48,7 +51,8 @@ pub struct Uring {
 }
 
 struct Buffer {
-    pages: Pages,
+    /// Its part of the pages.
+    at: Range<usize>,
     is_busy: bool,
 }
 
@@ -61,29 +65,29 @@ impl Uring {
     /// A ring with buffers of these lengths.
     pub fn new(lens: &[usize], sync: Sync, one_thread: bool) -> io::Result<Self> {
         let ring = build(one_thread)?;
-        let buffers = lens
-            .iter()
-            .map(|len| {
-                Ok(Buffer {
-                    pages: Pages::new(*len)?,
-                    is_busy: false,
-                })
-            })
-            .collect::<io::Result<Vec<_>>>()?;
+        let pages = Pages::new(lens.iter().sum())?;
+        let mut end = 0;
+        let buffers = lens.iter().map(|len| {
+            let at = end..end + len;
+            end = at.end;
+            Buffer { at, is_busy: false }
+        });
+        let buffers: Vec<Buffer> = buffers.collect();
         let vectors: Vec<libc::iovec> = buffers
             .iter()
             .map(|buffer| libc::iovec {
-                iov_base: buffer.pages.as_ptr() as *mut libc::c_void,
-                iov_len: buffer.pages.len(),
+                iov_base: pages[buffer.at.clone()].as_ptr() as *mut libc::c_void,
+                iov_len: buffer.at.len(),
             })
             .collect();
-        // SAFETY: the vectors are mappings that `self` owns and that outlive the ring: drop() ends
+        // SAFETY: the vectors are parts of a mapping that `self` owns and that outlives the ring: drop() ends
         // the ring first.
         let has_fixed_buffers = unsafe { ring.submitter().register_buffers(&vectors) }.is_ok();
         let has_fixed_files = ring.submitter().register_files_sparse(SLOTS as u32).is_ok();
         Ok(Self {
             ring: ManuallyDrop::new(ring),
-            buffers: ManuallyDrop::new(buffers),
+            pages: ManuallyDrop::new(pages),
+            buffers,
             files: [const { None }; SLOTS],
             has_fixed_files,
             has_fixed_buffers,
@@ -97,9 +101,9 @@ impl Uring {
 
     /// A buffer that no write is under way from.
     pub fn buffer(&mut self, index: usize) -> &mut [u8] {
-        let buffer = &mut self.buffers[index];
+        let buffer = &self.buffers[index];
         assert!(!buffer.is_busy, "buffer {index} is being written");
-        &mut buffer.pages
+        &mut self.pages[buffer.at.clone()]
     }
 
     /// Later writes to `slot` go to this file.
@@ -127,10 +131,11 @@ impl Uring {
             return Err(io::Error::other("an earlier submission failed"));
         }
         let buffer = &self.buffers[write.buffer];
-        assert!(!buffer.is_busy && write.len <= buffer.pages.len());
+        assert!(!buffer.is_busy && write.len <= buffer.at.len());
+        let bytes = &self.pages[buffer.at.start..buffer.at.start + write.len];
         let index = self.has_fixed_buffers.then_some(write.buffer as u16);
         let mut entries = 1;
-        let mut first = fd.write(&buffer.pages[..write.len], index, write.offset, self.sync);
+        let mut first = fd.write(bytes, index, write.offset, self.sync);
         first = first.user_data(write.buffer as u64);
         let mut queue = self.ring.submission();
         if self.sync == Sync::Fdatasync {
@@ -241,7 +246,7 @@ impl Drop for Uring {
         // SAFETY: dropped once, here, the ring before the memory that it may refer to.
         unsafe {
             ManuallyDrop::drop(&mut self.ring);
-            ManuallyDrop::drop(&mut self.buffers);
+            ManuallyDrop::drop(&mut self.pages);
         }
     }
 }

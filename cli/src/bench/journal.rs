@@ -73,6 +73,7 @@ impl Contender for Journal {
                     writer: writer(true)?,
                     body: body(),
                     batch: plan.batch as u64,
+                    released: 0,
                 })
             }),
         }
@@ -206,21 +207,21 @@ struct Stream {
     writer: Writer<Disk>,
     body: Vec<u8>,
     batch: u64,
+    /// Segments that were given back: one whose footer is under way is not taken yet.
+    released: u64,
 }
 
 impl Pour for Stream {
     fn pour(&mut self, first: u64, count: u64) -> Result<()> {
-        let mut segment = self.writer.watermark().cursor.segment;
         for number in first..first + count {
             self.body[..8].copy_from_slice(&number.to_le_bytes());
             push(&mut self.writer, &self.body)?;
             if (number + 1).is_multiple_of(self.batch) {
                 self.writer.submit()?;
                 let durable = self.writer.complete(false)?.cursor.segment;
-                if durable > segment {
-                    let over = (segment..durable).map(|index| SegmentId { epoch: 1, index });
-                    self.writer.release(&over.collect::<Vec<_>>())?;
-                    segment = durable;
+                if durable > self.released {
+                    let over = (self.released..durable).map(|index| SegmentId { epoch: 1, index });
+                    self.released += self.writer.release(&over.collect::<Vec<_>>())? as u64;
                 }
             }
         }

@@ -4,7 +4,7 @@ use crate::error::JournalError;
 use crate::journal::{Cursor, DEFINITION_BYTES, Disk, Options, Pushed, Writer};
 use crate::ring::persister::Writing;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// See the module. `M` is what its object remembers from flush to flush.
@@ -16,10 +16,20 @@ pub struct Journal<M> {
     /// What its directory says of whose it is; empty: nothing.
     label: Vec<u8>,
     disk: Mutex<Option<Arc<Disk>>>,
-    /// Others waited for the last flush from here: a hint for this handle itself.
-    pub(super) has_company: AtomicBool,
+    pub(super) company: Company,
     /// The writer of the last flush from here, and what it knows.
     kept: Mutex<Option<Kept<M>>>,
+}
+
+/// Who waited for the last flush from here: hints for this handle itself.
+#[derive(Default)]
+pub(super) struct Company {
+    /// How many.
+    pub count: AtomicU32,
+    /// How often a flush was asked for by then.
+    pub asked: AtomicU32,
+    /// How long the disk took for it, in ns.
+    pub took_ns: AtomicU64,
 }
 
 /// A writer, and what its object remembers beside it. Another process may have written since.
@@ -54,7 +64,7 @@ impl<M: Default> Journal<M> {
             },
             label: Vec::new(),
             disk: Mutex::new(None),
-            has_company: AtomicBool::new(false),
+            company: Company::default(),
             kept: Mutex::new(None),
         }
     }

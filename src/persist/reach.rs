@@ -112,8 +112,6 @@ pub trait Source {
     fn is_gone(&self) -> bool {
         self.is_removed() || self.is_unlinked()
     }
-    /// How far those have come who commit: it changes while they do.
-    fn tail(&self) -> u64;
     /// Pushes what is to be written; up to which position that is. `None` when somebody else writes.
     ///
     /// # Errors
@@ -188,7 +186,7 @@ pub fn reach<S: Source>(
         };
         if may_write {
             if has_slept {
-                journal.has_company.store(true, Ordering::Relaxed); // a hint for this handle
+                journal.company.count.fetch_max(1, Ordering::Relaxed); // a hint for this handle
             }
             write_up_to(source, journal, turn, goal, None)?;
             continue;

@@ -21,20 +21,22 @@
 //! A thread may [keep the role](keep_role) while it has nothing to write: it counts its steps also then, and
 //! whoever waits asks it.
 
-use super::journal::{Journal, Kept};
+use super::journal::{Company, Journal, Kept};
 use super::reach::{Goal, NotOnDisk, Source};
 use super::room;
 use crate::error::JournalError;
 use crate::ring::persister::{End, Turn, Writing};
 use crate::ring::wait::LONG_SLEEP;
+use crate::shm::durable::DurableWords;
 use crate::sync::Ordering;
 use crate::sys::clock::{self, Deadline};
 use crate::trace::event;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// Looks of one who begins a flush whether others commit yet.
-const MOST_YIELDS: u32 = 16;
+/// So long one who begins a flush waits for those who waited for the last one, at most, in ns: half of what a write
+/// takes on a fast disk. Where the disk took longer it is half of that, up to the second.
+const GATHER_NS: core::ops::RangeInclusive<u64> = 25_000..=500_000;
 /// For so long one who keeps the role looks for work before it sleeps: what a write takes on a fast disk.
 const SPIN: Duration = Duration::from_micros(50);
 
@@ -75,14 +77,25 @@ pub fn keep_role<S: Source>(
     write_up_to(source, journal, turn, everything, Some(keeper))
 }
 
-/// Those who were woken with this one are about to commit: as long as more do, they are waited for, so
-/// that one flush takes them all. For one that has company: where it is alone nobody comes.
-fn gather<S: Source>(source: &S) {
-    let mut seen = source.tail();
-    for _ in 0..MOST_YIELDS {
+/// Those who were woken with this one are about to commit: until as many ask for a flush as did for the last
+/// one, and as long as more do, they are waited for, so that one flush takes them all. For one that has
+/// company: where it is alone nobody comes.
+fn gather(words: &DurableWords, company: &Company) {
+    // Relaxed: hints for this handle itself.
+    let count = company.count.load(Ordering::Relaxed);
+    if count == 0 {
+        return;
+    }
+    let before = company.asked.load(Ordering::Relaxed);
+    let patience_ns = company.took_ns.load(Ordering::Relaxed) / 2;
+    let patience_ns = patience_ns.clamp(*GATHER_NS.start(), *GATHER_NS.end());
+    let over = Deadline::after(Duration::from_nanos(patience_ns));
+    let mut seen = words.flushes_asked();
+    loop {
         clock::make_way();
-        let now = source.tail();
-        if now == seen {
+        let now = words.flushes_asked();
+        let are_here = now.wrapping_sub(before) >= count && now == seen;
+        if are_here || over.passed() {
             return;
         }
         seen = now;
@@ -102,9 +115,9 @@ pub(super) fn write_up_to<S: Source>(
     let Some(mut writing) = words.begin_writing(source.me(), turn)? else {
         return Ok(());
     };
-    // Relaxed: a hint for this handle itself.
-    if keeper.is_none() && journal.has_company.load(Ordering::Relaxed) {
-        gather(source);
+    let asked = words.flushes_asked();
+    if keeper.is_none() {
+        gather(words, &journal.company);
     }
     if matches!(turn, Turn::Held(_)) {
         event!(
@@ -118,11 +131,11 @@ pub(super) fn write_up_to<S: Source>(
     loop {
         let error = match write(source, journal, &writing, goal, keeper) {
             Ok(Written::Reached(kept)) => {
-                lay_down(source, journal, writing, *kept);
+                lay_down(source, journal, writing, *kept, asked);
                 return Ok(());
             }
             Ok(Written::Short(kept, error)) => {
-                lay_down(source, journal, writing, *kept);
+                lay_down(source, journal, writing, *kept, asked);
                 return Err(error.into());
             }
             Ok(Written::Displaced) if words.is_writing(&writing) => {
@@ -153,20 +166,27 @@ pub(super) fn write_up_to<S: Source>(
     }
 }
 
-/// Leaves the role to whoever is next, who goes on where this one stops.
+/// Leaves the role to whoever is next, who goes on where this one stops. When it was taken a flush had been
+/// asked for so often as `asked` says.
 fn lay_down<S: Source>(
     source: &S,
     journal: &Journal<S::Memo>,
     writing: Writing,
     kept: Kept<S::Memo>,
+    asked: u32,
 ) {
+    let words = source.words();
     let cursor = kept.writer.cursor();
     // First kept, then laid down: who takes the role next finds it here.
     journal.keep(kept);
     let end = cursor.map_or(End::Anew, |at| End::At((at.segment, at.offset)));
-    source.words().end_writing(writing, end);
-    let is_awaited = source.words().wake_behind_flush();
-    journal.has_company.store(is_awaited, Ordering::Relaxed); // as in write_up_to
+    words.end_writing(writing, end);
+    let now = words.flushes_asked();
+    // Relaxed: as in gather.
+    journal.company.asked.store(now, Ordering::Relaxed);
+    let count = now.wrapping_sub(asked);
+    journal.company.count.store(count, Ordering::Relaxed);
+    words.wake_behind_flush();
 }
 
 /// Writes flush after flush until `goal` is reached, or as long as the role is kept.
@@ -192,8 +212,11 @@ fn write<S: Source>(
         if keeper.is_some() && kept.writer.cursor().is_some() {
             kept.writer.mark()?; // nothing is written: it is told how far that is on disk
         }
+        let begun = clock::now();
         kept.writer.submit()?;
         kept.writer.complete(true)?;
+        let took_ns = clock::now().saturating_sub(begun);
+        journal.company.took_ns.store(took_ns, Ordering::Relaxed); // as in gather
         // Asked behind the write and before anybody is told: whoever makes the object again reads the
         // journal behind the end of this file, and so what was written before.
         if source.is_unlinked() {

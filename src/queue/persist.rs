@@ -140,10 +140,6 @@ impl Source for OnDisk<'_> {
         self.queue.is_unlinked()
     }
 
-    fn tail(&self) -> u64 {
-        self.queue.last_ring().delivery.ring().find_tail()
-    }
-
     fn collect(
         &self,
         kept: &mut Kept,

@@ -229,7 +229,7 @@ impl QueueSender {
     /// Behind the commit of the message at `position` and all before it: who sleeps is woken, and in a
     /// durable queue the disk is waited for.
     #[inline(always)]
-    pub(super) fn acknowledge(&self, position: u64) -> Result<(), QueueSendError> {
+    pub(super) fn acknowledge(&mut self, position: u64) -> Result<(), QueueSendError> {
         self.inner.delivery.ring().wake_behind_commit();
         if self.inner.journal.is_some() {
             return self.reach_disk(position);
@@ -238,11 +238,12 @@ impl QueueSender {
     }
 
     #[cold]
-    fn reach_disk(&self, position: u64) -> Result<(), QueueSendError> {
+    fn reach_disk(&mut self, position: u64) -> Result<(), QueueSendError> {
         if self.inner.is_write_behind() {
             self.inner.write_later(position);
             return Ok(());
         }
+        self.appender.note_wait();
         let reached = self.inner.reach(Goal::Position(position));
         reached.map_err(|why| QueueSendError::DurabilityUnknown {
             position,

@@ -117,6 +117,11 @@ impl Appender {
         self.touch = Touch::all(&ring.memory, self.next);
     }
 
+    /// It has waited for something else since its last claim: others that it meets are not in full flow.
+    pub fn note_wait(&mut self) {
+        self.contention = Contention::default();
+    }
+
     /// Each claim asks whether the slot may be used again: a queue's whose journal has to have come
     /// there first.
     pub fn ask_each_time(&mut self) {

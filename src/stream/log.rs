@@ -287,10 +287,6 @@ impl Source for ShardLog {
         self.channel.inner.is_unlinked()
     }
 
-    fn tail(&self) -> u64 {
-        self.channel.inner.ring.find_tail()
-    }
-
     fn collect(
         &self,
         kept: &mut Kept<Memo>,

@@ -429,11 +429,6 @@ impl Source for Table<'_> {
         !files::is_at(&self.inner.file, &self.inner.path)
     }
 
-    /// Nobody commits anything there.
-    fn tail(&self) -> u64 {
-        0
-    }
-
     fn collect(
         &self,
         kept: &mut Kept<TableMemo>,

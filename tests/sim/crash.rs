@@ -10,6 +10,7 @@ use ringway::journal::{Pushed, Reading, Recovered, Recovery, SegmentId, Writer};
 use ringway_harness::seed::{self, Random};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const QUICK: u64 = 20_000;
 const FULL: u64 = 1_000_000;
@@ -69,6 +70,7 @@ pub fn check(world: World, promise: &Promise, random: &mut Random) {
             );
             return;
         }
+        Err(error) if is_false_alarm(&error, promise) => return,
         Err(error) => panic!("refused without damage: {error}\n{}", told(&sim)),
     };
     hold(&back, promise);
@@ -91,6 +93,29 @@ pub fn check(world: World, promise: &Promise, random: &mut Random) {
         }
         go_on(&sim, back);
     }
+}
+
+/// Torn pages that passed for flipped ones.
+static FALSE_ALARMS: AtomicU64 = AtomicU64::new(0);
+
+/// Whether damage is told of what was never acknowledged: once in 10⁵ torn pages one is a bit away from its checksum
+/// (docs/decisions/0020).
+fn is_false_alarm(error: &JournalError, promise: &Promise) -> bool {
+    let JournalError::Damaged {
+        path, from, what, ..
+    } = error
+    else {
+        return false;
+    };
+    let name = path.file_name().and_then(|name| name.to_str());
+    let Some(id) = name.and_then(SegmentId::of_name) else {
+        return false;
+    };
+    let (epoch, cursor) = promise.acked_cursor;
+    let is_beyond = (id.epoch, id.index, *from) >= (epoch, cursor.segment, cursor.offset);
+    let is_one = is_beyond && *what == "a bit is flipped in a block that was whole";
+    FALSE_ALARMS.fetch_add(u64::from(is_one), Ordering::Relaxed);
+    is_one
 }
 
 /// The segments, for a failure's message.
@@ -233,8 +258,11 @@ fn flip(world: &World, promise: &Promise, random: &mut Random) -> bool {
     }
     let (name, from, to, positions) = &places[random.below(places.len() as u64) as usize];
     let before = Sim::new(world.clone(), 0);
-    let (whole, _) = read(&before, &Reading::default())
-        .unwrap_or_else(|error| panic!("not damaged yet: {error}\n{}", told(&before)));
+    let (whole, _) = match read(&before, &Reading::default()) {
+        Ok(whole) => whole,
+        Err(error) if is_false_alarm(&error, promise) => return false,
+        Err(error) => panic!("not damaged yet: {error}\n{}", told(&before)),
+    };
     let mut flipped = world.clone();
     let bit = from * 8 + random.below((to - from) as u64 * 8) as usize;
     flipped.flip(name, bit);
@@ -300,6 +328,8 @@ fn whatever_the_power_leaves_is_what_was_acknowledged() {
         flips += more_flips;
     }
     assert!(states >= wanted && flips > 0);
+    let alarms = FALSE_ALARMS.load(Ordering::Relaxed);
+    assert!(alarms <= 5 + states / 5_000, "{alarms} false alarms");
     effort::report(
         "R5",
         states,
@@ -309,6 +339,7 @@ fn whatever_the_power_leaves_is_what_was_acknowledged() {
             ("lost", 0),
             ("flips", flips),
             ("flips_untold", 0),
+            ("false_alarms", alarms),
         ],
     );
 }

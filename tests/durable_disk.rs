@@ -1,14 +1,14 @@
 //! Durable queues on a disk that is full: what it holds is enough to go on with, and where it is not, deletes are
-//! let through, sends are refused, and both go on when there is room.
+//! let through, however many, sends are refused, and both go on when there is room.
 //!
-//! The disk is a real one; that it is full is what it says whenever a file is to be made.
+//! The disk is a real one; that it is full is what it says when a file is to be made and as much is used as was then.
 
 use ringway::journal::{Call, Watch, watch};
 use ringway::{Bus, Durability, Queue, QueueReceiver, QueueSendError, QueueSender};
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 struct Machine {
@@ -55,27 +55,48 @@ impl Drop for Machine {
     }
 }
 
-/// Says that there is no room for another file.
+/// Says that there is no room for more than there was when it became full.
 #[derive(Default)]
-struct Full(AtomicBool);
+struct Full(Mutex<Room>);
+
+#[derive(Default)]
+struct Room {
+    files: HashMap<String, u64>,
+    most_bytes: Option<u64>,
+}
 
 impl Full {
     fn is(&self, full: bool) {
-        self.0.store(full, Ordering::Relaxed);
+        let mut room = self.0.lock().unwrap();
+        let used = room.files.values().sum();
+        room.most_bytes = full.then_some(used);
     }
 }
 
 impl Watch for Full {
     fn before(&self, call: Call<'_>) -> io::Result<()> {
-        match call {
-            Call::Create { .. } if self.0.load(Ordering::Relaxed) => {
+        let room = self.0.lock().unwrap();
+        let used: u64 = room.files.values().sum();
+        match (call, room.most_bytes) {
+            (Call::Create { bytes, .. }, Some(most)) if used + bytes > most => {
                 Err(io::Error::from_raw_os_error(28))
             }
             _ => Ok(()),
         }
     }
 
-    fn behind(&self, _call: Call<'_>) {}
+    fn behind(&self, call: Call<'_>) {
+        let files = &mut self.0.lock().unwrap().files;
+        match call {
+            Call::Create { name, bytes, .. } => drop(files.insert(name.to_owned(), bytes)),
+            Call::Rename { from, to } => {
+                let bytes = files.remove(from).unwrap_or_default();
+                files.insert(to.to_owned(), bytes);
+            }
+            Call::Remove { name } => drop(files.remove(name)),
+            _ => {}
+        }
+    }
 }
 
 const BODY: usize = 900;
@@ -196,4 +217,72 @@ fn where_nothing_can_be_given_back_deletes_go_on_and_sends_when_there_is_room() 
     send(&mut sender, sent..sent + 500).unwrap();
     drop((sender, receiver, queue, bus));
     is_left(&machine, sent..sent + 500);
+}
+
+/// A backlog of three segments, in four rings.
+fn back_up(machine: &Machine, full: &Full) -> (Bus, Queue, u64) {
+    let bus = machine.bus();
+    let queue = bus.queue("q").durability(Durability::Durable);
+    let queue = queue.slots(1024).stride(1024).max_bytes(32 << 20);
+    let queue = queue.create().unwrap();
+    let mut sender = queue.sender().unwrap();
+    let mut sent = 0;
+    while machine.segments() < 3 {
+        send(&mut sender, sent..sent + 100).unwrap();
+        sent += 100;
+    }
+    full.is(true);
+    let refused = loop {
+        match send(&mut sender, sent..sent + 100) {
+            Ok(()) => sent += 100,
+            Err(error) => break error,
+        }
+        assert!(sent < 20_000, "there is room for all of them");
+    };
+    assert!(
+        matches!(refused, QueueSendError::NotOnDisk { .. }),
+        "{refused}"
+    );
+    (bus, queue, sent)
+}
+
+#[test]
+fn a_backlog_of_many_segments_is_deleted_one_by_one_on_a_full_disk_and_nothing_comes_back() {
+    let machine = Machine::new("one-by-one");
+    let full = Arc::new(Full::default());
+    let _watching = watch(&machine.journal(), Arc::clone(&full) as _);
+    let (bus, queue, sent) = back_up(&machine, &full);
+    let mut receiver = queue.receiver().unwrap();
+    // Each takes a page, and two thousand pages are half of what there is: of the current segment half was left.
+    let mut deleted = delete(&mut receiver, 700, true);
+    // Past the end of a ring, which is told once, and of what tells it.
+    deleted.extend(delete(&mut receiver, 1_000, false));
+    deleted.extend(delete(&mut receiver, 150, true));
+    let mut sender = queue.sender().unwrap();
+    assert!(matches!(
+        send(&mut sender, sent..sent + 1),
+        Err(QueueSendError::NotOnDisk { .. })
+    ));
+    drop((sender, receiver, queue, bus));
+
+    // Made again while the disk is full.
+    machine.restart();
+    let bus = machine.bus();
+    let queue = bus.queue("q").open().unwrap();
+    let mut receiver = queue.receiver().unwrap();
+    deleted.extend(delete(&mut receiver, 150, true));
+    drop((receiver, queue, bus));
+    machine.restart();
+    let bus = machine.bus();
+    let queue = bus.queue("q").open().unwrap();
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    deleted.extend(delete(&mut receiver, 150, true));
+
+    full.is(false);
+    send(&mut sender, sent..sent + 500).unwrap();
+    drop((sender, receiver, queue, bus));
+    deleted.sort_unstable();
+    let count = deleted.len() as u64;
+    assert_eq!(deleted, Vec::from_iter(0..count));
+    is_left(&machine, count..sent + 500);
 }

@@ -5,8 +5,9 @@
 //! again and no zeros are written. Without a thread the same happens when the segment is needed.
 
 use super::error::JournalError;
-use super::segment::{self, Plan, SegmentId};
+use super::segment::{self, Plan};
 use super::storage::Storage;
+use crate::layout::journal::STATE_ALONE;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -23,6 +24,8 @@ pub(super) struct Made<F> {
     pub start: u64,
     /// Length of the file.
     pub bytes: u64,
+    /// Whether it is for state alone.
+    pub is_reserve: bool,
 }
 
 impl<S: Storage> Ahead<S> {
@@ -72,10 +75,7 @@ pub(super) fn open_or_make<S: Storage>(
 ) -> Result<Made<S::File>, JournalError> {
     match segment::make(storage, plan, index, start) {
         Err(JournalError::EpochTaken { .. }) => {
-            let id = SegmentId {
-                epoch: plan.epoch,
-                index,
-            };
+            let id = plan.id(index);
             let name = id.name();
             let file = storage
                 .open(&name, true)
@@ -85,12 +85,14 @@ pub(super) fn open_or_make<S: Storage>(
                 file,
                 start: header.start,
                 bytes: header.file_bytes,
+                is_reserve: header.holds == STATE_ALONE,
             })
         }
         other => Ok(Made {
             file: other?,
             start,
             bytes: plan.segment_bytes,
+            is_reserve: false,
         }),
     }
 }

@@ -15,6 +15,8 @@ pub struct Options {
     pub buffers: usize,
     /// Segments that are kept ready.
     pub spares: usize,
+    /// Length of each of the three files that are kept for a full disk ([`Writer`](super::Writer)), whole pages; 0: none are.
+    pub reserve_bytes: u64,
     /// Whether a thread makes segments ahead.
     pub background: bool,
 }
@@ -27,6 +29,7 @@ impl Default for Options {
             buffer_bytes: MAX_BLOCK,
             buffers: 4,
             spares: 1,
+            reserve_bytes: 0,
             background: true,
         }
     }
@@ -48,6 +51,12 @@ impl Options {
         }
         if !(2..=8).contains(&self.buffers) {
             return wrong("buffers", self.buffers as u64, "2 to 8");
+        }
+        let (reserve, least) = (self.reserve_bytes, MIN_SEGMENT_BYTES);
+        let is_reserve = (least..=segment).contains(&reserve) && reserve.is_multiple_of(page);
+        if reserve != 0 && !is_reserve {
+            let rule = "64 KiB to a segment, in whole pages, or 0";
+            return wrong("reserve_bytes", reserve, rule);
         }
         let fits = segment >= BLOCKS_OFFSET + buffer + page;
         if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&segment)

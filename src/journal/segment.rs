@@ -3,6 +3,7 @@
 //! ```text
 //! EEEEEEEEEEEEEEEE-IIIIIIII.segment   segment I of epoch E (hexadecimal)
 //! spare-*                             whole and zero, or an earlier life's; becomes a segment
+//! reserve-*                           the same, shorter, and kept for a full disk: becomes a segment of state alone
 //! .tmp-*                              being made; removed by the next writer
 //! ```
 //! A segment is made from a spare, or a new file, in four steps: the spare is taken by renaming it (so two
@@ -20,7 +21,8 @@ use super::failed;
 use super::storage::{SegmentFile, Storage};
 use crate::layout::PAGE;
 use crate::layout::journal::{
-    BLOCKS_OFFSET, DEFINITION_BYTES, FOOTER_MAGIC, Footer, MAGIC, MAJOR, MINOR, SegmentHeader,
+    BLOCKS_OFFSET, DEFINITION_BYTES, FOOTER_MAGIC, Footer, MAGIC, MAJOR, MINOR, STATE_ALONE,
+    SegmentHeader,
 };
 use crate::sys::disk::Pages;
 use crate::sys::host;
@@ -64,6 +66,11 @@ pub(super) const TEMPORARY: &str = ".tmp-";
 /// A file that waits to become a segment.
 pub(super) const SPARE: &str = "spare-";
 
+/// A file that waits for a full disk.
+pub(super) const RESERVE: &str = "reserve-";
+/// Of those there are so many: one is written to, one is next, and one is for whoever takes over in between.
+pub(super) const RESERVES: usize = 3;
+
 /// How writes become durable in the directory.
 pub(super) const PROBE: &str = "probe";
 /// Whose journal it is.
@@ -76,7 +83,17 @@ pub(super) struct Plan {
     pub epoch: u64,
     pub cut: u64,
     pub segment_bytes: u64,
+    pub reserve_bytes: u64,
     pub definition: Box<[u8; DEFINITION_BYTES]>,
+}
+
+impl Plan {
+    pub fn id(&self, index: u64) -> SegmentId {
+        SegmentId {
+            epoch: self.epoch,
+            index,
+        }
+    }
 }
 
 /// A name that no other maker uses, nor has left behind: of this process or another one, in whatever
@@ -92,39 +109,134 @@ pub(super) fn make<S: Storage>(
     index: u64,
     start: u64,
 ) -> Result<S::File, JournalError> {
-    let id = SegmentId {
-        epoch: plan.epoch,
-        index,
-    };
-    let name = id.name();
+    let id = plan.id(index);
     let temporary = temporary(&id.to_string());
     let file = match take_spare(storage, plan.segment_bytes, &temporary)? {
         Some(file) => file,
         None => storage.create(&temporary, plan.segment_bytes)?,
     };
+    name_it(
+        storage,
+        plan,
+        id,
+        start,
+        plan.segment_bytes,
+        0,
+        &temporary,
+        file,
+    )
+}
+
+/// Makes segment `index` of a file that is kept for a full disk, to hold what it says; durable when it returns. `None`
+/// where there is no such file.
+pub(super) fn make_of_reserve<S: Storage>(
+    storage: &S,
+    plan: &Plan,
+    index: u64,
+    start: u64,
+    holds: u64,
+) -> Result<Option<(S::File, u64)>, JournalError> {
+    let id = plan.id(index);
+    let temporary = temporary(&id.to_string());
+    let Some((file, bytes)) = take_reserve(storage, plan, &temporary)? else {
+        return Ok(None);
+    };
+    let named = name_it(storage, plan, id, start, bytes, holds, &temporary, file);
+    named.map(|file| Some((file, bytes)))
+}
+
+/// Makes a file the segment that it is to be, durably.
+#[expect(clippy::too_many_arguments, reason = "all of it stands in the header")]
+fn name_it<S: Storage>(
+    storage: &S,
+    plan: &Plan,
+    id: SegmentId,
+    start: u64,
+    bytes: u64,
+    holds: u64,
+    temporary: &str,
+    file: S::File,
+) -> Result<S::File, JournalError> {
+    let name = id.name();
     let taken = || JournalError::EpochTaken {
         path: storage.path(&name),
         epoch: id.epoch,
     };
-    let named = write_head(storage, plan, id, start, &file).and_then(|()| {
+    let named = write_head(storage, plan, id, (start, bytes, holds), &file).and_then(|()| {
         if list(storage)?.last().is_some_and(|last| *last > id) {
             return Err(taken());
         }
         storage
-            .rename(&temporary, &name)
+            .rename(temporary, &name)
             .map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => taken(),
                 _ => failed(storage, &name, "naming a segment", error),
             })
     });
     if let Err(error) = named {
-        let _ = storage.remove(&temporary);
+        let _ = storage.remove(temporary);
         return Err(error);
     }
     storage
         .sync_directory()
         .map_err(|error| failed(storage, "", "making a name durable", error))?;
     Ok(file)
+}
+
+/// A file that is kept for a full disk, under its new name, and its length.
+fn take_reserve<S: Storage>(
+    storage: &S,
+    plan: &Plan,
+    temporary: &str,
+) -> Result<Option<(S::File, u64)>, JournalError> {
+    for reserve in named(storage, RESERVE)? {
+        // Whoever renames it has it.
+        if storage.rename(&reserve, temporary).is_err() {
+            continue;
+        }
+        let opened = storage.open(temporary, true);
+        match opened.and_then(|file| Ok((file.bytes()?, file))) {
+            Ok((bytes, file)) if bytes == plan.reserve_bytes => return Ok(Some((file, bytes))),
+            _ => {
+                let _ = storage.remove(temporary);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Names that begin so.
+fn named<S: Storage>(storage: &S, prefix: &str) -> Result<Vec<String>, JournalError> {
+    let names = storage.names();
+    let mut names = names.map_err(|error| failed(storage, "", "listing the directory", error))?;
+    names.retain(|name| name.starts_with(prefix));
+    Ok(names)
+}
+
+/// Makes files for a full disk until there are `wanted`. Blocks for the file system.
+pub(super) fn stock_reserve<S: Storage>(
+    storage: &S,
+    plan: &Plan,
+    wanted: usize,
+) -> Result<(), JournalError> {
+    let have = named(storage, RESERVE)?.len();
+    for number in have..wanted {
+        let temporary = temporary(&format!("{:016x}-kept{number:x}", plan.epoch));
+        let reserve = temporary.replacen(TEMPORARY, RESERVE, 1);
+        drop(storage.create(&temporary, plan.reserve_bytes)?);
+        if storage.rename(&temporary, &reserve).is_err() {
+            let _ = storage.remove(&temporary);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a segment holds state alone; not, where that can't be read.
+pub(super) fn holds_state_alone<S: Storage>(storage: &S, object: u64, id: SegmentId) -> bool {
+    let file = storage.open(&id.name(), false);
+    let head = file.map(|file| read_head(storage, id, Some(object), &file));
+    // Version 1.0 has something else there.
+    matches!(head, Ok(Ok((header, _))) if header.minor > 0 && header.holds == STATE_ALONE)
 }
 
 /// A spare of the right length under its new name. Others are removed.
@@ -155,7 +267,7 @@ fn write_head<S: Storage>(
     storage: &S,
     plan: &Plan,
     id: SegmentId,
-    start: u64,
+    (start, file_bytes, holds): (u64, u64, u64),
     file: &S::File,
 ) -> Result<(), JournalError> {
     let name = id.name();
@@ -171,11 +283,12 @@ fn write_head<S: Storage>(
         index: id.index,
         start,
         cut: plan.cut,
-        file_bytes: plan.segment_bytes,
+        file_bytes,
         created_ms,
         boot_id,
         encryption: bytemuck::Zeroable::zeroed(),
-        reserved: [0; 482],
+        holds,
+        reserved: [0; 481],
     };
     header.crc = head_sum(&header, &plan.definition[..]);
     let mut pages = Pages::new(BLOCKS_OFFSET as usize)
@@ -487,6 +600,7 @@ pub fn remove<S: Storage>(storage: &S) -> Result<(), JournalError> {
     for name in names {
         let is_ours = name.starts_with(TEMPORARY)
             || name.starts_with(SPARE)
+            || name.starts_with(RESERVE)
             || name == PROBE
             || name == LABEL
             || SegmentId::of_name(&name).is_some();

@@ -12,6 +12,8 @@
 //! Between processes the lead is handed on with a [`Cursor`], without a new segment, as long as nothing is
 //! under way: [`resume`](Writer::resume), or [`seek`](Writer::seek) for one that has led before.
 //!
+//! On a full disk state is written to files that were kept for that ([`change`]); the caller says when.
+//!
 //! In steady state nothing is allocated and no page is touched for the first time; a change of segment
 //! makes a few system calls.
 
@@ -26,7 +28,7 @@ use super::segment::{self, Plan, SegmentId};
 use super::storage::{Done, Lane, SLOTS, Storage, Write};
 use crate::layout::PAGE;
 use crate::layout::journal::{
-    BLOCKS_OFFSET, DEFINITION_BYTES, EntryHead, FIRST, GAP, LAST, MIDDLE, SIDE, WHOLE,
+    BLOCKS_OFFSET, DEFINITION_BYTES, EntryHead, FIRST, GAP, LAST, MIDDLE, SIDE, STATE_ALONE, WHOLE,
 };
 use core::ops::Range;
 use std::collections::VecDeque;
@@ -92,6 +94,8 @@ pub struct Writer<S: Storage> {
     ready: Option<(u64, Made<S::File>)>,
     /// The last attempt to make one met a full disk.
     is_short: bool,
+    /// The files that are kept for that are there, as far as is known.
+    has_reserve: bool,
     is_frozen: bool,
 }
 
@@ -109,6 +113,8 @@ struct Current {
     offset: u64,
     bytes: u64,
     start: u64,
+    /// Whether it is for state alone.
+    is_reserve: bool,
     /// For the first block, if the writer has been in the segment before.
     previous_end: u64,
 }
@@ -151,15 +157,26 @@ impl<S: Storage> Writer<S> {
             epoch,
             cut: start,
             segment_bytes: options.segment_bytes,
+            reserve_bytes: options.reserve_bytes,
             definition: Box::new(*definition),
         };
         segment::clean(&*storage, epoch)?;
-        let file = segment::make(&*storage, &plan, 0, start)?;
+        let made = match segment::make(&*storage, &plan, 0, start) {
+            Err(full @ JournalError::NoSpace { .. }) if options.reserve_bytes > 0 => {
+                let kept = segment::make_of_reserve(&*storage, &plan, 0, start, STATE_ALONE)?;
+                let (file, bytes) = kept.ok_or(full)?;
+                (file, bytes, true)
+            }
+            made => (made?, options.segment_bytes, false),
+        };
+        let (file, bytes, is_reserve) = made;
         let cursor = Cursor {
             segment: 0,
             offset: BLOCKS_OFFSET,
         };
-        Self::lead(storage, options, plan, file, cursor, start, start)
+        let mut writer = Self::lead(storage, options, plan, file, cursor, start, start)?;
+        (writer.current.bytes, writer.current.is_reserve) = (bytes, is_reserve);
+        Ok(writer)
     }
 
     /// Goes on in `epoch` where its last leader stopped: everything in front of `cursor` is durable, and
@@ -179,10 +196,12 @@ impl<S: Storage> Writer<S> {
             epoch,
             cut: header.cut,
             segment_bytes: options.segment_bytes,
+            reserve_bytes: options.reserve_bytes,
             definition,
         };
         let mut writer = Self::lead(storage, options, plan, file, cursor, header.start, next)?;
         writer.current.bytes = header.file_bytes;
+        writer.current.is_reserve = header.holds == STATE_ALONE;
         writer.told = Durable::default(); // what the last block tells is not known
         Ok(writer)
     }
@@ -217,6 +236,7 @@ impl<S: Storage> Writer<S> {
                 offset: cursor.offset,
                 bytes: plan.segment_bytes,
                 start,
+                is_reserve: false,
                 previous_end: 0,
             },
             next,
@@ -229,6 +249,7 @@ impl<S: Storage> Writer<S> {
             ahead: None,
             ready: None,
             is_short: false,
+            has_reserve: false,
             is_frozen: false,
             storage,
             options,
@@ -271,6 +292,11 @@ impl<S: Storage> Writer<S> {
         end.saturating_sub(self.current.offset)
     }
 
+    /// Whether so little of the current segment is left that what is kept for a full disk is better begun with.
+    pub fn is_used_up(&self) -> bool {
+        self.left_bytes() < self.current.bytes / 16
+    }
+
     /// Where the next block goes; `None` while one is filled or under way.
     pub fn cursor(&self) -> Option<Cursor> {
         let is_idle = self.under_way.is_empty() && self.open.is_none() && !self.is_frozen;
@@ -294,8 +320,10 @@ impl<S: Storage> Writer<S> {
                 offset: cursor.offset,
                 bytes: header.file_bytes,
                 start: header.start,
+                is_reserve: header.holds == STATE_ALONE,
                 previous_end: 0,
             };
+            self.has_reserve = false; // who led meanwhile may have used it
         }
         if (cursor.segment, cursor.offset) != (self.durable.index, self.durable.offset) {
             self.told = Durable::default(); // what the last block tells is not known
@@ -326,6 +354,10 @@ impl<S: Storage> Writer<S> {
         self.check()?;
         assert!(kind != GAP, "kind 0 is a gap");
         let has_position = kind < SIDE;
+        assert!(
+            !(self.current.is_reserve && has_position),
+            "state alone is written to what is kept for a full disk"
+        );
         if has_position && position != self.next {
             return Err(JournalError::OutOfOrder {
                 expected: self.next,
@@ -341,7 +373,7 @@ impl<S: Storage> Writer<S> {
             reserved: 0,
             position,
         };
-        if len > Filling::longest(self.options.buffer_bytes) {
+        if len > Filling::longest(self.longest_block()) {
             if u32::try_from(len).is_err() {
                 let rule = "an entry has less than 4 GiB";
                 return Err(JournalError::InvalidOption {
@@ -445,11 +477,17 @@ impl<S: Storage> Writer<S> {
         if self.open.is_none() {
             let is_free = |state: &State| matches!(state, State::Free);
             let index = self.buffers.iter().position(is_free)?;
-            let filling = Filling::new(self.options.buffer_bytes, self.next);
+            let filling = Filling::new(self.longest_block(), self.next);
             self.buffers[index] = State::Filling(filling);
             self.open = Some(index);
         }
         self.open
+    }
+
+    /// The longest block that fits into the current segment, and so into what may follow it.
+    fn longest_block(&self) -> usize {
+        let most = (self.current.bytes - BLOCKS_OFFSET) as usize - PAGE;
+        self.options.buffer_bytes.min(most)
     }
 
     /// Begins the write of what was pushed, if anything was. Does not wait for it.

@@ -10,7 +10,8 @@
 //! ```text
 //! MESSAGE    position: its own    MessageHead, then the bytes that lie behind the envelope
 //! CONSUMED   position: p          u64: bit i says that position p + i, and every earlier one of its
-//!                                 slot, is consumed or never held a message (p: of slot 64 × n)
+//!                                 slot, is consumed or never held a message (p: of slot 64 × n); of a
+//!                                 second one, and more, the same of p + 64 + i, and so on
 //! RECEIVED   position: its own    u64: how often the message was received
 //! AGAIN      position: its own    a message, as in MESSAGE: written again, so that the segment in which it
 //!                                stands can be given back
@@ -23,7 +24,8 @@
 //! DRAINED    position: its first  u64: its number; nothing is left in that ring, and its file is gone
 //! ```
 //! A position belongs to the ring with the highest first position at or below, as long as that one was
-//! not sealed there; one that belongs to none is of a ring that is drained. A queue that can't grow has
+//! not sealed there; one that belongs to none is of a ring that is drained, and so is one that lies in front of the last
+//! of all that were said to be left, and is not among them. A queue that can't grow has
 //! no RING: every position is its one ring's.
 //!
 //! What a CONSUMED says stays true, and of RECEIVED the highest counts, so that those may be read in any

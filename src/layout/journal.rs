@@ -58,11 +58,17 @@ pub struct SegmentHeader {
     /// Of the kernel that wrote it.
     pub boot_id: [u8; 16],
     pub encryption: Encryption,
+    /// 1 in a segment that holds state alone ([`STATE_ALONE`]), else 0.
+    pub holds: u64,
     /// Zero. Version 1.0 listed earlier epochs here, with the positions from which on their blocks do not
     /// count; the cut of the epoch that follows says the same, and is there as long as they are, since
     /// segments are given back from the oldest on.
-    pub reserved: [u64; 482],
+    pub reserved: [u64; 481],
 }
+
+/// [`SegmentHeader::holds`]: no position, and no state that is not said again by the segment behind it. Such a
+/// one is given back before those in front of it.
+pub const STATE_ALONE: u64 = 1;
 
 /// Encryption at rest. All zero: the blocks are plain, the only kind there is so far.
 #[repr(C)]
@@ -89,7 +95,8 @@ const _: () = {
     assert!(offset_of!(SegmentHeader, boot_id) == 80);
     assert!(offset_of!(SegmentHeader, encryption) == 96);
     assert!(size_of::<Encryption>() == 144);
-    assert!(offset_of!(SegmentHeader, reserved) == 240);
+    assert!(offset_of!(SegmentHeader, holds) == 240);
+    assert!(offset_of!(SegmentHeader, reserved) == 248);
 };
 
 /// Bytes of a definition, always.

@@ -81,6 +81,12 @@ impl<M: Default> Journal<M> {
         self
     }
 
+    /// With files of so many bytes kept for a full disk, so that what has no position can be written on one.
+    pub fn with_reserve(mut self, reserve_bytes: u64) -> Self {
+        self.options.reserve_bytes = reserve_bytes;
+        self
+    }
+
     /// Where it lies.
     pub fn directory(&self) -> &Path {
         &self.directory

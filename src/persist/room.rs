@@ -7,7 +7,7 @@
 //! leaves what any flush leaves.
 
 use super::journal::{Journal, Kept};
-use super::reach::Source;
+use super::reach::{Goal, Source};
 use crate::error::JournalError;
 use crate::ring::persister::{End, Writing};
 use crate::sync::Ordering;
@@ -51,6 +51,27 @@ fn write_mark<S: Source>(
     let cursor = kept.writer.cursor()?;
     journal.keep(kept);
     Some((cursor.segment, cursor.offset))
+}
+
+/// Chooses the segment that the next flush goes to: on a full disk, where little is left of the current one, a file that is
+/// kept for that; and one for everything again when there is room. Of the kept ones nobody makes use as long as work is not
+/// refused, and what has a position is asked for there in vain: it is written when there is room.
+pub(super) fn choose_segment<S: Source>(
+    source: &S,
+    kept: &mut Kept<S::Memo>,
+    goal: Goal,
+) -> Result<(), JournalError> {
+    let words = source.words();
+    if kept.writer.is_in_reserve() {
+        // Who waits for a flush looks for room behind it, as everybody does.
+        if !words.is_frozen() || !matches!(goal, Goal::Flush(_)) {
+            words.note_step(true);
+            kept.writer.leave_reserve()?;
+        }
+    } else if words.is_frozen() && kept.writer.is_used_up() {
+        kept.writer.begin_reserve()?;
+    }
+    Ok(())
 }
 
 /// Sees to it that there is a next segment where the current one is more than half full; why there is

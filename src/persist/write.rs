@@ -204,6 +204,7 @@ fn write<S: Source>(
     loop {
         let asked = words.flushes_asked();
         words.note_step(journal.is_near_the_end(&kept));
+        room::choose_segment(source, &mut kept, goal)?;
         let number = words.begin_flush();
         let Some(to) = source.collect(&mut kept, writing, from, goal)? else {
             return Ok(Written::Displaced);
@@ -246,31 +247,39 @@ fn write<S: Source>(
         if is_over {
             return Ok(Written::Reached(Box::new(kept)));
         }
-        if let (Some(error), Goal::Thawed, None) = (shortage, goal, keeper) {
-            return Ok(Written::Short(Box::new(kept), error));
+        let is_state_alone = shortage.is_some() && kept.writer.is_in_reserve();
+        match (shortage, goal, keeper) {
+            (Some(error), Goal::Thawed, None) => {
+                return Ok(Written::Short(Box::new(kept), error));
+            }
+            (Some(error), Goal::Position(_), None) if is_state_alone => {
+                return Ok(Written::Short(Box::new(kept), error));
+            }
+            _ => {}
         }
         words.wake_behind_flush();
         if let Some(keeper) = keeper {
-            await_work(source, keeper, asked, from);
+            await_work(source, keeper, asked, (!is_state_alone).then_some(from));
         }
     }
 }
 
-/// Waits until there is something to write from `position` on, or a flush was asked for since `asked`
+/// Waits until there is something to write from `position` on, if that is given, or a flush was asked for since `asked`
 /// was loaded, or it is over.
-fn await_work<S: Source>(source: &S, keeper: Keeper<'_>, asked: u32, position: u64) {
+fn await_work<S: Source>(source: &S, keeper: Keeper<'_>, asked: u32, position: Option<u64>) {
     let words = source.words();
+    let is_written = || position.is_some_and(|position| (keeper.is_written)(position));
     let spun = Deadline::after(SPIN);
     loop {
         let is_over = keeper.ended.load(Ordering::Relaxed) || source.is_removed();
-        if is_over || words.flushes_asked() != asked || (keeper.is_written)(position) {
+        if is_over || words.flushes_asked() != asked || is_written() {
             return;
         }
         if !spun.passed() {
             core::hint::spin_loop();
             continue;
         }
-        words.await_asking(asked, LONG_SLEEP, || (keeper.is_written)(position));
+        words.await_asking(asked, LONG_SLEEP, is_written);
         words.note_step(false);
         source.tick();
     }

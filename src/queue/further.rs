@@ -26,7 +26,8 @@
 //!   the ring is there, and empty.
 //! - behind DRAINED, before the unlink: a ring that is found drained again.
 //! - a segment is given back with the RING it has: all that are left are said again by the first flush that
-//!   begins in a segment, and no segment is given back before.
+//!   begins in a segment, and no segment is given back before. With the DRAINED it has, too, on a full disk before
+//!   those that have the messages: a ring in front of one that is said to be left, and that is not, is drained.
 //! - all of it: the files of rings go with the bus, or are swept when the queue is made again
 //!   ([`super::spill`]).
 //!
@@ -84,11 +85,15 @@ impl Inner {
         from: u64,
         mut show: impl FnMut(&Link, u64),
     ) -> bool {
-        let mut adopted = links.iter().filter(|link| is_adopted(link, from));
-        adopted.all(|link| {
+        Self::adopted(links, from).all(|link| {
             self.note_step(false);
             link.take_changed(writing, |block| show(link, block))
         })
+    }
+
+    /// Of these rings, those of which the journal knows, when it reaches up to `durable`.
+    pub(super) fn adopted(links: &[Arc<Link>], durable: u64) -> impl Iterator<Item = &Arc<Link>> {
+        links.iter().filter(move |link| is_adopted(link, durable))
     }
 
     /// Says which rings are left, in the first flush that begins in a segment. Of a queue that may have several.

@@ -10,18 +10,23 @@
 //! durable position on, ring by ring, up to the first claim that is open
 //! ```
 //! On a full disk old segments are [given back](super::release), and where that is not possible yet, sends are refused
-//! while deletes go on.
+//! while deletes go on, in what is left and then in three short files that are kept for that and come round
+//! (`journal::writer`): behind each of them all that is known of what was consumed is said again ([`Inner::say_all`]), and the
+//! one before is free. So deletes go on whatever waits.
 
 use super::Inner;
 use super::chain::Link;
 use super::further::Beyond;
 use crate::error::{JournalError, OpenError};
 use crate::journal::{DEFINITION_BYTES, SegmentInfo};
+use crate::layout::PAGE;
 use crate::layout::durable::{
     ENTRY_CONSUMED, ENTRY_MESSAGE, ENTRY_MOVING, ENTRY_RECEIVED, ENTRY_SETTINGS, MARK_ARRIVING,
     MARK_ID, MessageHead, SETTINGS, is_setting,
 };
-use crate::layout::queue::{MAX_BODY_ON_DISK, MAX_WHOLE_ON_DISK, QueueHeader, control};
+use crate::layout::queue::{
+    BLOCK_SLOTS, MAX_BODY_ON_DISK, MAX_WHOLE_ON_DISK, QueueHeader, control,
+};
 use crate::layout::word::{Ctl, Dlv};
 use crate::object::Site;
 use crate::persist::{self, Behind, Source, directory, push, push_gap};
@@ -52,12 +57,26 @@ const LARGE: usize = 64 << 10;
 const SEGMENT_BYTES: core::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
 /// See [`SEGMENT_BYTES`].
 const BODIES_A_SEGMENT: u64 = 16;
+/// Beside what all blocks take, what is kept for a full disk has so many bytes in a file: some dozens of flushes.
+const RESERVE_BYTES: u64 = 256 << 10;
+/// What an entry of one word takes.
+const STATE_BYTES: u64 = 24;
+/// Words of one entry of consumed messages.
+const MOST_WORDS: usize = 4096;
 
 /// Bytes of a segment of a queue whose first ring and longest body have so many.
 pub(super) fn segment_bytes(ring_bytes: u64, max_message_bytes: u64) -> u64 {
     let bodies = BODIES_A_SEGMENT * max_message_bytes.min(MAX_BODY_ON_DISK);
     let wanted = bodies.max(4 * ring_bytes).next_power_of_two();
     wanted.clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end())
+}
+
+/// Bytes of each file that is kept for a full disk: what is known of so many slots has to go into one of them, twice over,
+/// 8 bytes a block; a quarter of a segment at most.
+fn reserve_bytes(slots: u64, segment_bytes: u64) -> u64 {
+    let blocks = RESERVE_BYTES + 2 * 8 * (slots / BLOCK_SLOTS);
+    let most = segment_bytes / 4;
+    blocks.min(most).next_multiple_of(PAGE as u64)
 }
 
 /// One open's side of the journal of a queue.
@@ -79,10 +98,15 @@ pub(crate) struct Memo {
     drained: Vec<Arc<Link>>,
     /// Epoch and segment that `settings` were written to.
     pub(super) settings_at: (u64, u64),
+    /// Epoch and segment in which all was said again that one of state alone in front of it says, and which
+    /// may not be free yet.
+    said_again_at: Option<(u64, u64)>,
     /// The same at the last look for segments that can be given back.
     pub(super) released_at: (u64, u64),
     /// The segments there were then: one that is sealed is not read again, however many there are.
     pub(super) segments: Vec<SegmentInfo>,
+    /// No segment can be, as long as a message below this is left.
+    pub(super) kept_until: u64,
 }
 
 pub(super) type Kept = persist::Kept<Memo>;
@@ -101,6 +125,8 @@ impl Journal {
         let segment_bytes = segment_bytes(ring_bytes, header.max_message_bytes);
         let id = header.preamble.object_id;
         let log = persist::Journal::new(directory, id, definition, segment_bytes);
+        let most_slots = header.max_bytes.max(ring_bytes) / header.stride.max(1);
+        let log = log.with_reserve(reserve_bytes(most_slots, segment_bytes));
         Self {
             log: log.labelled(directory::label(&site.directory)),
             behind: Behind::default(),
@@ -163,6 +189,9 @@ impl Source for OnDisk<'_> {
     ) -> Result<(), JournalError> {
         let drained = core::mem::take(&mut kept.memo.drained);
         self.queue.take_away(&drained);
+        if kept.memo.said_again_at == Some(kept.segment()) && kept.writer.drop_reserve()? {
+            kept.memo.said_again_at = None;
+        }
         self.queue.release_segments(journal, kept, durable, is_full)
     }
 }
@@ -232,11 +261,16 @@ impl Inner {
         goal: Goal,
     ) -> Result<Option<u64>, JournalError> {
         let links = self.rings_to_write()?;
-        if kept.memo.settings_at != kept.segment() {
+        let is_new = kept.memo.settings_at != kept.segment();
+        if is_new {
             self.write_rings(kept, &links, from)?;
         }
         if !self.collect_changes(kept, writing, &links, from) {
             return Ok(None);
+        }
+        if is_new && kept.writer.is_behind_reserve()? {
+            self.say_all(kept, &links, from)?;
+            kept.memo.said_again_at = Some(kept.segment());
         }
         kept.memo.drained = self.write_drained(kept, &links, from)?;
         self.collect_settings(kept);
@@ -246,6 +280,9 @@ impl Inner {
         }
         kept.memo.side = side;
         kept.memo.side.clear();
+        if kept.writer.is_in_reserve() {
+            return Ok(Some(from));
+        }
 
         // Never further behind, unless somebody wrote over the word: then what is there is written.
         let mut link = Self::ring_to_write(&links, from);
@@ -339,6 +376,40 @@ impl Inner {
             side.append(&mut left);
             true
         }
+    }
+
+    /// Says all that is known of what was consumed, and of what is left and was received, in the fewest bytes: behind
+    /// this nothing is needed of what was said before of it. Of a slot whose message the journal does not have yet, that nothing
+    /// older is left. Receive counts that do not fit are left out: the one before counts then.
+    fn say_all(&self, kept: &mut Kept, links: &[Arc<Link>], from: u64) -> Result<(), JournalError> {
+        let (mut consumed, mut left) = (Vec::new(), Vec::new());
+        let touched = Self::adopted(links, from).filter(|link| link.is_touched());
+        for link in touched {
+            self.note_step(true);
+            let slots = link.delivery.ring().memory().geometry().slots();
+            for block in 0..slots.div_ceil(BLOCK_SLOTS) {
+                link.delivery.all_consumed_in(
+                    block,
+                    from,
+                    |position, bits| consumed.push((position, bits)),
+                    |standing| left.extend(self.state_of(standing)),
+                );
+            }
+        }
+        consumed.sort_unstable();
+        let follows = |one: &(u64, u64), next: &(u64, u64)| next.0 == one.0 + BLOCK_SLOTS;
+        for run in consumed.chunk_by(follows) {
+            for some in run.chunks(MOST_WORDS) {
+                let words: Vec<u8> = some.iter().flat_map(|it| it.1.to_le_bytes()).collect();
+                push(&mut kept.writer, ENTRY_CONSUMED, some[0].0, &[&words])?;
+            }
+        }
+        let room = kept.writer.left_bytes() / 2 / STATE_BYTES;
+        if left.len() as u64 > room {
+            left.retain(|(kind, ..)| *kind != ENTRY_RECEIVED);
+        }
+        kept.memo.side.append(&mut left);
+        Ok(())
     }
 
     /// What is to be written of a message that is left, beside itself: how often it was received, and

@@ -175,6 +175,20 @@ impl<'a> Rings<'a> {
         }
     }
 
+    /// Of the rings up to the last of these first positions, which are in order, those are left and no other. Nothing,
+    /// where the first of all is not among them.
+    pub fn keep_only(&mut self, listed: &[u64]) {
+        let (Some(0), Some(last)) = (listed.first(), listed.last()) else {
+            return;
+        };
+        for (first, ring) in self.by_first.range_mut(..=*last) {
+            if listed.binary_search(first).is_err() {
+                ring.is_drained = true;
+                ring.file = None;
+            }
+        }
+    }
+
     /// The ring of `position`; `None` where it is one that is gone.
     fn of(&mut self, position: u64) -> Result<Option<&mut Sketch>, OpenError> {
         let found = self.by_first.range(..=position).next_back();

@@ -25,7 +25,7 @@ use crate::layout::durable::{
     ENTRY_RECEIVED, ENTRY_RING, ENTRY_SETTINGS, MARK_ID, MessageHead, POSITIONS, RingEntry,
     SETTINGS, SentId,
 };
-use crate::layout::queue::{MAGIC, QueueHeader, control};
+use crate::layout::queue::{BLOCK_SLOTS, MAGIC, QueueHeader, control};
 use crate::layout::ring::ChunkRef;
 use crate::object::Site;
 use crate::pool::lend::{Lender, Lent};
@@ -139,6 +139,8 @@ struct Read<'a> {
     rings: Rings<'a>,
     /// Entries in front of the first that says which rings there are; `None` from then on.
     deferred: Option<Deferred>,
+    /// First positions of the rings that were told of last, in order, if all in front of the last were.
+    listed: Vec<u64>,
     /// Object ids of the queues that messages may have gone to.
     moving: HashMap<u64, u64>,
     /// By position: the deduplication id of the message, and when it was sent.
@@ -225,6 +227,7 @@ impl<'a> Read<'a> {
             header,
             settings: [None; SETTINGS],
             deferred: may_grow.then(Deferred::default),
+            listed: Vec::new(),
             moving: HashMap::new(),
             ids: HashMap::new(),
             next: 0,
@@ -357,10 +360,18 @@ impl<'a> Read<'a> {
             bytemuck::try_pod_read_unaligned(bytes).map_err(|_| Refused::NoEntry)?;
         let taken = self.rings.take_ring(position, &entry);
         taken.ok_or(Refused::NoEntry)?;
-        match entry.following {
-            0 => self.take_deferred(),
-            _ => Ok(()),
+        if position == 0 {
+            self.listed.clear();
         }
+        if position == 0 || self.listed.last().is_some_and(|last| *last < position) {
+            self.listed.push(position);
+        }
+        if entry.following > 0 {
+            return Ok(());
+        }
+        self.take_deferred()?;
+        self.rings.keep_only(&self.listed);
+        Ok(())
     }
 
     fn take_known(&mut self, kind: u8, position: u64, bytes: &[u8]) -> Result<(), Refused> {
@@ -380,13 +391,12 @@ impl<'a> Read<'a> {
                 self.rings.put(position, &head, body)?;
             }
             ENTRY_CONSUMED => {
-                let bits = value()?;
-                for bit in (0..64).filter(|bit| bits & 1 << bit != 0) {
-                    let position = position.checked_add(bit).ok_or(Refused::NoEntry)?;
-                    self.rings.spend(position)?;
-                    if !self.moving.is_empty() {
-                        self.moving.remove(&position);
-                    }
+                let (words, rest) = bytes.as_chunks::<8>();
+                if words.is_empty() || !rest.is_empty() {
+                    return Err(Refused::NoEntry);
+                }
+                for (block, bits) in (0..).zip(words) {
+                    self.take_consumed(position.saturating_add(BLOCK_SLOTS * block), *bits)?;
                 }
             }
             ENTRY_RECEIVED => {
@@ -408,14 +418,21 @@ impl<'a> Read<'a> {
                 *setting.ok_or(Refused::NoEntry)? = Some(value);
             }
             ENTRY_DRAINED => self.rings.take_drained(position),
-            ENTRY_RING => {
-                let entry = bytemuck::try_pod_read_unaligned(bytes);
-                let entry: RingEntry = entry.map_err(|_| Refused::NoEntry)?;
-                let taken = self.rings.take_ring(position, &entry);
-                taken.ok_or(Refused::NoEntry)?;
-            }
+            ENTRY_RING => self.take_ring(position, bytes)?,
             // A gap; or of a later version, and not needed.
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_consumed(&mut self, first: u64, bits: [u8; 8]) -> Result<(), Refused> {
+        let bits = u64::from_le_bytes(bits);
+        for bit in (0..64).filter(|bit| bits & 1 << bit != 0) {
+            let position = first.checked_add(bit).ok_or(Refused::NoEntry)?;
+            self.rings.spend(position)?;
+            if !self.moving.is_empty() {
+                self.moving.remove(&position);
+            }
         }
         Ok(())
     }

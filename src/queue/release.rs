@@ -12,7 +12,9 @@
 //!
 //! So a full disk frees itself: where no next segment can be made, what counts of all segments before the current one
 //! is written into what is left of that, and they become the next one, or room for it. While there is not room
-//! enough for that, sends are refused, and what is left is for deletes, each of which makes what counts smaller.
+//! enough for that, sends are refused, and what is left is for deletes, each of which makes what counts smaller. They end
+//! in files that are kept for them (`journal::writer`), in which nothing is written again; what is left then goes into
+//! one of these, as soon as it fits.
 
 use super::Inner;
 use super::chain::Link;
@@ -46,6 +48,18 @@ impl Inner {
         durable: u64,
         is_full: bool,
     ) -> Result<(), JournalError> {
+        if is_full && kept.writer.is_in_reserve() {
+            if self.oldest_left() < kept.memo.kept_until {
+                return Ok(()); // what is needed as long as that is the oldest segment
+            }
+            let ids = ID_BYTES * self.ids_below(durable).len() as u64;
+            let most = (kept.writer.reserve_bytes() / 4).checked_sub(ids);
+            if most.is_some_and(|most| self.is_less_below(durable, most))
+                && kept.writer.begin_short()?
+            {
+                return Ok(()); // what is said again goes in front
+            }
+        }
         let at = kept.segment();
         let words = self.delivery.durable();
         // A hint of who was refused: he asks again.
@@ -74,6 +88,7 @@ impl Inner {
         };
         let mut without_ids = 0;
         let last = match (older, is_full) {
+            _ if kept.writer.is_in_reserve() => None,
             (1.., true) => Some(older - 1),
             // Of those that a backlog fills no more than so many, or each new one would look at all.
             (MANY.., false) => Some((older / 2).min(MANY)),
@@ -112,6 +127,10 @@ impl Inner {
             kept.writer.release(&done)?;
         }
         let left = segments.iter().filter(|it| !done.contains(&it.id));
+        kept.memo.kept_until = match segments.get(done.len()) {
+            Some(_) => end_of(&segments, done.len(), durable).min(durable),
+            None => 0,
+        };
         let bytes = left.map(|it| it.file_bytes).sum();
         if let Some(words) = words {
             words.journal_bytes().store(bytes, Ordering::Relaxed); // one writes

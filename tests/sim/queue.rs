@@ -50,6 +50,9 @@ enum Event {
 struct Log {
     events: Vec<Event>,
     writes: u64,
+    /// Bytes of each file, and those that all may take; 0: any number.
+    files: HashMap<String, u64>,
+    most_bytes: u64,
     /// The write that is under way from a buffer, and the last that is not from one.
     from: HashMap<usize, u64>,
     alone: u64,
@@ -67,9 +70,31 @@ impl Recorder {
     fn take(&self) -> Vec<Event> {
         std::mem::take(&mut self.0.lock().unwrap().events)
     }
+
+    /// From here on the disk has no more room than is used.
+    fn fill_up(&self) {
+        let mut log = self.0.lock().unwrap();
+        log.most_bytes = log.files.values().sum();
+    }
 }
 
 impl Log {
+    fn is_too_much(&self, bytes: u64) -> bool {
+        self.most_bytes > 0 && self.files.values().sum::<u64>() + bytes > self.most_bytes
+    }
+
+    fn follow(&mut self, event: &Event) {
+        match event {
+            Event::Made(name, bytes, _) => drop(self.files.insert(name.clone(), *bytes)),
+            Event::Renamed(from, to) => {
+                let bytes = self.files.remove(from).expect("it is there");
+                self.files.insert(to.clone(), bytes);
+            }
+            Event::Removed(name) => drop(self.files.remove(name)),
+            _ => {}
+        }
+    }
+
     fn begin(&mut self, file: u64, offset: u64, bytes: &[u8]) -> u64 {
         self.writes += 1;
         self.events.push(Event::Begun {
@@ -86,6 +111,9 @@ impl Watch for Recorder {
     fn before(&self, call: Call<'_>) -> io::Result<()> {
         let mut log = self.0.lock().unwrap();
         match call {
+            Call::Create { bytes, .. } if log.is_too_much(bytes) => {
+                return Err(io::Error::from_raw_os_error(28));
+            }
             Call::Write {
                 file,
                 offset,
@@ -116,6 +144,7 @@ impl Watch for Recorder {
             Call::Complete { buffer } => Event::Completed(log.from[&buffer]),
             _ => return,
         };
+        log.follow(&event);
         log.events.push(event);
     }
 }
@@ -248,6 +277,55 @@ impl Machine {
     }
 }
 
+/// A run on a disk that is full when the first segment is half: what waits is deleted one by one, more of it than there
+/// are pages, while the writer dies now and then.
+fn record_on_a_full_disk(random: &mut Random) -> Vec<Event> {
+    let machine = Machine::new();
+    let recorder = Arc::new(Recorder::default());
+    let _watching = watch(&machine.journal(), Arc::clone(&recorder) as _);
+    let bus = machine.bus();
+    let queue = bus.queue("q").durability(Durability::Durable);
+    let queue = queue.slots(1024).stride(256).max_bytes(4 << 20);
+    let queue = queue.open_or_create().unwrap();
+    let words = bus.directory().join("objects/q");
+    let words = OpenOptions::new().write(true).open(words).unwrap();
+    recorder.fill_up();
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    let mut number = 0;
+    loop {
+        let most = 1 + random.below(8);
+        let bodies = (number..number + most).map(|number| {
+            let mut body = number.to_le_bytes().to_vec();
+            body.resize(8 + random.below(150) as usize, 5);
+            body
+        });
+        let bodies: Vec<_> = bodies.collect();
+        match sender.send_batch(&bodies) {
+            Ok(sent) => {
+                for _ in 0..sent {
+                    recorder.note(Event::Sent(number));
+                    number += 1;
+                }
+            }
+            Err(ringway::QueueSendError::NotOnDisk { .. }) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    for deleted in 0..800 {
+        receive(&mut receiver, 1, |number, receipt| {
+            recorder.note(Event::About(number));
+            assert!(queue.delete(&receipt).unwrap());
+            recorder.note(Event::Deleted(number));
+        });
+        // One that is dropped is made anew before the next one dies.
+        if deleted % 64 == 0 && random.percent(50) {
+            words.write_all_at(&[0; 8], PERSISTER).unwrap();
+        }
+    }
+    drop((sender, receiver, queue, bus));
+    recorder.take()
+}
+
 fn receive(receiver: &mut QueueReceiver, most: usize, mut each: impl FnMut(u64, ringway::Receipt)) {
     for message in receiver.receive(most, Duration::ZERO, None).unwrap() {
         let number = u64::from_le_bytes(message.body[..8].try_into().unwrap());
@@ -365,12 +443,16 @@ fn what_the_power_leaves_of_a_real_queue_is_what_was_acknowledged() {
     let wanted = effort::executions(QUICK, FULL);
     let mut random = Random::new(seed::announce("what_the_power_leaves_of_a_real_queue"));
     let machine = Machine::new();
-    let (mut images, mut flushes, mut runs, mut grown) = (0, 0, 0, 0);
-    while images < wanted || runs < 2 {
-        let grows = runs % 2 == 0;
-        let events = record(&mut random, grows);
+    let (mut images, mut flushes, mut runs, mut grown, mut full) = (0, 0, 0, 0, 0);
+    while images < wanted || runs < 3 {
+        let (grows, is_full) = (runs % 3 == 0, runs % 3 == 1);
+        let events = match is_full {
+            true => record_on_a_full_disk(&mut random),
+            false => record(&mut random, grows),
+        };
         runs += 1;
         grown += u64::from(grows);
+        full += u64::from(is_full);
         let is_flush = |event: &Event| matches!(event, Event::Completed(_) | Event::NamesSynced);
         let count = events.iter().filter(|event| is_flush(event)).count() as u64;
         let mut player = Player::default();
@@ -396,6 +478,7 @@ fn what_the_power_leaves_of_a_real_queue_is_what_was_acknowledged() {
         &[
             ("runs", runs),
             ("runs_with_growth", grown),
+            ("runs_on_a_full_disk", full),
             ("flushes", flushes),
             ("images_of_real_runs", images),
             ("lost", 0),

@@ -24,6 +24,7 @@ pub fn options(buffers: usize) -> Options {
         buffer_bytes: 8 << 10,
         buffers,
         spares: 1,
+        reserve_bytes: 0,
         background: false,
     }
 }

@@ -214,6 +214,18 @@ impl Delivery {
     pub fn consumed_in(
         &self,
         block: u64,
+        consumed: impl FnMut(u64, u64),
+        left_over: impl FnMut(&Standing<'_>),
+    ) {
+        self.all_consumed_in(block, u64::MAX, consumed, left_over);
+    }
+
+    /// The same, and of a slot whose message is at `durable` or above, so that no journal has it, the lap before: it was
+    /// claimed when nothing of that was left.
+    pub fn all_consumed_in(
+        &self,
+        block: u64,
+        durable: u64,
         mut consumed: impl FnMut(u64, u64),
         mut left_over: impl FnMut(&Standing<'_>),
     ) {
@@ -222,7 +234,12 @@ impl Delivery {
         let slots = BLOCK_SLOTS.min(geometry.slots());
         let mut laps: [(u64, u64); 4] = [(0, 0); 4];
         for bit in 0..slots {
-            let (lap, left) = self.spent_lap(first + bit);
+            let (mut lap, left) = self.spent_lap(first + bit);
+            if let Some(standing) = &left
+                && standing.position >= durable
+            {
+                lap = self.lap_of(standing.position) - 1;
+            }
             if let Some(standing) = left
                 && (standing.times_received() > 0 || standing.dlv.is_moving())
             {

@@ -221,7 +221,7 @@ impl Delivery {
             false => u64::MAX,
         };
         let mut receive = start;
-        let mut left = Vec::new();
+        let (mut left, mut count) = (Vec::new(), 0);
         for at in 0..geometry.slots() {
             let slot = self.ring.memory.slot(at);
             let lap = self.last_lap(at, start);
@@ -233,11 +233,17 @@ impl Delivery {
             slot.dlv().store(dlv.map_or(0, |dlv| dlv.0), Ordering::Relaxed);
             slot.ctl().store(ctl.0, Ordering::Relaxed);
             let position = slot.position().load(Ordering::Relaxed);
+            count += u64::from(dlv.is_some());
             if self.is_fifo && dlv.is_some() {
                 left.push(position);
             } else if dlv.is_some_and(|dlv| dlv.state() == Dlv::READY) {
                 receive = receive.min(position);
             }
+        }
+        if let Some(words) = &self.durable
+            && count < start.saturating_sub(geometry.first_position())
+        {
+            words.note_touched(); // so that what was consumed before can be said again
         }
         if restart.is_sealed {
             let slot = self.ring.memory.slot(start);

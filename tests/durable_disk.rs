@@ -223,6 +223,7 @@ fn where_nothing_can_be_given_back_deletes_go_on_and_sends_when_there_is_room() 
 fn back_up(machine: &Machine, full: &Full) -> (Bus, Queue, u64) {
     let bus = machine.bus();
     let queue = bus.queue("q").durability(Durability::Durable);
+    let queue = queue.visibility(Duration::from_secs(3600));
     let queue = queue.slots(1024).stride(1024).max_bytes(32 << 20);
     let queue = queue.create().unwrap();
     let mut sender = queue.sender().unwrap();
@@ -285,4 +286,28 @@ fn a_backlog_of_many_segments_is_deleted_one_by_one_on_a_full_disk_and_nothing_c
     let count = deleted.len() as u64;
     assert_eq!(deleted, Vec::from_iter(0..count));
     is_left(&machine, count..sent + 500);
+}
+
+#[test]
+fn what_is_left_of_a_backlog_makes_room_for_sends_when_it_fits_into_what_is_kept_for_a_full_disk() {
+    let machine = Machine::new("short");
+    let full = Arc::new(Full::default());
+    let _watching = watch(&machine.journal(), Arc::clone(&full) as _);
+    let (bus, queue, sent) = back_up(&machine, &full);
+    let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
+    // The first stays to the last.
+    let mut buffer = [0; BODY];
+    let first = receiver.try_receive(&mut buffer).unwrap().unwrap();
+    delete(&mut receiver, 600, true);
+    let mut deleted = 600;
+    while deleted < sent - 20 {
+        let count = 500.min(sent - 20 - deleted);
+        delete(&mut receiver, count as usize, false);
+        deleted += count;
+    }
+    send(&mut sender, sent..sent + 300).unwrap();
+    assert!(machine.segments() <= 3);
+    assert!(receiver.delete(&first.receipt).unwrap());
+    drop((sender, receiver, queue, bus));
+    is_left(&machine, deleted + 1..sent + 300);
 }

@@ -206,7 +206,7 @@ fn take_reserve<S: Storage>(
 }
 
 /// Names that begin so.
-fn named<S: Storage>(storage: &S, prefix: &str) -> Result<Vec<String>, JournalError> {
+pub(super) fn named<S: Storage>(storage: &S, prefix: &str) -> Result<Vec<String>, JournalError> {
     let names = storage.names();
     let mut names = names.map_err(|error| failed(storage, "", "listing the directory", error))?;
     names.retain(|name| name.starts_with(prefix));

@@ -107,6 +107,8 @@ pub(crate) struct Memo {
     pub(super) segments: Vec<SegmentInfo>,
     /// No segment can be, as long as a message below this is left.
     pub(super) kept_until: u64,
+    /// Looks on a full disk whether what is left fits into what is kept for one.
+    pub(super) looks: u32,
 }
 
 pub(super) type Kept = persist::Kept<Memo>;

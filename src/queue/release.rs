@@ -34,6 +34,10 @@ const ID_BYTES: u64 = 40;
 const BESIDE: u64 = 128;
 /// Of a segment on a full disk, what is not taken by what is written again.
 const SLACK: u64 = 64 << 10;
+/// Slots that are all looked at behind each delete on a full disk; of more, behind one in so many.
+const MANY_SLOTS: u64 = 1 << 16;
+/// See [`MANY_SLOTS`].
+const LOOK_EVERY: u32 = 64;
 /// Ids between two steps that are told to those who wait.
 const STEP_IDS: usize = 1024;
 
@@ -49,15 +53,11 @@ impl Inner {
         is_full: bool,
     ) -> Result<(), JournalError> {
         if is_full && kept.writer.is_in_reserve() {
-            if self.oldest_left() < kept.memo.kept_until {
-                return Ok(()); // what is needed as long as that is the oldest segment
-            }
-            let ids = ID_BYTES * self.ids_below(durable).len() as u64;
-            let most = (kept.writer.reserve_bytes() / 4).checked_sub(ids);
-            if most.is_some_and(|most| self.is_less_below(durable, most))
-                && kept.writer.begin_short()?
-            {
+            if self.fits_into_reserve(kept, durable) && kept.writer.begin_short()? {
                 return Ok(()); // what is said again goes in front
+            }
+            if self.oldest_left() < kept.memo.kept_until {
+                return Ok(()); // which is in the oldest segment
             }
         }
         let at = kept.segment();
@@ -137,6 +137,18 @@ impl Inner {
         }
         kept.memo.segments = segments;
         Ok(())
+    }
+
+    /// Whether all that counts fits into a quarter of a file that is kept for a full disk. Where there are many slots it is not
+    /// looked for each time.
+    fn fits_into_reserve(&self, kept: &mut Kept, durable: u64) -> bool {
+        kept.memo.looks = kept.memo.looks.wrapping_add(1);
+        if self.capacity() > MANY_SLOTS && !kept.memo.looks.is_multiple_of(LOOK_EVERY) {
+            return false;
+        }
+        let ids = ID_BYTES * self.ids_below(durable).len() as u64;
+        let most = (kept.writer.reserve_bytes() / 4).checked_sub(ids);
+        most.is_some_and(|most| self.is_less_below(durable, most))
     }
 
     /// No message that is left stands below this. Looks at the slots of the oldest ring that has one.

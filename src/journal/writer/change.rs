@@ -137,11 +137,15 @@ impl<S: Storage> Writer<S> {
     }
 
     /// Goes on in one of the files that are kept for a full disk as in a segment for everything, which is a short one then:
-    /// for what is written again so that all in front of it can go. Whether it does; as [`Self::begin_reserve`].
+    /// for what is written again so that all in front of it can go. Whether it does: not with the last of them. As
+    /// [`Self::begin_reserve`].
     pub fn begin_short(&mut self) -> Result<bool, JournalError> {
         self.check()?;
         assert!(self.under_way.is_empty() && self.open.is_none());
         let index = self.current.index + 1;
+        if segment::named(&*self.storage, segment::RESERVE)?.len() < 2 {
+            return Ok(false);
+        }
         match self.make_of_reserve(index, self.next, 0)? {
             Some(made) => self.go_on_in_idly(index, made).map(|()| true),
             None => Ok(false),

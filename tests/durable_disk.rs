@@ -254,11 +254,11 @@ fn a_backlog_of_many_segments_is_deleted_one_by_one_on_a_full_disk_and_nothing_c
     let _watching = watch(&machine.journal(), Arc::clone(&full) as _);
     let (bus, queue, sent) = back_up(&machine, &full);
     let mut receiver = queue.receiver().unwrap();
-    // Each takes a page, and two thousand pages are half of what there is: of the current segment half was left.
-    let mut deleted = delete(&mut receiver, 700, true);
+    // Each takes a page: of the current segment 512 were left.
+    let mut deleted = delete(&mut receiver, 530, true);
     // Past the end of a ring, which is told once, and of what tells it.
     deleted.extend(delete(&mut receiver, 1_000, false));
-    deleted.extend(delete(&mut receiver, 150, true));
+    deleted.extend(delete(&mut receiver, 70, true));
     let mut sender = queue.sender().unwrap();
     assert!(matches!(
         send(&mut sender, sent..sent + 1),
@@ -271,13 +271,13 @@ fn a_backlog_of_many_segments_is_deleted_one_by_one_on_a_full_disk_and_nothing_c
     let bus = machine.bus();
     let queue = bus.queue("q").open().unwrap();
     let mut receiver = queue.receiver().unwrap();
-    deleted.extend(delete(&mut receiver, 150, true));
+    deleted.extend(delete(&mut receiver, 70, true));
     drop((receiver, queue, bus));
     machine.restart();
     let bus = machine.bus();
     let queue = bus.queue("q").open().unwrap();
     let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
-    deleted.extend(delete(&mut receiver, 150, true));
+    deleted.extend(delete(&mut receiver, 70, true));
 
     full.is(false);
     send(&mut sender, sent..sent + 500).unwrap();
@@ -298,8 +298,8 @@ fn what_is_left_of_a_backlog_makes_room_for_sends_when_it_fits_into_what_is_kept
     // The first stays to the last.
     let mut buffer = [0; BODY];
     let first = receiver.try_receive(&mut buffer).unwrap().unwrap();
-    delete(&mut receiver, 600, true);
-    let mut deleted = 600;
+    delete(&mut receiver, 470, true);
+    let mut deleted = 470;
     while deleted < sent - 20 {
         let count = 500.min(sent - 20 - deleted);
         delete(&mut receiver, count as usize, false);

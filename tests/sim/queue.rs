@@ -460,7 +460,7 @@ fn what_the_power_leaves_of_a_real_queue_is_what_was_acknowledged() {
             // In front of a flush everything is under way that it would complete.
             if is_flush(event) {
                 flushes += 1;
-                if random.below(count) < wanted.div_ceil(2) {
+                if random.below(count) < wanted.div_ceil(3) {
                     let image = player.world.crash(&mut random);
                     images += check(&machine, image, &player, &mut random);
                 }

@@ -219,7 +219,9 @@ pub enum SendError {
     )]
     PoolExhausted { needed: u64, used: u64, quota: u64 },
     /// The file system is full.
-    #[error("no space for another pool segment: {needed} bytes needed, {available} available")]
+    #[error(
+        "no space for another pool segment: {needed} bytes needed, {available} available; free some, and send again"
+    )]
     NoSpace { needed: u64, available: u64 },
     /// The handle belongs to the parent of this forked process.
     #[error("this handle was made before a fork; open the bus again in the child")]

@@ -43,10 +43,10 @@ const STRUCTURES: &[(&str, Told)] = &[
     ("ring::ChunkRef", Offsets(RING, "A chunk reference is")),
     ("queue::QueueHeader", Rows(QUEUE)),
     ("queue::GrownHeader", Rows(GROWN)),
-    ("queue::AttributeBlock", Rows(MESSAGE)),
-    ("queue::AttributeEntry", Rows(MESSAGE)),
+    ("attributes::AttributeBlock", Rows(MESSAGE)),
+    ("attributes::AttributeEntry", Rows(MESSAGE)),
     (
-        "queue::OriginRecord",
+        "attributes::OriginRecord",
         Offsets(MESSAGE, "system attribute 19"),
     ),
     (
@@ -130,6 +130,12 @@ fn text(path: &str) -> String {
     std::fs::read_to_string(root.join(path)).unwrap()
 }
 
+/// `queue` of `src/layout/queue.rs`, `word` of `src/layout/word/stream.rs`.
+fn file_of(path: &str) -> &str {
+    let inside = path.trim_start_matches("src/layout/");
+    inside.split(['/', '.']).next().unwrap_or_default()
+}
+
 impl Layout {
     fn read() -> Self {
         let mut layout = Self {
@@ -137,13 +143,19 @@ impl Layout {
             structures: BTreeMap::new(),
             words: BTreeMap::new(),
         };
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/layout");
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            layout.take(
-                name.trim_end_matches(".rs"),
-                &text(&format!("src/layout/{name}")),
-            );
+        let mut open = vec!["src/layout".to_owned()];
+        while let Some(directory) = open.pop() {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&directory);
+            for entry in std::fs::read_dir(path).unwrap() {
+                let entry = entry.unwrap();
+                let name = entry.file_name().into_string().unwrap();
+                let path = format!("{directory}/{name}");
+                match entry.path().is_dir() {
+                    true => open.push(path),
+                    // Words of one file that has others beside it are that one's.
+                    false => layout.take(file_of(&path), &text(&path)),
+                }
+            }
         }
         layout
     }

@@ -80,7 +80,7 @@ impl Bus {
         Builder::new(name)
     }
 
-    /// Opens the bus `name` with defaults.
+    /// Opens the bus `name` with defaults. Blocks for the file system; allocates.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -88,7 +88,7 @@ impl Bus {
         Self::builder(name).open()
     }
 
-    /// Opens the bus `name`, or creates it with defaults.
+    /// Opens the bus `name`, or creates it with defaults. Blocks for the file system; allocates.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -186,7 +186,7 @@ impl Bus {
     }
 
     /// Everybody who takes part, the dead included until they are reaped. System calls: one per
-    /// entry in use.
+    /// entry in use. Allocates the list.
     ///
     /// # Errors
     /// [`OpenError::Forked`].
@@ -216,7 +216,7 @@ impl Bus {
         StreamBuilder::new(Arc::clone(&self.inner), name)
     }
 
-    /// Every object, by name.
+    /// Every object, by name. Blocks for the file system; allocates the list.
     ///
     /// # Errors
     /// When the directory can't be read.
@@ -225,7 +225,8 @@ impl Bus {
         self.inner.objects()
     }
 
-    /// Removes an object. Who has it open gets `Removed`; its memory goes with the last of them.
+    /// Removes an object. Who has it open gets `Removed`; its memory goes with the last of them. Blocks for
+    /// the file system, and where it is on disk for whoever is making it again.
     ///
     /// # Errors
     /// [`OpenError::NotFound`], or the system refuses.
@@ -286,7 +287,8 @@ impl Bus {
         Ok(reaped.len())
     }
 
-    /// Looks at everything and, with `heal`, mends what dead processes left.
+    /// Looks at everything and, with `heal`, mends what dead processes left. Blocks for the file system: it
+    /// opens every object.
     ///
     /// # Errors
     /// When the directory can't be read.

@@ -173,7 +173,7 @@ impl ChannelBuilder {
         self
     }
 
-    /// Opens the channel.
+    /// Opens the channel. Blocks for the file system; allocates.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -182,7 +182,8 @@ impl ChannelBuilder {
         self.attach()
     }
 
-    /// Creates the channel.
+    /// Creates the channel. Blocks for the file system, and as long as its memory takes to be set aside;
+    /// allocates.
     ///
     /// # Errors
     /// [`OpenError`]; `AlreadyExists` when there is one.
@@ -192,7 +193,7 @@ impl ChannelBuilder {
         self.attach()
     }
 
-    /// Opens the channel, or creates it.
+    /// Opens the channel, or creates it. Blocks as the two.
     ///
     /// # Errors
     /// [`OpenError`]; `Mismatch` when it exists with other values of given options.

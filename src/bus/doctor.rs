@@ -3,7 +3,8 @@
 use super::attachment::Attachment;
 use super::builder::Builder;
 use super::catalog::{ObjectKind, open_any};
-use super::reap::{Rings, remove_grown};
+use super::reap::remove_grown;
+use super::rings::Rings;
 use super::{BUS_FILE, OBJECTS, TEMPORARY, aside, name};
 use crate::error::OpenError;
 use crate::layout::ring::READER_STANDING;

@@ -16,6 +16,7 @@ mod attachment;
 mod builder;
 mod catalog;
 mod doctor;
+mod made;
 mod name;
 mod observe;
 mod participant;
@@ -24,6 +25,7 @@ mod policies;
 mod queues;
 mod reap;
 mod registry;
+mod rings;
 mod streams;
 #[cfg(feature = "topics")]
 mod topics;

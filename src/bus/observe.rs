@@ -196,7 +196,7 @@ impl Observer {
         (0..ROLES).filter_map(held).collect()
     }
 
-    /// Every channel, queue and stream, by name.
+    /// Every channel, queue and stream, by name. Blocks for the file system; allocates the list.
     ///
     /// # Errors
     /// When the directory can't be read.
@@ -204,7 +204,7 @@ impl Observer {
         self.bus.objects()
     }
 
-    /// Names of the topics, in order.
+    /// Names of the topics, in order. Blocks for the file system; allocates the list.
     ///
     /// # Errors
     /// When the directory can't be read.
@@ -230,7 +230,8 @@ impl Observer {
         }
     }
 
-    /// The channel `name`. Looks at every slot: about a millisecond per 100,000 of them.
+    /// The channel `name`. Looks at every slot: about a millisecond per 100,000 of them. Blocks for the
+    /// file system.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -246,7 +247,8 @@ impl Observer {
         })
     }
 
-    /// The queue `name`. Looks at every slot: about a millisecond per 100,000 of them.
+    /// The queue `name`. Looks at every slot: about a millisecond per 100,000 of them. Blocks for the file
+    /// system.
     ///
     /// # Errors
     /// [`OpenError`]. A durable queue that nobody has opened since the machine was started is not found.
@@ -274,7 +276,7 @@ impl Observer {
         })
     }
 
-    /// The stream `name`.
+    /// The stream `name`. Looks at every shard, closed ones too. Blocks for the file system.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -298,7 +300,7 @@ impl Observer {
         })
     }
 
-    /// The topic `name`. Reads the log of its subscriptions.
+    /// The topic `name`. Reads the log of its subscriptions. Blocks for the file system.
     ///
     /// # Errors
     /// [`PublishError::Open`].

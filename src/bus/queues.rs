@@ -225,7 +225,8 @@ impl QueueBuilder {
         self
     }
 
-    /// Opens the queue.
+    /// Opens the queue. Blocks for the file system, and where it is on disk and has to be made again for
+    /// the reading of its journal; allocates.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -240,7 +241,8 @@ impl QueueBuilder {
         }
     }
 
-    /// Creates the queue.
+    /// Creates the queue. Blocks for the file system, and as long as its memory takes to be set aside;
+    /// allocates.
     ///
     /// # Errors
     /// [`OpenError`]; `AlreadyExists` when there is an object of that name, or the journal of one that
@@ -256,7 +258,7 @@ impl QueueBuilder {
         self.attach()
     }
 
-    /// Opens the queue, or creates it.
+    /// Opens the queue, or creates it. Blocks as the two.
     ///
     /// # Errors
     /// [`OpenError`]; `Mismatch` when it exists with other values of given options.

@@ -181,7 +181,8 @@ impl StreamBuilder {
         self
     }
 
-    /// Opens the stream.
+    /// Opens the stream. Blocks for the file system, and where it is on disk and has to be made again for
+    /// the reading of its journals; allocates.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -196,7 +197,8 @@ impl StreamBuilder {
         }
     }
 
-    /// Creates the stream.
+    /// Creates the stream. Blocks for the file system, and as long as the memory of its shards takes to be
+    /// set aside; allocates.
     ///
     /// # Errors
     /// [`OpenError`]; `AlreadyExists` when there is an object of that name, or the journal of one that is
@@ -212,7 +214,7 @@ impl StreamBuilder {
         self.attach()
     }
 
-    /// Opens the stream, or creates it.
+    /// Opens the stream, or creates it. Blocks as the two.
     ///
     /// # Errors
     /// [`OpenError`]; `Mismatch` when it exists with other values of given options.

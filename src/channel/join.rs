@@ -57,7 +57,7 @@ impl ReaderBuilder {
         self
     }
 
-    /// Takes a reader entry.
+    /// Takes a reader entry. Looks at the entries that there are, and waits for nobody.
     ///
     /// # Errors
     /// [`JoinError::TooManyReaders`], [`JoinError::NotReliable`], or the channel is gone.

@@ -380,12 +380,10 @@ impl Producer {
     /// A chunk with a copy of `body`.
     fn lend_copy(&mut self, body: &[u8]) -> Result<Lent, SendError> {
         let lent = self.lend(body.len())?;
-        let Some(data) = self.lender.data(lent) else {
+        if self.lender.data(lent).is_none() {
             return Err(SendError::Pool("segment lost".into()));
-        };
-        // SAFETY: the chunk holds at least body.len() bytes (its class was chosen by that length),
-        // is aligned to 64 and OWNED by this producer.
-        unsafe { crate::shm::copy::copy_in(data, body) };
+        }
+        self.lender.write(lent, body); // its class was chosen by that length
         Ok(lent)
     }
 

@@ -89,7 +89,7 @@ pub enum QueueSendError {
     PoolExhausted { needed: u64, used: u64, quota: u64 },
     /// The file system is full.
     #[error(
-        "no space for another pool segment, or for another ring of the queue: {needed} bytes needed, {available} available"
+        "no space for another pool segment, or for another ring of the queue: {needed} bytes needed, {available} available; free some, and send again"
     )]
     NoSpace { needed: u64, available: u64 },
     /// The queue is full, and the system refuses another ring, or one is damaged.

@@ -201,7 +201,7 @@ pub enum ReshardError {
 #[non_exhaustive]
 pub enum GroupError {
     /// There is none of that name.
-    #[error("there is no group {name:?}; create it, or join it, which does")]
+    #[error("there is no group {name:?}; list those there are, or make it (group_or_create)")]
     NoGroup { name: String },
     /// The name breaks the rule.
     #[error("{name:?} is no name of a group: 1 to 128 bytes of A-Z a-z 0-9 _ . -")]

@@ -2,6 +2,7 @@
 //! right under it, and the words that carry state. No system call, no pointer, no policy.
 //! `docs/format.md` describes the same bytes in prose; change both together, and FORMAT.
 
+pub mod attributes;
 pub mod bus;
 pub mod dedup;
 pub mod durable;

@@ -189,7 +189,7 @@ impl Meta {
     pub const CHUNK: u8 = 2;
 
     /// Flag of a queue's message: the bytes begin with an attribute block
-    /// ([`super::queue::AttributeBlock`]), the body lies behind it.
+    /// ([`super::attributes::AttributeBlock`]), the body lies behind it.
     pub const ATTRIBUTES: u8 = 1;
 
     /// A header word. `aux` is the user's.

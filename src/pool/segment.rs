@@ -268,6 +268,7 @@ impl Segments {
         // Lenders find the class of a chunk by its size: any other size would be lent as too much.
         let data = u64::from(header.chunks).checked_mul(header.chunk_bytes);
         let whole = data.and_then(|data| data.checked_add(header.data_offset)) == Some(len)
+            && header.chunk_bytes <= len
             && class_of(header.chunk_bytes).1 == header.chunk_bytes;
         if !ours || !whole {
             return Err(damaged());

@@ -10,7 +10,7 @@
 use super::envelope::{encode_entry, split_attribute};
 use super::number;
 use crate::error::AttributeError;
-use crate::layout::queue::{MAX_ATTRIBUTES, attribute};
+use crate::layout::attributes::{MAX_ATTRIBUTES, attribute};
 use core::fmt;
 
 /// Longest name.
@@ -291,7 +291,7 @@ impl<'a> AttributesRef<'a> {
         AttributeIter { rest: self.encoded }
     }
 
-    /// A copy to be sent on.
+    /// A copy to be sent on. Allocates.
     ///
     /// # Errors
     /// [`AttributeError`] when they were not sent by these rules.

@@ -6,7 +6,7 @@
 //! [`Attributes`](super::Attributes): those bind who sends.
 
 use super::attributes::{Attribute, AttributeValue, AttributesRef};
-use crate::layout::queue::{
+use crate::layout::attributes::{
     AttributeBlock, AttributeEntry, MAX_ATTRIBUTES, MAX_BLOCK_BYTES, OriginRecord, attribute,
 };
 

@@ -9,7 +9,7 @@ use super::envelope::Envelope;
 use super::receive::Received;
 use super::take::Take;
 use crate::error::ReceiveError;
-use crate::layout::queue::OriginRecord;
+use crate::layout::attributes::OriginRecord;
 use crate::sys::clock::Deadline;
 use std::time::Duration;
 

@@ -9,7 +9,7 @@
 
 use super::attributes::{Attribute, AttributeValue, Attributes, AttributesRef};
 use super::{Incoming, Message, Outgoing};
-use crate::layout::queue::MAX_ATTRIBUTES;
+use crate::layout::attributes::MAX_ATTRIBUTES;
 use core::fmt;
 use md5::{Digest, Md5};
 

@@ -12,7 +12,7 @@ use super::envelope::Envelope;
 use super::payload::{self, Payloads};
 use super::persist::Goal;
 use crate::error::OpenError;
-use crate::layout::queue::OriginRecord;
+use crate::layout::attributes::OriginRecord;
 use crate::pool::segment::{GrowFailure, Segments};
 use crate::ring::delivery::moving::Disks;
 pub(crate) use crate::ring::delivery::moving::Outcome;

@@ -77,7 +77,8 @@ impl RedriveAllow {
 
 impl Queue {
     /// The names of the queues that have this one as their dead-letter queue
-    /// (`ListDeadLetterSourceQueues`). Opens every queue of the bus once.
+    /// (`ListDeadLetterSourceQueues`). Opens every queue of the bus once. Blocks for the file system;
+    /// allocates.
     ///
     /// # Errors
     /// When the directory can't be read.

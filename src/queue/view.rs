@@ -270,7 +270,8 @@ impl MessageView<'_> {
     }
 
     /// Closes the view and deletes its message. `true` when this call deleted it, `false` when it was
-    /// gone already.
+    /// gone already. In memory it waits for nobody; of a queue that is on disk it blocks for the disk, as
+    /// [`QueueReceiver::delete`].
     ///
     /// # Errors
     /// [`SettleError::StaleReceipt`] when it was received again meanwhile: the message stays.

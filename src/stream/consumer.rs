@@ -134,7 +134,8 @@ fn check_name(name: &str) -> Result<(), ConsumerError> {
 
 impl Stream {
     /// Registers a consumer (`RegisterStreamConsumer`): at most 20 at a time. It holds nobody back before
-    /// it has subscribed.
+    /// it has subscribed. A change: it goes on with one that is under way first, makes system calls, and
+    /// blocks for the disk where the stream is on one.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -217,7 +218,8 @@ impl Stream {
     }
 
     /// Deregisters a consumer (`DeregisterStreamConsumer`): its subscriber is told, and it holds nobody back
-    /// from the subscriber's next call on. Whether there was one.
+    /// from the subscriber's next call on. Whether there was one. A change, as
+    /// [`register_consumer`](Self::register_consumer).
     ///
     /// # Errors
     /// [`ConsumerError`].
@@ -236,7 +238,7 @@ impl Stream {
         Ok(wish.is_some())
     }
 
-    /// Every registered consumer (`ListStreamConsumers`).
+    /// Every registered consumer (`ListStreamConsumers`). Opens shards that were not open here; allocates.
     ///
     /// # Errors
     /// When a shard can't be opened now.
@@ -283,7 +285,8 @@ impl Consumer {
         ConsumerSubscription::begin(self.clone(), iterator, true)
     }
 
-    /// Its subscriber, its counts, and how far it is behind.
+    /// Its subscriber, its counts, and how far it is behind. Opens shards that were not open here;
+    /// allocates.
     ///
     /// # Errors
     /// When a shard can't be opened now.

@@ -26,7 +26,8 @@ pub enum GroupStart {
     Latest,
 }
 
-/// A consumer group of a stream, open in this process. Cheap to clone; thread-safe.
+/// A consumer group of a stream, open in this process. Cheap to clone; thread-safe. In a forked child every
+/// call returns `Forked`: open the bus again there.
 #[derive(Clone)]
 pub struct Group {
     pub(super) inner: Arc<Inner>,
@@ -86,7 +87,8 @@ impl Stream {
         })
     }
 
-    /// The group of that name, made if there is none.
+    /// The group of that name, made if there is none. Making it is a change: it goes on with one that is
+    /// under way first, makes system calls, and blocks for the disk where the stream is on one.
     ///
     /// # Errors
     /// [`GroupError`].
@@ -121,7 +123,7 @@ impl Stream {
     }
 
     /// Removes a group: its checkpoints are gone, its workers are told, and it holds nobody back. Whether
-    /// there was one.
+    /// there was one. A change, as making one.
     ///
     /// # Errors
     /// [`GroupError`].
@@ -138,7 +140,7 @@ impl Stream {
         Ok(wish.is_some())
     }
 
-    /// Every group, with where it stands.
+    /// Every group, with where it stands. Opens shards that were not open here; allocates.
     ///
     /// # Errors
     /// When a shard can't be opened now.
@@ -175,7 +177,8 @@ impl Group {
         &self.name
     }
 
-    /// Becomes a worker: it is given shards by and by, while the others give up theirs.
+    /// Becomes a worker: it is given shards by and by, while the others give up theirs. Waits for nobody;
+    /// allocates.
     ///
     /// # Errors
     /// [`GroupError::TooManyWorkers`]; the stream or the group is gone.
@@ -184,7 +187,8 @@ impl Group {
         GroupWorker::join(self.clone())
     }
 
-    /// Its workers, its shards, and where it stands in them.
+    /// Its workers, its shards, and where it stands in them. Opens shards that were not open here;
+    /// allocates.
     ///
     /// # Errors
     /// When a shard can't be opened now.

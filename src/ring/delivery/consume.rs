@@ -9,16 +9,17 @@
 //! Everything here is private and may be lost with its process: what it knew of lies behind the
 //! shared receive hint, where the rolling sweep of the others finds it.
 
-use super::fair::Fairness;
-use super::lease::Lease;
-use super::{Delivery, Standing};
+use super::open::Open;
 use crate::layout::queue::FIRST_LINE_BODY;
 use crate::layout::ring::MAX_POSITION;
 use crate::layout::word::{Ctl, Dlv, LAP_SEALED};
 use crate::ring::Tenant;
-use crate::ring::touch::Touch;
 use crate::ring::pace::{AHEAD, Distance};
+use crate::ring::touch::Touch;
 use crate::sync::{Label, Ordering, order};
+use super::{Delivery, Standing};
+use super::fair::Fairness;
+use super::lease::Lease;
 
 /// Messages that one look at a block or one sweep hands over: a block.
 const FOUND: usize = 64;
@@ -34,38 +35,6 @@ const CHASE: u32 = 8;
 const ROUNDS: usize = 4;
 /// Glances at an open claim before it is looked at with care: a microsecond's worth.
 const MOST_GLANCES: u32 = 64;
-/// What waits has waited at least since the millisecond before.
-const NS_PER_MS: u64 = 1_000_000;
-
-/// An open claim: its position, its word, and when it was met.
-#[derive(Clone, Copy)]
-pub struct Open {
-    position: u64,
-    word: Ctl,
-    since: u64,
-}
-
-impl Open {
-    /// Met now.
-    pub fn new(position: u64, word: Ctl, now: u64) -> Self {
-        Self {
-            position,
-            word,
-            since: now,
-        }
-    }
-
-    /// The same as noted in the queue, for who comes later ([`Delivery::met_before`]).
-    fn note(&self) -> u64 {
-        (self.position.wrapping_add(1) << 32) | u64::from(self.since as u32)
-    }
-
-    /// Whether the other is the same claim, whenever it was met.
-    pub fn is_same(&self, other: &Self) -> bool {
-        (self.position, self.word) == (other.position, other.word)
-    }
-}
-
 /// What a receiver finds messages with: a [`Consumer`], or in a FIFO queue
 /// [`Heads`](super::heads::Heads).
 pub trait Finder {
@@ -600,75 +569,5 @@ impl Delivery {
             return hint;
         }
         self.ring.memory.geometry().first_position()
-    }
-
-    /// Whether the position is taken or stepped over; where a seal stands, whether there is something
-    /// behind an open claim.
-    pub fn is_written(&self, position: u64) -> bool {
-        let slot = self.ring.memory.slot(position);
-        let word = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
-        word.lap() >= self.lap_of(position)
-    }
-
-    /// Whether it is written at `position`, and no claim open.
-    pub(super) fn is_settled_at(&self, position: u64) -> bool {
-        let slot = self.ring.memory.slot(position);
-        let word = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
-        let lap = self.lap_of(position);
-        word.lap() >= lap && (word.state() != Ctl::CLAIMED || word.lap() > lap)
-    }
-
-    /// The message at `position`, if it stands there never renewed and never received: the common
-    /// case, by two comparisons.
-    #[inline(always)]
-    pub(super) fn ready_at(&self, position: u64) -> Option<Standing<'_>> {
-        let slot = self.ring.memory.slot(position);
-        let lap = self.lap_of(position);
-        let dlv = Dlv(slot.dlv().load(Ordering::Relaxed)); // as in `examine`
-        let ctl = Ctl(slot.ctl().load(order(Label::ReadLoad, Ordering::Acquire)));
-        (dlv == Dlv::ready(lap)
-            && ctl.is_committed_at(lap)
-            && slot.position().load(Ordering::Relaxed) == position)
-            .then_some(Standing {
-                position,
-                dlv,
-                slot,
-            })
-    }
-
-    /// Asks for the lines of the message at `position`, if it is like `this` one: the first to
-    /// write, as its lease will be a CAS.
-    #[inline(always)]
-    pub(super) fn ask_for(&self, position: u64, this: &Standing<'_>) {
-        let slot = self.ring.memory.slot(position);
-        slot.prefetch_first_line_to_write();
-        slot.prefetch_up_to::<false>(self.end_of(this.meta().len() as usize));
-    }
-
-    /// An open claim at the link cursor is left by a receiver that goes away.
-    pub(super) fn leave_open(&self, open: &Open) {
-        // Relaxed: a hint.
-        self.words.open().store(open.note(), Ordering::Relaxed);
-    }
-
-    /// A claim that was met now, as of when a receiver met it that has gone away since: whoever comes and
-    /// goes waits for a stopped sender no longer than who stays. A wrong note ends a claim early,
-    /// and its sender sends again.
-    pub(super) fn met_before(&self, met: Open) -> Open {
-        let noted = self.words.open().load(Ordering::Relaxed);
-        let ago = (met.since as u32).wrapping_sub(noted as u32);
-        if noted == 0 || noted >> 32 != met.note() >> 32 || ago > u32::MAX / 2 {
-            return met;
-        }
-        Open {
-            since: met.since.saturating_sub(ago.into()),
-            ..met
-        }
-    }
-
-    /// Whether an open claim is out of the way: committed, given up, or resolved here.
-    pub(super) fn is_resolved(&self, open: &Open, now: u64) -> bool {
-        let waited = now.saturating_sub(open.since) * NS_PER_MS;
-        self.ring.resolve(open.position, open.word, waited)
     }
 }

@@ -42,9 +42,6 @@ use crate::sync::{Label, Ordering, fence_at, fence_behind_rmw, order};
 /// same ten bits; only a scribbler makes as many.
 const LOOKS: usize = 64;
 
-/// A bucket with so many expired entries needs no look at the other.
-const ENOUGH: u32 = ENTRIES as u32 / 2;
-
 /// One attachment's side of a table, to be used with the ring that it belongs to.
 ///
 /// Times are in ms since the queue's epoch on CLOCK_BOOTTIME and come from the caller.
@@ -191,109 +188,6 @@ impl Dedup {
         Ok(())
     }
 
-    /// An entry to take: in the first bucket while half of it has expired, then in the emptier one.
-    #[inline(always)]
-    fn room(&self, ring: &SlotRing, key: &Key, now: u64) -> Option<Room> {
-        let (index, mut expired) = self.emptier(key, now);
-        let bucket = self.table.bucket(index);
-        while expired != 0 {
-            let place = expired.trailing_zeros() as usize;
-            let word = load(bucket, place);
-            if is_free(bucket, place, word, now) {
-                bucket.prefetch_hash(place);
-                return Some(Room {
-                    bucket: index,
-                    place,
-                    word,
-                });
-            }
-            expired &= expired - 1;
-        }
-        self.look_for_room(ring, key, now)
-    }
-
-    /// The first bucket while half of it has expired, else the emptier one; its expired entries.
-    #[inline(always)]
-    fn emptier(&self, key: &Key, now: u64) -> (usize, u32) {
-        let (first, second) = key.buckets;
-        let expired = self.expired_in(first, now);
-        if expired.count_ones() < ENOUGH {
-            let other = self.expired_in(second, now);
-            if other.count_ones() > expired.count_ones() {
-                return (second, other);
-            }
-        }
-        (first, expired)
-    }
-
-    /// Asks for the line of the entry that a send of this id will likely take, once the lines of
-    /// [`prefetch`](Self::prefetch) are there.
-    #[inline(always)]
-    pub fn prefetch_room(&self, key: &Key, now: u64) {
-        let (index, expired) = self.emptier(key, now);
-        let place = expired.trailing_zeros() as usize;
-        self.table.bucket(index).prefetch_hash(place);
-    }
-
-    /// The entries of a bucket whose time is over, by bit; of those never used it always is. What it
-    /// says of entries in the hands of a sender does not matter: their words are looked at next.
-    #[inline(always)]
-    fn expired_in(&self, index: usize, now: u64) -> u32 {
-        let bucket = self.table.bucket(index);
-        (0..ENTRIES).fold(0, |expired, place| {
-            let expiry = bucket.expiry(place).load(Ordering::Relaxed);
-            expired | u32::from(expiry <= now) << place
-        })
-    }
-
-    /// The same by a look at every entry, given up ones and those of the dead among them.
-    #[cold]
-    fn look_for_room(&self, ring: &SlotRing, key: &Key, now: u64) -> Option<Room> {
-        for index in [key.buckets.0, key.buckets.1] {
-            let bucket = self.table.bucket(index);
-            for place in 0..ENTRIES {
-                let word = load(bucket, place);
-                if is_free(bucket, place, word, now) {
-                    return Some(Room {
-                        bucket: index,
-                        place,
-                        word,
-                    });
-                }
-            }
-        }
-        self.room_by_fate(ring, key, now)
-    }
-
-    /// An entry whose claim came to nothing, or whose message has expired.
-    #[cold]
-    fn room_by_fate(&self, ring: &SlotRing, key: &Key, now: u64) -> Option<Room> {
-        for index in [key.buckets.0, key.buckets.1] {
-            let bucket = self.table.bucket(index);
-            for place in 0..ENTRIES {
-                let word = load(bucket, place);
-                let expiry = bucket.expiry(place).load(Ordering::Relaxed);
-                let is_free = match word.state() {
-                    Entry::WRITING => !is_being_written(ring, word),
-                    Entry::LIVE => match fate(ring, word.position()) {
-                        Fate::Never => true,
-                        Fate::Committed => expiry <= now,
-                        Fate::Open(claim) => ends_with_owner(ring, word.position(), claim),
-                    },
-                    _ => is_free(bucket, place, word, now),
-                };
-                if is_free {
-                    return Some(Room {
-                        bucket: index,
-                        place,
-                        word,
-                    });
-                }
-            }
-        }
-        None
-    }
-
     /// Takes an entry for the claim of `position`, and fences: a search behind it sees every sender
     /// of the id that does not see this one. `None` when somebody else took the entry first.
     #[inline(always)]
@@ -394,75 +288,6 @@ impl Dedup {
         }
     }
 
-    /// The hash of the id of the message at `position`, whose envelope names entry `number`; `None`
-    /// when the entry has passed on.
-    pub fn id_of(&self, number: u64, position: u64) -> Option<[u64; 2]> {
-        let index = number.checked_sub(1)?;
-        let (bucket, place) = (index / ENTRIES as u64, index as usize % ENTRIES);
-        if bucket >= self.table.buckets() {
-            return None;
-        }
-        let words = self.table.bucket(bucket as usize);
-        let word = load(words, place);
-        let names_it = matches!(word.state(), Entry::LIVE | Entry::SEALED)
-            && word.position() == position & (POSITIONS - 1);
-        let id = [
-            words.low(place).load(Ordering::Relaxed),
-            words.high(place).load(Ordering::Relaxed),
-        ];
-        fence_at(Label::DedupRead, Ordering::Acquire);
-        let again = Entry(words.word(place).load(Ordering::Relaxed));
-        let same_id = (again.0 | Entry::SEALED << 62) == (word.0 | Entry::SEALED << 62);
-        (names_it && same_id).then_some(id)
-    }
-
-    /// Remembers that an id was sent, in a table that nobody else knows yet: the message at `position`
-    /// had it, and until `expiry` it is not sent again. Whether there was room.
-    pub fn restore(&self, id: [u64; 2], position: u64, expiry: u64) -> bool {
-        let key = self.key(id[0], id[1]);
-        for index in [key.buckets.0, key.buckets.1] {
-            let bucket = self.table.bucket(index);
-            for place in 0..ENTRIES {
-                let word = bucket.word(place);
-                // Relaxed, all of it: the name of the file publishes it.
-                if word.load(Ordering::Relaxed) != 0 {
-                    continue;
-                }
-                bucket.low(place).store(id[0], Ordering::Relaxed);
-                bucket.high(place).store(id[1], Ordering::Relaxed);
-                bucket.expiry(place).store(expiry, Ordering::Relaxed);
-                let sealed = Entry::live(key.tag, position).sealed();
-                word.store(sealed.0, Ordering::Relaxed);
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Shows every id that counts at `now`: its hash, the position of the message that had it, and when it
-    /// ends.
-    pub fn each(&self, ring: &SlotRing, now: u64, mut show: impl FnMut([u64; 2], u64, u64)) {
-        for index in 0..self.table.buckets() {
-            let bucket = self.table.bucket(index as usize);
-            for place in 0..ENTRIES {
-                let expiry = bucket.expiry(place).load(Ordering::Relaxed); // id_of tells whose
-                let word = load(bucket, place);
-                let is_sent = match word.state() {
-                    Entry::SEALED => true,
-                    Entry::LIVE => matches!(fate(ring, word.position()), Fate::Committed),
-                    _ => false,
-                };
-                let number = index * ENTRIES as u64 + place as u64 + 1;
-                if is_sent
-                    && expiry > now
-                    && let Some(id) = self.id_of(number, word.position())
-                {
-                    show(id, word.position(), expiry);
-                }
-            }
-        }
-    }
-
     /// How long an id counts, in ms.
     pub fn window_ms(&self) -> u64 {
         self.window_ms
@@ -482,14 +307,6 @@ impl Dedup {
 fn load(bucket: BucketWords<'_>, place: usize) -> Entry {
     let acquire = order(Label::DedupLoad, Ordering::Acquire);
     Entry(bucket.word(place).load(acquire))
-}
-
-/// Whether an entry is free by a look at it alone: never used, given up, or expired.
-#[inline(always)]
-fn is_free(bucket: BucketWords<'_>, place: usize, word: Entry, now: u64) -> bool {
-    // Relaxed: written before the word; if it is not the word's, the CAS of the word fails.
-    let expiry = bucket.expiry(place).load(Ordering::Relaxed);
-    word.state() == Entry::FREE || word.state() == Entry::SEALED && expiry <= now
 }
 
 /// LIVE → SEALED. Relaxed: the release of LIVE goes on through it, and behind a DONE the order of
@@ -563,27 +380,7 @@ fn fate(ring: &SlotRing, position: u64) -> Fate {
     }
 }
 
-/// Whether the owner of a WRITING entry may still write. Its claim was there before the entry and is
-/// given up behind it, so without that claim the owner was proven dead.
-#[cold]
-fn is_being_written(ring: &SlotRing, entry: Entry) -> bool {
-    let slot = ring.memory().slot(entry.position());
-    let word = Ctl(slot.ctl().load(order(Label::ClaimLoad, Ordering::Acquire)));
-    let lap = ring.memory().geometry().lap_of(entry.position());
-    let is_claimed = match word.state() {
-        Ctl::CLAIMED => word.lap() == lap,
-        Ctl::HELD => word.lap() >= lap,
-        _ => false,
-    };
-    is_claimed
-        && word.owner() == entry.owner()
-        && !ends_with_owner(ring, entry.position(), word)
-}
-
-/// Voids a claim whose owner is proven dead. Whether that was so.
-fn ends_with_owner(ring: &SlotRing, position: u64, claim: Ctl) -> bool {
-    ring.is_dead(claim.owner()) && ring.void_dead(ring.memory().slot(position), claim)
-}
-
 #[cfg(all(test, not(loom)))]
 mod checked;
+mod kept;
+mod room;

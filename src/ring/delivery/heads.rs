@@ -12,9 +12,10 @@
 //! looks behind its own CAS whether a later one is in flight, and gives it back likewise: of a batch
 //! that goes on and one that begins, one sees the other.
 
-use super::consume::{Consumer, Finder, Open};
+use super::consume::{Consumer, Finder};
 use super::lease::Lease;
 use super::link::Step;
+use super::open::Open;
 use super::{Delivery, Standing};
 use crate::layout::word::Dlv;
 use crate::ring::Tenant;

@@ -27,7 +27,7 @@
 //! A window whose words all name living messages takes no new group: linking waits until one of them
 //! is consumed. Senders meet a full ring then; order is never wrong.
 
-use super::consume::Open;
+use super::open::Open;
 use super::{Delivery, Standing};
 use crate::layout::queue::NO_MESSAGE;
 use crate::layout::ring::MAX_POSITION;

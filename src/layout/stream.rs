@@ -305,6 +305,23 @@ pub struct ShardEntry {
     pub load: u64,
 }
 
+impl ShardEntry {
+    /// Its first and its last hash key.
+    pub const fn keys(&self) -> (u128, u128) {
+        (key_of(self.start), key_of(self.end))
+    }
+}
+
+/// A hash key, of which the lower half comes first.
+pub const fn key_of(halves: [u64; 2]) -> u128 {
+    (halves[1] as u128) << 64 | halves[0] as u128
+}
+
+/// Its halves.
+pub const fn halves_of(key: u128) -> [u64; 2] {
+    [key as u64, (key >> 64) as u64]
+}
+
 const _: () = {
     assert!(size_of::<ShardEntry>() == 128);
     assert!(offset_of!(ShardEntry, start) == 16);

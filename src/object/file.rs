@@ -18,6 +18,7 @@ use crate::sys::mapping::{MapOptions, Mapping};
 use crate::sys::{clock, fork, host};
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -438,4 +439,32 @@ pub fn read_header<T: bytemuck::Pod>(file: &File) -> io::Result<T> {
     let mut header = T::zeroed();
     file::read_head(file, bytemuck::bytes_of_mut(&mut header))?;
     Ok(header)
+}
+
+/// The path of a directory that has to lie on a disk, as a header has it: at most `most` bytes.
+///
+/// # Errors
+/// [`OpenError::InvalidOption`] when there is none, it lies in memory, or is longer.
+pub fn path_on_disk(path: Option<&Path>, most: usize) -> Result<Vec<u8>, OpenError> {
+    let refuse = |given: String, rule: &str| OpenError::InvalidOption {
+        option: "journal_root",
+        given,
+        rule: rule.to_owned(),
+    };
+    let Some(path) = path else {
+        return Err(refuse("none".to_owned(), "a directory on a disk"));
+    };
+    let given = || path.display().to_string();
+    if file::is_in_memory(path) {
+        return Err(refuse(
+            given(),
+            "a directory on a disk; this one lies in memory",
+        ));
+    }
+    let bytes = path.as_os_str().as_bytes().to_vec();
+    if bytes.len() > most {
+        let rule = format!("at most {most} bytes with the names of bus and object");
+        return Err(refuse(given(), &rule));
+    }
+    Ok(bytes)
 }

@@ -21,7 +21,7 @@ use crate::shm::ring::RingMemory;
 use crate::shm::words::word64;
 use crate::sync::Ordering;
 use crate::sys::mapping::Mapping;
-use crate::sys::{clock, file as files, host};
+use crate::sys::{clock, host};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -90,7 +90,10 @@ pub(super) fn create_as(
         false => Vec::new(),
     };
     let journal = match definition.is_on_disk() {
-        true => journal_bytes_of(journal_directory(site, &definition.name).as_deref())?,
+        true => {
+            let directory = journal_directory(site, &definition.name);
+            file::path_on_disk(directory.as_deref(), JOURNAL_PATH_BYTES)?
+        }
         false => further,
     };
     let mut journal_path = [0; JOURNAL_PATH_BYTES];
@@ -196,30 +199,6 @@ pub(super) fn create_as(
 /// The directory of the journal of the queue `name`.
 pub(super) fn journal_directory(site: &Site, name: &str) -> Option<PathBuf> {
     site.journals.as_ref().map(|journals| journals.join(name))
-}
-
-/// The path of a directory that has to be on a disk, as a header has it.
-pub(super) fn journal_bytes_of(path: Option<&Path>) -> Result<Vec<u8>, OpenError> {
-    let refuse = |given: String, rule: &str| OpenError::InvalidOption {
-        option: "journal_root",
-        given,
-        rule: rule.to_owned(),
-    };
-    let Some(path) = path else {
-        return Err(refuse("none".to_owned(), "a directory on a disk"));
-    };
-    if files::is_in_memory(path) {
-        let rule = "a directory on a disk; this one lies in memory";
-        return Err(refuse(path.display().to_string(), rule));
-    }
-    let bytes = path.as_os_str().as_bytes().to_vec();
-    if bytes.len() > JOURNAL_PATH_BYTES {
-        return Err(refuse(
-            path.display().to_string(),
-            "at most 1,024 bytes with the names of bus and queue",
-        ));
-    }
-    Ok(bytes)
 }
 
 pub(super) fn nothing_is_due(mapping: &Mapping, slots: u64) {

@@ -12,12 +12,12 @@
 //! directory of another life of the machine, removed by whoever creates such a queue next.
 
 use super::definition::QueueDefinition;
-use super::file::journal_bytes_of;
 use super::grown::grown_of;
 use crate::error::OpenError;
 use crate::layout::Preamble;
+use crate::layout::queue::JOURNAL_PATH_BYTES;
 use crate::object::Site;
-use crate::object::file::read_header;
+use crate::object::file::{path_on_disk, read_header};
 use crate::sys::{disk, file as files};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ pub(crate) fn further_site(site: &Site, directory: Option<&Path>) -> Site {
 /// The path, as its header has it.
 pub(super) fn prepare(site: &Site) -> Result<Vec<u8>, OpenError> {
     let path = directory(site);
-    let bytes = journal_bytes_of(path.as_deref())?;
+    let bytes = path_on_disk(path.as_deref(), JOURNAL_PATH_BYTES)?;
     let (Some(path), Some(journals)) = (path, &site.journals) else {
         return Ok(bytes); // refused above
     };

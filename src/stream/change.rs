@@ -27,7 +27,7 @@ use super::turn;
 use crate::error::{OpenError, ReshardError, ShardId};
 use crate::layout::stream::{
     ADD_CONSUMER, ADD_GROUP, GROUP_LIVE, GROUP_REMOVED, GROUPS, MERGE, NO_SHARD, REMOVE_CONSUMER,
-    REMOVE_GROUP, RETIRE, SHARDS, SPLIT, WishEntry,
+    REMOVE_GROUP, RETIRE, SHARDS, SPLIT, WishEntry, key_of,
 };
 use crate::layout::word::{Role, Shard};
 use crate::persist::Goal;
@@ -214,9 +214,7 @@ impl Inner {
     }
 
     fn range(&self, shard: u32) -> (u128, u128) {
-        let entry = self.words.entry(shard);
-        let key = |halves: [u64; 2]| u128::from(halves[1]) << 64 | u128::from(halves[0]);
-        (key(entry.start), key(entry.end))
+        self.words.entry(shard).keys()
     }
 
     /// Split and merge.
@@ -429,7 +427,7 @@ impl Inner {
 }
 
 fn split_at(wish: &WishEntry) -> u128 {
-    u128::from(wish.at[1]) << 64 | u128::from(wish.at[0])
+    key_of(wish.at)
 }
 
 /// The numbers of new shards.

@@ -14,6 +14,7 @@
 //!
 //! Counts are derived from nothing and guard nothing.
 
+use super::group::is_name;
 use super::number::SequenceNumber;
 use super::subscription::ConsumerSubscription;
 use super::table::ShardState;
@@ -123,13 +124,7 @@ pub(super) fn note_of(place: u32) -> u8 {
 }
 
 fn check_name(name: &str) -> Result<(), ConsumerError> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    if (1..=128).contains(&name.len()) && name.bytes().all(allowed) {
-        return Ok(());
-    }
-    Err(ConsumerError::InvalidName {
-        name: name.chars().take(140).collect(),
-    })
+    is_name(name).map_err(|name| ConsumerError::InvalidName { name })
 }
 
 impl Stream {

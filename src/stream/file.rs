@@ -123,24 +123,8 @@ fn journal_bytes(site: &Site, definition: &StreamDefinition) -> Result<Vec<u8>, 
     if !definition.is_on_disk() {
         return Ok(Vec::new());
     }
-    let refuse = |given: String, rule: &str| OpenError::InvalidOption {
-        option: "journal_root",
-        given,
-        rule: rule.to_owned(),
-    };
-    let Some(path) = journal_directory(site, &definition.name) else {
-        return Err(refuse("none".to_owned(), "a directory on a disk"));
-    };
-    if files::is_in_memory(&path) {
-        let rule = "a directory on a disk; this one lies in memory";
-        return Err(refuse(path.display().to_string(), rule));
-    }
-    let bytes = path.as_os_str().as_bytes().to_vec();
-    if bytes.len() > JOURNAL_PATH_BYTES {
-        let rule = "at most 1,024 bytes with the names of bus and stream";
-        return Err(refuse(path.display().to_string(), rule));
-    }
-    Ok(bytes)
+    let directory = journal_directory(site, &definition.name);
+    file::path_on_disk(directory.as_deref(), JOURNAL_PATH_BYTES)
 }
 
 /// The directory of the journals that a header names; `None` where it names none.

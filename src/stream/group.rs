@@ -63,14 +63,17 @@ pub struct GroupShard {
     pub waits_for_parents: bool,
 }
 
-fn check_name(name: &str) -> Result<(), GroupError> {
+/// Whether that may name a group or a registered consumer; if not, what an error says of it.
+pub(super) fn is_name(name: &str) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    if (1..=128).contains(&name.len()) && name.bytes().all(allowed) {
-        return Ok(());
+    match (1..=128).contains(&name.len()) && name.bytes().all(allowed) {
+        true => Ok(()),
+        false => Err(name.chars().take(140).collect()),
     }
-    Err(GroupError::InvalidName {
-        name: name.chars().take(140).collect(),
-    })
+}
+
+fn check_name(name: &str) -> Result<(), GroupError> {
+    is_name(name).map_err(|name| GroupError::InvalidName { name })
 }
 
 impl Stream {

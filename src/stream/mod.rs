@@ -299,12 +299,9 @@ impl Stream {
                 continue;
             };
             let seen = ring.stats();
-            stats.positions += seen.tail;
-            stats.retained += seen.tail
-                - seen
-                    .trim
-                    .max(seen.tail.saturating_sub(self.inner.definition.slots))
-                    .min(seen.tail);
+            let retained = self.inner.retained(&seen);
+            stats.positions += retained.end;
+            stats.retained += retained.end - retained.start;
             if let Some(log) = self.inner.log_if_there(shard.id.0)? {
                 stats.unwritten += log.unwritten();
                 stats.flushes += log.words.flushes().load(Ordering::Relaxed); // statistics
@@ -324,11 +321,7 @@ impl Stream {
     pub fn positions(&self, shard: ShardId) -> Result<core::ops::Range<u64>, OpenError> {
         self.inner.check()?;
         let ring = self.inner.ring(shard.0)?;
-        let seen = ring.stats();
-        let oldest = seen
-            .trim
-            .max(seen.tail.saturating_sub(self.inner.definition.slots));
-        Ok(oldest.min(seen.tail)..seen.tail)
+        Ok(self.inner.retained(&ring.stats()))
     }
 }
 
@@ -347,6 +340,14 @@ impl Drop for Inner {
 }
 
 impl Inner {
+    /// Positions that can be read in a shard whose ring says that of itself.
+    fn retained(&self, seen: &channel::ChannelStats) -> core::ops::Range<u64> {
+        let oldest = seen
+            .trim
+            .max(seen.tail.saturating_sub(self.definition.slots));
+        oldest.min(seen.tail)..seen.tail
+    }
+
     fn lock_table(&self) -> MutexGuard<'_, Arc<Table>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -234,10 +234,9 @@ impl Kept {
 
     /// Whether the shards that take records have every hash key, and each once.
     fn covers_every_key(&self) -> bool {
-        let key = |halves: [u64; 2]| u128::from(halves[1]) << 64 | u128::from(halves[0]);
         let is_open = |shard: &&ShardEntry| Shard(shard.word).state() == Shard::OPEN;
         let open = self.shards.iter().filter(is_open);
-        let mut ranges: Vec<_> = open.map(|it| (key(it.start), key(it.end))).collect();
+        let mut ranges: Vec<_> = open.map(ShardEntry::keys).collect();
         ranges.sort_unstable();
         let mut next = Some(0);
         for (start, end) in ranges {

@@ -9,7 +9,7 @@ use super::hash::uniform_start;
 use super::table::{ShardState, Table};
 use super::{Inner, ShardInfo, Stream};
 use crate::error::{ReshardError, ShardId};
-use crate::layout::stream::{MERGE, NO_SHARD, SPLIT, WishEntry};
+use crate::layout::stream::{MERGE, NO_SHARD, SPLIT, WishEntry, halves_of};
 use crate::ring::Producers;
 use crate::sys::clock;
 
@@ -121,7 +121,7 @@ fn split_wish(table: &Table, shard: &ShardInfo, at: u128) -> Result<WishEntry, R
         kind: SPLIT,
         first: shard.id.0,
         second: NO_SHARD,
-        at: [at as u64, (at >> 64) as u64],
+        at: halves_of(at),
         ..replacing(table)
     })
 }

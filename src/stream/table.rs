@@ -201,7 +201,7 @@ impl Inner {
             Shard::RETIRED => ShardState::Retired,
             _ => return None,
         };
-        let key = |halves: [u64; 2]| u128::from(halves[1]) << 64 | u128::from(halves[0]);
+        let (start, end) = entry.keys();
         let parent = |parent: u32| (parent != NO_SHARD).then_some(ShardId(parent));
         let parents = entry.parents.map(parent);
         let is_older = parents.iter().flatten().all(|parent| parent.0 < id);
@@ -209,8 +209,8 @@ impl Inner {
         (is_older && entry.closed_at <= MAX_POSITION).then(|| ShardInfo {
             id: ShardId(id),
             state,
-            start: key(entry.start),
-            end: key(entry.end),
+            start,
+            end,
             parents,
             created_ms: entry.created_ms,
             closed_ms: closed.then_some(entry.closed_ms),

@@ -5,7 +5,7 @@ use crate::layout::PAGE;
 use crate::layout::durable::Durable;
 use crate::layout::stream::{
     ConsumerCounts, GROUPS, GROUPS_OFFSET, GroupEntry, KeptGroup, MEMBERS, MemberEntry, SHARDS,
-    ShardEntry, TABLE_FROM, WISH_STRIDE, WISHES, WISHES_OFFSET, WishEntry, control,
+    ShardEntry, TABLE_FROM, WISH_STRIDE, WISHES, WISHES_OFFSET, WishEntry, control, halves_of,
 };
 use crate::shm::words::{read_bytes, word64, write_bytes};
 use crate::sync::{AtomicU64, Ordering};
@@ -102,16 +102,15 @@ pub fn fill_shard(
     created_ms: u64,
 ) {
     let at = shard_at(shard);
-    let halves = |key: u128| [key as u64, (key >> 64) as u64];
     write_bytes(
         mapping,
         at + offset_of!(ShardEntry, start),
-        bytemuck::bytes_of(&halves(start)),
+        bytemuck::bytes_of(&halves_of(start)),
     );
     write_bytes(
         mapping,
         at + offset_of!(ShardEntry, end),
-        bytemuck::bytes_of(&halves(end)),
+        bytemuck::bytes_of(&halves_of(end)),
     );
     write_bytes(
         mapping,

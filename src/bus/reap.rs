@@ -1,12 +1,11 @@
 //! Reaping: what a dead participant left, swept by anyone, in [rings](super::rings) that are opened for that.
 //!
 //! Order: claims, seats and producer words in every ring it noted, then the moves between queues that
-//! it had begun, then its chunks (a claim that
-//! became VOID names no chunk any more; a committed record keeps it), then its roles and temporary
-//! files, then whom it was reaping itself; last its entry becomes FREE. Every step is idempotent,
-//! so a reaper that dies is simply followed by the next. An object that can't be opened *now* (no
-//! descriptors left, say) is not "nothing there": the entry stays REAPING and no chunk is freed.
-//! One thread of an attachment sweeps at a time.
+//! it had begun, then its chunks (a claim that became VOID names no chunk any more; a committed record
+//! keeps it), then its roles and temporary files, then whom it was reaping itself; last its entry
+//! becomes FREE. Every step is idempotent, so a reaper that dies is simply followed by the next. An
+//! object that can't be opened *now* (no descriptors left, say) is not "nothing there": the entry stays
+//! REAPING and no chunk is freed. One thread of an attachment sweeps at a time.
 
 use super::attachment::Attachment;
 use super::rings::{OpenQueue, Rings, is_looked_at};

@@ -1,4 +1,5 @@
-//! The words that own a fact: slot control, delivery, chunk, participant, reader entry, role.
+//! The words that own a fact: slot control, chunk, participant, reader entry, role; those of queues
+//! ([`delivery`]) and of streams ([`stream`]) beside.
 //!
 //! Each is one `u64` that changes by CAS and never repeats: a lap, version or generation of at
 //! least 52 bits is part of it. At 10^9 changes a second of one slot 2^52 laps last 52 days of

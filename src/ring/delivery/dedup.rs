@@ -1,7 +1,8 @@
 //! Deduplication: of two sends with one id within the window, one becomes visible.
 //!
 //! A fixed table maps the keyed hash of an id to the position that was claimed for it. Whether that
-//! position became a message is asked of the ring, so a sender that dies leaves nothing to undo.
+//! position became a message is asked of the ring, so a sender that dies leaves nothing to undo. Where an id
+//! finds an entry: [`room`]; what a journal keeps of the table: [`kept`].
 //!
 //! # States of an entry and who moves it
 //! ```text

@@ -41,7 +41,7 @@ pub struct AsyncReceiver {
 }
 
 impl QueueReceiver {
-    /// Becomes a receiver for a task. Starts one small thread.
+    /// Becomes a receiver for a task. Starts one small thread, and does not wait for it; allocates.
     ///
     /// # Errors
     /// When the system gives no thread, or the handle was made before a fork.

@@ -165,7 +165,7 @@ impl Queue {
         Ok(MoveTask::new(&self.inner, role))
     }
 
-    /// Goes on with a task whose runner is dead or has dropped it. `None` when there is none.
+    /// Goes on with a task whose runner is dead or has dropped it. `None` when there is none. Waits for nobody.
     ///
     /// # Errors
     /// [`MoveError::Busy`] while its runner lives.

@@ -49,7 +49,7 @@ impl State {
 impl Queue {
     /// Starts a thread that keeps the role of the journal's writer for as long as the returned handle
     /// lives: others wait for the disk, and do not write. With `core` it is pinned there. Several, in any
-    /// processes, take turns when one ends.
+    /// processes, take turns when one ends. Blocks until the thread runs, and is pinned; a forked child has none.
     ///
     /// # Errors
     /// [`FlushError::NoDisk`] for a queue in memory; [`FlushError::NotOnDisk`] when the thread can't be

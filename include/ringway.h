@@ -530,6 +530,9 @@ typedef struct ringway_stream_config {
     int32_t huge_pages;        /* enum ringway_switch: off */
     int32_t durability;        /* enum ringway_durability: memory (docs/delivery.md) */
     int32_t on_demand;         /* enum ringway_switch: splits and merges by its load: off */
+    int32_t producers;         /* enum ringway_producers: shared. Exclusive: one for each shard at a time, from its
+                                  first put until it is closed or dead; in memory, with shards that stay */
+    int32_t reserved;
 } ringway_stream_config_t;
 
 typedef struct ringway_stream_producer_config {
@@ -814,7 +817,7 @@ static inline void ringway_move_config_init(ringway_move_config_t *config) {
 static inline void ringway_stream_config_init(ringway_stream_config_t *config) {
     const ringway_stream_config_t defaults = {sizeof(ringway_stream_config_t), RINGWAY_DEFAULT,
         RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT, RINGWAY_DEFAULT,
-        RINGWAY_DEFAULT, RINGWAY_DEFAULT, 0, 0, 0, 0, 0, 0};
+        RINGWAY_DEFAULT, RINGWAY_DEFAULT, 0, 0, 0, 0, 0, 0, 0, 0};
     *config = defaults;
 }
 static inline void ringway_stream_producer_config_init(ringway_stream_producer_config_t *config) {

@@ -228,6 +228,8 @@ structs! {
         huge_pages: i32,
         durability: i32,
         on_demand: i32,
+        producers: i32,
+        reserved: i32,
     }
     StreamProducerConfig "ringway_stream_producer_config_t" {
         size: usize,
@@ -484,7 +486,7 @@ sized! {
     MoveConfig 32 { max_per_second } { what reserved } { destination }
     StreamConfig 96 {
         shards slots stride readers lease_timeout_ms stall_timeout_ms retention_ms retention_bytes
-    } { how overflow kinesis_limits huge_pages durability on_demand } {}
+    } { how overflow kinesis_limits huge_pages durability on_demand producers reserved } {}
     StreamProducerConfig 40 { aggregate_bytes aggregate_records linger_ms } { aggregate reserved } {}
     StreamReaderConfig 72 { shard }
         { sequence_number timestamp_ms iterator reliability idle take_over } { group consumer }
@@ -514,7 +516,7 @@ const _: () = {
     assert!(size_of::<ReceiverConfig>() == ReceiverConfig::FIRST);
     assert!(size_of::<OutgoingStruct>() == OutgoingStruct::FIRST);
     assert!(size_of::<MoveConfig>() == MoveConfig::FIRST);
-    assert!(size_of::<StreamConfig>() == StreamConfig::FIRST);
+    assert!(size_of::<StreamConfig>() == StreamConfig::FIRST + 8); // grown by `producers`
     assert!(size_of::<StreamProducerConfig>() == StreamProducerConfig::FIRST);
     assert!(size_of::<StreamReaderConfig>() == StreamReaderConfig::FIRST);
     assert!(size_of::<ChangeConfig>() == ChangeConfig::FIRST);

@@ -17,8 +17,8 @@ use core::mem::MaybeUninit;
 use core::time::Duration;
 use ringway::{
     Backpressure, Bus, ConsumerError, ConsumerEvent, ConsumerSubscription, GroupStart, GroupWorker,
-    OnDemand, OpenError, Retention, ShardId, ShardLimits, ShardState, Stream, StreamIterator,
-    StreamReadError, StreamReader,
+    OnDemand, OpenError, Producers, Retention, ShardId, ShardLimits, ShardState, Stream,
+    StreamIterator, StreamReadError, StreamReader,
 };
 
 pub struct StreamHandle(pub Stream);
@@ -82,6 +82,10 @@ fn open(bus: &Bus, name: &str, config: Option<StreamConfig>) -> Result<Stream, F
         let overflow = [(1, Backpressure::Fail), (2, Backpressure::DropOldest)];
         if let Some(backpressure) = choice(config.overflow, &overflow, "overflow")? {
             builder = builder.backpressure(backpressure);
+        }
+        let producers = [(1, Producers::Shared), (2, Producers::Exclusive)];
+        if let Some(producers) = choice(config.producers, &producers, "producers")? {
+            builder = builder.producers(producers);
         }
         if let Some(limits) = switch(config.kinesis_limits, "kinesis_limits")? {
             builder = builder.limits(limits.then_some(ShardLimits::KINESIS));

@@ -170,6 +170,7 @@ class Bus(Handle):
         stride: Optional[int] = None,
         readers: Optional[int] = None,
         drop_oldest: Optional[bool] = None,
+        exclusive: Optional[bool] = None,
         kinesis_limits: Optional[bool] = None,
         lease_timeout: Optional[float] = None,
         stall_timeout: Optional[float] = None,
@@ -180,7 +181,7 @@ class Bus(Handle):
     ) -> Stream:
         """Opens or creates a stream; times in seconds. Options that are given have to agree with one that
         exists, but for the number of shards. durability: "memory", "async" or "durable", the latter two with
-        a retention."""
+        a retention. exclusive: one producer for each shard at a time, in memory."""
         config = Config(
             "stream",
             how=choice(HOW, how),
@@ -189,6 +190,7 @@ class Bus(Handle):
             stride=stride,
             readers=readers,
             overflow=either(drop_oldest, lib.RINGWAY_DROP_OLDEST, lib.RINGWAY_REFUSE),
+            producers=either(exclusive, lib.RINGWAY_EXCLUSIVE, lib.RINGWAY_SHARED),
             kinesis_limits=switch(kinesis_limits),
             lease_timeout_ms=ms(lease_timeout),
             stall_timeout_ms=ms(stall_timeout),

@@ -335,6 +335,18 @@ def test_a_full_shard_raises_full_and_a_dropping_one_tells_what_was_missed(bus):
     assert lagged.value.missed > 0 and reader.read(1)
 
 
+def test_an_exclusive_stream_has_one_producer_for_each_shard(bus):
+    stream = bus.stream("ticks", slots=1024, exclusive=True)
+    first, second = stream.producer(), stream.producer()
+    first.put("key", b"1")
+    with pytest.raises(ringway.Error, match="RINGWAY_E_BUSY"):
+        second.put("key", b"2")
+    first.close()
+    second.put("key", b"2")
+    with pytest.raises(ringway.Error, match="RINGWAY_E_MISMATCH"):
+        bus.stream("ticks", exclusive=False)
+
+
 def test_a_topic_reaches_the_queues_that_want_it_and_its_listeners(bus):
     topic = bus.topic("news")
     everything, sport = bus.queue("everything"), bus.queue("sport")

@@ -7,8 +7,8 @@ pub(crate) mod show;
 use crate::find::{self, Noun};
 use crate::output::{Place, Usage, parse_bytes, parse_duration};
 use ringway::{
-    Backpressure, Durability, OnDemand, ReshardError, Retention, ShardId, ShardLimits, Stream,
-    StreamBuilder,
+    Backpressure, Durability, OnDemand, Producers, ReshardError, Retention, ShardId, ShardLimits,
+    Stream, StreamBuilder,
 };
 use serde_json::json;
 use std::process::ExitCode;
@@ -143,6 +143,10 @@ pub struct Create {
     /// After this long without a sign a live worker's shards pass on; a dead one's do at once
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     lease_timeout: Duration,
+    /// One producer for each shard at a time, who puts without a locked instruction: it has the shard from its
+    /// first put until it ends. In memory, with the shards that it is created with
+    #[arg(long)]
+    exclusive: bool,
     /// Emulate the limits of Kinesis: 1000 records and 1 MiB a second in, 2 MiB out, for each shard
     #[arg(long)]
     limits: bool,
@@ -189,6 +193,7 @@ pub struct Create {
 const CREATE_EXAMPLES: &str = "Examples:
   ringway stream create demo trucks --shards 5
   ringway stream create demo clicks --shards 16 --slots 65536 --when-full drop-oldest
+  ringway stream create demo ticks --shards 4 --exclusive
   ringway stream create demo dry-run --limits
   ringway stream create demo orders --on-demand --max-shards 32 --shard-records 100000
   ringway stream create demo payments --shards 4 --durability durable --retention 7d
@@ -410,6 +415,9 @@ impl Create {
         }
         if let Some(stride) = self.stride {
             builder = builder.stride(stride);
+        }
+        if self.exclusive {
+            builder = builder.producers(Producers::Exclusive);
         }
         if self.limits {
             builder = builder.limits(ShardLimits::KINESIS);

@@ -3,7 +3,9 @@
 use super::consumer;
 use crate::find::Noun;
 use crate::output::Place;
-use ringway::{Backpressure, Durability, GroupInfo, Scaled, ShardInfo, ShardState, Stream};
+use ringway::{
+    Backpressure, Durability, GroupInfo, Producers, Scaled, ShardInfo, ShardState, Stream,
+};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Duration;
@@ -152,6 +154,7 @@ pub fn stat(stream: &Stream, place: &Place) -> anyhow::Result<()> {
         Durability::Async => "async",
         _ => "durable",
     };
+    let is_exclusive = definition.producers == Producers::Exclusive;
     let (retention, disk_bytes) = (stream.retention(), stream.disk_bytes()?);
     let kept = match retention {
         None => "in memory".to_owned(),
@@ -176,6 +179,7 @@ pub fn stat(stream: &Stream, place: &Place) -> anyhow::Result<()> {
         "name": definition.name, "level": level, "retention_ms": retention.map(|kept| kept.age.as_millis() as u64),
         "retention_bytes": retention.and_then(|kept| kept.bytes), "disk_bytes": disk_bytes, "slots": definition.slots,
         "stride": definition.stride, "when_full": when_full, "limits": limits,
+        "producers": if is_exclusive { "exclusive" } else { "shared" },
         "lease_timeout_ms": definition.lease_timeout.as_millis() as u64,
         "open_shards": stats.open_shards, "closed_shards": stats.closed_shards,
         "shards_made": stats.shards_made, "positions": stats.positions, "retained": stats.retained,
@@ -203,6 +207,9 @@ pub fn stat(stream: &Stream, place: &Place) -> anyhow::Result<()> {
             stats.damaged,
             stats.bytes,
         );
+        if is_exclusive {
+            text.push_str("\nputs      one producer for each shard at a time");
+        }
         if retention.is_some() {
             let _ = write!(
                 text,

@@ -372,3 +372,25 @@ fn a_stream_on_demand_says_that_it_split() {
         .refused(2);
     assert!(refused.contains("--on-demand"), "{refused}");
 }
+
+#[test]
+fn an_exclusive_stream_says_so_and_stays_in_memory() {
+    let place = Place::new();
+    let create = ["stream", "create", "b", "ticks", "--exclusive"];
+    place.run(&create).ok();
+    place.run(&["put", "b", "ticks", "--key", "a", "one"]).ok();
+    let stat = ["stream", "stat", "b", "ticks"];
+    assert_eq!(
+        place.run(&[&stat[..], &["--json"]].concat()).json()["producers"],
+        "exclusive"
+    );
+    let stat = place.run(&stat).ok();
+    assert!(stat.contains("one producer for each shard"), "{stat}");
+    let refused = place.run(&["stream", "split", "b", "ticks", "0"]);
+    let refused = refused.refused(2);
+    assert!(refused.contains("keeps its shards"), "{refused}");
+    let on_disk = ["--durability", "durable"];
+    let create = ["stream", "create", "b", "disk", "--exclusive"];
+    let refused = place.run(&[&create[..], &on_disk].concat()).refused(2);
+    assert!(refused.contains("in memory"), "{refused}");
+}

@@ -136,6 +136,33 @@ static void streams(ringway_bus_t *bus) {
     DONE(ringway_stream_put_batch(producer, puts, 2, 1000, outcomes));
     CHECK(outcomes[0].status == RINGWAY_FULL);
 
+    /* One producer for each shard at a time. */
+    ringway_stream_t *ticks;
+    ringway_stream_producer_t *holder, *second;
+    ringway_stream_config_init(&config);
+    config.slots = 1024;
+    config.producers = 9;
+    EXPECT(RINGWAY_E_ARGUMENT, ringway_stream_open(bus, "ticks", &config, &ticks));
+    config.producers = RINGWAY_EXCLUSIVE;
+    config.durability = RINGWAY_DURABLE;
+    EXPECT(RINGWAY_E_OPTION, ringway_stream_open(bus, "ticks", &config, &ticks));
+    config.durability = 0;
+    DONE(ringway_stream_open(bus, "ticks", &config, &ticks));
+    DONE(ringway_stream_producer_open(ticks, NULL, &holder));
+    DONE(ringway_stream_producer_open(ticks, NULL, &second));
+    DONE(ringway_stream_put(holder, &put, 0, NULL));
+    EXPECT(RINGWAY_E_BUSY, ringway_stream_put(second, &put, 0, NULL));
+    DONE(ringway_close(holder));
+    DONE(ringway_stream_put(second, &put, 0, NULL));
+    DONE(ringway_close(second));
+    DONE(ringway_close(ticks));
+    config.producers = RINGWAY_SHARED;
+    EXPECT(RINGWAY_E_MISMATCH, ringway_stream_open(bus, "ticks", &config, &ticks));
+    /* By who was built before there was such a choice. */
+    config.size = offsetof(ringway_stream_config_t, producers);
+    DONE(ringway_stream_open(bus, "ticks", &config, &ticks));
+    DONE(ringway_close(ticks));
+
     DONE(ringway_close(stream));
     DONE(ringway_close(producer));
     DONE(ringway_close(reader));

@@ -165,7 +165,9 @@ impl Passage {
                         break;
                     }
                 }
-                Err(error) if given == 0 => return Err(error),
+                Err(error) if given == 0 || matches!(error, ReadError::Forked) => {
+                    return Err(error);
+                }
                 Err(_) => break, // met again
             }
         }
@@ -244,19 +246,24 @@ impl Passage {
             self.is_cold = false;
             return Ok(0);
         }
-        let next = self.next;
+        let (next, generation) = (self.next, self.generation);
         let Some(cold) = self.follower()? else {
             return Err(ReadError::Removed);
         };
         let mut given = 0;
+        let mut is_forked = false;
         let read = cold.read(next, (epoch, hot_from), |_, position, bytes| {
             given += 1;
             each(position, bytes);
-            match given < max {
+            is_forked = generation != fork::generation();
+            match given < max && !is_forked {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(()),
             }
         });
+        if is_forked {
+            return Err(ReadError::Forked); // by `each`, and this is the child: the ring is the parent's
+        }
         // What was handed over is, whatever came behind it.
         let next = next.max(cold.position().unwrap_or(0));
         self.next = next;

@@ -311,6 +311,7 @@ impl StreamReader {
             }
             match self.take(index, max - given, &mut each) {
                 Ok(count) => given += count,
+                Err(error @ StreamReadError::Forked) => return Err(error), // by `each`, in the child
                 Err(error) if given == 0 => return Err(error),
                 Err(error) => {
                     self.failed = Some(error);
@@ -360,6 +361,9 @@ impl StreamReader {
             bytes += record.partition_key.len() + record.data.len();
             each(record);
         });
+        if let Err(ReadError::Forked) = taken {
+            return Err(StreamReadError::Forked); // the counts are the parent's
+        }
         // What was handed over counts, and may be more than what was left: so it is in Kinesis.
         if self.consumer.is_some() {
             tap.given.1 = tap.given.1.saturating_add(bytes as u32);

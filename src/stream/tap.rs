@@ -18,6 +18,7 @@ use crate::object::wait::{Waitable, Waits};
 use crate::ring::seat::Start;
 use crate::ring::wait::Idle;
 use crate::ring::{Overflow, SlotRing};
+use crate::sys::fork;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,9 +160,14 @@ impl Tap {
         oldest_ms: u64,
         each: &mut dyn FnMut(StreamRecord<'_>),
     ) -> Result<usize, ReadError> {
+        let generation = fork::generation();
+        let is_forked = || generation != fork::generation();
         let mut given = 0;
         if self.lagged.is_some() || self.damaged.is_some() || self.has_rest() {
             given = self.take_what_is_left(max, each)?;
+            if is_forked() {
+                return Err(ReadError::Forked);
+            }
         }
         while given < max && self.damaged.is_none() && self.rest.is_empty() {
             let Self {
@@ -213,6 +219,9 @@ impl Tap {
                             given += 1;
                             handed += 1;
                             each(record);
+                            if is_forked() {
+                                return; // the bytes may be the parent's alone
+                            }
                         }
                         if records.clone().next().is_some() {
                             let bytes = bytes.to_vec();
@@ -249,7 +258,9 @@ impl Tap {
                 // be at a seam.
                 Ok(read) if read < most && matches!(way, Way::Seat(_)) => break,
                 Ok(_) => {}
-                Err(error) if given == 0 => return Err(error),
+                Err(error) if given == 0 || matches!(error, ReadError::Forked) => {
+                    return Err(error);
+                }
                 // Met again where it is not told yet; what was passed is told next time.
                 Err(ReadError::Lagged { from, to }) => {
                     self.lagged = Some((from, to));

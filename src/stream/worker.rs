@@ -456,6 +456,7 @@ impl GroupWorker {
             }
             match held.tap.take(max - given, oldest_ms, &mut each) {
                 Ok(count) => given += count,
+                Err(ReadError::Forked) => return Err(StreamReadError::Forked), // by `each`, in the child
                 Err(ReadError::Removed) if !self.group.inner.is_removed() => {
                     self.passed_at = 0; // it was retired; the next pass drops it
                 }

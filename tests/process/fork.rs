@@ -4,21 +4,24 @@
 mod stage;
 
 use ringway::{
-    Aggregation, CheckpointError, ConsumerError, ConsumerPolicy, Durability, FlushError,
-    GroupError, GroupStart, JoinError, OpenError, Outgoing, PodError, Producers, PutError,
-    PutRecord, QueueSendError, ReadError, ReceiveError, ReshardError, SendError, SettleError,
-    ShardId, Start, StreamIterator, StreamReadError, WaitError,
+    Aggregation, CheckpointError, ConsumerError, ConsumerEvent, ConsumerPolicy, Durability,
+    FlushError, GroupError, GroupStart, JoinError, OpenError, Outgoing, PodError, Producers,
+    PutError, PutRecord, QueueSendError, ReadError, ReceiveError, ReshardError, SendError,
+    SettleError, ShardId, Start, StreamIterator, StreamReadError, WaitError,
 };
 use ringway_harness::{AckBoard, Launch, Stage, TempBus, await_condition};
 use stage::{INLINE, LARGE, body, id_of, text};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+const SOON: Duration = Duration::from_secs(10);
+
 ringway_harness::roles! {
     fork_with_handles => fork_with_handles,
     fork_with_queue => fork_with_queue,
     fork_with_durable_queue => fork_with_durable_queue,
     fork_with_stream => fork_with_stream,
+    fork_in_a_read => fork_in_a_read,
     leave_a_child => leave_a_child,
     live_elsewhen => live_elsewhen,
 }
@@ -453,6 +456,97 @@ fn fork_with_stream(stage: &Stage) -> Result<(), String> {
     }
 }
 
+/// Forks inside the function that it hands records to, of a stream whose first records are in the journal
+/// alone: the child that returns from there is told, and its parent reads on.
+fn fork_in_a_read(stage: &Stage) -> Result<(), String> {
+    let bus = stage::bus(&stage.path("root")).journal_root(stage.path("disk"));
+    let bus = bus.create().map_err(text)?;
+    let is_aggregated = stage.text("records") == "aggregated";
+    let stream = match stage.text("level") {
+        "memory" => bus.stream("s"),
+        _ => bus.stream("s").durability(Durability::Durable),
+    };
+    let stream = stream.slots(stage::SLOTS).create().map_err(text)?;
+    let consumer = stream
+        .register_consumer("c", ConsumerPolicy::DropOldest)
+        .map_err(text)?;
+    let group = stream
+        .group_or_create("g", GroupStart::TrimHorizon)
+        .map_err(text)?;
+    let records = match stage.text("level") {
+        "memory" => stage::SLOTS / 2,
+        _ => 6 * stage::SLOTS,
+    };
+    let numbers: Vec<[u8; 8]> = (0..records).map(u64::to_le_bytes).collect();
+    let puts: Vec<_> = numbers.iter().map(|n| PutRecord::new("k", n)).collect();
+    let mut producer = stream.producer().map_err(text)?;
+    if is_aggregated {
+        let mut producer = producer.aggregating(Aggregation {
+            max_records: 4,
+            ..Aggregation::default()
+        });
+        for put in &puts {
+            producer.put(put.partition_key, put.data).map_err(text)?;
+        }
+        producer.flush().map_err(text)?;
+    } else {
+        for outcome in producer.put_batch(&puts) {
+            outcome.map_err(text)?;
+        }
+    }
+    let oldest = StreamIterator::TrimHorizon;
+    let mut reader = stream.reader().iterator(oldest).open().map_err(text)?;
+    let mut worker = group.join().map_err(text)?;
+    let mut subscription = consumer.subscribe(oldest).map_err(text)?;
+    for who in ["reader", "worker", "subscription"] {
+        let mut seen = 0;
+        let mut child = None;
+        let mut each = |data: &[u8]| {
+            assert_eq!(data, u64::to_le_bytes(seen), "{who}");
+            seen += 1;
+            if seen == 3 {
+                // SAFETY: a role's process has one thread, so the child may do whatever its parent could.
+                child = Some(unsafe { libc::fork() });
+            }
+        };
+        let read = match who {
+            "reader" => reader.read_batch(10, SOON, |record| each(record.data)),
+            "worker" => worker.read_batch(10, SOON, |record| each(record.data)),
+            _ => match subscription.read_batch(10, SOON, |event| match event {
+                ConsumerEvent::Record(record) => each(record.data),
+                ConsumerEvent::Gap { .. } => panic!("nothing was missed"),
+            }) {
+                Ok(count) => Ok(count),
+                Err(ConsumerError::Read(error)) => Err(error),
+                Err(other) => return Err(text(other)),
+            },
+        };
+        match child {
+            Some(0) => {
+                let code = match (read, seen) {
+                    (Err(StreamReadError::Forked), 3) => 0,
+                    _ => 1,
+                };
+                // SAFETY: ends this process at once; nothing of the parent's is run.
+                unsafe { libc::_exit(code) }
+            }
+            Some(pid) if pid > 0 => wait_for(pid).map_err(|why| format!("{who}: {why}"))?,
+            other => return Err(format!("{who}: {other:?} is no child")),
+        }
+        let mut left = read.map_err(text)? as u64;
+        while left < records {
+            let each = |data: &[u8]| assert_eq!(data, u64::to_le_bytes(left), "{who}");
+            left += match who {
+                "reader" => reader.read_batch(1, SOON, |record| each(record.data)),
+                "worker" => worker.read_batch(1, SOON, |record| each(record.data)),
+                _ => break,
+            }
+            .map_err(text)? as u64;
+        }
+    }
+    Ok(())
+}
+
 /// Forks a child that outlives it, and tells on the board how that one fares.
 fn leave_a_child(stage: &Stage) -> Result<(), String> {
     let board = stage.board("board");
@@ -520,6 +614,20 @@ fn handles_of_a_stream_answer_forked_in_the_child_and_work_on_in_the_parent() {
     let root = TempBus::new().unwrap();
     let launch = Launch::role("fork_with_stream").set("root", root.path().display());
     launch.spawn().unwrap().wait_success().unwrap();
+}
+
+#[test]
+fn who_forks_in_the_middle_of_a_read_is_told_in_the_child_and_reads_on_in_the_parent() {
+    for level in ["memory", "durable"] {
+        for records in ["single", "aggregated"] {
+            let root = TempBus::new().unwrap();
+            let disk = TempBus::under(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            let launch = Launch::role("fork_in_a_read").set("root", root.path().display());
+            let launch = launch.set("disk", disk.path().display());
+            let launch = launch.set("level", level).set("records", records);
+            launch.spawn().unwrap().wait_success().unwrap();
+        }
+    }
 }
 
 #[test]

@@ -232,9 +232,10 @@ pub enum SendError {
     /// The file was unlinked or replaced under us.
     #[error("the channel's file was deleted or replaced outside ringway; open the channel again")]
     Unlinked,
-    /// The participant entry behind this handle is no longer ours.
+    /// The participant entry behind this handle is no longer ours, or the place of the exclusive producer: it
+    /// was taken for dead, as who closes the descriptor of its lock.
     #[error(
-        "this handle is stale: its participant entry was given to somebody else; open the bus again"
+        "this handle is stale: it was taken for dead, and its place given to somebody else; open the bus again"
     )]
     Stale,
     /// A shared word is none that the protocol allows.

@@ -4,6 +4,7 @@ use super::{Inner, wait};
 use crate::ParticipantId;
 use crate::error::{JoinError, SendError};
 use crate::layout::ring::{ChunkRef, Meta};
+use crate::layout::word::Role;
 use crate::object::loan::{Loan, Loans};
 use crate::pool::lend::{Lender, Lent};
 use crate::pool::segment::GrowFailure;
@@ -47,6 +48,8 @@ pub struct Producer {
     lender: Lender,
     loans: Loans,
     exclusive: bool,
+    /// Exclusive: the producer word as it was taken.
+    seat: Role,
     inline_bytes: usize,
     refusals: u32,
     /// Whether the ring takes nothing any more.
@@ -89,6 +92,8 @@ impl Drop for OpenClaim<'_> {
             return;
         }
         match self.claim.take() {
+            // The slot of one that was taken for dead is its successor's.
+            Some(_) if self.exclusive && self.ring.producer_holder() != self.ring.me() => {}
             Some(claim) if self.exclusive => Appender::abort_exclusive(claim),
             Some(claim) => Appender::abort(self.ring, claim),
             None => {}
@@ -106,6 +111,9 @@ macro_rules! claim {
         // Every 64 positions at most: the word's line is read-mostly, but not free.
         if !$self.appender.is_clear() && $self.inner.is_removed() {
             return Err(SendError::Removed);
+        }
+        if $self.is_displaced() {
+            return Err(SendError::Stale);
         }
         let mut vacate = Vacate {
             lender: &mut $self.lender,
@@ -130,13 +138,13 @@ mod in_place;
 impl Producer {
     pub(super) fn new(inner: Arc<Inner>) -> Result<Self, JoinError> {
         let exclusive = inner.ring.producers() == Producers::Exclusive;
-        let appender = if exclusive {
-            inner.ring.take_producer().map_err(|by| JoinError::Busy {
+        let (appender, seat) = if exclusive {
+            let seat = inner.ring.take_producer().map_err(|by| JoinError::Busy {
                 by: ParticipantId(by),
             })?;
-            Appender::new_exclusive(&inner.ring)
+            (Appender::new_exclusive(&inner.ring), seat)
         } else {
-            Appender::new(&inner.ring)
+            (Appender::new(&inner.ring), Role(0))
         };
         Ok(Self {
             ring: inner.ring.clone(),
@@ -144,6 +152,7 @@ impl Producer {
             lender: Lender::new(Arc::clone(&inner.segments), inner.ring.me()),
             loans: Loans::new(Arc::clone(&inner.segments), Arc::clone(&inner.host)),
             exclusive,
+            seat,
             inline_bytes: inner.ring.memory().geometry().body_bytes(),
             refusals: 0,
             sealed: false,
@@ -279,6 +288,9 @@ impl Producer {
             claim.prefetch(!EXCLUSIVE, body.len() > FIRST_LINE_BODY);
             let meta = Meta::new(body.len() as u32, Meta::INLINE, 0);
             if EXCLUSIVE {
+                if !ring.is_producer(self.seat) {
+                    break;
+                }
                 self.appender.make_clear_exclusive(&claim);
                 claim.fill_short(meta, body);
                 self.appender.commit_exclusive(ring, claim);
@@ -550,6 +562,9 @@ impl Producer {
         }
         let meta = Meta::new(body.len() as u32, Meta::INLINE, 0);
         if self.exclusive {
+            if !ring.is_producer(self.seat) {
+                return Err(None);
+            }
             let claim = self.appender.claim_clear_exclusive(ring);
             claim.fill_short(meta, body);
             let position = self.appender.commit_exclusive(ring, claim);
@@ -605,6 +620,13 @@ impl Producer {
         }
     }
 
+    /// Whether an exclusive producer was taken for dead, and its word by the next one: as by who closes the
+    /// descriptor of its lock. It writes no more.
+    #[inline(always)]
+    fn is_displaced(&self) -> bool {
+        self.exclusive && !self.ring.is_producer(self.seat)
+    }
+
     #[cold]
     fn refused(&mut self, blocked: Blocked) -> SendError {
         if self.inner.is_removed() {
@@ -656,7 +678,7 @@ fn start_over(lost: Lost, position: u64) -> Result<(), SendError> {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        if self.exclusive && !self.inner.ring.memory().is_forked() {
+        if self.exclusive && !self.inner.ring.memory().is_forked() && !self.is_displaced() {
             self.inner.ring.release_producer(self.inner.ring.me());
         }
     }

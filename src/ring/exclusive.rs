@@ -3,7 +3,10 @@
 //! Only the holder of the producer word writes any `ctl`, so nobody abandons, HELD does not occur,
 //! and the store CLAIMED – fence(Release) – body – store COMMITTED(Release) is all there is. The
 //! word passes on only from a proven dead holder; the successor turns the one claim that may have
-//! been left into VOID. A stopped holder keeps the word: others get Busy.
+//! been left into VOID. A stopped holder keeps the word: others get Busy. One who is proven dead and
+//! writes all the same, since its program closed the descriptor of its lock, looks at the word before each
+//! record and writes no more ([`SlotRing::is_producer`]); one record that it had begun may meet its
+//! successor's.
 
 use super::claim::{Appender, Blocked, Claim};
 use super::commit::HINT_EVERY;

@@ -36,29 +36,38 @@ fn noted(word: Role, note: u8) -> u64 {
 }
 
 impl SlotRing {
-    /// Takes the producer word.
+    /// Takes the producer word; what was stored.
     ///
     /// # Errors
     /// The participant that holds it and is not proven dead.
-    pub fn take_producer(&self) -> Result<(), u16> {
+    pub fn take_producer(&self) -> Result<Role, u16> {
         let producer = self.memory.producer();
         loop {
             let word = Role(producer.load(order(Label::RoleTake, Ordering::Acquire)));
             if word.owner() != 0 && !self.is_dead(word.owner()) {
                 return Err(word.owner());
             }
+            let taken = word.taken(PRODUCER, self.me);
             if producer
                 .compare_exchange(
                     word.0,
-                    word.taken(PRODUCER, self.me).0,
+                    taken.0,
                     order(Label::RoleTake, Ordering::Acquire),
                     Ordering::Relaxed,
                 )
                 .is_ok()
             {
-                return Ok(());
+                return Ok(taken);
             }
         }
+    }
+
+    /// Whether the producer word still is the one that was taken. It only passes on from the dead: a living
+    /// producer that finds it gone was taken for dead.
+    #[inline(always)]
+    pub fn is_producer(&self, taken: Role) -> bool {
+        // Relaxed: nothing is read by it. Who is stopped behind the look writes one record at most.
+        self.memory.producer().load(Ordering::Relaxed) == taken.0
     }
 
     /// Gives the producer word back, if `owner` holds it: this producer itself, or a dead one that

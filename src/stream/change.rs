@@ -31,6 +31,7 @@ use crate::layout::stream::{
 };
 use crate::layout::word::{Role, Shard};
 use crate::persist::Goal;
+use crate::ring::Producers;
 use crate::sync::{Label, Ordering, fence_at, order};
 use crate::trace::event;
 use std::collections::HashSet;
@@ -160,6 +161,8 @@ impl Inner {
     /// Whether the words of a wish can be what somebody wrote. Scribbled ones change nothing.
     fn is_possible(&self, wish: &WishEntry) -> bool {
         match wish.kind {
+            // Its producers store where others would swap, and would write over the seal.
+            SPLIT | MERGE if self.definition.producers == Producers::Exclusive => false,
             SPLIT => {
                 self.can_replace(wish, &[wish.first]) && {
                     let (start, end) = self.range(wish.first);

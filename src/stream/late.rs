@@ -2,13 +2,15 @@
 //! interleaving, or one word that somebody wrote over.
 #![cfg(all(test, not(loom)))]
 
+use super::file::create_shard;
 use super::lease::{checkpoint, place};
 use super::{Aggregation, Backpressure, GroupStart, PutRecord, Stream};
 use crate::Bus;
-use crate::error::{OpenError, PutError, ReadError, ReshardError, ShardId};
+use crate::error::{OpenError, PutError, ReadError, ReshardError, SendError, ShardId};
 use crate::layout::ring::NO_PIN;
 use crate::layout::stream::{MERGE, NO_SHARD, RETIRE, SPLIT, WishEntry};
 use crate::layout::word::{Lease, Role, Shard};
+use crate::ring::Producers;
 use crate::sync::Ordering::SeqCst;
 use ringway_harness::TempBus;
 
@@ -262,4 +264,102 @@ fn an_operation_word_of_all_ones_is_no_version_of_a_table() {
     stream.inner.words.operation().store(u64::MAX, SeqCst);
     stream.producer().unwrap().put("k", b"data").unwrap();
     assert_eq!(stream.shards().unwrap().len(), 1);
+}
+
+/// A stream of one shard with exclusive producers.
+fn exclusive() -> (TempBus, Stream) {
+    let (root, stream) = stream(Backpressure::Fail);
+    let bus = Bus::builder("late").root(root.path()).open().unwrap();
+    drop(stream);
+    let stream = bus.stream("e").slots(SLOTS).producers(Producers::Exclusive);
+    let stream = stream.create().unwrap();
+    (root, stream)
+}
+
+/// The producer word of the first shard passes on, as it does from one whose lock is gone.
+fn displace(stream: &Stream) -> u64 {
+    let channel = stream.inner.ring(0).unwrap();
+    let word = channel.inner.ring.memory().producer();
+    let next = Role(word.load(SeqCst)).taken(1, 900).0;
+    word.store(next, SeqCst);
+    next
+}
+
+#[test]
+fn an_exclusive_producer_that_was_taken_for_dead_puts_no_more_and_leaves_the_word_to_the_next() {
+    let (_root, stream) = exclusive();
+    let mut producer = stream.producer().unwrap();
+    producer.put("k", b"before").unwrap();
+    let word = displace(&stream);
+    let is_stale = |error: &PutError| {
+        matches!(
+            error,
+            PutError::Send {
+                source: SendError::Stale,
+                ..
+            }
+        )
+    };
+    let refused = producer.put("k", b"data").unwrap_err();
+    assert!(is_stale(&refused), "{refused}");
+    let batch = producer.put_batch(&[PutRecord::new("k", b"data"), PutRecord::new("l", b"data")]);
+    assert!(is_stale(batch[0].as_ref().unwrap_err()), "{batch:?}");
+    assert!(batch[1].is_err(), "it would be read before the first");
+    drop(producer);
+    let channel = stream.inner.ring(0).unwrap();
+    let ring = &channel.inner.ring;
+    assert_eq!(ring.memory().producer().load(SeqCst), word);
+    assert_eq!(ring.tail_now(), 1, "nothing was put behind it");
+}
+
+#[test]
+fn what_an_exclusive_producer_fills_while_it_is_taken_for_dead_is_never_seen() {
+    let (_root, stream) = exclusive();
+    let channel = stream.inner.ring(0).unwrap();
+    let ring = &channel.inner.ring;
+    let mut producer = channel.producer().unwrap();
+    producer.try_send(b"a record").unwrap();
+    let sent = producer.try_send_with(8, |out| {
+        out.fill(1);
+        displace(&stream);
+    });
+    assert!(matches!(sent, Err(SendError::Stale)), "{sent:?}");
+    assert!(matches!(
+        producer.try_send(b"another!"),
+        Err(SendError::Stale)
+    ));
+    assert!(matches!(
+        producer.try_send_batch(&[b"another!"]),
+        Err(SendError::Stale)
+    ));
+    assert!(matches!(
+        ring.look(1).1,
+        crate::ring::read::Look::Pending(_)
+    ));
+    assert!(matches!(ring.look(2).1, crate::ring::read::Look::End));
+}
+
+#[test]
+fn a_change_of_shards_that_somebody_scribbled_into_an_exclusive_stream_seals_none_of_them() {
+    let (_root, stream) = exclusive();
+    let inner = &stream.inner;
+    for child in [1, 2] {
+        create_shard(&inner.site, &inner.definition, inner.family, child).unwrap();
+    }
+    let mut producer = stream.producer().unwrap();
+    producer.put("k", b"before").unwrap();
+    let before = stream.shards().unwrap();
+    let scribbled = WishEntry {
+        kind: SPLIT,
+        first: 0,
+        second: NO_SHARD,
+        child: 1,
+        at: [0, 1 << 62],
+        ..bytemuck::Zeroable::zeroed()
+    };
+    wish(&stream, scribbled);
+    assert_eq!(stream.shards().unwrap(), before);
+    assert_eq!(producer.put("k", b"behind").unwrap().shard, ShardId(0));
+    let refused = stream.split(ShardId(0), None).unwrap_err();
+    assert!(matches!(refused, ReshardError::Exclusive), "{refused}");
 }

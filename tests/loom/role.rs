@@ -169,7 +169,7 @@ fn a_dead_exclusive_producer_is_succeeded() {
                 assert!(!matches!(copy(&c, 1), Found::Body(_)), "never committed");
             });
             let sent = match b.take_producer() {
-                Ok(()) => format!("{}", send(&b, &mut Appender::new_exclusive(&b), 20)),
+                Ok(_) => format!("{}", send(&b, &mut Appender::new_exclusive(&b), 20)),
                 Err(_) => "busy".into(),
             };
             a.join().unwrap();

@@ -58,6 +58,9 @@ impl Producer {
         claim.prefetch(!self.exclusive, false);
         claim.prefetch_body(len);
         let claim = if self.exclusive {
+            if !ring.is_producer(self.seat) {
+                return Err(None);
+            }
             self.appender.make_clear_exclusive(&claim);
             claim
         } else {
@@ -92,7 +95,11 @@ impl Producer {
     ) -> Result<u64, Option<Lost>> {
         let ring = &self.ring;
         let slot = ring.memory().slot(self.appender.next());
-        if !self.appender.is_clear() || len > slot.room() || self.generation != fork::generation() {
+        if !self.appender.is_clear()
+            || len > slot.room()
+            || self.generation != fork::generation()
+            || self.is_displaced()
+        {
             return Err(None);
         }
         if !self.exclusive {
@@ -106,6 +113,9 @@ impl Producer {
         let claim = fill_claim(ring, self.exclusive, claim, len, fill);
         if self.generation != fork::generation() {
             return Err(None); // `fill` returned in a child: the claim is the parent's
+        }
+        if self.is_displaced() {
+            return Err(None); // the slot is the next producer's
         }
         claim.write_header(Meta::new(len as u32, Meta::INLINE, 0));
         let position = claim.position;
@@ -142,6 +152,9 @@ impl Producer {
             if self.generation != fork::generation() {
                 // `fill` returned in a child: the claim is the parent's.
                 return Err(SendError::Forked);
+            }
+            if self.is_displaced() {
+                return Err(SendError::Stale); // the slot is the next producer's
             }
             claim.write_header(Meta::new(len as u32, Meta::INLINE, 0));
             let position = claim.position;

@@ -8,53 +8,21 @@ use ringway::{
     Bus, Durability, GroupStart, OpenError, OwnedRecord, PutRecord, Retention, ShardId, ShardState,
     Stream, StreamBuilder, StreamIterator, StreamReadError,
 };
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use ringway_harness::Machine;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);
 const NOW: Duration = Duration::from_millis(50);
 
-/// A place for a bus, and one for its journals.
-struct Machine {
-    root: PathBuf,
+fn new_machine() -> Machine {
+    Machine::under(env!("CARGO_TARGET_TMPDIR"))
 }
 
-impl Machine {
-    fn new() -> Self {
-        static MADE: AtomicU64 = AtomicU64::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let name = format!("ringway-stream-{}-{number}", std::process::id());
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        for part in ["memory", "disk"] {
-            std::fs::create_dir_all(root.join(part)).unwrap();
-        }
-        Self { root }
-    }
-
-    fn bus(&self) -> Bus {
-        let builder = Bus::builder("bus").root(self.root.join("memory"));
-        builder
-            .journal_root(self.root.join("disk"))
-            .open_or_create()
-            .unwrap()
-    }
-
-    fn journals(&self, stream: &str) -> PathBuf {
-        self.root.join("disk/ringway-bus").join(stream)
-    }
-
-    /// What was in memory is gone.
-    fn restart(&self) {
-        std::fs::remove_dir_all(self.root.join("memory")).unwrap();
-        std::fs::create_dir(self.root.join("memory")).unwrap();
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.root);
-    }
+fn attach(machine: &Machine) -> Bus {
+    let builder = Bus::builder("bus").root(machine.memory());
+    let builder = builder.journal_root(machine.disk());
+    builder.open_or_create().unwrap()
 }
 
 fn small(bus: &Bus, name: &str) -> StreamBuilder {
@@ -99,8 +67,8 @@ fn read_all(stream: &Stream, iterator: StreamIterator) -> Vec<OwnedRecord> {
 
 #[test]
 fn what_was_put_is_there_behind_a_restart_byte_for_byte() {
-    let machine = Machine::new();
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = small(&bus, "trucks").shards(3).create().unwrap();
     let mut producer = stream.producer().unwrap();
     let large = vec![7; 300_000];
@@ -115,7 +83,7 @@ fn what_was_put_is_there_behind_a_restart_byte_for_byte() {
     drop((producer, stream, bus));
     machine.restart();
 
-    let bus = machine.bus();
+    let bus = attach(&machine);
     let stream = bus.stream("trucks").open().unwrap();
     assert_eq!(stream.definition().durability, Durability::Durable);
     assert_eq!(stream.shards().unwrap().len(), 3);
@@ -140,8 +108,8 @@ fn what_was_put_is_there_behind_a_restart_byte_for_byte() {
 
 #[test]
 fn what_the_ring_has_no_more_is_read_from_the_journal_without_a_seam() {
-    let machine = Machine::new();
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = small(&bus, "long").create().unwrap();
     put_all(&stream, 0..3000, 5);
     let mut reader = stream
@@ -203,8 +171,8 @@ fn what_the_ring_has_no_more_is_read_from_the_journal_without_a_seam() {
 
 #[test]
 fn groups_go_on_behind_a_restart_where_they_had_checkpointed_and_by_a_higher_token() {
-    let machine = Machine::new();
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = small(&bus, "grouped").shards(2).create().unwrap();
     put_all(&stream, 0..100, 9);
     let group = stream
@@ -234,7 +202,7 @@ fn groups_go_on_behind_a_restart_where_they_had_checkpointed_and_by_a_higher_tok
     drop((group, stream, bus));
     machine.restart();
 
-    let bus = machine.bus();
+    let bus = attach(&machine);
     let stream = bus.stream("grouped").open().unwrap();
     let names: Vec<_> = stream
         .groups()
@@ -278,8 +246,8 @@ fn groups_go_on_behind_a_restart_where_they_had_checkpointed_and_by_a_higher_tok
 
 #[test]
 fn lineage_and_ranges_are_there_behind_a_restart_and_parents_are_read_before_children() {
-    let machine = Machine::new();
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = small(&bus, "split").create().unwrap();
     put_all(&stream, 0..300, 7);
     let [left, right] = stream.split(ShardId(0), None).unwrap();
@@ -291,7 +259,7 @@ fn lineage_and_ranges_are_there_behind_a_restart_and_parents_are_read_before_chi
     drop((stream, bus));
     machine.restart();
 
-    let bus = machine.bus();
+    let bus = attach(&machine);
     let stream = bus.stream("split").open().unwrap();
     assert_eq!(stream.shards().unwrap(), shards);
     assert_eq!(
@@ -318,20 +286,20 @@ fn lineage_and_ranges_are_there_behind_a_restart_and_parents_are_read_before_chi
 
 #[test]
 fn making_it_again_twice_gives_the_same_as_once() {
-    let machine = Machine::new();
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = small(&bus, "twice").shards(2).create().unwrap();
     put_all(&stream, 0..2500, 7);
     let expected = read_all(&stream, StreamIterator::TrimHorizon);
     drop((stream, bus));
     for _ in 0..3 {
         machine.restart();
-        let bus = machine.bus();
+        let bus = attach(&machine);
         let stream = bus.stream("twice").open().unwrap();
         assert_eq!(read_all(&stream, StreamIterator::TrimHorizon), expected);
     }
     machine.restart();
-    let bus = machine.bus();
+    let bus = attach(&machine);
     let stream = bus.stream("twice").open().unwrap();
     put_all(&stream, 2500..2600, 7);
     assert_eq!(read_all(&stream, StreamIterator::TrimHorizon).len(), 2600);
@@ -339,8 +307,8 @@ fn making_it_again_twice_gives_the_same_as_once() {
 
 #[test]
 fn a_stream_that_was_removed_does_not_come_back() {
-    let machine = Machine::new();
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = small(&bus, "gone").create().unwrap();
     put_all(&stream, 0..10, 3);
     assert!(matches!(
@@ -348,7 +316,7 @@ fn a_stream_that_was_removed_does_not_come_back() {
         Err(OpenError::AlreadyExists { .. })
     ));
     bus.remove("gone").unwrap();
-    assert!(!machine.journals("gone").exists());
+    assert!(!machine.journal("gone").exists());
     drop(stream);
     assert!(matches!(
         bus.stream("gone").open(),
@@ -359,21 +327,21 @@ fn a_stream_that_was_removed_does_not_come_back() {
     put_all(&stream, 0..10, 3);
     drop((stream, bus));
     machine.restart();
-    let bus = machine.bus();
+    let bus = attach(&machine);
     assert!(matches!(
         small(&bus, "gone").create(),
         Err(OpenError::AlreadyExists { .. })
     ));
     bus.remove("gone").unwrap();
-    assert!(!machine.journals("gone").exists());
+    assert!(!machine.journal("gone").exists());
     let stream = small(&bus, "gone").open_or_create().unwrap();
     assert_eq!(read_all(&stream, StreamIterator::TrimHorizon).len(), 0);
 }
 
 #[test]
 fn a_retention_by_time_is_honoured_exactly_and_segments_that_are_over_go() {
-    let machine = Machine::new();
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let long = Retention::default();
     let stream = small(&bus, "aged").retention(long).create().unwrap();
     assert!(
@@ -389,7 +357,7 @@ fn a_retention_by_time_is_honoured_exactly_and_segments_that_are_over_go() {
     let all = read_all(&stream, StreamIterator::TrimHorizon);
     assert_eq!(all.len(), 14_000);
     let segments = || {
-        let names = std::fs::read_dir(machine.journals("aged")).unwrap();
+        let names = std::fs::read_dir(machine.journal("aged")).unwrap();
         let shard = names
             .map(|entry| entry.unwrap().path())
             .find(|path| path.is_dir());
@@ -438,20 +406,20 @@ fn a_retention_by_time_is_honoured_exactly_and_segments_that_are_over_go() {
         matches!(lagged, Some(StreamReadError::Lagged { .. })),
         "{lagged:?}"
     );
-    // By size: the oldest go until few enough bytes are left.
-    stream
-        .set_retention_unchecked(Retention {
-            age: Duration::from_secs(3600),
-            bytes: Some(1 << 20),
-        })
-        .unwrap();
+    // By size: the oldest go until few enough bytes are left. What was there may all be over by now.
+    let age = Duration::from_secs(3600);
+    let keep = |bytes| Retention { age, bytes };
+    stream.set_retention_unchecked(keep(None)).unwrap();
+    put_all(&stream, 14_000..21_000, 7);
+    let all = read_all(&stream, StreamIterator::TrimHorizon);
+    stream.set_retention_unchecked(keep(Some(1 << 20))).unwrap();
     assert!(segments() <= 4, "{}", segments());
     let kept = read_all(&stream, StreamIterator::TrimHorizon);
     assert!(!kept.is_empty() && all.ends_with(&kept), "{}", kept.len());
     assert_eq!(stream.retention().unwrap().bytes, Some(1 << 20));
     drop((reader, stream, bus));
     machine.restart();
-    let bus = machine.bus();
+    let bus = attach(&machine);
     let stream = bus.stream("aged").open().unwrap();
     assert_eq!(stream.retention().unwrap().bytes, Some(1 << 20));
     assert_eq!(read_all(&stream, StreamIterator::TrimHorizon), kept);

@@ -24,7 +24,9 @@ use crate::layout::bus::ROLES;
 use crate::layout::word::Ctl;
 use crate::queue::{QueueDefinition, QueueSettings, QueueStats};
 use crate::ring::SlotRing;
-use crate::stream::{GroupInfo, ShardInfo, ShardState, StreamDefinition, StreamStats};
+use crate::stream::{
+    ConsumerInfo, GroupInfo, ShardInfo, ShardState, StreamDefinition, StreamStats,
+};
 use crate::sync::Ordering;
 #[cfg(feature = "topics")]
 use crate::{
@@ -147,6 +149,8 @@ pub struct ObservedStream {
     pub shards: Vec<ObservedShard>,
     /// Every group, with who reads what.
     pub groups: Vec<GroupInfo>,
+    /// Every registered consumer, with its counts.
+    pub consumers: Vec<ConsumerInfo>,
 }
 
 /// A topic, as it was found.
@@ -297,6 +301,7 @@ impl Observer {
             stats: stream.stats()?,
             shards: shards.collect(),
             groups: stream.groups()?,
+            consumers: stream.look_at_consumers()?,
         })
     }
 

@@ -161,6 +161,27 @@ impl<S: Storage> Follower<S> {
         self.index.oldest()
     }
 
+    /// The first position of a segment, once something was written to it.
+    pub fn first_of(&mut self, id: SegmentId) -> Result<Option<u64>, JournalError> {
+        Ok(self.index.first(id)?.map(|(first, _)| first))
+    }
+
+    /// How many positions from `from` up to `until` were left out where epochs begin, as those are that nobody
+    /// can have claimed when an object is made again.
+    pub fn left_out(&mut self, from: u64, until: u64) -> Result<u64, JournalError> {
+        self.index.refresh()?;
+        let begins = |id: &SegmentId| id.index == 0;
+        let epochs: Vec<SegmentId> = self.index.ids().filter(begins).collect();
+        let mut left_out = 0;
+        for id in epochs {
+            if let Some((first, end)) = self.index.gap(id)? {
+                let end = end.min(self.index.limit(id.epoch)).min(until);
+                left_out += end.saturating_sub(first.max(from));
+            }
+        }
+        Ok(left_out)
+    }
+
     /// The next position, for whoever was stopped by an error.
     pub fn position(&self) -> Option<u64> {
         self.at.map(|at| at.next)

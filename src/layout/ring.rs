@@ -114,7 +114,8 @@ pub const NO_PIN: u64 = u64::MAX;
 ///
 /// ```text
 ///   0 word u64 (Role; kind 1 = reliable, 2 = lossy, 3 = standing)   8 cursor u64   16 lost u64
-///  24 lease u64   32 checkpoint u64 (standing entries; of others: version of word << 8 | note)   … 128
+///  24 lease u64   32 checkpoint u64 (standing entries; of others: version of word << 8 | note)
+///  40 subscribed u64 (standing entries)   … 128
 /// 128 pins[14] u64 …
 /// ```
 /// A standing entry belongs to no participant: its cursor holds the ring back whoever dies. A stream
@@ -128,7 +129,10 @@ pub struct ReaderEntry {
     pub lost: u64,
     pub lease: u64,
     pub checkpoint: u64,
-    pub reserved: [u64; 11],
+    /// Since 1.2, on disk: where the subscriber of a registered consumer is
+    /// ([`super::word::Checkpoint`], of the version of its word).
+    pub subscribed: u64,
+    pub reserved: [u64; 10],
     pub pins: [u64; PINS],
     pub reserved_2: [u64; 2],
 }
@@ -139,6 +143,7 @@ const _: () = {
     assert!(offset_of!(ReaderEntry, lost) == 16);
     assert!(offset_of!(ReaderEntry, lease) == 24);
     assert!(offset_of!(ReaderEntry, checkpoint) == 32);
+    assert!(offset_of!(ReaderEntry, subscribed) == 40);
     assert!(offset_of!(ReaderEntry, pins) == 128);
 };
 

@@ -154,6 +154,10 @@ pub mod shard_control {
 
     /// The latest arrival of any record that was written to the journal, Unix time in ms.
     pub const NEWEST_MS: usize = PAGE + 20 * LINE_PAIR;
+    /// Below this position everything was older than the retention, and given back, up to the last segment.
+    /// Derived: while it is lower than what is on disk, whoever waits looks whether there is something to give
+    /// back.
+    pub const GIVEN_BACK: usize = NEWEST_MS + 8;
 }
 
 /// One worker of a group.

@@ -77,6 +77,8 @@ pub struct ReaderWords<'a> {
     pub lease: &'a AtomicU64,
     /// Standing entries: how far the group has come.
     pub checkpoint: &'a AtomicU64,
+    /// Standing entries: where the subscriber of a registered consumer is.
+    pub subscribed: &'a AtomicU64,
     pub pins: &'a [AtomicU64; PINS],
 }
 
@@ -224,6 +226,7 @@ impl RingMemory {
                 lost: &*at.add(offset_of!(ReaderEntry, lost)).cast(),
                 lease: &*at.add(offset_of!(ReaderEntry, lease)).cast(),
                 checkpoint: &*at.add(offset_of!(ReaderEntry, checkpoint)).cast(),
+                subscribed: &*at.add(offset_of!(ReaderEntry, subscribed)).cast(),
                 pins: &*at.add(offset_of!(ReaderEntry, pins)).cast(),
             }
         }

@@ -19,7 +19,7 @@ use super::number::SequenceNumber;
 use super::subscription::ConsumerSubscription;
 use super::table::ShardState;
 use super::words::{ConsumerWord, StreamWords};
-use super::{Backpressure, Inner, Stream, StreamIterator};
+use super::{Backpressure, Inner, Stream, StreamIterator, lag};
 use crate::ParticipantId;
 use crate::error::{ConsumerError, OpenError};
 use crate::layout::ring::NO_PIN;
@@ -98,7 +98,8 @@ pub struct ConsumerInfo {
     pub registered_ms: u64,
     /// Who has subscribed, and lives.
     pub subscriber: Option<ParticipantId>,
-    /// Positions between its cursors and what is put now, in the shards that it reads.
+    /// Positions between where its subscriber is and what is put now, in the shards that that one reads; 0
+    /// without one.
     pub behind: u64,
     /// Records that were handed out.
     pub records: u64,
@@ -238,10 +239,14 @@ impl Stream {
     /// # Errors
     /// When a shard can't be opened now.
     pub fn consumers(&self) -> Result<Vec<ConsumerInfo>, ConsumerError> {
+        Ok(self.look_at_consumers()?)
+    }
+
+    pub(crate) fn look_at_consumers(&self) -> Result<Vec<ConsumerInfo>, OpenError> {
         self.inner.check()?;
         self.inner.table()?;
         let live: Vec<Consumer> = self.inner.live_consumers().collect();
-        live.iter().map(Consumer::info).collect()
+        live.iter().map(Consumer::look).collect()
     }
 }
 
@@ -286,7 +291,12 @@ impl Consumer {
     /// # Errors
     /// When a shard can't be opened now.
     pub fn info(&self) -> Result<ConsumerInfo, ConsumerError> {
+        Ok(self.look()?)
+    }
+
+    fn look(&self) -> Result<ConsumerInfo, OpenError> {
         self.inner.check()?;
+        let member = Role(self.member().load(Ordering::Acquire));
         let mut behind = 0;
         for shard in &self.inner.table()?.shards {
             if shard.state == ShardState::Retired {
@@ -294,6 +304,12 @@ impl Consumer {
             }
             if let Some(channel) = self.inner.ring_if_there(shard.id.0)? {
                 let ring = &channel.inner.ring;
+                if self.inner.is_on_disk() {
+                    if let Some(at) = lag::said(ring, self.place, member) {
+                        behind += self.inner.unread(shard.id.0, ring, at)?;
+                    }
+                    continue;
+                }
                 let end = super::lease::end(ring);
                 let cursors = ring.noted_cursors(note_of(self.place));
                 behind += cursors
@@ -302,7 +318,6 @@ impl Consumer {
                     .sum::<u64>();
             }
         }
-        let member = Role(self.member().load(Ordering::Acquire));
         let lives = member.owner() != 0 && !self.inner.is_dead(member.owner());
         let count = |field| self.count(field).load(Ordering::Relaxed);
         Ok(ConsumerInfo {

@@ -57,7 +57,8 @@ pub struct GroupShard {
     pub token: u64,
     /// The first record that is not checkpointed.
     pub checkpoint: SequenceNumber,
-    /// Positions from there to the end of the shard.
+    /// Positions from there to the end of the shard: of those on disk that are still there, and without what is
+    /// left out where a life of the stream begins.
     pub behind: u64,
     /// Whether it is read, or waits until what it replaced is.
     pub waits_for_parents: bool,
@@ -217,10 +218,7 @@ impl Group {
                 worker: self.holder(lease),
                 token: lease.token(),
                 checkpoint: SequenceNumber::new(shard.id.0, position),
-                behind: self
-                    .inner
-                    .readable_end(shard.id.0, ring)?
-                    .saturating_sub(position),
+                behind: self.inner.unread(shard.id.0, ring, position)?,
                 waits_for_parents: !is_ready(shard, &finished),
             });
         }

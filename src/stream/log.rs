@@ -118,6 +118,41 @@ impl ShardLog {
         newest_of(&self.channel.inner.mapping)
     }
 
+    fn given_back(&self) -> &AtomicU64 {
+        word64(&self.channel.inner.mapping, shard_control::GIVEN_BACK)
+    }
+
+    /// Whether nobody is promised any of what was written, and it may still be there.
+    pub fn is_over(&self) -> bool {
+        // Relaxed: hints. What is given back is decided by who has the role.
+        let given_back = self.given_back().load(Ordering::Relaxed);
+        given_back < self.words.on_disk_below() && self.nothing_is_kept(clock::unix_ms())
+    }
+
+    /// Whether everything that was written is older than the retention.
+    fn nothing_is_kept(&self, now_ms: u64) -> bool {
+        let newest = self.newest().load(Ordering::Relaxed); // rises only
+        let (retention_ms, _) = self.control.retention();
+        newest != 0 && newest.saturating_add(retention_ms) <= now_ms
+    }
+
+    /// Looks which segments are over, now, and gives those back. Blocks for the disk.
+    pub fn give_back(&self) -> Result<(), NotOnDisk> {
+        self.words.look_again().store(1, Ordering::Relaxed); // told by the flush below
+        self.reach_changes()
+    }
+
+    /// Goes on in a new segment that says what each has to say, so that the one before it can go.
+    fn leave_segment(&self, kept: &mut Kept<Memo>) -> Result<(), JournalError> {
+        kept.writer.leave_segment()?;
+        kept.memo.said_at = (u64::MAX, u64::MAX);
+        self.collect_state(kept)?;
+        kept.writer.submit()?;
+        kept.writer.complete(true)?;
+        kept.memo.said_at = kept.segment();
+        Ok(())
+    }
+
     /// A reader of what is on disk; `None` while nothing is.
     pub fn follower(&self) -> Result<Option<Follower<crate::journal::Disk>>, JournalError> {
         follower_at(self.journal.directory(), self.object)
@@ -360,10 +395,14 @@ impl Source for ShardLog {
         _: u64,
         is_full: bool,
     ) -> Result<(), JournalError> {
-        let (at, now) = (kept.segment(), clock::unix_ms());
+        let (mut at, now) = (kept.segment(), clock::unix_ms());
         let looked_at = (at, self.control.retention());
-        let is_time = is_full || now.wrapping_sub(kept.memo.looked_ms) >= LOOK_EVERY_MS;
-        if at != kept.memo.said_at || kept.memo.looked_at == looked_at && !is_time {
+        if at != kept.memo.said_at {
+            return Ok(());
+        }
+        let is_asked = self.words.look_again().swap(0, Ordering::Relaxed) != 0;
+        let is_time = is_full || is_asked || now.wrapping_sub(kept.memo.looked_ms) >= LOOK_EVERY_MS;
+        if kept.memo.looked_at == looked_at && !is_time {
             return Ok(());
         }
         (kept.memo.looked_at, kept.memo.looked_ms) = (looked_at, now);
@@ -374,12 +413,45 @@ impl Source for ShardLog {
             return Ok(());
         };
         let segments = follower.segments()?;
-        let over = over(&segments, at, now, looked_at.1);
-        if !over.is_empty() {
-            kept.writer.release(&over)?;
+        let is_over = self.nothing_is_kept(now);
+        let next = kept.writer.next();
+        let id = SegmentId {
+            epoch: at.0,
+            index: at.1,
+        };
+        let mut is_left = follower.first_of(id)?.is_some_and(|first| first >= next);
+        if is_over && !is_full && !is_left {
+            // Nothing in the segment that is written to is kept either. Where the disk has no room for another
+            // one, it stays.
+            match self.leave_segment(kept) {
+                Ok(()) => (at, is_left) = (kept.segment(), true),
+                Err(JournalError::NoSpace { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if !is_over {
+            let over = over(&segments, at, now, looked_at.1);
+            if !over.is_empty() {
+                kept.writer.release(&over)?;
+            }
+            return Ok(());
+        }
+        let over = before(&segments, at);
+        let released = match over.is_empty() {
+            true => 0,
+            false => kept.writer.release_for_good(&over)?,
+        };
+        if is_left && released == over.len() {
+            self.given_back().fetch_max(next, Ordering::Relaxed); // a hint
         }
         Ok(())
     }
+}
+
+/// The segments before the one that is written to.
+fn before(segments: &[(SegmentId, u64, u64)], at: (u64, u64)) -> Vec<SegmentId> {
+    let ids = segments.iter().map(|segment| segment.0);
+    ids.filter(|id| (id.epoch, id.index) < at).collect()
 }
 
 /// When a record arrived, by the bytes of it; 0 for bytes that no put wrote.

@@ -27,6 +27,7 @@ mod group;
 mod guard;
 mod hash;
 mod journals;
+mod lag;
 mod late;
 mod lease;
 mod limit;

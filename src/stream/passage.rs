@@ -39,6 +39,9 @@ const LOOKS: usize = 64;
 /// So long after the last flush it is told on the disk.
 const IDLE_AFTER: Duration = Duration::from_millis(500);
 
+/// Who waits looks so often for something to give back.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// What a passage leads through.
 pub(super) struct Shore {
     pub ring: SlotRing,
@@ -68,6 +71,8 @@ pub(super) struct Passage {
     has_slept: bool,
     /// The last flush that nothing on the disk tells of, and since when it is the last.
     unmarked: Option<(u64, u64)>,
+    /// When it last looked for something to give back.
+    looked_at: u64,
 }
 
 impl Passage {
@@ -88,6 +93,7 @@ impl Passage {
             generation: fork::generation(),
             has_slept: false,
             unmarked: None,
+            looked_at: 0,
         }
     }
 
@@ -305,6 +311,22 @@ impl Passage {
             && !matches!(ring.look(self.next).1, Look::End | Look::Pending(_))
     }
 
+    /// Who waits while nobody writes gives back what nobody is promised any more.
+    fn give_back_if_over(&mut self) {
+        let Some(log) = &self.shore.log else {
+            return;
+        };
+        let now = clock::now();
+        let is_time = now.saturating_sub(self.looked_at) >= LOOK_EVERY.as_nanos() as u64;
+        if is_time && !log.words.is_frozen() {
+            self.looked_at = now;
+            if log.is_over() {
+                // Where it can't be now, it is tried again.
+                let _ = log.give_back();
+            }
+        }
+    }
+
     /// Who waits while nobody writes says on the disk how far it is there.
     fn mark_if_idle(&mut self) {
         let Some(log) = &self.shore.log else {
@@ -378,6 +400,7 @@ impl Waits for Passage {
         }
         if has_slept {
             self.mark_if_idle();
+            self.give_back_if_over();
         }
         self.has_record()
     }

@@ -9,9 +9,10 @@ use super::record::StreamRecord;
 use super::table::{ShardInfo, ShardState, Table};
 use super::tap::Tap;
 use super::words::Counted;
-use super::{Inner, OwnedRecord, consumer, limit};
+use super::{Inner, OwnedRecord, consumer, lag, limit};
 use crate::error::{JoinError, ReadError, ShardId, StreamReadError, WaitError};
-use crate::object::wait::wait_any;
+use crate::layout::word::Role;
+use crate::object::wait::{Waits, wait_any};
 use crate::ring::seat::Start;
 use crate::ring::wait::Idle;
 use crate::sync::Ordering;
@@ -48,7 +49,7 @@ pub struct StreamReaderBuilder {
     shard: Option<ShardId>,
     idle: Idle,
     lossy: bool,
-    consumer: Option<u32>,
+    consumer: Option<(u32, Role)>,
 }
 
 impl StreamReaderBuilder {
@@ -63,9 +64,10 @@ impl StreamReaderBuilder {
         }
     }
 
-    /// Reads for a registered consumer: says so beside its seats, and is limited by itself.
-    pub(super) fn of_consumer(mut self, place: u32) -> Self {
-        self.consumer = Some(place);
+    /// Reads for a registered consumer, whose subscriber has the word `member`: says so beside its seats, on
+    /// disk where it is, and is limited by itself.
+    pub(super) fn of_consumer(mut self, place: u32, member: Role) -> Self {
+        self.consumer = Some((place, member));
         self
     }
 
@@ -154,7 +156,7 @@ pub struct StreamReader {
     idle: Idle,
     lossy: bool,
     /// The registered consumer that it reads for.
-    consumer: Option<u32>,
+    consumer: Option<(u32, Role)>,
     /// Those that are not read to their end.
     taps: Vec<Tap>,
     /// Shards below this number were met.
@@ -236,7 +238,7 @@ impl StreamReader {
             }) if self.inner.is_retired(shard.id.0) => return Ok(None),
             joined => joined?,
         };
-        if let Some(place) = self.consumer {
+        if let Some((place, _)) = self.consumer {
             tap.note(consumer::note_of(place));
         }
         if let StreamIterator::AtTimestamp(from) = self.iterator {
@@ -254,7 +256,18 @@ impl StreamReader {
             tap.forget_lag();
         }
         tap.parents = sources.to_vec();
+        self.say_where(&tap);
         Ok(Some(tap))
+    }
+
+    /// On disk no seat says where a registered consumer is.
+    #[inline]
+    fn say_where(&self, tap: &Tap) {
+        if let Some((place, member)) = self.consumer
+            && self.inner.is_on_disk()
+        {
+            lag::say(tap.ring(), place, member, tap.handed_to());
+        }
     }
 
     /// Whether something that a shard of these sources replaced is read.
@@ -310,7 +323,10 @@ impl StreamReader {
                 continue;
             }
             match self.take(index, max - given, &mut each) {
-                Ok(count) => given += count,
+                Ok(count) => {
+                    given += count;
+                    self.say_where(&self.taps[index]);
+                }
                 Err(error @ StreamReadError::Forked) => return Err(error), // by `each`, in the child
                 Err(error) if given == 0 => return Err(error),
                 Err(error) => {

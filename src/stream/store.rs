@@ -364,7 +364,7 @@ impl Inner {
         };
         let has_journal = log.follower().map_err(OpenError::Journal)?.is_some();
         match has_journal {
-            true => log.reach_changes().map_err(|why| self.not_on_disk(why)),
+            true => log.give_back().map_err(|why| self.not_on_disk(why)),
             false => Ok(()),
         }
     }

@@ -90,7 +90,7 @@ impl ConsumerSubscription {
         let consumer = &subscription.consumer;
         let mut builder = StreamReaderBuilder::new(Arc::clone(&consumer.inner))
             .iterator(iterator)
-            .of_consumer(consumer.place);
+            .of_consumer(consumer.place, member);
         if !consumer.policy().holds() {
             builder = builder.lossy();
         }

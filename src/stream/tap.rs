@@ -133,6 +133,14 @@ impl Tap {
         }
     }
 
+    /// Everything below was handed out.
+    pub fn handed_to(&self) -> u64 {
+        match self.has_rest() {
+            true => self.handed_to,
+            false => self.position(),
+        }
+    }
+
     /// Notes beside its seat whose it is. On disk it has none, and holds nobody back.
     pub fn note(&self, note: u8) {
         if let Way::Seat(reader) = &self.way {

@@ -1,6 +1,6 @@
 //! Whoever works on a stream on disk, killed with SIGKILL, or really stopped and continued later, at many places of a
-//! put, of a take-over of the journal of a shard, of a split, of a retention that is lowered, of a first read of what
-//! only the disk has, and of making the stream again; in a full run before and behind each of its system calls, and in
+//! put, of a take-over of the journal of a shard, of a split, of a retention that is lowered, of one that ends everything
+//! there is, of a first read of what only the disk has, and of making the stream again; in a full run before and behind each of its system calls, and in
 //! between.
 //!
 //! The others go on beside him. Then what was in memory is gone, and the stream made again from its journals: what was
@@ -32,11 +32,12 @@ ringway_harness::roles! {
 
 /// An operation, and whether a segment, or the stream, is made in it: that is long, and the others have to wait for
 /// seconds beside one who is stopped there.
-const OPERATIONS: [(&str, bool); 6] = [
+const OPERATIONS: [(&str, bool); 7] = [
     ("put", false),
     ("take-over", true),
     ("split", true),
     ("retention", true),
+    ("expiry", true),
     ("cold read", false),
     ("reopen", true),
 ];
@@ -63,6 +64,10 @@ fn put(stream: &Stream, number: u64) -> Result<(), String> {
     let data = stage::body(number, 200);
     producer.put("k", &data).map_err(text)?;
     Ok(())
+}
+
+fn keep(age: Duration) -> Retention {
+    Retention { age, bytes: None }
 }
 
 /// Word 0 of the board: the operation was acknowledged.
@@ -100,6 +105,12 @@ fn victim(stage: &Stage) -> Result<(), String> {
             let split = stream.split(ShardId(0), None);
             end();
             split.is_ok()
+        }
+        "expiry" => {
+            begin();
+            let set = stream.set_retention_unchecked(keep(Duration::ZERO));
+            end();
+            set.is_ok()
         }
         "retention" => {
             let retention = Retention {
@@ -194,11 +205,15 @@ impl World {
     }
 
     /// The others put beside whoever is dead, or stopped.
-    fn go_on(&mut self) -> Result<(), String> {
+    fn go_on(&mut self, operation: &str) -> Result<(), String> {
         if self.others.is_none() {
             self.others = Some(open(self.memory.path(), self.disk.path())?);
         }
         let (_, stream) = self.others.as_ref().ok_or("they have left")?;
+        if operation == "expiry" {
+            let week = Duration::from_secs(7 * 86_400);
+            stream.set_retention(keep(week)).map_err(text)?;
+        }
         put(stream, BESIDE)
     }
 
@@ -217,7 +232,8 @@ impl World {
         let count = |number| there.iter().filter(|it| **it == number).count();
         let before: Vec<u64> = there.iter().copied().filter(|it| *it < BEFORE).collect();
         let first = BEFORE - before.len() as u64;
-        let may_go = operation == "retention";
+        let may_go = matches!(operation, "retention" | "expiry");
+        let may_all_go = matches!(operation, "reopen" | "expiry");
         let shards = stream.shards().map_err(text)?;
         let open = shards.iter().filter(|it| it.state == ShardState::Open);
         let problem = if !before.iter().copied().eq(first..BEFORE) {
@@ -228,13 +244,15 @@ impl World {
             "what was put beside it is not there once"
         } else if count(BY_VICTIM) > 1 || count(BY_VICTIM - 1) > 1 {
             "what the victim put is there twice"
-        } else if operation != "reopen" && count(BY_VICTIM - 1) != 1 {
+        } else if !may_all_go && count(BY_VICTIM - 1) != 1 {
             "what the victim put first is gone"
         } else if is_acked && matches!(operation, "put" | "take-over") && count(BY_VICTIM) != 1 {
             "what the victim put is gone"
         } else if is_acked && operation == "split" && open.count() != 2 {
             "what was split is one"
-        } else if is_acked && may_go && (first == 0 || stream.retention().unwrap().bytes.is_none())
+        } else if is_acked
+            && operation == "retention"
+            && (first == 0 || stream.retention().unwrap().bytes.is_none())
         {
             "the retention is as it was"
         } else {
@@ -274,7 +292,7 @@ fn main() -> ExitCode {
                 sweep = sweep.around_system_calls();
             }
             let check = |_: &Point, victim: &mut Stepper, world: &mut World| {
-                world.go_on()?;
+                world.go_on(operation)?;
                 if mode == Mode::Stop {
                     victim.resume_success()?;
                 }

@@ -111,6 +111,10 @@ families! {
     GROUP_WORKERS = gauge("stream_group_workers", "Workers of a consumer group that live.");
     GROUP_BEHIND = gauge("stream_group_behind_records", "Records that a consumer group has not checkpointed.");
     GROUP_IDLE = gauge("stream_group_unread_shards", "Shards that no worker of a consumer group reads.");
+    CONSUMER_SUBSCRIBERS = gauge("stream_consumer_subscribers", "Subscribers of a registered consumer that live: one, or none.");
+    CONSUMER_BEHIND = gauge("stream_consumer_behind_records", "Records that the subscriber of a registered consumer was not handed yet.");
+    CONSUMER_RECORDS = counter("stream_consumer_records", "Records that a registered consumer was handed.");
+    CONSUMER_LOST = counter("stream_consumer_lost_records", "Records that a registered consumer was too slow for.");
 
     TOPIC_SUBSCRIPTIONS = gauge("topic_subscriptions", "Subscriptions of a topic.");
     TOPIC_LISTENERS = gauge("topic_listeners", "Listeners of a topic.");
@@ -188,7 +192,9 @@ impl Metrics {
             self.add_holders(&labels, &queue.holders);
         }
         for stream in &snapshot.streams {
-            self.add_stream(&of_bus(&[("stream", &stream.name)]), stream);
+            let labels = of_bus(&[("stream", &stream.name)]);
+            self.add_stream(&labels, stream);
+            self.add_consumers(&labels, stream);
         }
         for topic in &snapshot.topics {
             self.add_topic(&of_bus(&[("topic", &topic.name)]), topic);
@@ -309,6 +315,23 @@ impl Metrics {
                     (Name::GROUP_WORKERS, group.workers),
                     (Name::GROUP_BEHIND, group.behind),
                     (Name::GROUP_IDLE, idle as u64),
+                ],
+            );
+        }
+    }
+
+    fn add_consumers(&mut self, labels: &Labels, stream: &Stream) {
+        for consumer in &stream.consumers {
+            self.set_each(
+                &with(labels, "consumer", &consumer.consumer),
+                &[
+                    (
+                        Name::CONSUMER_SUBSCRIBERS,
+                        u64::from(consumer.subscriber.is_some()),
+                    ),
+                    (Name::CONSUMER_BEHIND, consumer.behind),
+                    (Name::CONSUMER_RECORDS, consumer.records),
+                    (Name::CONSUMER_LOST, consumer.lost),
                 ],
             );
         }

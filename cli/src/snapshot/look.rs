@@ -1,15 +1,15 @@
 //! Taking a snapshot: each object of a bus as an observer finds it, and who holds what.
 
 use super::{
-    Channel, Damaged, Group, Held, Lease, Messages, Participant, Pool, Queue, Reader, Role, Shard,
-    Snapshot, Stream, Topic, Totals,
+    Channel, Consumer, Damaged, Group, Held, Lease, Messages, Participant, Pool, Queue, Reader,
+    Role, Shard, Snapshot, Stream, Topic, Totals,
 };
 use crate::output::{Place, now_ns};
 use anyhow::Context;
 use ringway::{
-    ChannelStats, GroupInfo, Holder, ObjectKind, ObservedChannel, ObservedQueue, ObservedShard,
-    ObservedStream, ObservedTopic, Observer, OpenError, PoolStats, PublishError, QueueKind,
-    QueueStats, ShardState,
+    ChannelStats, ConsumerInfo, GroupInfo, Holder, ObjectKind, ObservedChannel, ObservedQueue,
+    ObservedShard, ObservedStream, ObservedTopic, Observer, OpenError, PoolStats, PublishError,
+    QueueKind, QueueStats, ShardState,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
@@ -282,6 +282,7 @@ impl Stream {
             damaged: stats.damaged,
             shards: seen.shards.iter().filter_map(Shard::of).collect(),
             groups: seen.groups.iter().map(Group::of).collect(),
+            consumers: seen.consumers.iter().map(Consumer::of).collect(),
             put_per_s: None,
         }
     }
@@ -319,6 +320,18 @@ impl Group {
             behind: info.shards.iter().map(|shard| shard.behind).sum(),
             shards: shards.collect(),
             read_per_s: None,
+        }
+    }
+}
+
+impl Consumer {
+    fn of(info: &ConsumerInfo) -> Self {
+        Self {
+            consumer: printable(&info.name),
+            subscriber: info.subscriber.map(|by| by.0),
+            behind: info.behind,
+            records: info.records,
+            lost: info.lost,
         }
     }
 }

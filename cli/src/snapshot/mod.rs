@@ -168,6 +168,7 @@ pub struct Stream {
     pub damaged: u64,
     pub shards: Vec<Shard>,
     pub groups: Vec<Group>,
+    pub consumers: Vec<Consumer>,
     pub put_per_s: Option<f64>,
 }
 
@@ -188,6 +189,18 @@ pub struct Group {
     pub behind: u64,
     pub shards: Vec<Lease>,
     pub read_per_s: Option<f64>,
+}
+
+/// A registered consumer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Consumer {
+    pub consumer: String,
+    pub subscriber: Option<u16>,
+    /// In all shards that its subscriber reads.
+    pub behind: u64,
+    pub records: u64,
+    /// Positions that it was told it missed.
+    pub lost: u64,
 }
 
 /// A group in a shard.

@@ -251,6 +251,27 @@ impl<S: Storage> Index<S> {
         Ok(found.map(|said| (first, said)))
     }
 
+    /// The positions that a segment begins with and that hold nothing, if it does begin so: first, and the one
+    /// behind the last.
+    pub fn gap(&self, id: SegmentId) -> Result<Option<(u64, u64)>, JournalError> {
+        let Some(known) = self.segments.get(&id) else {
+            return Ok(None);
+        };
+        let mut found = None;
+        self.walk(id, known.blocks_end().min(SEARCHED), |_, entries| {
+            let mut of_positions = entries.filter(|(head, _)| head.kind < SIDE);
+            let Some((head, bytes)) = of_positions.next() else {
+                return true;
+            };
+            if head.kind == GAP {
+                let end = bytes.try_into().map_or(0, u64::from_le_bytes);
+                found = Some((head.position, end));
+            }
+            false
+        })?;
+        Ok(found)
+    }
+
     /// Shows the blocks of a segment from its beginning on, while `each` wants more.
     fn walk(
         &self,

@@ -266,6 +266,19 @@ impl<S: Storage> Writer<S> {
         Ok(())
     }
 
+    /// Goes on in the next segment although this one has room, so that all before it can be given back; it gets
+    /// no footer. For a writer that is idle, and pushes what each segment has to say next. Without space for
+    /// another one the writer stays as it is. Blocks for the file system.
+    pub fn leave_segment(&mut self) -> Result<(), JournalError> {
+        self.check()?;
+        assert!(self.under_way.is_empty() && self.open.is_none());
+        self.footer_done()?; // a segment whose footer is under way is not given back
+        let left = self.current.index;
+        self.next_segment(self.next)?;
+        self.ending.retain(|ending| ending.id.index != left);
+        Ok(())
+    }
+
     fn make(&mut self, index: u64, first: u64) -> Result<Made<S::File>, JournalError> {
         let made = ahead::open_or_make(&*self.storage, &self.plan, index, first);
         match &made {
@@ -428,6 +441,15 @@ impl<S: Storage> Writer<S> {
             taken += usize::from(self.give_up(id, is_reserve)?);
         }
         Ok(taken)
+    }
+
+    /// The same, and makes spares of none: for a journal that nobody is going to write to soon, and bytes that
+    /// nobody is to find any more.
+    pub fn release_for_good(&mut self, segments: &[SegmentId]) -> Result<usize, JournalError> {
+        let spares = core::mem::take(&mut self.options.spares);
+        let released = self.release(segments);
+        self.options.spares = spares;
+        released
     }
 
     fn is_in_use(&self, id: SegmentId) -> bool {

@@ -4,15 +4,19 @@ use super::{of_damage, open, read_all, summary};
 use crate::output::{Place, Usage};
 use anyhow::bail;
 use ringway::journal::{Disk, Entry, Options, Pushed, SIDE, Writer, exists};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+
+/// No entry of a journal is shorter.
+const LEAST_ENTRY_BYTES: u64 = 16;
 
 /// Copy what is whole of a journal into a new one
 ///
 /// Every entry whose checksums are right is taken over, in order, with its position; positions that are lost
-/// become gaps. The damaged journal is not touched. To go on with the salvaged one, move the old directory away
-/// and the new one in its place while nobody uses the object.
+/// become gaps, and so do those that may have been lost behind the last one. The damaged journal is not touched.
+/// To go on with the salvaged one, move the old directory away and the new one in its place while nobody uses the
+/// object. Each shard of a stream has a journal of its own, in a directory in the stream's.
 ///
 /// What was lost is listed.
 ///
@@ -48,7 +52,15 @@ pub fn run(args: &Args, place: &Place) -> anyhow::Result<ExitCode> {
         writer: None,
     };
     let found = read_all(&journal, true, |entry| copy.take(&entry))?;
-    copy.finish(found.next)?;
+    // What was lost at the end had positions, which must not be given out again.
+    let last = journal.segments().last().map(|last| last.id.name());
+    let is_last = |path: &Path| {
+        path.file_name()
+            .is_some_and(|it| last.as_deref() <= it.to_str())
+    };
+    let lost = found.damage.iter().filter(|it| is_last(&it.path));
+    let lost: u64 = lost.map(|it| (it.to - it.from) / LEAST_ENTRY_BYTES).sum();
+    copy.finish(found.next + lost)?;
     place.say(summary(&args.new, &found), || {
         let mut text = format!(
             "{}: {} entries saved; next position {}",

@@ -2,11 +2,13 @@
 
 use crate::place::Place;
 use ringway::journal::{DEFINITION_BYTES, Disk, Options, Pushed, SegmentId, Writer};
-use ringway_harness::TempBus;
+use ringway::{Bus, Durability, GroupStart, PutRecord, Stream, StreamIterator, StreamRecord};
+use ringway_harness::{Machine, TempBus, directories_in, segments_in};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 const ENTRIES: u64 = 400;
 
@@ -113,4 +115,97 @@ fn a_directory_above_says_where_journals_are() {
         asked.err
     );
     assert!(asked.err.contains("orders"));
+}
+
+/// Flips a bit of each of these bytes in the only segment of the journal in a directory.
+fn damage_at(dir: &Path, wanted: &str) {
+    let [segment] = &segments_in(dir)[..] else {
+        panic!("{dir:?} has several segments");
+    };
+    let bytes = std::fs::read(segment).unwrap();
+    let mut windows = bytes.windows(wanted.len());
+    let at = windows.position(|it| it == wanted.as_bytes()).unwrap();
+    let file = File::options().write(true).open(segment).unwrap();
+    file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+}
+
+#[test]
+fn what_is_saved_of_a_shard_goes_into_the_place_of_its_journal_and_the_stream_goes_on() {
+    for lost in ["in the middle", "at the end"] {
+        let place = Place::new();
+        let machine = Machine::under(env!("CARGO_TARGET_TMPDIR"));
+        let bus = || {
+            let builder = Bus::builder("bus").root(machine.memory());
+            builder.journal_root(machine.disk()).open_or_create()
+        };
+        let stream = bus().unwrap().stream("s").durability(Durability::Durable);
+        let stream = stream.slots(1024).create().unwrap();
+        let group = stream
+            .group_or_create("g", GroupStart::TrimHorizon)
+            .unwrap();
+        let mut worker = group.join().unwrap();
+        let mut producer = stream.producer().unwrap();
+        let mut put = Vec::new();
+        for block in 0..40 {
+            let bodies: Vec<_> = (0..5)
+                .map(|i| format!("record {};", block * 5 + i))
+                .collect();
+            let records = bodies
+                .iter()
+                .map(|body| PutRecord::new("k", body.as_bytes()));
+            for outcome in producer.put_batch(&Vec::from_iter(records)) {
+                put.push(outcome.unwrap().sequence_number);
+            }
+        }
+        assert_eq!(
+            worker
+                .read_batch(7, Duration::from_secs(10), |_| ())
+                .unwrap(),
+            7
+        );
+        worker.checkpoint().unwrap();
+        drop((producer, worker, group, stream));
+        machine.restart();
+        let shard = directories_in(&machine.journal("s")).remove(0);
+        let (first, at) = match lost {
+            "at the end" => (195, "record 197;"),
+            _ => (100, "record 103;"),
+        };
+        damage_at(&shard, at);
+        let refused = bus().unwrap().stream("s").open().map(drop).unwrap_err();
+        assert!(refused.to_string().contains("salvage"), "{refused}");
+        let saved = machine.disk().join("saved");
+        let (from, to) = (shard.to_str().unwrap(), saved.to_str().unwrap());
+        let told = place
+            .run(&["--json", "journal", "salvage", from, to])
+            .json();
+        assert_eq!(told["damage"].as_array().unwrap().len(), 1, "{told}");
+        std::fs::rename(&shard, machine.disk().join("aside")).unwrap();
+        std::fs::rename(&saved, &shard).unwrap();
+
+        let stream = bus().unwrap().stream("s").open().unwrap();
+        let read = |stream: &Stream| {
+            let iterator = StreamIterator::TrimHorizon;
+            let mut reader = stream.reader().iterator(iterator).open().unwrap();
+            let mut found = Vec::new();
+            let mut each = |record: StreamRecord<'_>| found.push(record.sequence_number);
+            while reader.try_read_batch(1000, &mut each).unwrap() > 0 {}
+            found
+        };
+        let is_there = |number: usize| !(first..first + 5).contains(&number);
+        let kept: Vec<_> = (0..200)
+            .filter(|number| is_there(*number))
+            .map(|number| put[number])
+            .collect();
+        assert_eq!(read(&stream), kept, "{lost}");
+        let group = stream.group("g").unwrap();
+        assert_eq!(group.info().unwrap().shards[0].checkpoint, put[7], "{lost}");
+        let next = stream.producer().unwrap().put("k", b"behind").unwrap();
+        assert!(next.sequence_number > put[199], "{lost}");
+        assert_eq!(
+            read(&stream),
+            [kept, vec![next.sequence_number]].concat(),
+            "{lost}"
+        );
+    }
 }

@@ -6,6 +6,8 @@
 use ringway::{
     Bus, Durability, GroupStart, OwnedRecord, ShardId, Stream, StreamBuilder, StreamIterator,
 };
+use ringway_harness::Machine;
+use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,60 +16,29 @@ const NOW: Duration = Duration::ZERO;
 /// Longer than anything takes that is waited for.
 const HANGING: Duration = Duration::from_secs(60);
 
-/// A place for a bus, and one for its journals.
-struct Machine {
-    root: PathBuf,
+fn new_machine() -> Machine {
+    Machine::under(env!("CARGO_TARGET_TMPDIR"))
 }
 
-impl Machine {
-    fn new(what: &str) -> Self {
-        let name = format!("ringway-stream-levels-{}-{what}", std::process::id());
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        for part in ["memory", "disk"] {
-            std::fs::create_dir_all(root.join(part)).unwrap();
-        }
-        Self { root }
-    }
-
-    fn bus(&self) -> Bus {
-        let builder = Bus::builder("bus").root(self.root.join("memory"));
-        let builder = builder.journal_root(self.root.join("disk"));
-        builder.open_or_create().unwrap()
-    }
-
-    /// The journals as they are, for another life of the machine.
-    fn image(&self, what: &str) -> Self {
-        let copy = Self::new(what);
-        let status = std::process::Command::new("cp")
-            .args(["-a", "--sparse=always"])
-            .arg(self.root.join("disk/ringway-bus"))
-            .arg(copy.root.join("disk"))
-            .status();
-        assert!(status.unwrap().success());
-        copy
-    }
-
-    /// What a process that lives and makes no step would leave in every shard: nobody writes for half a
-    /// second.
-    fn occupy_the_roles(&self, by: &Bus) {
-        const WRITING: u64 = 2;
-        const PERSISTER: u64 = 7296;
-        let role = WRITING << 62 | u64::from(by.me().0) << 52 | 1 << 40;
-        let objects = self.root.join("memory/ringway-bus/objects");
-        for entry in std::fs::read_dir(objects).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap();
-            if name.starts_with(".shard-") {
-                let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-                file.write_all_at(&role.to_le_bytes(), PERSISTER).unwrap();
-            }
-        }
-    }
+fn attach(machine: &Machine) -> Bus {
+    let builder = Bus::builder("bus").root(machine.memory());
+    let builder = builder.journal_root(machine.disk());
+    builder.open_or_create().unwrap()
 }
 
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.root);
+/// What a process that lives and makes no step would leave in every shard: nobody writes for half a
+/// second.
+fn occupy_the_roles(machine: &Machine, by: &Bus) {
+    const WRITING: u64 = 2;
+    const PERSISTER: u64 = 7296;
+    let role = WRITING << 62 | u64::from(by.me().0) << 52 | 1 << 40;
+    for entry in std::fs::read_dir(machine.objects()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with(".shard-") {
+            let file = OpenOptions::new().write(true).open(path).unwrap();
+            file.write_all_at(&role.to_le_bytes(), PERSISTER).unwrap();
+        }
     }
 }
 
@@ -109,7 +80,7 @@ fn all(numbers: core::ops::Range<u32>) -> Vec<u32> {
 
 /// The file of the only shard of the only stream.
 fn shard_file(machine: &Machine) -> PathBuf {
-    let objects = machine.root.join("memory/ringway-bus/objects");
+    let objects = machine.objects();
     let mut paths = std::fs::read_dir(objects)
         .unwrap()
         .map(|it| it.unwrap().path());
@@ -126,7 +97,7 @@ fn shard_file(machine: &Machine) -> PathBuf {
 fn leave_a_claim(file: &Path, position: u64, by: &Bus) {
     const CLAIMED: u64 = 1;
     const STRIDE_AND_SLOTS: u64 = 72;
-    let file = std::fs::OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .open(file)
@@ -148,7 +119,7 @@ fn in_time<T: Send + 'static>(wait: impl FnOnce() -> T + Send + 'static) -> T {
 
 /// Segments of all journals that are there.
 fn segments(machine: &Machine) -> Vec<PathBuf> {
-    let (mut found, mut open) = (Vec::new(), vec![machine.root.join("disk")]);
+    let (mut found, mut open) = (Vec::new(), vec![machine.disk()]);
     while let Some(directory) = open.pop() {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -172,19 +143,16 @@ fn damage_the_last_block(segment: &Path) {
     let last = (8192..bytes.len()).step_by(4096).rfind(is_block);
     let at = last.unwrap() + 120;
     let changed: Vec<_> = bytes[at..at + 64].iter().map(|byte| byte ^ 0x5A).collect();
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .open(segment)
-        .unwrap();
+    let file = OpenOptions::new().write(true).open(segment).unwrap();
     file.write_all_at(&changed, at as u64).unwrap();
 }
 
 /// Damages what was acknowledged last in one journal, in a copy that another machine opens.
-fn is_told(machine: &Machine, what: &str, is_it: impl Fn(&Path) -> bool) {
-    let image = machine.image(what);
+fn is_told(machine: &Machine, is_it: impl Fn(&Path) -> bool) {
+    let image = machine.image(env!("CARGO_TARGET_TMPDIR"));
     let found = segments(&image);
     damage_the_last_block(found.iter().find(|path| is_it(path)).unwrap());
-    let refused = image.bus().stream("s").open().map(drop);
+    let refused = attach(&image).stream("s").open().map(drop);
     let refused = refused.expect_err("what was acknowledged last is dropped in silence");
     assert!(refused.to_string().contains("damaged"), "{refused}");
 }
@@ -205,15 +173,15 @@ fn ends(stream: &Stream) -> Vec<(ShardId, u64)> {
 
 #[test]
 fn what_was_flushed_is_on_disk_and_what_was_put_is_so_soon_by_itself() {
-    let machine = Machine::new("behind");
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = asynchronous(&bus).shards(3).create().unwrap();
     assert_eq!(stream.definition().durability, Durability::Async);
     put(&stream, 0..500);
     stream.flush().unwrap();
     assert_eq!(stream.stats().unwrap().unwritten, 0);
-    let image = machine.image("flushed");
-    let there = image.bus().stream("s").open().unwrap();
+    let image = machine.image(env!("CARGO_TARGET_TMPDIR"));
+    let there = attach(&image).stream("s").open().unwrap();
     assert_eq!(there.definition().durability, Durability::Async);
     assert_eq!(numbers(&there), all(0..500));
 
@@ -227,22 +195,22 @@ fn what_was_flushed_is_on_disk_and_what_was_put_is_so_soon_by_itself() {
             std::thread::yield_now();
         }
     }
-    let image = machine.image("written");
-    let there = image.bus().stream("s").open().unwrap();
+    let image = machine.image(env!("CARGO_TARGET_TMPDIR"));
+    let there = attach(&image).stream("s").open().unwrap();
     assert_eq!(numbers(&there), all(0..600));
 
     // What is left when the stream is closed is written then.
     put(&stream, 600..650);
     drop((producer, stream, bus));
-    let image = machine.image("closed");
-    let there = image.bus().stream("s").open().unwrap();
+    let image = machine.image(env!("CARGO_TARGET_TMPDIR"));
+    let there = attach(&image).stream("s").open().unwrap();
     assert_eq!(numbers(&there), all(0..650));
 }
 
 #[test]
 fn a_put_and_a_checkpoint_return_and_records_are_read_while_nobody_can_write() {
-    let machine = Machine::new("ahead");
-    let (bus, idle) = (machine.bus(), machine.bus());
+    let machine = new_machine();
+    let (bus, idle) = (attach(&machine), attach(&machine));
     let stream = asynchronous(&bus).create().unwrap();
     let shard = stream.shards().unwrap()[0].id;
     let group = stream.group_or_create("g", GroupStart::TrimHorizon);
@@ -253,7 +221,7 @@ fn a_put_and_a_checkpoint_return_and_records_are_read_while_nobody_can_write() {
     while !seen_ahead {
         // Its thread has written what it was woken for: else it has taken the role over in half a second.
         stream.flush().unwrap();
-        machine.occupy_the_roles(&idle);
+        occupy_the_roles(&machine, &idle);
         let put = producer.put("key", &count.to_le_bytes()).unwrap();
         count += 1;
         let mut read = 0;
@@ -272,8 +240,8 @@ fn a_put_and_a_checkpoint_return_and_records_are_read_while_nobody_can_write() {
     let stats = stream.stats().unwrap();
     assert_eq!(stats.unwritten, 0);
     assert!(stats.flushes > 1 && stats.take_overs > 0, "{stats:?}");
-    let image = machine.image("taken-over");
-    let there = image.bus().stream("s").open().unwrap();
+    let image = machine.image(env!("CARGO_TARGET_TMPDIR"));
+    let there = attach(&image).stream("s").open().unwrap();
     assert_eq!(numbers(&there), all(0..count));
     let group = &there.groups().unwrap()[0];
     let checkpoint = group.shards[0].checkpoint.position();
@@ -282,8 +250,8 @@ fn a_put_and_a_checkpoint_return_and_records_are_read_while_nobody_can_write() {
 
 #[test]
 fn no_producer_is_further_ahead_of_the_disk_than_half_of_its_shard() {
-    let machine = Machine::new("bound");
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = asynchronous(&bus).create().unwrap();
     let shard = stream.shards().unwrap()[0].id;
     let mut producer = stream.producer().unwrap();
@@ -299,8 +267,8 @@ fn no_producer_is_further_ahead_of_the_disk_than_half_of_its_shard() {
 
 #[test]
 fn the_end_of_a_shard_is_on_disk_before_what_replaces_it_takes_records() {
-    let machine = Machine::new("split");
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = asynchronous(&bus).create().unwrap();
     let parent = stream.shards().unwrap()[0].id;
     put(&stream, 0..100);
@@ -317,29 +285,29 @@ fn the_end_of_a_shard_is_on_disk_before_what_replaces_it_takes_records() {
             assert_eq!(stream.durable_position(shard.id).unwrap(), end);
         }
     }
-    let image = machine.image("merged");
-    let there = image.bus().stream("s").open().unwrap();
+    let image = machine.image(env!("CARGO_TARGET_TMPDIR"));
+    let there = attach(&image).stream("s").open().unwrap();
     assert_eq!(numbers(&there), all(0..200));
 }
 
 #[test]
 fn what_was_acknowledged_last_is_missed_when_it_is_damaged_once_the_stream_is_closed() {
-    let machine = Machine::new("closed-whole");
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = asynchronous(&bus)
         .durability(Durability::Durable)
         .create()
         .unwrap();
     put(&stream, 0..3);
     drop(stream);
-    is_told(&machine, "closed-shard", |path| !is_table(path));
-    is_told(&machine, "closed-table", is_table);
+    is_told(&machine, |path| !is_table(path));
+    is_told(&machine, is_table);
 }
 
 #[test]
 fn what_was_acknowledged_last_is_missed_when_it_is_damaged_once_somebody_waits() {
-    let machine = Machine::new("waits-whole");
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = asynchronous(&bus)
         .durability(Durability::Durable)
         .create()
@@ -347,13 +315,13 @@ fn what_was_acknowledged_last_is_missed_when_it_is_damaged_once_somebody_waits()
     let mut reader = stream.reader().open().unwrap();
     put(&stream, 0..3);
     while reader.next(Duration::from_millis(700)).unwrap().is_some() {}
-    is_told(&machine, "waits-shard", |path| !is_table(path));
+    is_told(&machine, |path| !is_table(path));
 }
 
 #[test]
 fn nobody_waits_for_a_claim_that_is_the_last_and_stays_open() {
-    let machine = Machine::new("open");
-    let (bus, idle) = (machine.bus(), machine.bus());
+    let machine = new_machine();
+    let (bus, idle) = (attach(&machine), attach(&machine));
     let stream = asynchronous(&bus).create().unwrap();
     put(&stream, 0..1);
     stream.flush().unwrap();

@@ -9,7 +9,7 @@ use ringway::{
     Bus, Durability, GroupStart, ObjectKind, OpenError, PutError, PutRecord, Retention,
     SequenceNumber, ShardId, Stream, StreamBuilder, StreamIterator, StreamReadError,
 };
-use ringway_harness::await_condition;
+use ringway_harness::{Machine, await_condition};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,47 +20,17 @@ use std::time::{Duration, SystemTime};
 
 const NOW: Duration = Duration::from_millis(50);
 
-/// A place for a bus, and one for its journals.
-struct Machine {
-    root: PathBuf,
+fn new_machine() -> Machine {
+    Machine::under(env!("CARGO_TARGET_TMPDIR"))
 }
 
-impl Machine {
-    fn new(what: &str) -> Self {
-        let name = format!("ringway-stream-life-{}-{what}", std::process::id());
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        for part in ["memory", "disk"] {
-            std::fs::create_dir_all(root.join(part)).unwrap();
-        }
-        Self { root }
-    }
-
-    fn builder(&self) -> ringway::Builder {
-        let builder = Bus::builder("bus").root(self.root.join("memory"));
-        builder
-            .journal_root(self.root.join("disk"))
-            .pre_touch(false)
-    }
-
-    fn bus(&self) -> Bus {
-        self.builder().open_or_create().unwrap()
-    }
-
-    fn journals(&self) -> PathBuf {
-        self.root.join("disk/ringway-bus")
-    }
-
-    /// What was in memory is gone.
-    fn restart(&self) {
-        std::fs::remove_dir_all(self.root.join("memory")).unwrap();
-        std::fs::create_dir(self.root.join("memory")).unwrap();
-    }
+fn builder(machine: &Machine) -> ringway::Builder {
+    let builder = Bus::builder("bus").root(machine.memory());
+    builder.journal_root(machine.disk()).pre_touch(false)
 }
 
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.root);
-    }
+fn attach(machine: &Machine) -> Bus {
+    builder(machine).open_or_create().unwrap()
 }
 
 fn small(bus: &Bus, name: &str) -> StreamBuilder {
@@ -122,26 +92,26 @@ fn streams(bus: &Bus) -> Vec<String> {
 
 #[test]
 fn a_stream_that_nobody_has_opened_is_listed_and_goes_with_its_bus() {
-    let machine = Machine::new("bus");
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     for name in ["s", "other"] {
         put(&small(&bus, name).create().unwrap(), 0..10);
     }
     drop(bus);
     machine.restart();
-    let bus = machine.bus();
+    let bus = attach(&machine);
     assert_eq!(streams(&bus), ["other", "s"]);
     drop(bus.stream("s").open().unwrap());
     assert_eq!(streams(&bus), ["other", "s"]);
     drop(bus);
     // Another bus of that name, whose journals would lie at the same place, takes none of them along.
-    let elsewhere = machine.root.join("elsewhere");
+    let elsewhere = machine.path().join("elsewhere");
     std::fs::create_dir(&elsewhere).unwrap();
-    let other = || machine.builder().root(&elsewhere);
+    let other = || builder(&machine).root(&elsewhere);
     drop(other().create().unwrap());
     other().remove(false).unwrap();
     assert!(machine.journals().join("s").exists());
-    let refused = machine.builder().journal_root(&elsewhere).remove(false);
+    let refused = builder(&machine).journal_root(&elsewhere).remove(false);
     let is_named = matches!(
         refused,
         Err(OpenError::Mismatch {
@@ -150,21 +120,21 @@ fn a_stream_that_nobody_has_opened_is_listed_and_goes_with_its_bus() {
         })
     );
     assert!(is_named, "{refused:?}");
-    machine.builder().remove(false).unwrap();
+    builder(&machine).remove(false).unwrap();
     assert!(!machine.journals().exists());
     // Behind a restart nothing but journals is left of it.
-    put(&small(&machine.bus(), "s").create().unwrap(), 0..10);
+    put(&small(&attach(&machine), "s").create().unwrap(), 0..10);
     machine.restart();
-    machine.builder().remove(false).unwrap();
+    builder(&machine).remove(false).unwrap();
     assert!(!machine.journals().exists());
 }
 
 #[test]
 fn what_is_removed_under_the_name_of_a_stream_that_nobody_has_opened_takes_no_journals_along() {
-    let machine = Machine::new("name");
-    put(&small(&machine.bus(), "s").create().unwrap(), 0..10);
+    let machine = new_machine();
+    put(&small(&attach(&machine), "s").create().unwrap(), 0..10);
     machine.restart();
-    let bus = machine.bus();
+    let bus = attach(&machine);
     drop(bus.channel("s").create().unwrap());
     bus.remove("s").unwrap();
     let stream = bus.stream("s").open().unwrap();
@@ -180,7 +150,7 @@ fn what_is_removed_under_the_name_of_a_stream_that_nobody_has_opened_takes_no_jo
         .unwrap();
     drop((stream, bus));
     machine.restart();
-    let bus = machine.bus();
+    let bus = attach(&machine);
     drop(bus.channel("q").create().unwrap());
     bus.remove("q").unwrap();
     assert_eq!(bus.queue("q").open().unwrap().stats().visible, 1);
@@ -188,8 +158,8 @@ fn what_is_removed_under_the_name_of_a_stream_that_nobody_has_opened_takes_no_jo
 
 #[test]
 fn a_removal_that_died_leaves_its_journals_aside_for_the_next_one() {
-    let machine = Machine::new("aside");
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     put(&small(&bus, "s").shards(2).create().unwrap(), 0..10);
     drop(bus);
     // As it died behind the move.
@@ -198,7 +168,7 @@ fn a_removal_that_died_leaves_its_journals_aside_for_the_next_one() {
     std::fs::create_dir(aside.join("copies")).unwrap();
     let long_ago = SystemTime::now() - Duration::from_secs(3600);
     machine.restart();
-    let bus = machine.bus();
+    let bus = attach(&machine);
     let stream = small(&bus, "s").create().unwrap();
     put(&stream, 0..10);
     File::open(&aside).unwrap().set_modified(long_ago).unwrap();
@@ -230,17 +200,17 @@ fn one_who_stood_still_while_he_made_a_stream_again_does_not_bring_a_removed_one
     if !std::env::var("RINGWAY_FULL").is_ok_and(|it| it == "1") {
         return;
     }
-    let machine = Machine::new("late");
-    put(&small(&machine.bus(), "s").create().unwrap(), 0..10);
+    let machine = new_machine();
+    put(&small(&attach(&machine), "s").create().unwrap(), 0..10);
     machine.restart();
-    let bus = machine.bus();
+    let bus = attach(&machine);
     let (free, held) = mpsc::channel();
     let watching = watch(
         &machine.journals().join("s"),
         Arc::new(Held(Mutex::new(held))),
     );
     std::thread::scope(|scope| {
-        let late = scope.spawn(|| machine.bus().stream("s").open().map(drop));
+        let late = scope.spawn(|| attach(&machine).stream("s").open().map(drop));
         await_condition("he has the lock", || {
             machine.journals().join("s/lock").exists()
         })
@@ -262,8 +232,8 @@ fn one_who_stood_still_while_he_made_a_stream_again_does_not_bring_a_removed_one
 
 #[test]
 fn what_a_stranger_put_beside_the_journals_of_a_stream_outlives_it() {
-    let machine = Machine::new("stranger");
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = small(&bus, "s").create().unwrap();
     put(&stream, 0..10);
     let copies = machine.journals().join("s/copies");
@@ -279,8 +249,8 @@ fn what_a_stranger_put_beside_the_journals_of_a_stream_outlives_it() {
 
 #[test]
 fn who_asks_without_waiting_is_given_all_there_is_across_the_seam() {
-    let machine = Machine::new("seam");
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = small(&bus, "s").create().unwrap();
     put(&stream, 0..5000);
     let iterator = StreamIterator::TrimHorizon;
@@ -304,8 +274,8 @@ fn who_asks_without_waiting_is_given_all_there_is_across_the_seam() {
 
 #[test]
 fn who_has_read_everything_is_not_behind_when_the_stream_is_made_again() {
-    let machine = Machine::new("behind");
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = small(&bus, "s").create().unwrap();
     let group = stream
         .group_or_create("g", GroupStart::TrimHorizon)
@@ -319,7 +289,7 @@ fn who_has_read_everything_is_not_behind_when_the_stream_is_made_again() {
     worker.checkpoint().unwrap();
     drop((worker, group, stream, bus));
     machine.restart();
-    let bus = machine.bus();
+    let bus = attach(&machine);
     let stream = bus.stream("s").open().unwrap();
     let group = stream.group("g").unwrap();
     assert_eq!(group.info().unwrap().shards[0].behind, 0);
@@ -333,8 +303,8 @@ fn who_has_read_everything_is_not_behind_when_the_stream_is_made_again() {
 
 #[test]
 fn a_group_that_comes_back_behind_the_retention_is_told_what_it_missed() {
-    let machine = Machine::new("overtaken");
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = small(&bus, "s").create().unwrap();
     let group = stream
         .group_or_create("g", GroupStart::TrimHorizon)
@@ -431,7 +401,7 @@ impl Room {
 
 /// Where the journals of the shards of a stream lie that was just created.
 fn shards_of(machine: &Machine, name: &str) -> Vec<PathBuf> {
-    let objects = machine.root.join("memory/ringway-bus/objects");
+    let objects = machine.objects();
     let names = std::fs::read_dir(objects).unwrap();
     let names = names.map(|it| it.unwrap().file_name().into_string().unwrap());
     let shards = names.filter_map(|file| file.strip_prefix(".shard-").map(str::to_owned));
@@ -451,7 +421,7 @@ fn full(
     room: &Arc<Room>,
     retention: Retention,
 ) -> (Bus, Stream, Watching, BTreeSet<u64>) {
-    let bus = machine.bus();
+    let bus = attach(machine);
     let stream = small(&bus, "s").retention_unchecked(retention);
     let stream = stream.create().unwrap();
     let watching = room.rent(&shards_of(machine, "s")[0]);
@@ -466,7 +436,7 @@ fn full(
 
 #[test]
 fn a_retention_that_is_lowered_on_a_full_disk_makes_room_for_puts() {
-    let machine = Machine::new("lowered");
+    let machine = new_machine();
     let room = Room::of(6 * SEGMENT);
     let week = Duration::from_secs(7 * 86_400);
     let (bus, stream, _watching, acked) = full(&machine, &room, keep(week, None));
@@ -491,14 +461,14 @@ fn a_retention_that_is_lowered_on_a_full_disk_makes_room_for_puts() {
     assert!(found[0] > 0 && acked.contains(&found[0]));
     drop((stream, bus));
     machine.restart();
-    let stream = machine.bus().stream("s").open().unwrap();
+    let stream = attach(&machine).stream("s").open().unwrap();
     assert_eq!(stream.retention().unwrap().bytes, Some(2 * SEGMENT as u64));
     assert_eq!(read(&stream), found);
 }
 
 #[test]
 fn a_disk_that_is_full_of_what_is_too_old_takes_puts() {
-    let machine = Machine::new("too-old");
+    let machine = new_machine();
     let room = Room::of(6 * SEGMENT);
     let age = Duration::from_secs(1);
     let (_bus, stream, _watching, _) = full(&machine, &room, keep(age, None));
@@ -516,8 +486,8 @@ fn a_disk_that_is_full_of_what_is_too_old_takes_puts() {
 
 #[test]
 fn a_stream_is_opened_and_read_behind_a_restart_on_a_full_disk() {
-    let machine = Machine::new("full");
-    let stream = small(&machine.bus(), "s").create().unwrap();
+    let machine = new_machine();
+    let stream = small(&attach(&machine), "s").create().unwrap();
     put(&stream, 0..2000);
     let shards = shards_of(&machine, "s");
     drop(stream);
@@ -525,17 +495,17 @@ fn a_stream_is_opened_and_read_behind_a_restart_on_a_full_disk() {
     let room = Room::of(0);
     let _table = room.rent(&machine.journals().join("s"));
     let _shard = room.rent(&shards[0]);
-    let bus = machine.bus();
+    let bus = attach(&machine);
     let stream = bus.stream("s").open().unwrap();
     assert_eq!(read(&stream), Vec::from_iter(0..2000));
     let refused = put_until_refused(&stream, 2000, 2001).1;
     assert!(refused.is_some());
     assert!(stream.split(ShardId(0), None).is_err());
     // Another one opens it too, and the same again behind another restart.
-    drop(machine.bus().stream("s").open().unwrap());
+    drop(attach(&machine).stream("s").open().unwrap());
     drop((stream, bus));
     machine.restart();
-    let bus = machine.bus();
+    let bus = attach(&machine);
     let stream = bus.stream("s").open().unwrap();
     assert_eq!(read(&stream)[..2000], Vec::from_iter(0..2000));
     room.give(16 << 20);
@@ -551,8 +521,8 @@ fn a_stream_is_opened_and_read_behind_a_restart_on_a_full_disk() {
 
 #[test]
 fn who_asks_without_waiting_comes_to_the_end_of_a_shard_whose_last_producer_did_not_write() {
-    let machine = Machine::new("rest");
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = small(&bus, "s").create().unwrap();
     let room = Room::of(0);
     let _watching = room.rent(&shards_of(&machine, "s")[0]);
@@ -577,8 +547,8 @@ fn who_asks_without_waiting_comes_to_the_end_of_a_shard_whose_last_producer_did_
 
 #[test]
 fn a_table_that_was_written_down_in_the_middle_of_a_change_is_that_from_before_it() {
-    let machine = Machine::new("middle");
-    let bus = machine.bus();
+    let machine = new_machine();
+    let bus = attach(&machine);
     let stream = small(&bus, "s").create().unwrap();
     put(&stream, 0..10);
     // Whoever writes it down has counted one shard, and finds that one closed: a split is that far.
@@ -593,7 +563,7 @@ fn a_table_that_was_written_down_in_the_middle_of_a_change_is_that_from_before_i
     stream.set_retention(Retention::default()).unwrap();
     drop((stream, bus));
     machine.restart();
-    let stream = machine.bus().stream("s").open().unwrap();
+    let stream = attach(&machine).stream("s").open().unwrap();
     put(&stream, 10..20);
     assert_eq!(read(&stream), Vec::from_iter(0..20));
 }

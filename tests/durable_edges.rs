@@ -6,7 +6,7 @@
 use ringway::{
     Bus, Deduplication, Durability, OpenError, Outgoing, QueueBuilder, QueueReceiver, QueueSender,
 };
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -193,14 +193,8 @@ fn where_nobody_can_look_at_the_journal_no_other_queue_takes_its_place() {
     assert!(receiver.try_receive(&mut buffer).unwrap().is_some());
 }
 
-#[test]
-fn one_who_stands_still_while_it_makes_a_queue_again_is_not_waited_for() {
-    let machine = Machine::new("still");
-    let bus = machine.bus();
-    let queue = small(&bus).create().unwrap();
-    queue.sender().unwrap().send(b"there").unwrap();
-    drop((queue, bus));
-    machine.restart();
+/// The lock of whoever makes the queue again.
+fn lock(machine: &Machine) -> File {
     let path = machine.journal().join("lock");
     let mut options = OpenOptions::new();
     let held = options.write(true).create(true).truncate(false).open(path);
@@ -212,6 +206,54 @@ fn one_who_stands_still_while_it_makes_a_queue_again_is_not_waited_for() {
     // SAFETY: an open descriptor, and a lock of this thread's.
     let locked = unsafe { libc::fcntl(held.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
     assert_eq!(locked, 0);
+    held
+}
+
+/// How often a file is open here.
+fn times_open(path: &Path) -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let leads_to = |entry: std::fs::DirEntry| std::fs::read_link(entry.path()).ok();
+    open.filter_map(|entry| leads_to(entry.unwrap()))
+        .filter(|file| file == path)
+        .count()
+}
+
+#[test]
+fn a_queue_that_was_made_again_while_its_remover_waited_goes_with_its_journal() {
+    let machine = Machine::new("made-again");
+    let bus = machine.bus();
+    let queue = small(&bus).create().unwrap();
+    queue.sender().unwrap().send(b"there").unwrap();
+    drop(queue);
+    // Nothing of it is there but its journal, and who makes it again has the lock.
+    let there = machine.root.join("memory/ringway-bus/objects/q");
+    let made = machine.root.join("memory/made");
+    std::fs::rename(&there, &made).unwrap();
+    let held = lock(&machine);
+    let path = machine.journal().join("lock").canonicalize().unwrap();
+    std::thread::scope(|scope| {
+        let removing = scope.spawn(|| bus.remove("q"));
+        while times_open(&path) < 2 && !removing.is_finished() {
+            std::thread::yield_now();
+        }
+        std::fs::rename(&made, &there).unwrap();
+        drop(held);
+        removing.join().unwrap().unwrap();
+    });
+    assert!(!there.exists() && !machine.journal().exists());
+    let gone = bus.queue("q").open().map(drop);
+    assert!(matches!(gone, Err(OpenError::NotFound { .. })), "{gone:?}");
+}
+
+#[test]
+fn one_who_stands_still_while_it_makes_a_queue_again_is_not_waited_for() {
+    let machine = Machine::new("still");
+    let bus = machine.bus();
+    let queue = small(&bus).create().unwrap();
+    queue.sender().unwrap().send(b"there").unwrap();
+    drop((queue, bus));
+    machine.restart();
+    let _held = lock(&machine);
     let queue = machine.bus().queue("q").open().unwrap();
     let mut buffer = [0; 8];
     let mut receiver = queue.receiver().unwrap();

@@ -1,7 +1,9 @@
 //! Durable queues that grow: what was acknowledged is there behind a restart, in however many rings it lay.
 
-use ringway::journal::{Call, Watch, watch};
-use ringway::{Bus, Durability, Queue, QueueBuilder, QueueReceiver};
+use ringway::journal::{
+    Call, DEFINITION_BYTES, Disk, Options, Pushed, Reading, Recovery, Watch, Writer, remove, watch,
+};
+use ringway::{Bus, Durability, JournalError, OpenError, Queue, QueueBuilder, QueueReceiver};
 use ringway_harness::TempBus;
 use ringway_harness::seed::{Random, announce};
 use std::collections::{BTreeMap, BTreeSet};
@@ -322,4 +324,196 @@ fn a_new_segment_has_as_many_others_looked_at_however_many_a_backlog_fills() {
     let segments = std::fs::read_dir(&journal).unwrap().count();
     assert!(segments > 10, "{segments}");
     assert!(counts[10] < 3 * counts[1].max(10), "{counts:?}");
+}
+
+/// Kinds of entries (docs/format.md).
+const GAP: u8 = 0;
+const MESSAGE: u8 = 1;
+const SETTINGS: u8 = 0x83;
+const RING: u8 = 0x87;
+
+#[derive(Clone)]
+struct Entry {
+    kind: u8,
+    position: u64,
+    bytes: Vec<u8>,
+}
+
+impl Entry {
+    /// That a ring of 1,024 slots begins at `position`, where the one before it is sealed.
+    fn ring(number: u32, position: u64) -> Self {
+        let mut bytes = position.to_le_bytes().to_vec();
+        bytes.extend(number.to_le_bytes());
+        bytes.extend([10, 0, 0, 0]);
+        Self {
+            kind: RING,
+            position,
+            bytes,
+        }
+    }
+
+    /// Of a ring: its number.
+    fn number(&self) -> u8 {
+        self.bytes[8]
+    }
+
+    /// The same ring, where as many follow in the next entries.
+    fn followed_by(&self, rings: u8) -> Self {
+        let mut entry = self.clone();
+        entry.bytes[14] = rings;
+        entry
+    }
+
+    fn is_message(&self) -> bool {
+        self.kind == MESSAGE
+    }
+
+    fn push(&self, to: &mut Writer<Disk>) -> Pushed {
+        let pushed = match self.kind {
+            GAP => {
+                let until = self.bytes[..].try_into().unwrap();
+                to.gap(self.position, u64::from_le_bytes(until))
+            }
+            kind => to.push(kind, 0, self.position, &[&self.bytes]),
+        };
+        pushed.unwrap()
+    }
+
+    /// What was sent with it.
+    fn body(&self) -> u64 {
+        let (_, body) = self.bytes.split_last_chunk().unwrap();
+        u64::from_le_bytes(*body)
+    }
+}
+
+/// The journal of the queue, to be written anew.
+struct Journal {
+    disk: Arc<Disk>,
+    definition: [u8; DEFINITION_BYTES],
+    object: u64,
+    entries: Vec<Entry>,
+}
+
+impl Journal {
+    fn read(machine: &Machine) -> Self {
+        let directory = machine.disk.path().join("ringway-bus/q");
+        let disk = Arc::new(Disk::open(&directory).unwrap());
+        let recovery = Recovery::open(Arc::clone(&disk), None, false).unwrap();
+        let mut entries = Vec::new();
+        let each = |entry: ringway::journal::Entry<'_>| {
+            entries.push(Entry {
+                kind: entry.kind,
+                position: entry.position,
+                bytes: entry.bytes.to_vec(),
+            });
+            Ok::<_, JournalError>(())
+        };
+        recovery.read(&Reading::default(), each).unwrap();
+        Self {
+            definition: *recovery.definition(),
+            object: recovery.object(),
+            disk,
+            entries,
+        }
+    }
+
+    fn settings(&self) -> Vec<Entry> {
+        let settings = self.entries.iter().filter(|entry| entry.kind == SETTINGS);
+        settings.cloned().collect()
+    }
+
+    /// Writes these entries in place of what is there.
+    fn write(&self, entries: &[Entry]) {
+        remove(&*self.disk).unwrap();
+        let is_at = |entry: &&Entry| entry.kind < 0x80;
+        let start = entries.iter().find(is_at).unwrap().position;
+        let options = Options {
+            segment_bytes: 4 << 20,
+            ..Options::default()
+        };
+        let disk = Arc::clone(&self.disk);
+        let writer = Writer::take_over(disk, options, self.object, 2, start, &self.definition);
+        let mut writer = writer.unwrap();
+        for entry in entries {
+            while entry.push(&mut writer) == Pushed::Full {
+                writer.complete_one().unwrap();
+            }
+        }
+        writer.submit().unwrap();
+        writer.complete(true).unwrap();
+        writer.close().unwrap();
+    }
+}
+
+fn growing_in_memory(bus: &Bus) -> QueueBuilder {
+    growing(bus).spill(false)
+}
+
+/// A flush that is longer than a segment tells of a ring in the middle, and when the segments before are given back
+/// this is the first that is read.
+#[test]
+fn a_journal_that_begins_with_the_end_of_a_flush_gives_each_ring_its_messages() {
+    let machine = Machine::new();
+    let bus = machine.bus();
+    let queue = growing_in_memory(&bus).create().unwrap();
+    send(&queue, 0..5000);
+    assert!(queue.stats().rings > 2, "{:?}", queue.stats());
+    drop((queue, bus));
+    machine.restart();
+    let journal = Journal::read(&machine);
+    let is_ring = |entry: &&Entry, number| entry.kind == RING && entry.number() == number;
+    let ring = |number| {
+        journal
+            .entries
+            .iter()
+            .find(|it| is_ring(it, number))
+            .unwrap()
+    };
+    let (first, second, third) = (ring(0), ring(1), ring(2));
+    let told = journal
+        .entries
+        .iter()
+        .position(|it| is_ring(&it, 2))
+        .unwrap();
+    // The last ten of the second ring, and that the third one begins; then the next flush, with its list.
+    let (before, behind) = journal.entries.split_at(told);
+    let mut tail: Vec<_> = before.iter().filter(|it| it.kind < 0x80).collect();
+    tail.drain(..tail.len() - 10);
+    let mut entries = journal.settings();
+    entries.extend(tail.into_iter().cloned());
+    entries.push(third.clone());
+    let list = [first.followed_by(2), second.followed_by(1), third.clone()];
+    entries.extend(list);
+    entries.extend(behind[1..].iter().cloned());
+    journal.write(&entries);
+
+    let messages = entries.iter().filter(|entry| entry.is_message());
+    let expected: BTreeMap<_, _> = messages.map(|it| (it.body(), 0)).collect();
+    assert!(expected.len() > 1000, "{}", expected.len());
+    let queue = growing_in_memory(&machine.bus()).open().unwrap();
+    same(&all(&queue), &expected);
+}
+
+#[test]
+fn a_journal_that_tells_of_as_many_rings_as_there_may_be_and_needs_one_more_is_refused() {
+    const MOST: u32 = 512;
+    let machine = Machine::new();
+    let bus = machine.bus();
+    send(&growing_in_memory(&bus).create().unwrap(), 0..1);
+    drop(bus);
+    machine.restart();
+    let journal = Journal::read(&machine);
+    let message = journal.entries.iter().find(|entry| entry.is_message());
+    let mut entries = journal.settings();
+    entries.extend((0..MOST).map(|number| Entry::ring(number, u64::from(number) * 1024)));
+    entries.push(Entry {
+        position: u64::from(MOST - 1) * 1024,
+        ..message.unwrap().clone()
+    });
+    journal.write(&entries);
+    let refused = growing_in_memory(&machine.bus()).open().map(drop);
+    let Err(OpenError::Scribbled { what, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(what.contains("behind the last position"), "{what}");
 }

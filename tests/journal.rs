@@ -376,6 +376,36 @@ fn released_segments_are_recycled_and_their_old_bytes_never_come_back() {
 }
 
 #[test]
+fn a_writer_that_was_displaced_gives_no_segments_back() {
+    for backend in BACKENDS {
+        let scratch = scratch();
+        let storage = storage(&scratch, backend);
+        let take_over = |epoch, start| {
+            let storage = Arc::clone(&storage);
+            Writer::take_over(storage, small(), OBJECT, epoch, start, &definition(1)).unwrap()
+        };
+        let mut late = take_over(1, 0);
+        fill(&mut late, 0..1500);
+        late.submit().unwrap();
+        late.complete(true).unwrap();
+        let current = late.cursor().unwrap().segment;
+        let old: Vec<_> = (0..current)
+            .map(|index| SegmentId { epoch: 1, index })
+            .collect();
+        assert!(old.len() > 2);
+        let mut next = take_over(2, 1500);
+        fill(&mut next, 1500..1501);
+        next.submit().unwrap();
+        next.complete(true).unwrap();
+        // What it said again, so that these are not needed, is behind the end of its epoch.
+        assert_eq!(late.release(&old).unwrap(), 0);
+        drop((late, next));
+        let (positions, _) = read(&storage, &Reading::default()).unwrap();
+        assert_eq!(positions, all(0..1501), "{backend:?}");
+    }
+}
+
+#[test]
 fn another_objects_segment_and_one_of_a_later_format_are_refused() {
     let scratch = scratch();
     let storage = storage(&scratch, Backend::Uring);

@@ -567,3 +567,35 @@ fn a_table_that_was_written_down_in_the_middle_of_a_change_is_that_from_before_i
     put(&stream, 10..20);
     assert_eq!(read(&stream), Vec::from_iter(0..20));
 }
+
+#[test]
+fn a_shard_that_says_other_producers_than_its_stream_is_refused() {
+    const PRODUCERS: u64 = 100;
+    let machine = new_machine();
+    let bus = attach(&machine);
+    bus.stream("s").shards(1).create().unwrap();
+    let objects = bus.directory().join("objects");
+    let names = std::fs::read_dir(objects).unwrap();
+    let paths = names.map(|entry| entry.unwrap().path());
+    let is_shard = |path: &PathBuf| path.to_string_lossy().contains("/.shard-");
+    let shards: Vec<_> = paths.filter(is_shard).collect();
+    let write = |producers: u32| {
+        let [shard] = &shards[..] else {
+            panic!("{shards:?}");
+        };
+        let file = OpenOptions::new().write(true).open(shard).unwrap();
+        let bytes = producers.to_le_bytes();
+        file.write_all_at(&bytes, PRODUCERS).unwrap();
+    };
+    let put = || -> Result<(), String> {
+        let stream = bus.stream("s").open().map_err(|error| error.to_string())?;
+        let producer = stream.producer().map_err(|error| error.to_string());
+        let put = producer?.put("k", b"x");
+        put.map(drop).map_err(|error| error.to_string())
+    };
+    write(1);
+    let refused = put().unwrap_err();
+    assert!(refused.contains("other producers"), "{refused}");
+    write(0);
+    put().unwrap();
+}

@@ -5,7 +5,8 @@
 //! on disk stays.
 
 use ringway::{
-    Bus, Durability, Incoming, OpenError, Publication, PublishError, Queue, SubscribeOptions, Topic,
+    Bus, Durability, Incoming, OpenError, Publication, PublishError, Queue, SubscribeError,
+    SubscribeOptions, Topic,
 };
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -237,6 +238,27 @@ fn a_durable_topic_that_is_removed_leaves_nothing_and_a_bus_takes_its_topics_alo
     machine.restart();
     machine.builder().remove(false).unwrap();
     assert_eq!(machine.on_disk(), [""; 0]);
+}
+
+#[test]
+fn a_subscription_that_was_refused_is_not_there_behind_a_restart() {
+    let machine = Machine::new();
+    let bus = machine.bus();
+    durable_queue(&bus, "q");
+    let topic = durable(&bus);
+    // Said at length: nothing limits that but the record.
+    let policy = r#"{"healthyRetryPolicy": {"numRetries": 1}}"#;
+    let long = format!("{policy}{}", " ".repeat(2 << 20));
+    let options = raw("q").delivery_policy(&long);
+    let refused = topic.subscribe(&options).unwrap_err();
+    assert!(
+        matches!(refused, SubscribeError::TooLarge { .. }),
+        "{refused}"
+    );
+    drop((topic, bus));
+    machine.restart();
+    let topic = machine.bus().topic("news").open().unwrap();
+    assert!(topic.subscriptions().unwrap().is_empty());
 }
 
 #[test]

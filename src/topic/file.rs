@@ -446,6 +446,23 @@ mod tests {
     }
 
     #[test]
+    fn a_remover_that_met_another_topic_of_the_name_leaves_this_one() {
+        let root = TempBus::new().unwrap();
+        let bus = Bus::builder("late").root(root.path()).create().unwrap();
+        let topic = bus.topic("news").create().unwrap();
+        let (site, id) = (topic.inner.host.site(), topic.inner.id);
+        let patience = Duration::from_millis(5);
+        for which in [Which::Marked, Which::Id(id ^ 1)] {
+            let nothing = |_: &str| panic!("its parts are another's");
+            remove_within(patience, site, "news", which, nothing).unwrap();
+            assert!(!topic.inner.is_removed());
+        }
+        assert_eq!(bus.topic("news").open().unwrap().inner.id, id);
+        remove_within(patience, site, "news", Which::Id(id), |_| Ok(())).unwrap();
+        assert!(topic.inner.is_removed() && bus.topics().unwrap().is_empty());
+    }
+
+    #[test]
     fn a_part_says_of_which_topic_it_is() {
         let id = 0x0123_4567_89ab_cdef;
         for name in ["a", "a-b", "trucks.fifo", "a-0123456789abcdef"] {

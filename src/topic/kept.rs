@@ -456,6 +456,9 @@ mod tests {
         assert_eq!(ids(kept), [2]);
         let zeros = [text.as_bytes(), &[0; 100]].concat();
         assert_eq!(ids(read(&zeros).unwrap()), [2]);
+        // Also where the file was gone on with behind them.
+        let on = [&zeros[..], line(&said("5")).as_bytes()].concat();
+        assert_eq!(ids(read(&on).unwrap()), [2, 5]);
         for at in [3, 40, text.len() - 3] {
             let mut damaged = text.clone().into_bytes();
             damaged[at] ^= 1;

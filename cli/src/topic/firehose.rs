@@ -486,6 +486,7 @@ mod tests {
         );
         let with_random = expand("!{firehose:random-string}/!{timestamp:ss}-", ms).unwrap();
         assert_eq!((with_random.len(), &with_random[11..]), (15, "/59-"));
+        assert_eq!(expand("", u64::MAX).unwrap(), "9999/12/31/23/");
         for (none, says) in [
             ("!{timestamp:yyyy", "does not end"),
             ("!{timestamp:EEE}", "EEE"),

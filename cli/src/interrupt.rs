@@ -27,6 +27,9 @@ impl std::error::Error for Interrupted {}
 /// How long a command has to end by itself after the first signal, before its last resort.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// And for how long that is waited for: it may be blocked in the same.
+const LAST: Duration = Duration::from_secs(2);
+
 /// While it lives, signals are taken; dropped, they do what they do by default.
 pub struct Watch {
     handle: Handle,
@@ -73,15 +76,24 @@ impl Signal {
     }
 
     /// Takes signals from now on. A command that does not end of the first within half a second is
-    /// blocked in something: `last_resort` is called in its stead, and the process dies.
-    pub fn watch(&self, mut last_resort: impl FnMut() + Send + 'static) -> anyhow::Result<Watch> {
+    /// blocked in something: `last_resort` is called in its stead, and the process dies, two seconds later
+    /// at most.
+    pub fn watch(&self, last_resort: impl FnOnce() + Send + 'static) -> anyhow::Result<Watch> {
         let told = self.clone();
+        let mut last_resort = Some(last_resort);
         watch(move |signal, nth, running| {
             told.tell(signal);
             if nth == 1 && running.recv_timeout(GRACE) == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
-            last_resort();
+            if let Some(last_resort) = last_resort.take() {
+                let (doing, done) = channel::<()>();
+                std::thread::spawn(move || {
+                    last_resort();
+                    drop(doing);
+                });
+                let _ = done.recv_timeout(LAST);
+            }
             die(signal);
         })
     }

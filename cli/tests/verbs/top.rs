@@ -22,6 +22,23 @@ struct Terminal {
 
 impl Terminal {
     fn start(place: &Place, arguments: &[&str]) -> Self {
+        let mut terminal = Self::start_unread(place, arguments, |_| ());
+        let (mut from, into) = (
+            terminal.master.try_clone().unwrap(),
+            Arc::clone(&terminal.shown),
+        );
+        terminal.reader = Some(std::thread::spawn(move || {
+            let mut bytes = [0; 65_536];
+            // An error when the other side is closed.
+            while let Ok(read @ 1..) = from.read(&mut bytes) {
+                into.lock().unwrap().process(&bytes[..read]);
+            }
+        }));
+        terminal
+    }
+
+    /// The same where nobody takes what it shows, and `before` was written to it.
+    fn start_unread(place: &Place, arguments: &[&str], before: impl FnOnce(&OwnedFd)) -> Self {
         let (mut master, mut slave) = (0, 0);
         let size = window(80, 24);
         let (name, modes) = (std::ptr::null_mut(), std::ptr::null());
@@ -30,8 +47,10 @@ impl Terminal {
         assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
         // SAFETY: both were just opened, and belong to nobody else.
         let (master, slave) = unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
-        // It would keep its own terminal open.
+        // It would keep its own terminal open, and those that are begun beside it.
         rustix::io::fcntl_setfd(&master, rustix::io::FdFlags::CLOEXEC).unwrap();
+        rustix::io::fcntl_setfd(&slave, rustix::io::FdFlags::CLOEXEC).unwrap();
+        before(&slave);
         let mut command = place.command(arguments);
         command.env("TERM", "xterm");
         command.stdin(slave.try_clone().unwrap());
@@ -46,21 +65,26 @@ impl Terminal {
         }
         let child = command.spawn().unwrap();
         drop(command); // and its side of the terminal
-        let shown = Arc::new(Mutex::new(parser(80, 24)));
-        let (mut from, into) = (master.try_clone().unwrap(), Arc::clone(&shown));
-        let reader = std::thread::spawn(move || {
-            let mut bytes = [0; 65_536];
-            // An error when the other side is closed.
-            while let Ok(read @ 1..) = from.read(&mut bytes) {
-                into.lock().unwrap().process(&bytes[..read]);
-            }
-        });
         Self {
             child,
             master,
-            shown,
-            reader: Some(reader),
+            shown: Arc::new(Mutex::new(parser(80, 24))),
+            reader: None,
         }
+    }
+
+    /// Whether it is as a shell leaves it: by lines, with echo.
+    fn is_cooked(&self) -> bool {
+        let mut modes = std::mem::MaybeUninit::<libc::termios>::zeroed();
+        // SAFETY: the descriptor is open, and all zeroes is a value of the struct that is filled in.
+        let modes = unsafe {
+            assert_eq!(
+                libc::tcgetattr(self.master.as_raw_fd(), modes.as_mut_ptr()),
+                0
+            );
+            modes.assume_init()
+        };
+        modes.c_lflag & (libc::ICANON | libc::ECHO) == libc::ICANON | libc::ECHO
     }
 
     /// Waits until the terminal shows this.
@@ -199,6 +223,31 @@ fn a_signal_ends_it_and_the_terminal_is_given_back() {
     top.shows("VISIBLE");
     top.press("\x03"); // control-c is a key there
     assert!(top.end().success());
+}
+
+/// Writes to a terminal until it takes nothing more, also when the kernel has moved on what it took.
+fn fill(terminal: &OwnedFd) {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    let flags = fcntl_getfl(terminal).unwrap();
+    fcntl_setfl(terminal, flags | OFlags::NONBLOCK).unwrap();
+    for _ in 0..20 {
+        while rustix::io::write(terminal, &[b'x'; 4096]).is_ok() {}
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    fcntl_setfl(terminal, flags).unwrap();
+}
+
+#[test]
+fn a_signal_ends_it_where_the_terminal_takes_nothing_more() {
+    let place = Place::new();
+    place.fill(&["a"]);
+    let mut top = Terminal::start_unread(&place, &["top", "b"], fill);
+    until("it has the terminal", || !top.is_cooked());
+    signal(&top.child, Signal::TERM);
+    until("it has ended", || top.child.try_wait().unwrap().is_some());
+    let ended = top.child.wait().unwrap();
+    assert_eq!(ended.signal(), Some(Signal::TERM.as_raw()));
+    assert!(top.is_cooked());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::place::{Outcome, Place, signal, until};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::process::Child;
 
 /// A topic, and one who runs `sh -c SCRIPT` for what is published there.
@@ -22,6 +23,7 @@ impl Runner {
         let mut command = self.place.command(&["topic", "exec", "b", "news", "work"]);
         command
             .current_dir(self.place.path())
+            .process_group(0)
             .args(flags.split_whitespace());
         command.args(["--", "sh", "-c", script]).spawn().unwrap()
     }
@@ -66,8 +68,8 @@ fn a_command_gets_each_batch_once_as_lines_and_the_batch_is_done() {
     let first = runner.run("--wait 0s", "exit 1");
     assert_eq!(first.ok(), "0 batches of 0 messages, 0 failed\n");
     runner.publish(&["one", "two", "three", "four", "five"]);
-    let script =
-        "cat > batch-$RINGWAY_BATCH; echo $RINGWAY_BUS $RINGWAY_TOPIC $RINGWAY_QUEUE >> said";
+    let script = "cat > batch-$RINGWAY_BATCH; echo noise; \
+         echo $RINGWAY_BUS $RINGWAY_TOPIC $RINGWAY_QUEUE $RINGWAY_ROOT >> said";
     let outcome = runner.run("--batch 3 --count 2 --json", script);
     let told: Value = serde_json::from_str(&outcome.out).unwrap();
     assert_eq!(
@@ -85,7 +87,9 @@ fn a_command_gets_each_batch_once_as_lines_and_the_batch_is_done() {
     };
     assert_eq!(bodies("batch-3"), ["one", "two", "three"]);
     assert_eq!(bodies("batch-2"), ["four", "five"]);
-    assert_eq!(runner.read("said"), "b news work\n".repeat(2));
+    let said = format!("b news work {}\n", runner.place.path().display());
+    assert_eq!(runner.read("said"), said.repeat(2));
+    assert!(outcome.err.contains("noise"), "{}", outcome.err);
     assert_eq!(runner.stats("work"), (0, 0));
     let stat = runner
         .place
@@ -168,10 +172,12 @@ fn a_command_that_runs_when_it_is_told_to_end_is_let_finish() {
     until("the command runs", || {
         runner.place.path().join("began").exists()
     });
-    signal(&child, Signal::TERM);
+    // As a terminal's control-c: for all of its group.
+    let group = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process_group(group, Signal::INT).unwrap();
     fs::write(runner.place.path().join("go"), "").unwrap();
     let outcome: Outcome = child.wait_with_output().unwrap().into();
-    assert_eq!(outcome.signal, Some(Signal::TERM.as_raw()));
+    assert_eq!(outcome.signal, Some(Signal::INT.as_raw()));
     assert_eq!(outcome.out, "1 batches of 1 messages, 0 failed\n");
     assert_eq!(runner.read("done").lines().count(), 1);
     assert_eq!(runner.stats("work"), (0, 0));

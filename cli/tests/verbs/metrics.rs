@@ -1,7 +1,10 @@
 //! `ringway metrics`: every line parses, by HTTP and once; several scrapes at a time; what is damaged is down.
 
-use crate::place::{Outcome, Place, signal};
-use ringway::GroupStart;
+use crate::place::{Outcome, Place, signal, until};
+use ringway::{
+    Deduplication, GroupStart, Outgoing, Publication, Redrive, ReshardError, Settings, ShardId,
+    SubscribeOptions,
+};
 use rustix::process::Signal;
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -168,6 +171,9 @@ fn every_line_that_is_scraped_parses_and_several_scrape_at_a_time() {
         assert!(head.contains("text/plain; version=0.0.4"), "{head}");
         check(&parse(&body));
     }
+    assert_eq!(request(&address, "GET /metrics?of=all").0, 200);
+    let (status, head, body) = request(&address, "HEAD /metrics");
+    assert_eq!((status, &body[..]), (200, ""), "{head}");
     assert_eq!(request(&address, "GET /").0, 404);
     assert_eq!(request(&address, "POST /metrics").0, 405);
     // A bus that comes later is there, one that went is not.
@@ -186,6 +192,100 @@ fn every_line_that_is_scraped_parses_and_several_scrape_at_a_time() {
         "{}",
         outcome.err
     );
+}
+
+/// Messages of every fate, as many of each as of no other.
+fn fates(place: &Place) {
+    let queue = |name: &str| place.bus.queue(name).create().unwrap();
+    let (work, dead) = (queue("work"), queue("dead"));
+    let settings = Settings::new().redrive(Redrive::to(&dead, 1));
+    work.set(&settings).unwrap();
+    let mut sender = work.sender().unwrap();
+    for body in 0..17 {
+        sender.send(&[body]).unwrap();
+    }
+    let mut receiver = work.receiver().unwrap();
+    let received = receiver.receive(17, Default::default(), None).unwrap();
+    let (deleted, failed) = received.split_at(6);
+    for message in deleted {
+        receiver.delete(&message.received.receipt).unwrap();
+    }
+    for message in &failed[..7] {
+        let receipt = &message.received.receipt;
+        receiver.nack(receipt, Default::default()).unwrap();
+    }
+    until("they are in the dead-letter queue", || {
+        let more = receiver.receive(1, Default::default(), None).unwrap();
+        more.is_empty() && dead.stats().arrived == 7
+    });
+    let mut to_dead = dead.sender().unwrap();
+    for body in 0..2 {
+        to_dead.send(&[body]).unwrap();
+    }
+    assert_eq!(dead.purge().unwrap(), 9);
+
+    let fifo = place.bus.queue("once.fifo").fifo();
+    let fifo = fifo.deduplicate(Deduplication::default()).create().unwrap();
+    let mut sender = fifo.sender().unwrap();
+    for id in ["1", "2", "1", "3", "3", "3", "4"] {
+        let message = Outgoing::new(b"x").group("g").dedup_id(id);
+        sender.send_message(&message).unwrap();
+    }
+
+    let stream = place.bus.stream("halves").shards(1).create().unwrap();
+    let split: Result<_, ReshardError> = stream.split(ShardId(0), None);
+    split.unwrap();
+    let topic = place.bus.topic("news").create().unwrap();
+    for endpoint in ["dead", "work", "dead"] {
+        topic.subscribe(&SubscribeOptions::new(endpoint)).unwrap();
+    }
+    let _listener = topic.listen().unwrap();
+    let mut publisher = topic.publisher().unwrap();
+    for _ in 0..5 {
+        publisher.publish(&Publication::new(b"x")).unwrap();
+    }
+    publisher.leave_to_others(true);
+    publisher.publish(&Publication::new(b"waits")).unwrap();
+}
+
+#[test]
+fn each_family_tells_its_own_number() {
+    let place = Place::new();
+    fates(&place);
+    let series = parse(&place.run(&["metrics", "b", "--once"]).ok());
+    for (family, labels, value) in [
+        ("queue_messages", r#"queue="work",state="in_flight""#, 4.0),
+        ("queue_messages", r#"queue="work",state="visible""#, 5.0),
+        ("queue_sent_messages_total", r#"queue="work""#, 22.0),
+        ("queue_received_messages_total", r#"queue="work""#, 17.0),
+        ("queue_deleted_messages_total", r#"queue="work""#, 6.0),
+        ("queue_moved_messages_total", r#"queue="work""#, 7.0),
+        ("queue_arrived_messages_total", r#"queue="work""#, 0.0),
+        ("queue_moved_messages_total", r#"queue="dead""#, 0.0),
+        ("queue_arrived_messages_total", r#"queue="dead""#, 7.0),
+        ("queue_purged_messages_total", r#"queue="dead""#, 9.0),
+        ("queue_messages", r#"queue="dead",state="visible""#, 10.0),
+        (
+            "queue_messages",
+            r#"queue="once.fifo",state="visible""#,
+            4.0,
+        ),
+        (
+            "queue_duplicate_messages_total",
+            r#"queue="once.fifo""#,
+            3.0,
+        ),
+        ("stream_shards", r#"stream="halves",state="open""#, 2.0),
+        ("stream_shards", r#"stream="halves",state="closed""#, 1.0),
+        ("topic_subscriptions", r#"topic="news""#, 3.0),
+        ("topic_published_messages_total", r#"topic="news""#, 6.0),
+        ("topic_delivered_messages_total", r#"topic="news""#, 15.0),
+        ("topic_waiting_messages", r#"topic="news""#, 1.0),
+        ("topic_listeners", r#"topic="news""#, 0.0),
+    ] {
+        let name = format!("ringway_{family}{{bus=\"b\",{labels}}}");
+        assert_eq!(series.get(&name), Some(&value), "{name} in {series:#?}");
+    }
 }
 
 #[test]

@@ -257,7 +257,7 @@ fn a_backlog_of_many_segments_is_deleted_one_by_one_on_a_full_disk_and_nothing_c
     // Each takes a page: of the current segment 512 were left.
     let mut deleted = delete(&mut receiver, 530, true);
     // Past the end of a ring, which is told once, and of what tells it.
-    deleted.extend(delete(&mut receiver, 1_000, false));
+    deleted.extend(delete(&mut receiver, 2_900, false));
     deleted.extend(delete(&mut receiver, 70, true));
     let mut sender = queue.sender().unwrap();
     assert!(matches!(

@@ -12,6 +12,10 @@
 //! every other ring is sealed, and one that is not was published by somebody who had slept since
 //! before its number was given away: it is empty, and a leftover.
 //!
+//! A directory is read in pieces, and what is published between two of them may be missed beside a higher
+//! one that is found. A ring is published behind the one before, so a second reading finds whatever is below what the
+//! first one found ([`whole_listing`]); where it does not find one, that was drained, and taken away.
+//!
 //! Thread-safe. The list is one process's and follows the directory when somebody comes to the end
 //! of a sealed ring, meets a receipt of a ring it does not know, or looks at all of them.
 
@@ -308,6 +312,25 @@ pub(crate) fn further_links(
     }
 }
 
+/// The numbers of rings, in their order, by readings of a directory that changes meanwhile; up to the last one
+/// there was when the first reading ended, none is missing that is there. Of those up to `known` none was missed before.
+fn whole_listing(
+    known: u32,
+    mut list: impl FnMut() -> Result<Vec<u32>, OpenError>,
+) -> Result<Vec<u32>, OpenError> {
+    let mut numbers = list()?;
+    numbers.sort_unstable();
+    let last = numbers.last().copied().unwrap_or(0);
+    let new = numbers.iter().filter(|number| **number > known).count();
+    if new as u64 == u64::from(last.saturating_sub(known)) {
+        return Ok(numbers);
+    }
+    numbers = list()?;
+    numbers.retain(|number| *number <= last);
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 fn open_each(
     site: &Site,
     id: u64,
@@ -315,13 +338,13 @@ fn open_each(
     known: &[Arc<Link>],
 ) -> Result<Vec<Arc<Link>>, OpenError> {
     let directory = &site.directory;
-    let names = files::names(directory).map_err(|e| OpenError::io(directory, e))?;
-    let mut numbers: Vec<u32> = names
-        .iter()
-        .filter_map(|name| grown_of(name))
-        .filter_map(|(queue, number)| (queue == id).then_some(number))
-        .collect();
-    numbers.sort_unstable();
+    let numbers = whole_listing(known.last().map_or(0, |link| link.number), || {
+        let names = files::names(directory).map_err(|e| OpenError::io(directory, e))?;
+        let grown = names.iter().filter_map(|name| grown_of(name));
+        Ok(grown
+            .filter_map(|(queue, number)| (queue == id).then_some(number))
+            .collect())
+    })?;
     let mut links: Vec<Arc<Link>> = Vec::with_capacity(numbers.len());
     let mut before = 0;
     let stride = first.ring().memory().geometry().stride();
@@ -395,5 +418,34 @@ impl Inner {
                 link.delivery.ring().memory().release_pages();
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::whole_listing;
+
+    fn listed(known: u32, readings: &[&[u32]]) -> Vec<u32> {
+        let mut readings = readings.iter();
+        let list = || Ok(readings.next().expect("no more").to_vec());
+        let numbers = whole_listing(known, list).unwrap();
+        assert_eq!(readings.count(), 0, "fewer readings than were needed");
+        numbers
+    }
+
+    #[test]
+    fn a_ring_that_one_reading_misses_beside_a_higher_one_is_found_by_the_next() {
+        assert_eq!(listed(0, &[&[3, 1], &[1, 2, 3]]), [1, 2, 3]);
+        assert_eq!(listed(3, &[&[2, 3, 5], &[2, 3, 4, 5]]), [2, 3, 4, 5]);
+        // Of those above what the first reading saw it may miss some itself.
+        assert_eq!(listed(0, &[&[2], &[2, 1, 4]]), [1, 2]);
+    }
+
+    #[test]
+    fn rings_that_were_taken_away_before_cost_no_second_reading() {
+        assert_eq!(listed(0, &[&[]]), [0; 0]);
+        assert_eq!(listed(7, &[&[9, 7, 3, 8]]), [3, 7, 8, 9]);
+        assert_eq!(listed(9, &[&[9, 2]]), [2, 9]);
+        assert_eq!(listed(0, &[&[4], &[4]]), [4]);
     }
 }

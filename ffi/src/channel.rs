@@ -477,7 +477,7 @@ abi_at_once! {
         let position = argument::optional(position, "position")?;
         with::<ProducerHandle>(producer, |ProducerHandle(producer)| {
             let sent = if timeout_ns == 0 {
-                producer.try_send(body)?
+                producer.try_send_slowly(body)?
             } else {
                 send_within(producer, body, timeout_ns)?
             };

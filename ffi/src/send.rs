@@ -156,7 +156,7 @@ abi_at_once! {
         let position = argument::optional(position, "position")?;
         with::<SenderHandle>(sender, |SenderHandle(sender, _)| {
             let sent = if timeout_ns == 0 {
-                sender.send(body)?
+                sender.send_with_care(body)?
             } else {
                 send_within(sender, body, timeout_ns)?
             };

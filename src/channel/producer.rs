@@ -202,7 +202,7 @@ impl Producer {
     }
 
     /// [`try_send`](Self::try_send) as most are: all in registers, nothing out of line. `None`: nothing was sent,
-    /// and `try_send` does it or says why not.
+    /// and [`try_send_slowly`](Self::try_send_slowly) does it or says why not.
     #[doc(hidden)]
     #[inline(always)]
     pub fn try_send_at_once(&mut self, body: &[u8]) -> Option<u64> {
@@ -222,9 +222,12 @@ impl Producer {
         self.lost = Some(lost);
     }
 
+    /// [`try_send`](Self::try_send) behind a [`try_send_at_once`](Self::try_send_at_once) that said nothing: what
+    /// became of a claim there is told here, before the body is sent once more.
+    #[doc(hidden)]
     #[cold]
     #[inline(never)]
-    fn try_send_slowly(&mut self, body: &[u8]) -> Result<u64, SendError> {
+    pub fn try_send_slowly(&mut self, body: &[u8]) -> Result<u64, SendError> {
         let lost = self.lost.take();
         let position = self.append(body, lost)?;
         self.wake();
@@ -681,5 +684,35 @@ impl Drop for Producer {
         if self.exclusive && !self.inner.ring.memory().is_forked() && !self.is_displaced() {
             self.inner.ring.release_producer(self.inner.ring.me());
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::Bus;
+    use crate::sys::host;
+
+    #[test]
+    fn what_became_of_a_claim_on_the_short_way_is_told_before_the_body_is_sent_once_more() {
+        let name = format!("short-way-{:016x}", host::random_u64());
+        let root = std::env::temp_dir();
+        let bus = Bus::builder(&name).root(&root).create().unwrap();
+        let channel = bus.channel("c").create().unwrap();
+        let mut producer = channel.producer().unwrap();
+        // Until the short way is open.
+        let first = loop {
+            match producer.try_send_at_once(b"a first one") {
+                Some(position) => break position,
+                None => drop(producer.try_send(b"another one").unwrap()),
+            }
+        };
+        // A peer wrote over the word of the claim: for all that is known the record stands there.
+        producer.note_lost(Lost::Corrupt);
+        let told = producer.try_send_slowly(b"once more");
+        assert!(matches!(told, Err(SendError::Corrupt { .. })), "{told:?}");
+        assert_eq!(producer.try_send(b"the next").unwrap(), first + 1);
+        drop((producer, channel, bus));
+        Bus::builder(&name).root(&root).remove(false).unwrap();
     }
 }

@@ -15,7 +15,7 @@ use crate::sys::fork;
 
 impl QueueSender {
     /// [`send`](Self::send) as most are: all in registers, nothing out of line. `None`: nothing was sent, and
-    /// `send` does it or says why not.
+    /// [`send_with_care`](Self::send_with_care) does it or says why not.
     #[doc(hidden)]
     #[inline(always)]
     pub fn send_at_once(&mut self, body: &[u8]) -> Option<u64> {
@@ -110,4 +110,34 @@ impl QueueSender {
 #[inline(always)]
 fn inline(body: &[u8]) -> Meta {
     Meta::new(body.len() as u32, Meta::INLINE, 0)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::Bus;
+    use crate::sys::host;
+
+    #[test]
+    fn what_became_of_a_claim_on_the_short_way_is_told_before_the_body_is_sent_once_more() {
+        let name = format!("short-way-{:016x}", host::random_u64());
+        let root = std::env::temp_dir();
+        let bus = Bus::builder(&name).root(&root).create().unwrap();
+        let queue = bus.queue("q").create().unwrap();
+        let mut sender = queue.sender().unwrap();
+        // A peer wrote over the word of the claim: for all that is known the message stands there.
+        sender.note_lost(Lost::Corrupt, 7);
+        let told = sender.send_with_care(b"body");
+        assert!(
+            matches!(told, Err(QueueSendError::Corrupt { position: 7 })),
+            "{told:?}"
+        );
+        assert_eq!(queue.stats().visible, 0);
+        // A claim that was given up is nothing anybody saw.
+        sender.note_lost(Lost::Abandoned, 8);
+        sender.send_with_care(b"body").unwrap();
+        assert_eq!(queue.stats().visible, 1);
+        drop((sender, queue, bus));
+        Bus::builder(&name).root(&root).remove(false).unwrap();
+    }
 }

@@ -107,9 +107,12 @@ impl QueueSender {
         }
     }
 
+    /// [`send`](Self::send) behind a [`send_at_once`](Self::send_at_once) that said nothing: what became of a claim
+    /// there is told here, before the body is sent once more.
+    #[doc(hidden)]
     #[cold]
     #[inline(never)]
-    fn send_with_care(&mut self, body: &[u8]) -> Result<u64, QueueSendError> {
+    pub fn send_with_care(&mut self, body: &[u8]) -> Result<u64, QueueSendError> {
         self.start_over()?;
         let sent = self.append(None, body, self.delay_ms())?;
         self.acknowledge(sent.position)?;

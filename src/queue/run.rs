@@ -87,12 +87,14 @@ impl QueueReceiver {
         !self.delivery.is_fifo() && !self.rings.is_time(now) && self.delivery.max_in_flight() == 0
     }
 
-    /// Whether there is nothing to look for but a message at the cursor, as far as is known: the clock has not
-    /// gone on since the last look that found it so.
+    /// Whether there is nothing to look for but a message at the cursor, as far as is known: neither the clock here
+    /// nor that of a receiver that swept has gone on since the last look that found it so. So where others poll, who
+    /// comes back after a while leases nothing by the time of then, which they would find over.
     #[inline(always)]
     fn is_quiet(&self) -> bool {
         self.generation == fork::generation()
             && self.clock.kept_ms() == self.quiet_at
+            && self.delivery.last_sweep() <= self.quiet_at
             && self.delivery.max_in_flight() == 0
     }
 
@@ -250,4 +252,33 @@ fn take_run_from(
         return 0;
     }
     count
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::Bus;
+    use crate::sys::host;
+
+    #[test]
+    fn who_comes_back_where_others_have_looked_meanwhile_goes_by_the_clock() {
+        let name = format!("quiet-{:016x}", host::random_u64());
+        let root = std::env::temp_dir();
+        let bus = Bus::builder(&name).root(&root).create().unwrap();
+        let queue = bus.queue("q").create().unwrap();
+        let (mut one, mut other) = (queue.receiver().unwrap(), queue.receiver().unwrap());
+        let mut buffer = [0; 8];
+        while !one.is_quiet() {
+            assert_eq!(one.try_receive(&mut buffer).unwrap(), None);
+        }
+        // The other one polls on, into a later millisecond.
+        while other.delivery.last_sweep() <= one.quiet_at {
+            assert_eq!(other.try_receive(&mut buffer).unwrap(), None);
+        }
+        assert!(!one.is_quiet());
+        queue.sender().unwrap().send(b"x").unwrap();
+        let received = one.try_receive(&mut buffer).unwrap().unwrap();
+        assert_eq!(received.receives(), 1);
+        drop((one, other, queue, bus));
+        Bus::builder(&name).root(&root).remove(false).unwrap();
+    }
 }

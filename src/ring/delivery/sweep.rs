@@ -241,11 +241,16 @@ impl Delivery {
                 .is_ok()
     }
 
+    /// When the last sweep began, by whoever did it.
+    #[inline(always)]
+    pub fn last_sweep(&self) -> u64 {
+        self.words.swept().load(Ordering::Relaxed) // a hint
+    }
+
     /// Milliseconds since the last sweep, as far as one sleep is long: so many sweeps there would have
     /// been if somebody had received all the time.
     pub fn sweeps_behind(&self, now: u64) -> u64 {
-        let last = self.words.swept().load(Ordering::Relaxed);
-        now.saturating_sub(last).min(SWEEPS_OWED)
+        now.saturating_sub(self.last_sweep()).min(SWEEPS_OWED)
     }
 
     /// Slots that were looked at by sweeps, modulo 2^64.

@@ -83,6 +83,8 @@ fn scribble(bus: &Bus, offset: u64, value: u64) {
 
 /// The word of the role of who writes: 0 says that the next one begins an epoch.
 const PERSISTER: u64 = 7296;
+/// Steps of whoever writes: without one he is displaced.
+const STEPS: u64 = PERSISTER + 16;
 
 #[test]
 fn hundreds_of_writers_die_within_the_window_of_a_fifo_queue_and_it_takes_more() {
@@ -371,4 +373,33 @@ fn who_waits_for_another_opener_sees_how_far_that_is() {
     let last = heard.iter().last().unwrap();
     assert!(last.0 == last.1 && !last.2, "{last:?}");
     assert_eq!(opener.join().unwrap(), 1);
+}
+
+/// The steps that a take-over of the writer tells of, in a queue of so many slots.
+fn steps_of_a_take_over(slots: u64) -> u64 {
+    let machine = Machine::new(&format!("steps-{slots}"));
+    let bus = machine.bus();
+    let queue = small(&bus).slots(slots).stride(64).create().unwrap();
+    let mut sender = queue.sender().unwrap();
+    sender.send(b"x").unwrap();
+    let steps = || {
+        let file = std::fs::File::open(bus.directory().join("objects/q")).unwrap();
+        let mut word = [0; 8];
+        file.read_exact_at(&mut word, STEPS).unwrap();
+        u64::from_le_bytes(word) / 2 // the last bit says something else
+    };
+    scribble(&bus, PERSISTER, 0);
+    let before = steps();
+    sender.send(b"y").unwrap();
+    steps() - before
+}
+
+#[test]
+fn who_takes_the_journal_of_a_large_ring_over_shows_that_he_goes_on() {
+    let (few, many) = (steps_of_a_take_over(1024), steps_of_a_take_over(1 << 17));
+    // One more for each 1,024 of its 2,048 blocks.
+    assert!(
+        many >= few + 2,
+        "{many} of a large ring, {few} of a small one"
+    );
 }

@@ -43,6 +43,9 @@ use crate::persist::push;
 use crate::ring::persister::Writing;
 use std::sync::Arc;
 
+/// Blocks of slots between two steps that are told to those who wait: a take-over looks at all there are, and a ring
+/// of 2^24 slots has 262,144.
+const STEP_BLOCKS: u32 = 1024;
 /// Slots that one flush looks at for rings that are drained: about a millisecond of them.
 const DRAIN_SLOTS: u64 = 1 << 18;
 
@@ -85,9 +88,16 @@ impl Inner {
         from: u64,
         mut show: impl FnMut(&Link, u64),
     ) -> bool {
+        let mut blocks = 0_u32;
         Self::adopted(links, from).all(|link| {
             self.note_step(false);
-            link.take_changed(writing, |block| show(link, block))
+            link.take_changed(writing, |block| {
+                blocks += 1;
+                if blocks.is_multiple_of(STEP_BLOCKS) {
+                    self.note_step(false);
+                }
+                show(link, block);
+            })
         })
     }
 

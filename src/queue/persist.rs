@@ -51,10 +51,14 @@ const PAUSE: Duration = Duration::from_micros(50);
 const MOST_MESSAGES: u64 = 16_384;
 /// The same in bytes, that of the last one aside.
 const MOST_BYTES: usize = 16 << 20;
+/// The most of one flush, that of the last one included.
+pub(super) const MOST_FLUSH_BYTES: u64 = MOST_BYTES as u64 + MAX_WHOLE_ON_DISK;
+/// Entries of what was consumed between two steps that are told to those who wait.
+const STEP_ENTRIES: usize = 16_384;
 /// Longer than what lies in a slot: whoever waits is shown that the writer goes on.
 const LARGE: usize = 64 << 10;
 /// Segments take about four rings of messages, or a number of the longest bodies, within these bounds.
-const SEGMENT_BYTES: core::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
+pub(super) const SEGMENT_BYTES: core::ops::RangeInclusive<u64> = 4 << 20..=64 << 20;
 /// See [`SEGMENT_BYTES`].
 const BODIES_A_SEGMENT: u64 = 16;
 /// Beside what all blocks take, what is kept for a full disk has so many bytes in a file: some dozens of flushes.
@@ -277,8 +281,11 @@ impl Inner {
         kept.memo.drained = self.write_drained(kept, &links, from)?;
         self.collect_settings(kept);
         let side = core::mem::take(&mut kept.memo.side);
-        for (kind, position, value) in &side {
-            push(&mut kept.writer, *kind, *position, &[&value.to_le_bytes()])?;
+        for some in side.chunks(STEP_ENTRIES) {
+            for (kind, position, value) in some {
+                push(&mut kept.writer, *kind, *position, &[&value.to_le_bytes()])?;
+            }
+            self.note_step(false);
         }
         kept.memo.side = side;
         kept.memo.side.clear();

@@ -18,7 +18,7 @@
 
 use super::Inner;
 use super::chain::Link;
-use super::persist::{Kept, Memo};
+use super::persist::{Kept, Memo, SEGMENT_BYTES};
 use crate::error::JournalError;
 use crate::journal::{Recovery, SegmentInfo};
 use crate::layout::durable::{ENTRY_AGAIN, ENTRY_ID, SentId};
@@ -28,6 +28,10 @@ use crate::sys::clock;
 
 /// Segments from which on what counts in the older half of them is written again.
 const MANY: usize = 8;
+/// Of what the older half takes, this part at most is written again.
+const WORTH_IT: u64 = 4;
+/// The most that is written again at a time.
+pub(super) const MOST_AGAIN_BYTES: u64 = (MANY as u64 + 1) * *SEGMENT_BYTES.end() / WORTH_IT;
 /// Bytes of an id that is written again, its head included.
 const ID_BYTES: u64 = 40;
 /// Bytes of a message that is written again, beside those of its slot.
@@ -70,6 +74,7 @@ impl Inner {
             return Ok(());
         }
         kept.memo.released_at = at;
+        self.note_step(true); // every slot of a ring may be looked at, which is not a matter of milliseconds
         let disk = journal.disk(|| self.is_gone())?;
         let mut segments = core::mem::take(&mut kept.memo.segments);
         Recovery::look_again(&disk, self.object_id, &mut segments)?;
@@ -109,7 +114,7 @@ impl Inner {
                 true => left
                     .checked_sub(bytes)
                     .is_some_and(|most| self.is_less_below(end, most)),
-                false => 2 * bytes <= freed && self.is_less_below(end, freed / 4),
+                false => 2 * bytes <= freed && self.is_less_below(end, freed / WORTH_IT),
             };
             if is_worth_it && (has_ids || end > oldest) {
                 self.write_ids_again(kept, &ids)?;
@@ -158,6 +163,7 @@ impl Inner {
             if self.is_full_backlog(link) {
                 return link.first_position();
             }
+            self.note_step(true);
             link.delivery
                 .each(|standing| oldest = oldest.min(standing.position));
             if oldest != u64::MAX {
@@ -187,6 +193,7 @@ impl Inner {
                 let until = link.sealed().or(next).unwrap_or(below).min(below);
                 bytes += BESIDE * until.saturating_sub(first);
             } else {
+                self.note_step(true);
                 link.delivery.each(|standing| {
                     if standing.position < below
                         && bytes <= most
@@ -244,6 +251,7 @@ impl Inner {
             if link.first_position() >= below {
                 break;
             }
+            self.note_step(true);
             link.delivery.each(|standing| {
                 if standing.position < below {
                     left.push(standing.position);

@@ -1,5 +1,6 @@
 //! Durable queues where something is in the way: ids whose segment is over, an old segment that is
-//! damaged, a journal that nobody can look at, one who stands still while it makes a queue again.
+//! damaged, a journal that nobody can look at, one who stands still while it makes a queue again, one that is
+//! removed while it is made again.
 //!
 //! A restart of the machine is played by dropping every handle and removing the directory of the bus.
 
@@ -10,6 +11,8 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A place for a bus, and one for its journals.
@@ -27,10 +30,13 @@ impl Machine {
         Self { root }
     }
 
-    fn bus(&self) -> Bus {
+    fn builder(&self) -> ringway::Builder {
         let builder = Bus::builder("bus").root(self.root.join("memory"));
-        let builder = builder.journal_root(self.root.join("disk"));
-        builder.open_or_create().unwrap()
+        builder.journal_root(self.root.join("disk"))
+    }
+
+    fn bus(&self) -> Bus {
+        self.builder().open_or_create().unwrap()
     }
 
     fn journal(&self) -> PathBuf {
@@ -258,4 +264,40 @@ fn one_who_stands_still_while_it_makes_a_queue_again_is_not_waited_for() {
     let mut buffer = [0; 8];
     let mut receiver = queue.receiver().unwrap();
     assert!(receiver.try_receive(&mut buffer).unwrap().is_some());
+}
+
+/// Who made it stood still, and the remover did not wait for that: it moves the journal away.
+#[test]
+fn a_queue_that_is_removed_while_it_is_made_again_does_not_come_back() {
+    let machine = Machine::new("removed");
+    let queue = small(&machine.bus()).create().unwrap();
+    queue.sender().unwrap().send(b"there").unwrap();
+    drop(queue);
+    machine.restart();
+    let (journal, aside) = (machine.journal(), machine.root.join("aside"));
+    let moved = Arc::new(AtomicBool::new(false));
+    let (from, to, told) = (journal.clone(), aside.clone(), Arc::clone(&moved));
+    // The last that is told, in slots: all is made, and has no name yet.
+    let bus = machine.builder().on_recovery(move |far| {
+        if (far.read_bytes, far.total_bytes) == (1024, 1024) {
+            std::fs::rename(&from, &to).unwrap();
+            told.store(true, Ordering::Relaxed);
+        }
+    });
+    let bus = bus.open_or_create().unwrap();
+    let object = bus.directory().join("objects/q");
+    let opened = bus.queue("q").open().map(drop);
+    assert!(moved.load(Ordering::Relaxed), "it was not made again");
+    assert!(
+        matches!(opened, Err(OpenError::NotFound { .. })),
+        "{opened:?}"
+    );
+    assert!(!object.exists() && !journal.exists());
+    // Of another one that is made under the name nothing is taken away.
+    let next = small(&bus).create().unwrap();
+    next.sender().unwrap().send(b"next").unwrap();
+    assert!(object.exists() && journal.exists() && aside.exists());
+    drop((next, bus));
+    machine.restart();
+    assert_eq!(machine.bus().queue("q").open().unwrap().stats().visible, 1);
 }

@@ -8,6 +8,7 @@ use ringway_harness::TempBus;
 use ringway_harness::seed::{Random, announce};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,13 +27,14 @@ impl Machine {
         }
     }
 
-    fn bus(&self) -> Bus {
+    fn builder(&self) -> ringway::Builder {
         let builder = Bus::builder("bus").root(self.memory.path());
         let builder = builder.pre_touch(false).pool_bytes(64 << 20);
-        builder
-            .journal_root(self.disk.path())
-            .open_or_create()
-            .unwrap()
+        builder.journal_root(self.disk.path())
+    }
+
+    fn bus(&self) -> Bus {
+        self.builder().open_or_create().unwrap()
     }
 
     /// Everything in memory is gone, as nobody closed it.
@@ -516,4 +518,59 @@ fn a_journal_that_tells_of_as_many_rings_as_there_may_be_and_needs_one_more_is_r
         panic!("{refused:?}");
     };
     assert!(what.contains("behind the last position"), "{what}");
+}
+
+/// Opens a queue of 5,000 messages behind a restart; when its further rings have their names, and it does not yet, the
+/// first of them is taken away, by somebody who says first that it `is_drained`, or does not.
+fn open_while_a_ring_goes(
+    machine: &Machine,
+    is_drained: bool,
+) -> Result<Queue, ringway::OpenError> {
+    let bus = machine.bus();
+    let objects = bus.directory().join("objects");
+    let queue = growing(&bus).spill(false).create().unwrap();
+    send(&queue, 0..5_000);
+    assert!(queue.stats().rings > 2, "{:?}", queue.stats());
+    drop((queue, bus));
+    machine.restart();
+    let bus = machine.builder().on_recovery(move |far| {
+        let names = std::fs::read_dir(&objects).unwrap();
+        let rings = names.map(|entry| entry.unwrap().path());
+        let mut rings: Vec<_> = rings
+            .filter(|path| path.to_string_lossy().contains(".grown-"))
+            .collect();
+        rings.sort();
+        if far.read_bytes < far.total_bytes || rings.is_empty() {
+            return;
+        }
+        if is_drained {
+            let ring = std::fs::OpenOptions::new().write(true).open(&rings[0]);
+            ring.unwrap()
+                .write_all_at(&1_u64.to_le_bytes(), DRAINED)
+                .unwrap();
+        }
+        std::fs::remove_file(&rings[0]).unwrap();
+    });
+    let bus = bus.open_or_create().unwrap();
+    growing(&bus).spill(false).open()
+}
+
+/// The word that says that a ring is drained (docs/format.md).
+const DRAINED: u64 = 6656;
+
+#[test]
+fn a_ring_that_is_drained_and_gone_before_its_maker_looks_for_it_is_not_missed() {
+    let machine = Machine::new();
+    let queue = open_while_a_ring_goes(&machine, true).unwrap();
+    let left = all(&queue).len();
+    assert!((1..5_000).contains(&left), "{left}");
+}
+
+#[test]
+fn a_queue_that_lacks_a_ring_when_it_is_made_is_made_once_more() {
+    let machine = Machine::new();
+    let refused = open_while_a_ring_goes(&machine, false).map(drop);
+    assert!(refused.is_err(), "it lacks a ring");
+    let queue = growing(&machine.bus()).spill(false).open().unwrap();
+    assert_eq!(all(&queue).len(), 5_000);
 }

@@ -491,7 +491,7 @@ fn who_writes_where_another_journal_has_taken_the_place_leaves_nothing_in_it() {
     fill(&mut late, 0..10);
     let path = old.directory().to_owned();
     std::fs::rename(&path, scratch.path().join("aside")).unwrap();
-    assert!(!old.is_in_place());
+    assert!(!old.is_in_place().unwrap());
     let new = storage(&scratch, Backend::Pwrite);
     // More than a segment: it makes the next one, too.
     fill(&mut late, 10..600);

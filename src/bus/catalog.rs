@@ -258,6 +258,13 @@ pub(super) fn open_any(site: &Site, name: &str) -> Result<(Arc<Mapping>, RingMem
     }
 }
 
+/// From here on nobody opens it, and who waits on it is told.
+fn mark_removed(mapping: &Mapping, memory: &RingMemory) {
+    words::word32(mapping, READY_OFFSET).store(REMOVED, Ordering::Release);
+    memory.wake().fetch_add(1, Ordering::Release);
+    crate::sys::futex::wake_all(memory.wake());
+}
+
 impl Attachment {
     /// Opens an object by `open`, or has `create` make it; starts over where others create and
     /// remove it meanwhile.
@@ -369,9 +376,7 @@ impl Attachment {
         match open_any(&self.site, name) {
             Ok((mapping, memory)) => {
                 queue::check_journal_root(&self.site, name)?;
-                words::word32(&mapping, READY_OFFSET).store(REMOVED, Ordering::Release);
-                memory.wake().fetch_add(1, Ordering::Release);
-                crate::sys::futex::wake_all(memory.wake());
+                mark_removed(&mapping, &memory);
                 self.finish_removal(name)
             }
             Err(OpenError::Removed { .. }) => self.finish_removal(name),
@@ -380,7 +385,8 @@ impl Attachment {
                 let family = stream::family_in_journals(&self.site, name);
                 if !self.remove_unopened(name)? {
                     // Made again while its maker was waited for: it is removed as one that is there.
-                    return match file::is_regular(&path) {
+                    let is_there = file::is_regular(&path) || queue::has_journal(&self.site, name)?;
+                    return match is_there {
                         true => self.remove_any(name),
                         false => Err(error),
                     };
@@ -398,6 +404,17 @@ impl Attachment {
         }
     }
 
+    /// Takes a queue away again that was made from a journal which was removed meanwhile, if the one of that name is
+    /// that: its rings are named by `chain`, which comes once.
+    pub(super) fn remove_queue_again(&self, name: &str, chain: u64) -> Result<(), OpenError> {
+        match queue::open_queue(&self.site, name) {
+            Ok(made) if made.chain_id == chain => mark_removed(&made.mapping, &made.memory),
+            Ok(_) | Err(OpenError::NotFound { .. } | OpenError::Removed { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        self.finish_removal(name)
+    }
+
     /// Removes the journals under a name of which nothing else is there; whether there were any.
     fn remove_unopened(&self, name: &str) -> Result<bool, OpenError> {
         match &self.site.journals {
@@ -408,18 +425,27 @@ impl Attachment {
         }
     }
 
-    /// Whether the journals under the name of a removed object are its own: those of another one, which nobody
-    /// has opened since the machine was started, may lie there.
-    fn has_own_journals(&self, name: &str, removed: &std::fs::File) -> bool {
-        let Some(journals) = &self.site.journals else {
-            return false;
+    /// Removes the journals under the name of a removed object, if they are its own: those of another one, which
+    /// nobody has opened since the machine was started, may lie there.
+    fn remove_journals(&self, name: &str, removed: &std::fs::File) -> Result<(), OpenError> {
+        let Some(journals) = self.site.journals.as_ref().map(|all| all.join(name)) else {
+            return Ok(());
         };
-        let journals = journals.join(name);
-        match object_file::read_header::<Preamble>(removed).map(|it| ObjectKind::of(&it)) {
-            Ok(ObjectKind::Queue) => queue::owns_journal(&journals, removed),
-            Ok(ObjectKind::Stream) => stream::owns_journals(&journals, removed),
-            _ => false,
+        let owns = |journals: &Path| match object_file::read_header::<Preamble>(removed) {
+            Ok(preamble) => match ObjectKind::of(&preamble) {
+                ObjectKind::Queue => queue::owns_journal(journals, removed),
+                ObjectKind::Stream => stream::owns_journals(journals, removed),
+                _ => false,
+            },
+            Err(_) => false,
+        };
+        if owns(&journals) {
+            let path = self.site.directory.join(name);
+            // As long as it has its name, there is no other one whose they could be.
+            let is_its = |there: &Path| Ok(file::leads_to(&path, removed)? && owns(there));
+            directory::remove(&journals, is_its)?;
         }
+        Ok(())
     }
 
     /// Takes the name of a file that is marked removed. Everyone who does so holds the lock byte
@@ -445,11 +471,7 @@ impl Attachment {
             == REMOVED;
         if removed && file::is_at(&file, &path) {
             // Before the name goes: from a journal the object would be made again.
-            if let Some(journals) = &self.site.journals
-                && self.has_own_journals(name, &file)
-            {
-                directory::remove(&journals.join(name))?;
-            }
+            self.remove_journals(name, &file)?;
             let aside = format!("{REMOVED_PREFIX}{:016x}", host::random_u64());
             file::publish(&path, &self.site.directory.join(aside)).map_err(at)?;
             self.delete_removed_rings()?;

@@ -10,7 +10,7 @@ use crate::object::file::read_header;
 use crate::pool::lend::Lender;
 use crate::queue::{
     self, Chain, Deduplication, Durability, Growing, Inner, Journal, Link, Neighbours, Queue,
-    QueueDefinition, QueueFile, QueueKind, QueueSettings, Since,
+    QueueDefinition, QueueFile, QueueKind, QueueSettings, Recovered, Since,
 };
 use crate::ring::delivery::Delivery;
 use crate::ring::{Liveness, Overflow, Producers, SlotRing};
@@ -275,9 +275,16 @@ impl QueueBuilder {
 
     /// Makes the queue again from its journal.
     fn recover(&self) -> Result<(), OpenError> {
-        let attachment = &self.attachment;
+        let (attachment, name) = (&self.attachment, &self.definition.name);
         let lender = Lender::new(Arc::clone(&attachment.segments), attachment.membership.slot);
-        queue::recover_queue(&attachment.site, &self.definition.name, lender)
+        match queue::recover_queue(&attachment.site, name, lender)? {
+            Recovered::There => Ok(()),
+            Recovered::Removed(chain) => {
+                attachment.remove_queue_again(name, chain)?;
+                let path = attachment.site.directory.join(name);
+                Err(OpenError::NotFound { path })
+            }
+        }
     }
 
     fn check(&mut self) -> Result<(), OpenError> {

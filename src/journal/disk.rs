@@ -134,7 +134,10 @@ impl Disk {
     }
 
     /// Whether its path still leads to it.
-    pub fn is_in_place(&self) -> bool {
+    ///
+    /// # Errors
+    /// When nobody can say.
+    pub fn is_in_place(&self) -> io::Result<bool> {
         self.directory.is_at(&self.path)
     }
 

@@ -101,7 +101,7 @@ pub use persister::Persister;
 pub use pod::PodError;
 pub use receipt::Receipt;
 pub use receive::{QueueReceiver, Received};
-pub(crate) use recover::recover as recover_queue;
+pub(crate) use recover::{Recovered, recover as recover_queue};
 pub use redrive::{Redrive, RedriveAllow};
 pub use send::QueueSender;
 pub use settings::{QueueSettings, Settings};

@@ -19,7 +19,7 @@
 use super::Since;
 use super::definition::QueueDefinition;
 use super::file::{Identity, Parts, create_as};
-use super::grown::{grown_name, publish_grown};
+use super::grown::{chain_of, grown_name, publish_grown};
 use super::spill;
 use crate::error::OpenError;
 use crate::layout::durable::{Durable, MessageHead, POSITIONS, RingEntry};
@@ -284,8 +284,8 @@ impl<'a> Rings<'a> {
         (next.max(*first) + last.slots).next_multiple_of(BLOCK_SLOTS)
     }
 
-    /// Makes the queue of what was read. `AlreadyExists` when somebody was first.
-    pub fn publish(mut self, whole: &Whole<'_>) -> Result<(), OpenError> {
+    /// Makes the queue of what was read; what its rings are named by. `AlreadyExists` when somebody was first.
+    pub fn publish(mut self, whole: &Whole<'_>) -> Result<u64, OpenError> {
         let next = whole.durable.position();
         let start = self.start(next);
         let mut last = *self.by_first.last_key_value().expect("as above").0;
@@ -354,7 +354,7 @@ impl<'a> Rings<'a> {
             step(header.slots);
             *queue.borrow_mut() = Some((delivery, unix_base));
         };
-        let (mut further, mut named) = (self.by_first, Vec::new());
+        let (mut further, mut named, mut made_rings) = (self.by_first, Vec::new(), Vec::new());
         let site = &self.further;
         let definition = self.definition;
         let name_them = |_: &QueueHeader| {
@@ -370,7 +370,10 @@ impl<'a> Rings<'a> {
                     route: &|position| (whole.route)(delivery, position),
                 };
                 let (named, slots) = ((chain, number), ring.slots);
-                publish_ring(site, definition, named, (first, ring), delivery, &restart)?;
+                let ring = (first, ring);
+                made_rings.push(publish_ring(
+                    site, definition, named, ring, delivery, &restart,
+                )?);
                 step(slots);
             }
             Ok(())
@@ -383,16 +386,20 @@ impl<'a> Rings<'a> {
             fill,
             name_them,
         );
-        let is_whole = || {
-            named
-                .iter()
-                .all(|name| files::is_regular(&site.directory.join(name)))
+        let is_there = |(name, ring): (&String, &Delivery)| {
+            let is_gone = files::is_gone(&site.directory.join(name)).unwrap_or(false);
+            // Asked behind that look: whoever writes says in a drained ring that it is, and then takes it away. By
+            // now the queue may be in use.
+            !is_gone || ring.words().drained().load(Ordering::Acquire) != 0
         };
         match made {
-            Ok(()) if is_whole() => Ok(()),
+            Ok(()) if named.iter().zip(&made_rings).all(is_there) => Ok(chain),
             Ok(()) => {
                 let path = self.site.directory.join(&self.definition.name);
-                let _ = files::remove(&path);
+                // Not another one of that name, which somebody made of the same journal since.
+                if chain_of(&path) == Some(chain) {
+                    let _ = files::remove(&path);
+                }
                 let why = "its rings were removed while they were made; open the queue again";
                 Err(OpenError::io(path, std::io::Error::other(why)))
             }
@@ -462,7 +469,7 @@ fn first_delivery(
     queue.with_durable(durable)
 }
 
-/// Makes a further ring what it was, and names it.
+/// Makes a further ring what it was, and names it; that ring.
 fn publish_ring(
     site: &Site,
     definition: &QueueDefinition,
@@ -470,16 +477,19 @@ fn publish_ring(
     (first, ring): (u64, Ring),
     queue: &Delivery,
     restart: &Restart<'_>,
-) -> Result<(), OpenError> {
+) -> Result<Delivery, OpenError> {
     let name = grown_name(named.0, named.1);
     let shape = definition.shape(&name, ring.slots);
     let spare = ring.file.map(|(spare, _)| spare);
     let reserved = reserve_from(site, &shape, spare)?;
+    let mut made = None;
     publish_grown(reserved, definition, named, first, |mapping, header| {
         let further = further_delivery(mapping, header, queue);
         further.restore(restart);
         further.ring().memory().release_pages();
-    })
+        made = Some(further);
+    })?;
+    Ok(made.expect("restored before it had its name"))
 }
 
 fn further_delivery(mapping: &Arc<Mapping>, header: &GrownHeader, first: &Delivery) -> Delivery {

@@ -11,12 +11,18 @@
 //! acknowledged and not deleted, at its position, with its receive count; the deduplication ids of
 //! the window. Leases are void. A message that was sent or deleted and not acknowledged may be there or
 //! not.
+//!
+//! *Stopped while it does so.* Others turn away, and one of them may remove the journal. So it is looked for once
+//! more behind the name: who removes moves the journal first and looks for the name behind that, so that one of the
+//! two sees the other. A queue whose journal went meanwhile is taken away again.
 
 use super::QueueKind;
 use super::definition::QueueDefinition;
 use super::file::{definition_of, journal_directory};
 use super::journals::{Told, has_journal, lock_journal};
+use super::persist::MOST_FLUSH_BYTES;
 use super::rebuild::{ClockAt, Refused, Rings, Whole};
+use super::release::MOST_AGAIN_BYTES;
 use super::settings::restored_words;
 use crate::error::{JournalError, OpenError};
 use crate::journal::{Disk, Reading, Recovery};
@@ -40,13 +46,22 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+/// How a queue was made again.
+#[must_use = "one whose journal is gone has to go too"]
+pub(crate) enum Recovered {
+    /// It is there.
+    There,
+    /// It was removed meanwhile: what was made, whose rings are named by that, has to go.
+    Removed(u64),
+}
+
 /// Makes the queue `name` again; a queue that is there stays as it is. Blocks for the disk, and for
 /// whoever is at it already.
 ///
 /// # Errors
 /// [`OpenError::NotFound`] when there is no journal, [`OpenError::Journal`] when it can't be read;
 /// when the pool has no room for the bodies that lie there.
-pub(crate) fn recover(site: &Site, name: &str, mut lender: Lender) -> Result<(), OpenError> {
+pub(crate) fn recover(site: &Site, name: &str, mut lender: Lender) -> Result<Recovered, OpenError> {
     let path = site.directory.join(name);
     let directory = match journal_directory(site, name) {
         Some(directory) if has_journal(site, name)? => directory,
@@ -55,7 +70,7 @@ pub(crate) fn recover(site: &Site, name: &str, mut lender: Lender) -> Result<(),
     let told = Told::of(site, name);
     let Some(locked) = lock_journal(&directory, &path, &told)? else {
         return match files::is_regular(&path) {
-            true => Ok(()),
+            true => Ok(Recovered::There),
             false => Err(OpenError::NotFound { path }),
         };
     };
@@ -63,32 +78,45 @@ pub(crate) fn recover(site: &Site, name: &str, mut lender: Lender) -> Result<(),
     let note = |far, total| told.note(&locked, far, total);
     // By somebody who did not wait any longer; the journal moves on under what is read here.
     let is_there = || files::is_regular(&path);
-    let (recovery, header, definition) = match look(&directory, &path, name) {
+    let opened = Disk::open(&directory).map(Arc::new);
+    let looked = opened.map_err(OpenError::from).and_then(|disk| {
+        let found = look(&disk, &path, name)?;
+        Ok(found.map(|found| (disk, found)))
+    });
+    let (disk, (recovery, header, definition)) = match looked {
         Ok(Some(found)) => found,
-        Ok(None) => return Ok(()),
-        Err(_) if is_there() => return Ok(()),
+        Ok(None) => return Ok(Recovered::There),
+        Err(_) if is_there() => return Ok(Recovered::There),
         Err(error) => return Err(error),
     };
     let mut read = Read::new(header, &definition, site)?;
     match read.journal(&recovery, &directory, &note) {
-        Err(_) if is_there() => return Ok(()),
+        Err(_) if is_there() => return Ok(Recovered::There),
         other => other?,
     }
     // In this participant's hands until the queue has its name: nobody knows yet who refers to them.
     let lent = match read.lend_bodies(&recovery, &mut lender, &path, &note) {
-        Err(_) if is_there() => return Ok(()),
+        Err(_) if is_there() => return Ok(Recovered::There),
         other => other?,
     };
-    let created = read.publish(&note);
+    let is_in_place = || {
+        disk.is_in_place()
+            .map_err(|error| OpenError::io(&directory, error))
+    };
+    let created = match is_in_place() {
+        Ok(true) => read.publish(&note),
+        Ok(false) => Err(OpenError::NotFound { path: path.clone() }),
+        Err(error) => Err(error),
+    };
     for lent in lent {
         match created {
-            Ok(()) => lender.attach(lent),
+            Ok(_) => lender.attach(lent),
             Err(_) => lender.put_back(lent),
         }
     }
     match created {
         // By somebody with another journal root.
-        Err(OpenError::AlreadyExists { .. }) => Ok(()),
+        Err(OpenError::AlreadyExists { .. }) => Ok(Recovered::There),
         created => {
             event!(
                 DEBUG,
@@ -96,7 +124,11 @@ pub(crate) fn recover(site: &Site, name: &str, mut lender: Lender) -> Result<(),
                 queue = name,
                 is_there = created.is_ok()
             );
-            created
+            let chain = created?;
+            match is_in_place()? {
+                true => Ok(Recovered::There),
+                false => Ok(Recovered::Removed(chain)),
+            }
         }
     }
 }
@@ -160,8 +192,11 @@ struct Deferred {
     in_list: bool,
 }
 
-/// What they may take: they are of one flush.
-const MOST_DEFERRED: usize = 128 << 20;
+/// What they may take: they are of one flush, or written again behind one, into segments of which the first that is
+/// left has no list yet.
+const MOST_DEFERRED: usize = 256 << 20;
+
+const _: () = assert!(MOST_DEFERRED as u64 >= MOST_AGAIN_BYTES + MOST_FLUSH_BYTES);
 
 /// Whether a ring is one of a list that goes on.
 fn is_followed(bytes: &[u8]) -> bool {
@@ -184,14 +219,13 @@ impl From<OpenError> for Unreadable {
     }
 }
 
-/// The queue whose journal lies in `directory`, which is open for reading; `None` when it is there by then.
+/// The queue whose journal lies on `disk`, which is open for reading; `None` when it is there by then.
 fn look(
-    directory: &Path,
+    disk: &Arc<Disk>,
     queue: &Path,
     name: &str,
 ) -> Result<Option<(Recovery<Disk>, QueueHeader, QueueDefinition)>, OpenError> {
-    let disk = Arc::new(Disk::open(directory)?);
-    let recovery = Recovery::open(disk, None, false)?;
+    let recovery = Recovery::open(Arc::clone(disk), None, false)?;
     // Whoever writes in a later epoch made the queue first: so none of the segments that were found
     // is written to, and to say where they end takes nothing away.
     if files::is_regular(queue) {
@@ -199,7 +233,7 @@ fn look(
     }
     let header: QueueHeader = bytemuck::pod_read_unaligned(recovery.definition());
     let scribbled = |what| OpenError::Scribbled {
-        path: directory.to_owned(),
+        path: disk.directory().to_owned(),
         what,
     };
     if header.preamble.magic != MAGIC {
@@ -437,8 +471,8 @@ impl<'a> Read<'a> {
         Ok(())
     }
 
-    /// Makes the queue of it.
-    fn publish(self, progress: &dyn Fn(u64, u64)) -> Result<(), OpenError> {
+    /// Makes the queue of it; what its rings are named by.
+    fn publish(self, progress: &dyn Fn(u64, u64)) -> Result<u64, OpenError> {
         let (moving, ids) = (self.moving, self.ids);
         let (settings, has_bodies) = (self.settings, self.has_bodies);
         let fill = |mapping: &Arc<Mapping>, queue: &Delivery, at: &ClockAt| {

@@ -67,7 +67,7 @@ pub(crate) fn recover(site: &Site, name: &str) -> Result<(), OpenError> {
         Err(_) if files::is_regular(&path) => return Ok(()),
         // Of a stream that never was: who makes it begins anew.
         Err(error @ OpenError::NotFound { .. }) => {
-            remove_locked(&directory, &locked)?;
+            remove_locked(&directory, &locked, |_| files::is_gone(&path))?;
             return Err(error);
         }
         Err(error) => return Err(error),
@@ -75,9 +75,13 @@ pub(crate) fn recover(site: &Site, name: &str) -> Result<(), OpenError> {
     match kept.build(site, &directory) {
         Err(OpenError::AlreadyExists { .. }) => Ok(()),
         Err(_) if files::is_regular(&path) => Ok(()),
+        Err(error) => Err(error),
         // Asked behind the name: who removes moves the journals first, and looks for the name behind that.
-        Ok(()) if !disk.is_in_place() => Err(OpenError::Removed { path }),
-        built => built,
+        Ok(()) => match disk.is_in_place() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(OpenError::Removed { path }),
+            Err(error) => Err(OpenError::io(&directory, error)),
+        },
     }
 }
 

@@ -38,12 +38,9 @@ impl Directory {
         Ok(Self(rfs::open(path, flags, Mode::empty())?.into()))
     }
 
-    /// Whether `path` still leads to it.
-    pub fn is_at(&self, path: &Path) -> bool {
-        match (self.0.metadata(), std::fs::symlink_metadata(path)) {
-            (Ok(ours), Ok(theirs)) => (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()),
-            _ => false,
-        }
+    /// Whether `path` still leads to it. Where nobody can say that is an error.
+    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
+        super::file::leads_to(path, &self.0)
     }
 
     /// Names in it, unsorted; names that are not UTF-8 are none of ours.

@@ -225,10 +225,25 @@ fn is_an_answer(error: &io::Error) -> bool {
 
 /// Whether `path` still leads to the file behind the descriptor.
 pub fn is_at(file: &File, path: &Path) -> bool {
-    let there = ask(|| std::fs::symlink_metadata(path));
-    match (ask(|| file.metadata()), there) {
-        (Ok(ours), Ok(theirs)) => ours.ino() == theirs.ino() && ours.dev() == theirs.dev(),
-        _ => false,
+    leads_to(path, file).unwrap_or(false)
+}
+
+/// The same, for who may not guess: where nobody can say that is an error.
+pub fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    let theirs = match ask(|| std::fs::symlink_metadata(path)) {
+        Err(error) if is_an_answer(&error) => return Ok(false),
+        theirs => theirs?,
+    };
+    let ours = ask(|| file.metadata())?;
+    Ok(ours.ino() == theirs.ino() && ours.dev() == theirs.dev())
+}
+
+/// Whether `path` leads nowhere. Where nobody can say that is an error.
+pub fn is_gone(path: &Path) -> io::Result<bool> {
+    match ask(|| std::fs::symlink_metadata(path)) {
+        Ok(_) => Ok(false),
+        Err(error) if is_an_answer(&error) => Ok(true),
+        Err(error) => Err(error),
     }
 }
 

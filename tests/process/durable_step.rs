@@ -4,6 +4,9 @@
 //! The others go on beside him. Then what was in memory is gone, and the queue made again from its journal: what was
 //! acknowledged is there, once, what was deleted is gone.
 //!
+//! So is whoever removes a queue that nobody has opened since a restart. The others do not wait for him: they remove it
+//! themselves, and make another one of that name, of which he takes nothing away unless he removes it as a whole.
+//!
 //! ```text
 //! cargo test --release --test durable_step                    a dozen places of each
 //! RINGWAY_FULL=1 cargo test --release --test durable_step     about 500, and around every system call
@@ -11,12 +14,13 @@
 
 mod stage;
 
-use ringway::{Bus, Durability, Queue};
+use ringway::{Bus, Durability, JoinError, Queue};
 use ringway_harness::seed;
 use ringway_harness::step::{Mode, Point, Stepper, Sweep, begin, end};
 use ringway_harness::{AckBoard, Fault, Launch, Stage, TempBus};
 use stage::text;
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,16 +29,21 @@ ringway_harness::roles! {
     victim => victim,
 }
 
-const OPERATIONS: [&str; 3] = ["send", "delete", "receive and delete"];
+const OPERATIONS: [&str; 4] = ["send", "delete", "receive and delete", REMOVE];
+const REMOVE: &str = "remove";
 
 /// What is sent: before everything, by the victim, and beside it.
 const BEFORE: &[u8] = b"before";
 const BY_VICTIM: &[u8] = b"by the victim";
 const BESIDE: &[u8] = b"beside it";
 
-fn open(memory: &Path, disk: &Path) -> Result<(Bus, Queue), String> {
+fn bus(memory: &Path, disk: &Path) -> Result<Bus, String> {
     let bus = stage::bus(memory).journal_root(disk.join("journals"));
-    let bus = bus.open_or_create().map_err(text)?;
+    bus.open_or_create().map_err(text)
+}
+
+fn open(memory: &Path, disk: &Path) -> Result<(Bus, Queue), String> {
+    let bus = bus(memory, disk)?;
     let queue = bus.queue("q").durability(Durability::Durable).slots(1024);
     let queue = queue.stride(96).open_or_create().map_err(text)?;
     Ok((bus, queue))
@@ -42,6 +51,13 @@ fn open(memory: &Path, disk: &Path) -> Result<(Bus, Queue), String> {
 
 /// Word 0 of the board: the operation was acknowledged.
 fn victim(stage: &Stage) -> Result<(), String> {
+    if stage.text("operation") == REMOVE {
+        let bus = bus(&stage.path("memory"), &stage.path("disk"))?;
+        begin();
+        let _ = bus.remove("q"); // another may have removed it
+        end();
+        return Ok(());
+    }
     let (_bus, queue) = open(&stage.path("memory"), &stage.path("disk"))?;
     let board = stage.board("board");
     let mut sender = queue.sender().map_err(text)?;
@@ -95,6 +111,10 @@ impl World {
         );
         let others = open(memory.path(), disk.path()).expect("the scene");
         others.1.sender().unwrap().send(BEFORE).expect("the scene");
+        let others = (operation != REMOVE).then_some(others);
+        if others.is_none() {
+            restart(memory.path()).expect("the scene");
+        }
         let board = AckBoard::new(1)?;
         let launch = Launch::role("victim")
             .set("memory", memory.path().display())
@@ -102,7 +122,6 @@ impl World {
             .set("operation", operation)
             .board("board", &board);
         let stepper = Stepper::spawn(&launch)?;
-        let others = Some(others);
         Ok((
             stepper,
             Self {
@@ -121,12 +140,41 @@ impl World {
         Ok(())
     }
 
+    /// The others have turned away from who removes the queue, removed it, and make another one.
+    fn take_its_place(&mut self) -> Result<(), String> {
+        let buses = std::fs::read_dir(self.disk.path().join("journals")).map_err(text)?;
+        for bus in buses {
+            let journal = bus.map_err(text)?.path().join("q");
+            match std::fs::rename(journal, self.disk.path().join("gone")) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(text(error)),
+                _ => {}
+            }
+        }
+        self.others = Some(open(self.memory.path(), self.disk.path())?);
+        self.go_on()
+    }
+
+    /// The other queue is there, unless it was removed as a whole.
+    fn settle_place(&mut self) -> Result<(), String> {
+        let (_, queue) = self.others.take().ok_or("they have left")?;
+        let mut sender = match queue.sender() {
+            Err(JoinError::Removed) => return Ok(()),
+            sender => sender.map_err(text)?,
+        };
+        sender.send(BESIDE).map_err(text)?;
+        drop((sender, queue));
+        restart(self.memory.path())?;
+        let (_bus, queue) = open(self.memory.path(), self.disk.path())?;
+        match queue.stats().visible {
+            2 => Ok(()),
+            other => Err(format!("{other} of 2 messages of another queue are there")),
+        }
+    }
+
     /// Everybody is gone, and the queue is made again.
     fn settle(&mut self, operation: &str) -> Result<(), String> {
         self.others = None;
-        for entry in std::fs::read_dir(self.memory.path()).map_err(text)? {
-            std::fs::remove_dir_all(entry.map_err(text)?.path()).map_err(text)?;
-        }
+        restart(self.memory.path())?;
         let (_bus, queue) = open(self.memory.path(), self.disk.path())?;
         let mut receiver = queue.receiver().map_err(text)?;
         let mut there: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
@@ -153,6 +201,14 @@ impl World {
     }
 }
 
+/// What was in memory is gone.
+fn restart(memory: &Path) -> Result<(), String> {
+    for entry in std::fs::read_dir(memory).map_err(text)? {
+        std::fs::remove_dir_all(entry.map_err(text)?.path()).map_err(text)?;
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let is_full = std::env::var("RINGWAY_FULL").is_ok_and(|it| it == "1");
     let seed = seed::announce("stepping");
@@ -164,16 +220,25 @@ fn main() -> ExitCode {
                 (false, Mode::Kill) => 10,
                 (false, _) => 2,
             };
+            if operation == REMOVE && mode == Mode::Kill && !is_full {
+                continue; // the lock goes with him
+            }
             let mut sweep = Sweep::new(operation, mode).about(places, seed);
             if is_full {
                 sweep = sweep.around_system_calls();
             }
             let check = |_: &Point, victim: &mut Stepper, world: &mut World| {
-                world.go_on()?;
+                match operation {
+                    REMOVE => world.take_its_place()?,
+                    _ => world.go_on()?,
+                }
                 if mode == Mode::Stop {
                     victim.resume_success()?;
                 }
-                world.settle(operation)
+                match operation {
+                    REMOVE => world.settle_place(),
+                    _ => world.settle(operation),
+                }
             };
             match sweep.run(|_| World::new(operation), check) {
                 Ok(summary) => {

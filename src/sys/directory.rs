@@ -5,7 +5,7 @@
 //! successor. Names are single; none of them is followed if it is a link.
 
 use super::disk::Pages;
-use super::file::{CreateFailure, NoSpace};
+use super::file::{CreateFailure, NoSpace, look_for_room};
 use super::{host, lock};
 use rustix::fs::{self as rfs, AtFlags, FallocateFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -182,21 +182,18 @@ impl Directory {
     }
 }
 
-fn no_space(file: &File, needed: u64) -> CreateFailure {
-    let available = rfs::fstatvfs(file)
-        .map(|s| s.f_bavail * s.f_frsize)
-        .unwrap_or(0);
-    CreateFailure::NoSpace(NoSpace { needed, available })
-}
-
 fn allocate(file: &File, len: u64) -> Result<(), CreateFailure> {
+    let available = look_for_room(file, len)?;
     loop {
         return match rfs::fallocate(file, FallocateFlags::empty(), 0, len) {
             Ok(()) => Ok(()),
             Err(Errno::INTR) => continue,
             // The zeros that are written next allocate as well.
             Err(Errno::OPNOTSUPP) => Ok(rfs::ftruncate(file, len)?),
-            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Err(no_space(file, len)),
+            Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
+                let needed = len;
+                Err(CreateFailure::NoSpace(NoSpace { needed, available }))
+            }
             Err(error) => Err(error.into()),
         };
     }
@@ -205,6 +202,7 @@ fn allocate(file: &File, len: u64) -> Result<(), CreateFailure> {
 fn fill(file: &File, len: u64) -> Result<(), CreateFailure> {
     const STEP: u64 = 2 << 20; // a huge page
     let zeros = Pages::new(STEP.min(len) as usize)?;
+    let available = look_for_room(file, 0)?;
     let mut offset = 0;
     while offset < len {
         let step = STEP.min(len - offset) as usize;
@@ -214,7 +212,10 @@ fn fill(file: &File, len: u64) -> Result<(), CreateFailure> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 return Err(match error.raw_os_error() {
-                    Some(libc::ENOSPC | libc::EDQUOT) => no_space(file, len),
+                    Some(libc::ENOSPC | libc::EDQUOT) => {
+                        let needed = len;
+                        CreateFailure::NoSpace(NoSpace { needed, available })
+                    }
                     _ => error.into(),
                 });
             }

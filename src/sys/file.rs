@@ -106,12 +106,10 @@ pub fn allocate(file: &File, have: u64, len: u64) -> Result<(), CreateFailure> {
     if len <= have {
         return Ok(());
     }
+    let available = look_for_room(file, len - have)?;
     let no_space = || {
-        let available = rfs::fstatvfs(file)
-            .map(|s| s.f_bavail * s.f_frsize)
-            .unwrap_or(0);
         CreateFailure::NoSpace(NoSpace {
-            needed: len,
+            needed: len - have,
             available,
         })
     };
@@ -125,6 +123,21 @@ pub fn allocate(file: &File, have: u64, len: u64) -> Result<(), CreateFailure> {
             Err(error) => Err(error.into()),
         };
     }
+}
+
+/// Bytes that the file system of a file has left, seen before `wanted` more are asked of it. An error where not even the
+/// superuser gets so many: trying would fill the disk for a moment, to others' harm.
+pub(super) fn look_for_room(file: &File, wanted: u64) -> Result<u64, CreateFailure> {
+    let Ok(free) = rfs::fstatvfs(file) else {
+        return Ok(0);
+    };
+    let available = free.f_bavail.saturating_mul(free.f_frsize);
+    // A tmpfs without a limit says 0 of everything.
+    if free.f_blocks > 0 && free.f_bfree.saturating_mul(free.f_frsize) < wanted {
+        let needed = wanted;
+        return Err(CreateFailure::NoSpace(NoSpace { needed, available }));
+    }
+    Ok(available)
 }
 
 /// Gives a finished file its name. `AlreadyExists` if somebody was first.
@@ -342,4 +355,28 @@ pub fn reopen(file: &File) -> io::Result<File> {
 pub fn read_head(file: &File, out: &mut [u8]) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
     file.read_exact_at(out, 0)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sys::host;
+
+    #[test]
+    fn what_no_disk_has_room_for_is_refused_with_what_there_is_and_takes_none_of_it() {
+        let path = std::env::temp_dir().join(format!("ringway-room-{:016x}", host::random_u64()));
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).open(&path);
+        let file = file.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        file.set_len(4096).unwrap();
+        const NEEDED: u64 = 1 << 43; // 8 TiB; ext4 has files of 16
+        let refused = allocate(&file, 4096, 4096 + NEEDED);
+        let Err(CreateFailure::NoSpace(NoSpace { needed, available })) = refused else {
+            panic!("a disk of 8 TiB?");
+        };
+        assert_eq!(needed, NEEDED);
+        assert!((1..NEEDED).contains(&available), "{available}");
+        assert_eq!(file.metadata().unwrap().blocks(), 0);
+    }
 }

@@ -136,11 +136,13 @@ impl Gate for Attachment {
         self.registry.policies().load(Ordering::Acquire)
     }
 
-    fn admits(&self, queue: &str, id: u64, bus: &str, topic: &str) -> bool {
+    fn admits(&self, queue: &str, id: u64, bus: &str, topic: &str) -> Option<bool> {
         let file = format!("{PREFIX}{}", topic_part(queue, id));
         let path = self.topics_site().directory.join(file);
         let text = match file::read_small(&path, MAX_POLICY_BYTES) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(true),
+            // No descriptor, no memory, no right to, a disk that fails: that says nothing of what it says.
+            Err(error) if error.raw_os_error().is_some() => return None,
             read => read.ok().and_then(|bytes| String::from_utf8(bytes).ok()),
         };
         let source = Source {
@@ -149,6 +151,6 @@ impl Gate for Attachment {
             is_neighbour: bus == self.name,
         };
         let policy = text.and_then(|text| QueuePolicy::parse(&text).ok());
-        policy.is_some_and(|policy| policy.allows(queue, &source))
+        Some(policy.is_some_and(|policy| policy.allows(queue, &source)))
     }
 }

@@ -110,8 +110,9 @@ pub(crate) trait Surroundings: Host {
 pub(crate) trait Gate: Send + Sync {
     /// A word that changes when a policy does.
     fn policies(&self) -> u64;
-    /// Whether the queue of that name and id takes messages from a topic of a bus.
-    fn admits(&self, queue: &str, id: u64, bus: &str, topic: &str) -> bool;
+    /// Whether the queue of that name and id takes messages from a topic of a bus; `None` when its policy can't
+    /// be read now.
+    fn admits(&self, queue: &str, id: u64, bus: &str, topic: &str) -> Option<bool>;
 }
 
 /// A topic of a bus, open in this process.

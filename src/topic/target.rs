@@ -81,7 +81,8 @@ struct QueueTarget {
     gate: Arc<dyn Gate>,
     /// What the word of its bus was when its policy was read, and what that says.
     policies: u64,
-    is_admitted: bool,
+    /// `None`: it could not be read.
+    is_admitted: Option<bool>,
     sender: QueueSender,
     is_fifo: bool,
     deduplicates: bool,
@@ -187,8 +188,10 @@ impl Targets {
                 Err(outcome) => return Ok(Some(outcome)),
             },
         };
-        if !self.queues[place].admits(delivery.topic) {
-            return Ok(Some(Outcome::Never));
+        match self.queues[place].admits(delivery.topic) {
+            Some(true) => {}
+            Some(false) => return Ok(Some(Outcome::Never)),
+            None => return Ok(Some(Outcome::NotNow)),
         }
         let is_encoded = to.raw && self.encode(delivery);
         let target = &mut self.queues[place];
@@ -351,7 +354,7 @@ impl QueueTarget {
             id: queue.id(),
             gate,
             policies,
-            is_admitted: true,
+            is_admitted: None,
             sender,
             is_fifo: definition.kind == QueueKind::Fifo,
             deduplicates: definition.dedup.is_some(),
@@ -360,11 +363,11 @@ impl QueueTarget {
         Ok(Ok(target))
     }
 
-    /// Whether the queue takes messages from this topic.
+    /// Whether the queue takes messages from this topic; `None` when nobody can say now.
     #[inline]
-    fn admits(&mut self, topic: &TopicInner) -> bool {
+    fn admits(&mut self, topic: &TopicInner) -> Option<bool> {
         let policies = self.gate.policies();
-        if policies != self.policies {
+        if policies != self.policies || self.is_admitted.is_none() {
             self.policies = policies;
             self.ask(topic);
         }

@@ -145,6 +145,12 @@ impl Inner {
         grown
     }
 
+    /// Has the next sender ask again, who knows that rings were drained.
+    pub(super) fn forget_refusal(&self) {
+        let attempts = self.growing.0.lock();
+        attempts.unwrap_or_else(PoisonError::into_inner).refused = None;
+    }
+
     /// A ring behind this one that somebody has made.
     fn later_ring(&self, full: &Full<'_>) -> Result<Option<Arc<Link>>, NoGrowth> {
         let links = if full.is_sealed || self.chain.is_behind(&self.delivery) {

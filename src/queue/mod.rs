@@ -255,6 +255,7 @@ impl Queue {
         let mut payloads = self.inner.payloads();
         self.inner
             .each_ring(|ring| purged += ring.purge(&mut payloads));
+        self.inner.forget_refusal();
         // What can't be written now is written with the next that can.
         match self.inner.acknowledge_consumed() {
             Ok(()) => Ok(purged),

@@ -127,6 +127,10 @@ impl Publisher {
 
     /// Behind a commit, or where nobody is there to publish to.
     #[inline(always)]
+    #[cfg_attr(
+        not(feature = "tracing"),
+        expect(unused_variables, reason = "what a trace tells of it")
+    )]
     fn published(
         &mut self,
         id: MessageId,

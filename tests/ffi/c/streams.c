@@ -162,6 +162,7 @@ static void streams(ringway_bus_t *bus) {
     config.size = offsetof(ringway_stream_config_t, producers);
     DONE(ringway_stream_open(bus, "ticks", &config, &ticks));
     DONE(ringway_close(ticks));
+    DONE(ringway_bus_remove(bus, "ticks", 0));
 
     DONE(ringway_close(stream));
     DONE(ringway_close(producer));

@@ -182,8 +182,16 @@ pub enum Label {
     /// with `NoteFence`.
     FlushFence,
     /// A record of a log counts: its bytes are there. Pairs with `RecordLoad`.
+    #[cfg_attr(
+        all(not(feature = "topics"), not(loom)),
+        expect(dead_code, reason = "topics alone use it")
+    )]
     RecordCommit,
     /// A reader's look at the word of a record. Pairs with `RecordCommit`.
+    #[cfg_attr(
+        all(not(feature = "topics"), not(loom)),
+        expect(dead_code, reason = "topics alone use it")
+    )]
     RecordLoad,
 }
 

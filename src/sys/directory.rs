@@ -117,6 +117,10 @@ impl Directory {
 
     /// Adds bytes to the end of a small file, by one write; they are on the disk when this returns. Who adds at the
     /// same time adds before or behind them.
+    #[cfg_attr(
+        not(feature = "topics"),
+        expect(dead_code, reason = "topics alone use it")
+    )]
     pub fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let mut file = self.open_with(name, OFlags::WRONLY | OFlags::APPEND)?;
         if file.write(bytes)? < bytes.len() {
@@ -126,6 +130,10 @@ impl Directory {
     }
 
     /// A small file that was not there, whole; on the disk when this returns. Fails if the name is taken.
+    #[cfg_attr(
+        not(feature = "topics"),
+        expect(dead_code, reason = "topics alone use it")
+    )]
     pub fn create_small(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = format!(".tmp-{name}-{:016x}", host::random_u64());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
@@ -143,6 +151,10 @@ impl Directory {
     /// Takes a small file away, if what is in it says that it is the one that is meant; whether it did. Everyone who
     /// does so holds the lock of that very file while it still has the name, so a fresh one of the same name
     /// is never hit. Never waits: `WouldBlock` when somebody else is at it.
+    #[cfg_attr(
+        not(feature = "topics"),
+        expect(dead_code, reason = "topics alone use it")
+    )]
     pub fn remove_small(
         &self,
         name: &str,

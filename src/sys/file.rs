@@ -147,6 +147,10 @@ pub fn publish(temporary: &Path, name: &Path) -> io::Result<()> {
 }
 
 /// Makes a temporary file of these bytes. It is removed again on failure.
+#[cfg_attr(
+    not(feature = "topics"),
+    expect(dead_code, reason = "topics alone use it")
+)]
 pub fn write_temporary(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
     let file = create_temporary(path, 0, access).map_err(|failure| match failure {
@@ -159,11 +163,19 @@ pub fn write_temporary(path: &Path, bytes: &[u8], access: Access) -> io::Result<
 }
 
 /// Gives a finished file its name, in the place of whatever had it.
+#[cfg_attr(
+    not(feature = "topics"),
+    expect(dead_code, reason = "topics alone use it")
+)]
 pub fn replace(temporary: &Path, name: &Path) -> io::Result<()> {
     Ok(rfs::rename(temporary, name)?)
 }
 
 /// A file of `most` bytes at most, read whole.
+#[cfg_attr(
+    not(feature = "topics"),
+    expect(dead_code, reason = "topics alone use it")
+)]
 pub fn read_small(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();

@@ -161,7 +161,8 @@ fn a_queue_goes_on_for_ever_in_what_it_has_of_a_disk_that_is_full() {
     let queue = create(&bus);
     let (mut sender, mut receiver) = (queue.sender().unwrap(), queue.receiver().unwrap());
     let (mut sent, mut deleted) = (0, 0);
-    while machine.segments() < 3 {
+    // Two in all: a third one may be given back before anybody counts it.
+    while machine.segments() < 2 {
         send(&mut sender, sent..sent + 100).unwrap();
         delete(&mut receiver, 100, false);
         (sent, deleted) = (sent + 100, deleted + 100);

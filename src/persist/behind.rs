@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const LAG: Duration = Duration::from_millis(10);
 /// Pause behind a flush that the disk refused.
 const PAUSE: Duration = Duration::from_millis(200);
-/// A wake may be lost: a sleeping thread looks this often.
+/// An unpark may be lost: a sleeping thread looks this often.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
 /// One open's thread that writes behind.
@@ -42,10 +42,9 @@ impl Behind {
         F: FnMut() -> Result<(), NotOnDisk>,
         B: FnOnce() -> Option<F> + Send + 'static,
     {
-        // Relaxed: who is told late writes late, and looks by himself before long.
-        if self.signal.armed.load(Ordering::Relaxed)
-            || self.signal.armed.swap(true, Ordering::AcqRel)
-        {
+        // Exchanged on both sides: either the thread has yet to take this one, and sees with it what is unwritten, or it
+        // has taken the last, and is woken. A load here could pass the store of what is unwritten.
+        if self.signal.armed.swap(true, Ordering::AcqRel) {
             return;
         }
         self.start(begin);
@@ -104,7 +103,7 @@ fn write_behind(mut flush: impl FnMut() -> Result<(), NotOnDisk>, signal: &Signa
             return;
         }
         // Before the flush: who leaves something from here on wakes this thread again.
-        signal.armed.store(false, Ordering::SeqCst);
+        signal.armed.swap(false, Ordering::AcqRel);
         match flush() {
             Ok(()) => {}
             Err(NotOnDisk::Removed | NotOnDisk::Unlinked | NotOnDisk::NoEpoch) => return,
